@@ -1,0 +1,28 @@
+# Two commands on a fresh machine: make demo, make test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out
+
+.PHONY: demo test lint clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed
+	mkdir -p $(OUT)
+	$(BIN)/restore derain samples/coffee_rain.png -o $(OUT)/coffee_derained.png --overwrite
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check restore_cli tests benchmarks samples
+	$(BIN)/ruff format --check restore_cli tests benchmarks samples
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist out

@@ -1,0 +1,103 @@
+"""The table of networks: names and numbers only, so that reading it costs no torch.
+
+Every number here is checked by a test that runs the network (tests/test_registry.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from restore_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Task = Literal["denoise", "derain", "enhance", "upscale", "generate"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the pipeline must know of a network to feed it."""
+
+    arch: str
+    tasks: tuple[Task, ...]  # the first is its default
+    module: str  # "package.module:Class"; Class(Config(**config)) builds it
+    config: str  # the name of its config dataclass in the same module
+    adapter: str  # how it is fed and read: a key of pipelines.adapters.ADAPTERS
+    scale: int  # output size / input size
+    channels: int  # 3 for RGB, 1 for luma
+    multiple: int  # sizes are padded to a multiple of this
+    radius: int | None  # receptive radius in input pixels; None: it sees the whole image
+    overlap: int  # default context around a tile, in input pixels; its cost is in docs/tiling.md
+    fixed_size: tuple[int, int] | None  # (H, W) if it works at one size only
+    tiling: Literal["exact", "approximate", "never"]
+    default_weights: str
+    paper: str
+
+
+MODELS: Mapping[str, ModelSpec] = MappingProxyType(
+    {
+        spec.arch: spec
+        for spec in (
+            ModelSpec(
+                arch="dpenet",
+                tasks=("derain",),
+                module="restore_cli.models.dpenet:DPENet",
+                config="DPENetConfig",
+                adapter="rgb",
+                scale=1,
+                channels=3,
+                multiple=1,
+                radius=181,
+                overlap=64,
+                fixed_size=None,
+                tiling="exact",
+                default_weights="dpenet.default",
+                paper="Wen et al., From Heavy Rain Removal to Detail Restoration: "
+                "A Faster and Better Network, Pattern Recognition 2023 (arXiv 2205.03553)",
+            ),
+        )
+    }
+)
+
+
+def find(arch: str) -> ModelSpec:
+    """The fact sheet of a network. Raises UsageError for an unknown name."""
+    try:
+        return MODELS[arch]
+    except KeyError:
+        raise UsageError(
+            f"no network is called {arch!r}", hint=f"one of: {', '.join(sorted(MODELS))}"
+        ) from None
+
+
+def find_for_task(task: str, model: str | None = None) -> ModelSpec:
+    """The network that does `task`: `model` if named, else the first in the table."""
+    able = [spec for spec in MODELS.values() if task in spec.tasks]
+    for spec in able:
+        if model in (None, spec.arch):
+            return spec
+    raise UsageError(
+        f"{model!r} does not {task}", hint=f"one of: {', '.join(spec.arch for spec in able)}"
+    )
+
+
+def build(arch: str, **config: Any) -> nn.Module:
+    """A new network with random weights; `config` are the fields of its config dataclass.
+
+    Raises UsageError for an unknown network and for a config field that it does not have.
+    """
+    spec = find(arch)
+    module_name, class_name = spec.module.split(":")
+    module = import_module(module_name)
+    config_class = getattr(module, spec.config)
+    try:
+        chosen = config_class(**config)
+    except TypeError as error:
+        raise UsageError(f"{arch}: {error}") from error
+    network: nn.Module = getattr(module, class_name)(chosen)
+    return network
