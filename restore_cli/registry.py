@@ -33,6 +33,7 @@ class ModelSpec:
     multiple: int  # sizes are padded to a multiple of this
     radius: int | None  # receptive radius in input pixels; None: it sees the whole image
     overlap: int  # default context around a tile, in input pixels; its cost is in docs/tiling.md
+    bytes_per_pixel: int  # of working memory for each pixel of a tile, measured in float32
     fixed_size: tuple[int, int] | None  # (H, W) if it works at one size only
     tiling: Literal["exact", "approximate", "never"]
     default_weights: str
@@ -54,6 +55,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 multiple=1,
                 radius=181,
                 overlap=64,
+                bytes_per_pixel=1500,
                 fixed_size=None,
                 tiling="exact",
                 default_weights="dpenet.default",

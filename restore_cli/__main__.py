@@ -1,0 +1,5 @@
+"""python -m restore_cli"""
+
+from restore_cli.cli.main import app
+
+app()

@@ -1,0 +1,123 @@
+"""Weights by name or by path, as a network ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from restore_cli import registry
+from restore_cli.checkpoints import importers, manifest
+from restore_cli.checkpoints.manifest import WeightsEntry
+from restore_cli.checkpoints.read import WeightFile, read
+from restore_cli.checkpoints.shapes import check_fit, expected_state
+from restore_cli.errors import WeightsCorrupt, WeightsMissing
+from restore_cli.registry import ModelSpec, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network with its weights in eval mode and float32, and where they came from."""
+
+    name: str  # in the manifest; for a file given by its path, the name without suffix
+    path: Path
+    sha256: str
+    spec: ModelSpec
+    module: nn.Module
+
+
+def load(name_or_path: str | Path) -> nn.Module:
+    """The network of some weights, in eval mode and float32 on the CPU; see load_checkpoint."""
+    return load_checkpoint(name_or_path).module
+
+
+def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
+    """By name ("dpenet.default"), or by the path of a file of ours or in an official layout.
+
+    Raises WeightsMissing, WeightsCorrupt (checksum, contents) or WeightsMismatch (the network).
+    """
+    if _is_path(name_or_path):
+        return _load_file(Path(name_or_path).expanduser())
+    return _load_entry(manifest.find(str(name_or_path)))
+
+
+def verified(entry: WeightsEntry) -> WeightFile:
+    """The file of an entry, with the checksum that it must have.
+
+    Raises WeightsMissing with the way to get it, WeightsCorrupt.
+    """
+    where, path = manifest.locate(entry)
+    if where == "fetchable":
+        raise WeightsMissing(
+            f"{entry.name} is not on this machine", hint=f"run: restore weights fetch {entry.name}"
+        )
+    if where == "missing":
+        raise WeightsMissing(
+            f"the file of {entry.name} is gone: {path.name}",
+            hint="import it again, or install restore again if it came with it",
+        )
+    file = read(path)
+    if file.sha256 != entry.sha256:
+        raise WeightsCorrupt(
+            f"{path.name}: sha256 {file.sha256[:12]} differs from {entry.sha256[:12]} "
+            "in the manifest",
+            hint=f"run: restore weights fetch {entry.name}" if entry.url else f"replace {path}",
+        )
+    return file
+
+
+def our_state(file: WeightFile) -> tuple[str, Mapping[str, Any], dict[str, Tensor]]:
+    """(arch, config, state under our names) of a file of ours or in an official layout.
+
+    Raises WeightsMismatch.
+    """
+    if file.about is None:
+        arch, config = importers.recognise(file.state)
+        return arch, config, importers.from_official(arch, file.state, **config)
+    about = file.about
+    expected = expected_state(about.arch, about.config)
+    check_fit(file.state, expected, source=file.path.name, layout=about.arch)
+    return about.arch, about.config, file.state
+
+
+def _is_path(name_or_path: str | Path) -> bool:
+    if isinstance(name_or_path, Path):
+        return True
+    path = Path(name_or_path)
+    return path.name != name_or_path or path.suffix.lower() in SUFFIXES
+
+
+def _load_file(path: Path) -> Checkpoint:
+    file = read(path)
+    arch, config, state = our_state(file)
+    module = _network(arch, config, state)
+    return Checkpoint(path.stem, path, file.sha256, registry.find(arch), module)
+
+
+def _load_entry(entry: WeightsEntry) -> Checkpoint:
+    file = verified(entry)
+    state = file.state
+    if entry.importer is not None:
+        state = importers.from_official(entry.importer, state, **entry.config)
+    expected = expected_state(entry.arch, entry.config)
+    check_fit(state, expected, source=file.path.name, layout=entry.arch)
+    spec = registry.find(entry.arch)
+    if entry.tasks is not None:
+        spec = replace(spec, tasks=cast("tuple[Task, ...]", entry.tasks))
+    module = _network(entry.arch, entry.config, state)
+    return Checkpoint(entry.name, file.path, file.sha256, spec, module)
+
+
+def _network(arch: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):  # the initial values draw random numbers in vain
+        module = registry.build(arch, **config)
+    module.load_state_dict(state, strict=True)  # copies, so half precision becomes float32
+    return module.eval()

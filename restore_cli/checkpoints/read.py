@@ -1,0 +1,133 @@
+"""A weight file as tensors: read once, without running any code that it may hold."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from restore_cli.errors import WeightsCorrupt, WeightsMissing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METADATA_KEY = "restore"  # of the JSON text in the metadata of our own files
+
+
+@dataclass(frozen=True)
+class About:
+    """What a file of ours says of itself: how to build its network, and how it came to be."""
+
+    arch: str
+    config: Mapping[str, Any]
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """The contents of a weight file; `about` is None where it does not describe itself."""
+
+    path: Path
+    sha256: str
+    state: dict[str, Tensor]
+    about: About | None
+
+
+def read(path: Path) -> WeightFile:
+    """Safetensors, or a PyTorch pickle of plain tensors; what it is, its first bytes tell.
+
+    Unwraps {"state_dict": ...} and the "module." prefix that parallel training leaves.
+    Raises WeightsMissing, and WeightsCorrupt for anything else and for a pickle with code.
+    """
+    data = _read_bytes(path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if _is_safetensors(data):
+        state = _parse_safetensors(data, path.name)
+        return WeightFile(path, sha256, state, _about(data, path.name))
+    state = _bare_state(_unpickle(data, path.name), path.name)
+    return WeightFile(path, sha256, state, None)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+            if not _is_safetensors(head) and not _is_pickle(head):
+                # Said before the rest is read: it may be a video.
+                raise WeightsCorrupt(
+                    f"{path.name}: is not a weight file",
+                    hint="safetensors and PyTorch files (.pth, .pt) can be read",
+                )
+            return head + file.read()
+    except FileNotFoundError as error:
+        raise WeightsMissing(
+            f"there is no weight file {path}", hint="known names: restore weights list"
+        ) from error
+    except OSError as error:
+        raise WeightsMissing(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return head[8:9] == b"{"  # behind the length of the JSON header
+
+
+def _is_pickle(head: bytes) -> bool:
+    return head.startswith((b"PK\x03\x04", b"\x80\x02"))  # torch.save: a zip; before 1.6, bare
+
+
+def _parse_safetensors(data: bytes, name: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise WeightsCorrupt(f"{name}: broken safetensors file: {error}") from error
+
+
+def _about(data: bytes, name: str) -> About | None:
+    """What a valid safetensors file says in its metadata; None if it was not written by save."""
+    length = int.from_bytes(data[:8], "little")
+    text = json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        about = json.loads(text)
+        return About(arch=about["arch"], config={**about["config"]}, record={**about["record"]})
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsCorrupt(f"{name}: its description of itself is damaged") from error
+
+
+def _unpickle(data: bytes, name: str) -> object:
+    import torch
+
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    # A damaged pickle fails in any way at all, from KeyError to RuntimeError.
+    except Exception as error:
+        if "GLOBAL" in str(error):  # torch has one class and several texts for this refusal
+            raise WeightsCorrupt(
+                f"{name}: refused, it holds Python code besides tensors",
+                hint="ask its author for the bare state dict or for safetensors",
+            ) from error
+        raise WeightsCorrupt(
+            f"{name}: damaged or not a PyTorch weight file", hint="download it again"
+        ) from error
+
+
+def _bare_state(loaded: object, name: str) -> dict[str, Tensor]:
+    from torch import Tensor
+
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(state, dict) or not state:
+        raise WeightsCorrupt(f"{name}: holds no table of tensors")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise WeightsCorrupt(f"{name}: {key!r} is a {type(value).__name__}, wanted a tensor")
+    if all(key.startswith("module.") for key in state):
+        return {key.removeprefix("module."): value for key, value in state.items()}
+    return dict(state)

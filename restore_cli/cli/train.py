@@ -1,0 +1,71 @@
+"""`restore train`: a recipe, a folder of photographs, a weight file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from restore_cli.cli.console import reporter
+from restore_cli.errors import UsageError
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def seconds_of(duration: str) -> float:
+    """`90s`, `10m` or `2h` in seconds. Raises UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
+    if match is None:
+        raise UsageError(f"--time {duration!r} is no duration", hint="write 90s, 10m or 2h")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Which training, for example dpenet.")],
+    data: Annotated[Path, typer.Option(help="Folder of clean photographs.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for weights and state.", show_default=False)],
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all. [recipe's own]")] = None,
+    time: Annotated[str | None, typer.Option(help="Stop after 90s, 10m, 2h.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in OUT.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    preset: Annotated[str | None, typer.Option(help="A variant of the recipe.")] = None,
+    loss: Annotated[str | None, typer.Option(help="l1, mse or ssim_edge. [recipe's own]")] = None,
+    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 autocast.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make pairs.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train a network by its recipe; writes OUT/<network>.safetensors."""
+    limit = None if time is None else seconds_of(time)
+    from restore_cli.pipelines.device import pick_device
+    from restore_cli.training.loop import Progress, fit
+    from restore_cli.training.recipes import find_recipe
+
+    chosen = find_recipe(recipe, preset=preset, loss=loss)
+    with reporter("train", quiet=quiet, json=False) as report:
+        bar = report.progress(steps or chosen.steps, "training")
+
+        def show(progress: Progress) -> None:
+            bar.update(progress.step)
+            if progress.psnr is not None:
+                report.say(
+                    f"step {progress.step}: loss {progress.loss:.4f}, validation "
+                    f"{progress.psnr:.2f} dB from {progress.input_psnr:.2f} dB"
+                )
+
+        weights = fit(
+            chosen,
+            data,
+            out,
+            steps=steps,
+            time_limit=limit,
+            resume=resume,
+            device=pick_device(device),
+            bf16=bf16,
+            seed=seed,
+            workers=workers,
+            on_progress=show,
+        )
+        report.data(str(weights))

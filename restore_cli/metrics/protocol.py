@@ -1,0 +1,106 @@
+"""Evaluation protocols: what is done to two pictures before their numbers are taken.
+
+A PSNR without its protocol says little: luma instead of RGB is worth more than 1 dB, a cropped
+border up to 0.3 dB, rounding some hundredths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from torch import Tensor
+
+from restore_cli.errors import ImageTooSmall, InputError
+from restore_cli.imaging.colour import luma, to_levels
+from restore_cli.metrics.pixel import psnr
+from restore_cli.metrics.structure import ms_ssim, ssim
+
+Rounding = Literal["uint8", "float"]
+
+
+@dataclass(frozen=True)
+class EvalProtocol:
+    """Clamp to [0, 1], round, convert, round luma, cut the border: in this order."""
+
+    name: str
+    space: Literal["rgb", "y"]  # y: BT.601 studio range, divided by 255
+    rounding: Rounding  # of the pictures as given
+    luma_rounding: Rounding | None  # of Y; None in RGB
+    border: int  # pixels cut off each side
+    used_by: str
+
+
+PROTOCOLS: Mapping[str, EvalProtocol] = MappingProxyType(
+    {
+        protocol.name: protocol
+        for protocol in (
+            EvalProtocol("rgb", "rgb", "uint8", None, 0, "denoising (C-BSN), low light"),
+            EvalProtocol("rgb_float", "rgb", "float", None, 0, "MIRNet, 16-bit pictures"),
+            EvalProtocol("y", "y", "uint8", "uint8", 0, "MATLAB's rgb2ycbcr of 8-bit pictures"),
+            EvalProtocol("y_float", "y", "uint8", "float", 0, "deraining (DPENet)"),
+            *(
+                EvalProtocol(f"sr_x{scale}", "y", "uint8", "uint8", scale, "super-resolution")
+                for scale in (2, 3, 4)
+            ),
+        )
+    }
+)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one pair of pictures reached."""
+
+    psnr: float  # dB; inf: the pictures are identical
+    ssim: float | None  # None: a side is shorter than 11 px
+    ms_ssim: float | None  # None: a side is shorter than 161 px
+
+
+def measure(restored: Tensor, reference: Tensor, protocol: EvalProtocol) -> Scores:
+    """The scores of one picture under `protocol`, in float64.
+
+    restored, reference: (C, H, W) with values meant to lie in [0, 1]; C = 3 RGB or 1 gray, where
+    gray counts as three equal channels. Raises InputError where the sizes differ, ImageTooSmall
+    where the border leaves nothing.
+    """
+    if restored.shape[-2:] != reference.shape[-2:]:
+        raise InputError(
+            f"the restored picture is {_size(restored)}, its reference {_size(reference)}",
+            hint="measure pictures of the same width and height",
+        )
+    x, y = _prepare(restored, protocol), _prepare(reference, protocol)
+    if x.shape[0] != y.shape[0]:
+        x, y = x.expand(3, -1, -1), y.expand(3, -1, -1)
+    return Scores(psnr(x, y).item(), _or_none(ssim, x, y), _or_none(ms_ssim, x, y))
+
+
+def _prepare(pixels: Tensor, protocol: EvalProtocol) -> Tensor:
+    # On the CPU, since not every device has float64.
+    pixels = _round(pixels.cpu().double().clamp(0, 1), protocol.rounding)
+    if protocol.space == "y":
+        pixels = _round(luma(pixels), protocol.luma_rounding)
+    border, (height, width) = protocol.border, pixels.shape[-2:]
+    if min(height, width) <= 2 * border:
+        raise ImageTooSmall(
+            f"the picture is {_size(pixels)}: nothing is left when protocol {protocol.name} "
+            f"cuts {border} px off each side"
+        )
+    return pixels[:, border : height - border, border : width - border]
+
+
+def _round(x: Tensor, rounding: Rounding | None) -> Tensor:
+    return to_levels(x) if rounding == "uint8" else x
+
+
+def _or_none(metric: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> float | None:
+    try:
+        return metric(x, y).item()
+    except ImageTooSmall:
+        return None
+
+
+def _size(pixels: Tensor) -> str:
+    return f"{pixels.shape[-1]}x{pixels.shape[-2]}"
