@@ -49,7 +49,7 @@ def find(name: str) -> WeightsEntry:
     bundled = bundled_entries()
     if name in bundled:
         return bundled[name]
-    if NAME.fullmatch(name) and _cached_record(name).is_file():
+    if is_cached(name):
         return _read_cached(_cached_record(name))
     known = sorted({*bundled, *(path.stem for path in _cached_records())})
     raise WeightsMissing(
@@ -76,6 +76,11 @@ def bundled_entries() -> dict[str, WeightsEntry]:
     if len(by_name) < len(parsed):
         raise WeightsCorrupt(f"{path.name}: two entries have the same name")
     return by_name
+
+
+def is_cached(name: str) -> bool:
+    """Whether a file was imported under this name."""
+    return NAME.fullmatch(name) is not None and _cached_record(name).is_file()
 
 
 def weights_cache() -> Path:

@@ -1,0 +1,116 @@
+"""Weight files as a collection: fetch one, import one, verify what is there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from restore_cli.checkpoints import manifest
+from restore_cli.checkpoints.load import our_state
+from restore_cli.checkpoints.manifest import NAME, WeightsEntry
+from restore_cli.checkpoints.read import read
+from restore_cli.checkpoints.save import save_state
+from restore_cli.errors import OutputExists, UsageError, WeightsMissing
+from restore_cli.fetch import OnProgress, fetch, sha256_of
+
+Status = Literal["ok", "corrupt", "missing", "not fetched"]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found of one entry on this machine."""
+
+    entry: WeightsEntry
+    status: Status
+    path: Path
+    found: str | None  # the sha256 of the file, if there is one
+
+
+def fetch_weights(
+    entry: WeightsEntry, *, offline: bool = False, on_progress: OnProgress | None = None
+) -> Path:
+    """The file of an entry, downloaded into the cache unless it is on this machine.
+
+    Raises WeightsMissing if there is nowhere to fetch it from, FetchError, WeightsCorrupt.
+    """
+    where, path = manifest.locate(entry)
+    if where == "bundled":
+        return path
+    if entry.url is None:
+        if where == "cached":
+            return path
+        raise WeightsMissing(f"{entry.name} is published nowhere", hint="import it again")
+    return fetch(entry.url, entry.sha256, path, offline=offline, on_progress=on_progress)
+
+
+def import_weights(
+    source: Path, name: str | None = None, *, overwrite: bool = False
+) -> WeightsEntry:
+    """Keep a weight file, official or ours, in the cache as safetensors, called `name`.
+
+    name: "arch.tag"; None: made of the network it fits and the file's own name.
+    Raises UsageError for a name that does not fit or is bundled, OutputExists for one that was
+    imported before (unless `overwrite`), WeightsError for the file.
+    """
+    file = read(source)
+    arch, config, state = our_state(file)
+    name = name or f"{arch}.{_tag(source.stem, arch)}"
+    _check_name(name, arch, overwrite)
+    origin = f"imported from {source.name}, sha256 {file.sha256}"
+    record = dict(file.about.record) if file.about else {}
+    target = manifest.weights_cache() / f"{name}.safetensors"
+    save_state(state, target, arch=arch, config=config, record={**record, "origin": origin})
+    entry = WeightsEntry(
+        name=name,
+        file=target.name,
+        arch=arch,
+        tasks=None,
+        config=config,
+        sha256=sha256_of(target),
+        size=target.stat().st_size,
+        url=None,
+        importer=None,
+        origin=origin,
+        licence="that of its source",
+        trained_on="see its source",
+        scores={},
+        card=None,
+    )
+    manifest.write_cached(entry)
+    return entry
+
+
+def verify(entry: WeightsEntry) -> Verified:
+    """Compare the file of an entry with its checksum."""
+    where, path = manifest.locate(entry)
+    if where == "fetchable":
+        return Verified(entry, "not fetched", path, None)
+    if where == "missing":
+        return Verified(entry, "missing", path, None)
+    found = sha256_of(path)
+    return Verified(entry, "ok" if found == entry.sha256 else "corrupt", path, found)
+
+
+def _tag(stem: str, arch: str) -> str:
+    """The file name in the spelling of a tag, without the network: DPENet-Rain 1 -> rain-1."""
+    tag = re.sub(r"[^a-z0-9_]+", "-", stem.lower()).strip("-_")
+    return tag.removeprefix(arch).lstrip("-_") or "imported"
+
+
+def _check_name(name: str, arch: str, overwrite: bool) -> None:
+    match = NAME.fullmatch(name)
+    if match is None or match["arch"] != arch:
+        raise UsageError(
+            f"the weights cannot be called {name!r}, they are for {arch}",
+            hint=f"write --as {arch}.TAG with a TAG in small letters",
+        )
+    if name in manifest.bundled_entries():
+        raise UsageError(
+            f"{name} comes with restore already", hint=f"write --as {arch}.TAG with another TAG"
+        )
+    if not overwrite and manifest.is_cached(name):
+        raise OutputExists(
+            f"{name} was imported before", hint="add --overwrite, or --as with another name"
+        )

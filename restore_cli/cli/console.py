@@ -1,0 +1,241 @@
+"""The only place that prints: data on stdout, words for people on stderr."""
+
+from __future__ import annotations
+
+import json as json_format
+import logging
+import math
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO
+
+from restore_cli.errors import RestoreError, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+def show_error(error: RestoreError) -> None:
+    """One line on stderr that says what is wrong, and one that says what to do."""
+    print(f"restore: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+
+
+def show_line(text: str) -> None:
+    """A line on stdout, for what is said outside any command."""
+    print(text, flush=True)
+
+
+def show_interrupted() -> None:
+    print("restore: interrupted", file=sys.stderr)
+
+
+def keep_odd_file_names() -> None:
+    """Let stdout take any file name: on POSIX the very bytes, elsewhere with escapes."""
+    errors = "surrogateescape" if os.name == "posix" else "backslashreplace"
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors=errors)
+
+
+def drop_stdout() -> None:
+    """Send what is still buffered nowhere, once the reader of stdout has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def binary_stdin() -> BinaryIO:
+    """Where a picture is piped in. Raises UsageError when a person types there."""
+    if sys.stdin.isatty():
+        raise UsageError(
+            "stdin is a terminal, not a picture", hint="for example: cat in.png | restore derain -"
+        )
+    return sys.stdin.buffer
+
+
+def binary_stdout() -> BinaryIO:
+    """Where a picture is piped out. Raises UsageError when that is a terminal."""
+    if sys.stdout.isatty():
+        raise UsageError(
+            "will not write a picture to a terminal", hint="add > out.png, or -o out.png"
+        )
+    return sys.stdout.buffer
+
+
+class Bar:
+    """Progress of one thing; it shows on a terminal and is silent elsewhere."""
+
+    def __init__(self, progress: Progress | None, task: TaskID | None):
+        self._progress = progress
+        self._task = task
+
+    def update(self, done: float, total: float | None = None) -> None:
+        """`done` of `total` are done; without `total` the one given before holds."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total)
+
+    def advance(self, amount: float = 1) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task, amount)
+
+    def close(self) -> None:
+        """Take the bar off the screen; the reporter does so too when it ends."""
+        if self._progress is not None and self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = None
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class Reporter:
+    """What one command has to say. Warnings that the library logs come out here too.
+
+    quiet: no progress, no words, no tables; warnings and errors stay.
+    json: only remembered; the command chooses what it gives to `data`.
+    """
+
+    def __init__(self, command: str, *, quiet: bool = False, json: bool = False):
+        self.command = command
+        self.quiet = quiet
+        self.json = json
+        self._progress: Progress | None = None
+        self._lock = threading.RLock()  # the library may log from a reading thread
+        self._handler = _WarningHandler(self)
+
+    def __enter__(self) -> Reporter:
+        logging.getLogger("restore_cli").addHandler(self._handler)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        logging.getLogger("restore_cli").removeHandler(self._handler)
+        if self._progress is not None:
+            self._progress.stop()
+
+    def data(self, item: str | Mapping[str, object]) -> None:
+        """A result on stdout: a line as it is, a mapping as one line of JSON.
+
+        JSON has no infinity and no NaN: they become null.
+        """
+        if not isinstance(item, str):
+            item = json_format.dumps(_finite(item), allow_nan=False)
+        with self._above_the_bar():
+            print(item, flush=True)
+
+    def say(self, text: str) -> None:
+        """A line for people, unless --quiet."""
+        if not self.quiet:
+            self._to_people(text)
+
+    def warn(self, text: str) -> None:
+        """A line for people that --quiet does not silence."""
+        self._to_people(f"restore {self.command}: warning: {text}")
+
+    def error(self, error: RestoreError) -> None:
+        """An error that does not end the command."""
+        with self._above_the_bar():
+            show_error(error)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table for people, unless --quiet. Cells are shown as they are; None is empty."""
+        if self.quiet:
+            return
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(Text(column), overflow="fold")
+        for row in rows:
+            table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        with self._above_the_bar():
+            # Not on a terminal there is no edge at which a line would have to break.
+            Console(stderr=True, width=None if sys.stderr.isatty() else 1000).print(table)
+
+    def progress(self, total: float | None, what: str) -> Bar:
+        """A bar with the time left; total None: not known yet."""
+        if self.quiet or not _can_draw():
+            return Bar(None, None)
+        if self._progress is None:
+            self._progress = _new_progress()
+            self._progress.start()
+        return Bar(self._progress, self._progress.add_task(what, total=total))
+
+    def _to_people(self, text: str) -> None:
+        with self._above_the_bar():
+            print(text, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def _above_the_bar(self) -> Iterator[None]:
+        """Take the bar away while something else is written, whichever stream it goes to."""
+        with self._lock:
+            drawn = self._progress is not None and self._progress.live.is_started
+            if self._progress is not None and drawn:
+                self._progress.stop()
+            yield
+            if self._progress is not None and drawn:
+                self._progress.start()
+
+
+def reporter(command: str, *, quiet: bool = False, json: bool = False) -> Reporter:
+    """`with reporter("derain") as report:`"""
+    return Reporter(command, quiet=quiet, json=json)
+
+
+class _WarningHandler(logging.Handler):
+    def __init__(self, report: Reporter):
+        super().__init__(logging.WARNING)
+        self.report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.report.warn(record.getMessage())
+
+
+def _can_draw() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _new_progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,  # rich would send stdout to its own stream, stderr
+    )
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,60 @@
+"""`restore`: the commands, and what happens when one of them fails."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from restore_cli import __version__
+from restore_cli.cli import console
+from restore_cli.errors import RestoreError
+
+INTERRUPTED = 130  # what shells report for SIGINT
+READER_GONE = 141  # and for SIGPIPE
+
+
+class RestoreGroup(TyperGroup):
+    """Turns a RestoreError into its message, hint and exit code; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        console.keep_odd_file_names()
+        try:
+            return super().invoke(ctx)
+        except RestoreError as error:
+            console.show_error(error)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as interrupt:
+            console.show_interrupted()
+            raise typer.Exit(INTERRUPTED) from interrupt
+        except BrokenPipeError as gone:
+            console.drop_stdout()
+            raise typer.Exit(READER_GONE) from gone
+
+
+app = typer.Typer(
+    name="restore",
+    cls=RestoreGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich would cost a third of the time of --help
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: restore derain rainy.jpg -o clean.jpg",
+)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        console.show_line(f"restore {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def restore(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Restore photographs with neural networks, offline."""

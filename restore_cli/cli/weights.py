@@ -1,0 +1,177 @@
+"""`restore weights`: what weight files there are, and how to get others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from restore_cli.cli.console import Reporter, reporter
+from restore_cli.cli.options import Json, Overwrite, Quiet
+from restore_cli.errors import UsageError, WeightsCorrupt
+
+if TYPE_CHECKING:
+    from restore_cli.checkpoints.manifest import WeightsEntry
+
+app = typer.Typer(no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="A name, as dpenet.default.", show_default=False)]
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME...", help="Names, as dpenet.default.")
+]
+
+
+@app.command("list", epilog="Example: restore weights list --json")
+def list_weights(json: Json = False) -> None:
+    """Show each weight file: task, size, where it is, its score."""
+    from restore_cli.checkpoints.manifest import entries
+
+    known = entries().values()
+    with reporter("weights", json=json) as report:
+        if json:
+            for entry in known:
+                report.data(_summary(entry))
+        else:
+            _columns(report, [_line(entry) for entry in known])
+
+
+@app.command(epilog="Example: restore weights info dpenet.default")
+def info(name: Name, json: Json = False) -> None:
+    """Show all that is known of one weight file."""
+    from dataclasses import asdict
+
+    from restore_cli.checkpoints.manifest import find, locate
+
+    entry = find(name)
+    where, path = locate(entry)
+    card = None if entry.card is None else str(path.with_name(entry.card))
+    facts = {**asdict(entry), "card": card, "where": where, "path": str(path)}
+    with reporter("weights", json=json) as report:
+        if json:
+            report.data(facts)
+        else:
+            known = {field: value for field, value in facts.items() if value not in (None, {})}
+            _columns(report, [(field, str(value)) for field, value in known.items()])
+
+
+@app.command(epilog="Example: restore weights fetch --all")
+def fetch(
+    names: Names = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that can be fetched.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Without the network, as RESTORE_OFFLINE=1.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Download weight files into the cache and check them."""
+    from restore_cli.checkpoints.library import fetch_weights
+    from restore_cli.checkpoints.manifest import entries, find
+
+    if everything == bool(names):
+        raise UsageError("fetch what?", hint="give names, or --all")
+    chosen = [find(name) for name in names or ()]
+    if everything:
+        chosen = [entry for entry in entries().values() if entry.url is not None]
+    with reporter("weights", quiet=quiet, json=json) as report:
+        if not chosen:
+            report.say("nothing to fetch: no published weights are known beyond the bundled ones")
+        for entry in chosen:
+            bar = report.progress(entry.size, entry.name)
+            path = fetch_weights(entry, offline=offline, on_progress=bar.update)
+            report.data({"name": entry.name, "path": str(path)} if json else str(path))
+
+
+@app.command("import", epilog="Example: restore weights import Rain100H.pth --as dpenet.rain100h")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="An official checkpoint, or a file of ours.")],
+    name: Annotated[
+        str | None, typer.Option("--as", help="Its name, NETWORK.TAG. [from the file's name]")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Keep an official checkpoint in the cache, under a name."""
+    from restore_cli.checkpoints.library import import_weights
+
+    entry = import_weights(file.expanduser(), name, overwrite=overwrite)
+    with reporter("weights", quiet=quiet, json=json) as report:
+        report.data(_summary(entry) if json else entry.name)
+        report.say(f"use it with: --weights {entry.name}")
+
+
+@app.command(epilog="Example: restore weights verify")
+def verify(names: Names = None, json: Json = False) -> None:
+    """Compare weight files with their checksums: those named, else all."""
+    from restore_cli.checkpoints.library import verify as check
+    from restore_cli.checkpoints.manifest import entries, find
+
+    chosen = [find(name) for name in names] if names else list(entries().values())
+    results = [check(entry) for entry in chosen]
+    with reporter("weights", json=json) as report:
+        if json:
+            for result in results:
+                report.data(
+                    {
+                        "name": result.entry.name,
+                        "status": result.status,
+                        "path": str(result.path),
+                        "sha256": result.found,
+                        "expected": result.entry.sha256,
+                    }
+                )
+        else:
+            _columns(report, [(result.status, result.entry.name) for result in results])
+    # Not to have fetched something is a fault only where it was asked for by name.
+    sound = ("ok",) if names else ("ok", "not fetched")
+    bad = [result for result in results if result.status not in sound]
+    if bad:
+        raise WeightsCorrupt(
+            f"{len(bad)} of {len(results)} weight files are not what they should be: "
+            + ", ".join(f"{result.entry.name} ({result.status})" for result in bad),
+            hint="replace " + ", ".join(str(result.path) for result in bad),
+        )
+
+
+def _summary(entry: WeightsEntry) -> dict[str, object]:
+    from restore_cli.checkpoints.manifest import locate
+
+    where, path = locate(entry)
+    return {
+        "name": entry.name,
+        "tasks": list(_tasks(entry)),
+        "size": entry.size,
+        "where": where,
+        "path": str(path),
+        "scores": {name: dict(scores) for name, scores in entry.scores.items()},
+    }
+
+
+def _line(entry: WeightsEntry) -> tuple[str, ...]:
+    from restore_cli.checkpoints.manifest import locate
+
+    scores = [
+        f"{measured} {metric} {value:g}"
+        for measured, metrics in entry.scores.items()
+        for metric, value in metrics.items()
+    ]
+    where, _ = locate(entry)
+    size = f"{entry.size / 1e6:.1f} MB"
+    return entry.name, ", ".join(_tasks(entry)), size, where, scores[0] if scores else ""
+
+
+def _tasks(entry: WeightsEntry) -> tuple[str, ...]:
+    from restore_cli.registry import find
+
+    return entry.tasks or find(entry.arch).tasks
+
+
+def _columns(report: Reporter, rows: Sequence[tuple[str, ...]]) -> None:
+    """Aligned lines on stdout."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        report.data("  ".join(cells).rstrip())
