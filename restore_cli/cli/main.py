@@ -8,7 +8,12 @@ import typer
 from typer.core import TyperGroup
 
 from restore_cli import __version__
-from restore_cli.cli import console
+from restore_cli.cli import console, weights
+from restore_cli.cli.doctor import doctor
+from restore_cli.cli.evaluate import evaluate
+from restore_cli.cli.restore import derain
+from restore_cli.cli.samples import samples
+from restore_cli.cli.train import train
 from restore_cli.errors import RestoreError
 
 INTERRUPTED = 130  # what shells report for SIGINT
@@ -58,3 +63,11 @@ def restore(
     ] = False,
 ) -> None:
     """Restore photographs with neural networks, offline."""
+
+
+app.command(epilog="Example: restore derain photo.jpg")(derain)
+app.command("eval", epilog="Example: restore eval out/ clean/ --protocol y")(evaluate)
+app.command(epilog="Example: restore train dpenet --data photos --out runs/rain --time 30m")(train)
+app.command(epilog="Example: restore samples pictures")(samples)
+app.command(epilog="Example: restore doctor --json")(doctor)
+app.add_typer(weights.app, name="weights")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from restore_cli import registry
-from restore_cli.cli.console import Reporter, reporter
+from restore_cli.cli.console import Reporter, binary_stdin, binary_stdout, reporter
 from restore_cli.cli.options import (
     Backend,
     BackendName,
@@ -159,7 +159,7 @@ def run_jobs(
     )
     for failure in failures:
         if failure.error is not None:
-            report.fail(failure.error)
+            report.error(failure.error)
     if failures:
         raise typer.Exit(6)
 
@@ -178,10 +178,10 @@ def restore_stream(task: str, files: Files, options: RunOptions, report: Reporte
         raise UsageError("stdout needs a format", hint="add --format png")
     if to_stdout and sys.stdout.isatty():
         raise UsageError("a picture is not for the terminal", hint="redirect it, or use -o FILE")
-    image = decode(sys.stdin.buffer.read(), name="stdin")
+    image = decode(binary_stdin().read(), name="stdin")
     restored = load_restorer(task, options)(image)
     if to_stdout:
-        report.raw(encode(restored, format=files.format, quality=files.quality))  # type: ignore[arg-type]
+        binary_stdout().write(encode(restored, format=files.format, quality=files.quality))  # type: ignore[arg-type]
         return
     target = Path(str(files.output))
     write(restored, target, quality=files.quality, overwrite=files.existing == "overwrite")

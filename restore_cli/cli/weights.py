@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_format
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +54,7 @@ def info(name: Name, json: Json = False) -> None:
             report.data(facts)
         else:
             known = {field: value for field, value in facts.items() if value not in (None, {})}
-            _columns(report, [(field, str(value)) for field, value in known.items()])
+            _columns(report, [(field, _text(value)) for field, value in known.items()])
 
 
 @app.command(epilog="Example: restore weights fetch --all")
@@ -88,7 +89,7 @@ def fetch(
 def import_file(
     file: Annotated[Path, typer.Argument(help="An official checkpoint, or a file of ours.")],
     name: Annotated[
-        str | None, typer.Option("--as", help="Its name, NETWORK.TAG. [from the file's name]")
+        str | None, typer.Option("--as", help="Its name, NETWORK.TAG; else made of FILE's.")
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -167,6 +168,10 @@ def _tasks(entry: WeightsEntry) -> tuple[str, ...]:
     from restore_cli.registry import find
 
     return entry.tasks or find(entry.arch).tasks
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json_format.dumps(value, ensure_ascii=False)
 
 
 def _columns(report: Reporter, rows: Sequence[tuple[str, ...]]) -> None:

@@ -6,7 +6,7 @@ border up to 0.3 dB, rounding some hundredths.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -16,7 +16,7 @@ from torch import Tensor
 from restore_cli.errors import ImageTooSmall, InputError
 from restore_cli.imaging.colour import luma, to_levels
 from restore_cli.metrics.pixel import psnr
-from restore_cli.metrics.structure import ms_ssim, ssim
+from restore_cli.metrics.structure import MS_SSIM_SIDE, WINDOW, ssim, ssim_and_ms_ssim
 
 Rounding = Literal["uint8", "float"]
 
@@ -74,12 +74,23 @@ def measure(restored: Tensor, reference: Tensor, protocol: EvalProtocol) -> Scor
     x, y = _prepare(restored, protocol), _prepare(reference, protocol)
     if x.shape[0] != y.shape[0]:
         x, y = x.expand(3, -1, -1), y.expand(3, -1, -1)
-    return Scores(psnr(x, y).item(), _or_none(ssim, x, y), _or_none(ms_ssim, x, y))
+    return Scores(psnr(x, y).item(), *_structure(x, y))
+
+
+def _structure(x: Tensor, y: Tensor) -> tuple[float | None, float | None]:
+    """SSIM and MS-SSIM, each None where the picture is too small for it."""
+    side = min(x.shape[-2:])
+    if side < WINDOW:
+        return None, None
+    if side < MS_SSIM_SIDE:
+        return ssim(x, y).item(), None
+    single, multi = ssim_and_ms_ssim(x, y)
+    return single.item(), multi.item()
 
 
 def _prepare(pixels: Tensor, protocol: EvalProtocol) -> Tensor:
     # On the CPU, since not every device has float64.
-    pixels = _round(pixels.cpu().double().clamp(0, 1), protocol.rounding)
+    pixels = _round(pixels.cpu().double(), protocol.rounding)
     if protocol.space == "y":
         pixels = _round(luma(pixels), protocol.luma_rounding)
     border, (height, width) = protocol.border, pixels.shape[-2:]
@@ -92,14 +103,7 @@ def _prepare(pixels: Tensor, protocol: EvalProtocol) -> Tensor:
 
 
 def _round(x: Tensor, rounding: Rounding | None) -> Tensor:
-    return to_levels(x) if rounding == "uint8" else x
-
-
-def _or_none(metric: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> float | None:
-    try:
-        return metric(x, y).item()
-    except ImageTooSmall:
-        return None
+    return to_levels(x) if rounding == "uint8" else x.clamp(0, 1)
 
 
 def _size(pixels: Tensor) -> str:

@@ -1,0 +1,23 @@
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESTORE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def random_weights(tmp_path):
+    """A weight file of a DPENet that was never trained."""
+    from restore_cli import registry
+    from restore_cli.checkpoints.save import save
+
+    path = tmp_path / "random.safetensors"
+    save(registry.build("dpenet"), path, arch="dpenet", config={}, record={})
+    return path

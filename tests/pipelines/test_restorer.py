@@ -1,0 +1,79 @@
+import logging
+
+import pytest
+import torch
+
+from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError
+from restore_cli.imaging.image import Image
+from restore_cli.pipelines.restorer import RunOptions, load_restorer, restore
+
+
+def restorer(weights, **options):
+    return load_restorer("derain", RunOptions(weights=str(weights), device="cpu", **options))
+
+
+def test_tiles_with_the_whole_receptive_radius_equal_the_whole_picture(random_weights):
+    pixels = torch.rand(3, 9, 430)
+    whole = restorer(random_weights, tile="off").run(pixels)
+    tiled = restorer(random_weights, tile=64, overlap="exact").run(pixels)
+    torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=0)  # float32 sum order
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 13), (33, 64)])
+def test_any_size_comes_back_in_its_size(random_weights, size):
+    assert restorer(random_weights).run(torch.rand(3, *size)).shape == (3, *size)
+
+
+def test_a_grey_picture_stays_grey(random_weights):
+    assert restorer(random_weights).run(torch.rand(1, 12, 10)).shape == (1, 12, 10)
+
+
+def test_out_of_memory_halves_the_tile_and_goes_on(random_weights, caplog):
+    small = restorer(random_weights, tile=128, overlap=0)
+    network = small.network
+
+    def with_little_memory(x):
+        if x.shape[-1] > 64:
+            raise torch.OutOfMemoryError("injected")
+        return network(x)
+
+    small.network = with_little_memory
+    with caplog.at_level(logging.WARNING):
+        assert small.run(torch.rand(3, 16, 128)).shape == (3, 16, 128)
+    assert small.tile == 64
+    assert len(caplog.records) == 1
+
+
+def test_out_of_memory_at_the_smallest_tile_is_an_error(random_weights):
+    small = restorer(random_weights, tile=64)
+
+    def without_memory(x):
+        raise torch.OutOfMemoryError("injected")
+
+    small.network = without_memory
+    with pytest.raises(OutOfMemory, match="64 px"):
+        small.run(torch.rand(3, 16, 16))
+
+
+def test_nan_is_an_error(random_weights):
+    broken = restorer(random_weights)
+    broken.network = lambda x: x * float("nan")
+    with pytest.raises(BrokenOutput, match="NaN"):
+        broken.run(torch.rand(3, 8, 8))
+
+
+def test_colours_under_full_transparency_neither_change_nor_bleed(random_weights):
+    alpha = torch.ones(1, 16, 16)
+    alpha[..., 8:] = 0
+    pixels = torch.rand(3, 16, 16)
+    other = pixels.clone()
+    other[..., 8:] = 1 - other[..., 8:]
+    run = restorer(random_weights)
+    first, second = (run(Image(p, alpha)).pixels for p in (pixels, other))
+    assert torch.equal(first[..., 8:], pixels[..., 8:])
+    assert torch.equal(first[..., :8], second[..., :8])
+
+
+def test_restore_refuses_a_batch():
+    with pytest.raises(UsageError, match="shape"):
+        restore("derain", torch.rand(1, 3, 8, 8))
