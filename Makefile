@@ -14,14 +14,14 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/installed
 	mkdir -p $(OUT)
-	$(BIN)/restore derain samples/coffee_rain.png -o $(OUT)/coffee_derained.png --overwrite
+	$(BIN)/restore derain samples/rocket_rain.png -o $(OUT)/rocket_derained.png --overwrite
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed
-	$(BIN)/ruff check restore_cli tests benchmarks samples
-	$(BIN)/ruff format --check restore_cli tests benchmarks samples
+	$(BIN)/ruff check restore_cli tests samples
+	$(BIN)/ruff format --check restore_cli tests samples
 	$(BIN)/mypy
 
 clean:

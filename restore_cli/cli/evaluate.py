@@ -79,9 +79,7 @@ def measure_files(restored: Path, reference: Path, protocol: EvalProtocol) -> Sc
     return measure(read(restored).pixels, read(reference).pixels, protocol)
 
 
-def show(
-    report: Reporter, restored: str | None, reference: str, protocol: str, score: Any
-) -> None:
+def show(report: Reporter, restored: str | None, reference: str, protocol: str, score: Any) -> None:
     """One row; an infinite PSNR (identical pictures) is the string "inf" in JSON."""
     psnr, ssim, ms_ssim = score.psnr, score.ssim, score.ms_ssim
     if report.json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -176,8 +175,6 @@ def restore_stream(task: str, files: Files, options: RunOptions, report: Reporte
     to_stdout = files.output in (None, "-")
     if to_stdout and files.format is None:
         raise UsageError("stdout needs a format", hint="add --format png")
-    if to_stdout and sys.stdout.isatty():
-        raise UsageError("a picture is not for the terminal", hint="redirect it, or use -o FILE")
     image = decode(binary_stdin().read(), name="stdin")
     restored = load_restorer(task, options)(image)
     if to_stdout:
@@ -194,8 +191,7 @@ def as_json(result: Result, restorer: Restorer) -> dict[str, Any]:
         "source": str(result.job.source),
         "target": str(result.job.target),
         "status": "ok" if error is None else "failed",
-        "error": error
-        and {"kind": error.kind, "message": error.message, "hint": error.hint},
+        "error": error and {"kind": error.kind, "message": error.message, "hint": error.hint},
         "seconds": round(result.seconds, 3),
         "model": restorer.spec.arch,
         "weights": restorer.checkpoint.name,
@@ -213,7 +209,7 @@ def report_skipped(job: Job, report: Reporter) -> None:
     if not report.json:
         report.say(f"{job.target} exists, skipped")
         return
-    unknown = ("error", "seconds", "model", "weights", "weights_sha256", "device", "precision")
-    unknown += ("tile", "width", "height", "seed")
+    unknown = ["error", "seconds", "model", "weights", "weights_sha256", "device", "precision"]
+    unknown += ["tile", "width", "height", "seed"]
     about = {"source": str(job.source), "target": str(job.target), "status": "skipped"}
     report.data({**about, **dict.fromkeys(unknown)})

@@ -68,7 +68,8 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     height, width = x.shape
     size = kernel.shape[0]
     spectrum = torch.fft.rfft2(x) * torch.fft.rfft2(kernel, s=x.shape)
-    return torch.fft.irfft2(spectrum, s=(height, width))[size - 1 :, size - 1 :]
+    full: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+    return full[size - 1 :, size - 1 :]
 
 
 def streak_layer(

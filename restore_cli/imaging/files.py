@@ -161,7 +161,7 @@ def _sixteen_bit(opened: Pillow.Image, data: bytes) -> Array | None:
             page = file.pages.first
             if page.dtype != np.uint16 or page.photometric.name not in ("MINISBLACK", "RGB"):
                 return None
-            pixels = page.asarray()
+            pixels: Array = page.asarray()
         if pixels.ndim == 2:
             return pixels[..., None]
         if page.planarconfig.name == "SEPARATE":

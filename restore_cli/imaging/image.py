@@ -1,58 +1,69 @@
-"""A still picture in memory: the pixels a network works on and what must survive beside them."""
+"""A picture in memory: its pixels, and what else must survive to the output."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file carries beside its pixels; each format keeps what it has a place for."""
+    """Carried as read; the EXIF orientation is already applied and reset."""
 
-    icc: bytes | None = None  # describes the colours of `pixels` as they are
-    exif: bytes | None = None  # without the "Exif" prefix; Orientation is 1, no thumbnail
-    xmp: bytes | None = None  # the packet as it stood; tiff:Orientation is 1
-    dpi: tuple[float, float] | None = None  # horizontal, vertical
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Image:
-    """One picture, upright. Raises ValueError for tensors that do not fit together."""
+    """Upright pixels (C, H, W), float32 in [0, 1], C = 3 for RGB or 1 for grey."""
 
-    pixels: Tensor  # (C, H, W) float32 in [0, 1]; C is 3 (RGB) or 1 (gray)
-    alpha: Tensor | None = None  # (1, H, W) float32 in [0, 1], not premultiplied
-    bit_depth: int = 8  # 8 or 16, of the source; kept on writing
+    pixels: Tensor
+    alpha: Tensor | None = None  # (1, H, W) in [0, 1]
+    bit_depth: int = 8  # 8 or 16, of the source
     metadata: Metadata = field(default_factory=Metadata)
-
-    def __post_init__(self) -> None:
-        if self.pixels.ndim != 3 or self.pixels.shape[0] not in (1, 3):
-            raise ValueError(f"pixels are (3 or 1, H, W), not {tuple(self.pixels.shape)}")
-        if min(self.height, self.width) < 1:
-            raise ValueError(f"a picture has pixels, not {self.height} x {self.width}")
-        if self.alpha is not None and self.alpha.shape != (1, self.height, self.width):
-            raise ValueError(
-                f"alpha is (1, {self.height}, {self.width}), not {tuple(self.alpha.shape)}"
-            )
-        planes = (self.pixels,) if self.alpha is None else (self.pixels, self.alpha)
-        if any(plane.dtype != torch.float32 for plane in planes):
-            raise ValueError("pixels and alpha are float32")
-        if self.bit_depth not in (8, 16):
-            raise ValueError(f"bit_depth is 8 or 16, not {self.bit_depth}")
 
     @property
     def height(self) -> int:
-        return self.pixels.shape[1]
+        return self.pixels.shape[-2]
 
     @property
     def width(self) -> int:
-        return self.pixels.shape[2]
+        return self.pixels.shape[-1]
 
-    def with_pixels(self, pixels: Tensor, alpha: Tensor | None = None) -> Image:
-        """The same picture with new pixels; its own alpha is kept where none is given.
+    def with_pixels(self, pixels: Tensor) -> Image:
+        """The same picture with other pixels of the same size."""
+        return replace(self, pixels=pixels)
 
-        A result of another size needs an alpha of that size if the picture has one.
+    def visible_colours(self) -> Image:
+        """Fully transparent pixels take the colours around them, so that a network which looks
+        across the edge of what is visible finds nothing foreign there.
         """
-        return replace(self, pixels=pixels, alpha=self.alpha if alpha is None else alpha)
+        if self.alpha is None or bool((self.alpha > 0).all()):
+            return self
+        visible = (self.alpha > 0).float()
+        return replace(self, pixels=_fill(self.pixels * visible, visible))
+
+    def keep_hidden_colours(self, restored: Tensor) -> Tensor:
+        """`restored` with the original colours where nothing is visible."""
+        if self.alpha is None:
+            return restored
+        return torch.where(self.alpha > 0, restored, self.pixels)
+
+
+def _fill(known: Tensor, weight: Tensor) -> Tensor:
+    """Pull-push: unknown pixels (weight 0) from ever coarser averages of the known ones."""
+    mean = known / weight.clamp(min=1e-6)
+    if min(weight.shape[-2:]) == 1 or bool((weight > 0).all()):
+        return mean
+    coarse = _fill(
+        F.avg_pool2d(known[None], 2, ceil_mode=True)[0],
+        F.avg_pool2d(weight[None], 2, ceil_mode=True)[0],
+    )
+    wide = F.interpolate(coarse[None], weight.shape[-2:], mode="bilinear")[0]
+    return torch.where(weight > 0, mean, wide)

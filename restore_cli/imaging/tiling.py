@@ -67,9 +67,7 @@ def plan_axis(size: int, tile: int | None, overlap: int, blend: int) -> tuple[Sp
 
 def plan_tiles(height: int, width: int, *, tile: int | None, overlap: int, blend: int) -> TilePlan:
     """Tiles whose cores are at most `tile` pixels on a side; None: the whole picture is one."""
-    return TilePlan(
-        plan_axis(height, tile, overlap, blend), plan_axis(width, tile, overlap, blend)
-    )
+    return TilePlan(plan_axis(height, tile, overlap, blend), plan_axis(width, tile, overlap, blend))
 
 
 def fade_window(span: Span, scale: int = 1) -> Tensor:

@@ -12,7 +12,7 @@ Adapter = Callable[[Tensor], tuple[Tensor, Finish]]
 
 
 def rgb(pixels: Tensor) -> tuple[Tensor, Finish]:
-    """(C, H, W) -> (1, 3, H, W); a grey picture goes as three equal channels and comes back grey."""
+    """(C, H, W) -> (1, 3, H, W); a grey picture goes as three channels, returns grey."""
     if pixels.shape[0] == 3:
         return pixels[None], lambda result: result[0]
     return pixels.expand(3, -1, -1)[None], lambda result: result[0].mean(0, keepdim=True)

@@ -131,9 +131,7 @@ class Restorer:
         )
         with context:
             output = self.network(
-                cut.to(self.device, non_blocking=True).contiguous(
-                    memory_format=torch.channels_last
-                )
+                cut.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
             )
         last: Tensor = output[-1] if isinstance(output, tuple) else output
         return last.float()

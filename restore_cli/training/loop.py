@@ -86,8 +86,8 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
     with torch.no_grad():
         for kept, new in zip(average.parameters(), network.parameters(), strict=True):
             kept.lerp_(new, 1 - decay)
-        for kept, new in zip(average.buffers(), network.buffers(), strict=True):
-            kept.copy_(new)
+        for stale, fresh in zip(average.buffers(), network.buffers(), strict=True):
+            stale.copy_(fresh)
 
 
 def as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -189,9 +189,7 @@ def fit(
         part = state_file.with_suffix(".part")
         torch.save(state.as_dict(), part)
         part.replace(state_file)
-        on_progress(
-            Progress(state.step, steps, loss, time.monotonic() - began, score, input_score)
-        )
+        on_progress(Progress(state.step, steps, loss, time.monotonic() - began, score, input_score))
 
     for degraded, clean in batches(recipe, training, state.step, steps, seed, workers):
         for group in state.optimizer.param_groups:
@@ -201,7 +199,7 @@ def fit(
             outputs = as_tuple(network(degraded))
         loss = loss_of([output.float() for output in outputs], clean.to(device))
         state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         state.optimizer.step()
         state.step += 1

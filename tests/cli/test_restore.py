@@ -24,7 +24,8 @@ def test_a_single_file_lands_beside_its_source(photos, random_weights):
     result = derain(photos / "a.png", "--weights", random_weights)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{photos / 'a_derained.png'}\n"
-    assert Image.open(photos / "a_derained.png").size == (12, 9)
+    with Image.open(photos / "a_derained.png") as restored:
+        assert restored.size == (12, 9)
 
 
 def test_a_folder_is_mirrored(photos, random_weights, tmp_path):
