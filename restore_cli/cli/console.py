@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-def show_error(error: RestoreError) -> None:
-    """One line on stderr that says what is wrong, and one that says what to do."""
-    print(f"restore: {error.message}", file=sys.stderr)
+def show_error(error: RestoreError, *, about: str = "") -> None:
+    """One line on stderr that says what is wrong, and one that says what to do.
+
+    about: the file in question, put in front unless the message names it.
+    """
+    named = error.message if about in error.message else f"{about}: {error.message}"
+    print(f"restore: {named}", file=sys.stderr)
     if error.hint:
         print(f"hint: {error.hint}", file=sys.stderr)
 
@@ -142,10 +146,10 @@ class Reporter:
         """A line for people that --quiet does not silence."""
         self._to_people(f"restore {self.command}: warning: {text}")
 
-    def error(self, error: RestoreError) -> None:
-        """An error that does not end the command."""
+    def error(self, error: RestoreError, *, about: str = "") -> None:
+        """An error that does not end the command; `about` names the file in question."""
         with self._above_the_bar():
-            show_error(error)
+            show_error(error, about=about)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table for people, unless --quiet. Cells are shown as they are; None is empty."""

@@ -2,56 +2,146 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
 
 import typer
 
-from restore_cli import __version__, assets
-from restore_cli.cli.console import reporter
+from restore_cli import __version__, assets, registry
+from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Json
-from restore_cli.errors import RestoreError
+from restore_cli.errors import MissingExtra, RestoreError, WeightsError
 
-PACKAGES = ("torch", "numpy", "pillow", "tifffile", "kornia-rs", "safetensors", "typer", "rich")
+if TYPE_CHECKING:
+    import torch
+
+DISTRIBUTION = "restore-cli"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `problem` is the exit code if a run needs what is broken."""
+
+    topic: str
+    name: str
+    value: str
+    problem: int | None = None
 
 
 def doctor(json: Json = False) -> None:
-    """Check versions, devices, memory and the bundled weights."""
-    from restore_cli import registry
-    from restore_cli.checkpoints.load import load_checkpoint
-    from restore_cli.pipelines.device import fastest_low_precision, free_memory, pick_device
-
-    device = pick_device("auto")
-    low = fastest_low_precision(device)
-    findings: dict[str, str] = {
-        "restore": __version__,
-        "python": platform.python_version(),
-        **{package: _version(package) for package in PACKAGES},
-        "device": str(device),
-        "free memory": f"{free_memory(device) / 2**30:.1f} GiB",
-        "16-bit precision": str(low).removeprefix("torch.") if low else "not in this hardware",
-        "cache": str(assets.cache_dir()),
-    }
-    broken = [package for package in PACKAGES if findings[package] == "missing"]
-    for spec in registry.MODELS.values():
-        try:
-            load_checkpoint(spec.default_weights)
-            findings[spec.default_weights] = "ok"
-        except RestoreError as error:
-            findings[spec.default_weights] = error.message
-            broken.append(spec.default_weights)
+    """Check versions, devices, memory, weights and folders; run the network once."""
     with reporter("doctor", json=json) as report:
+        found: list[Finding] = []
+        for finding in _findings():
+            found.append(finding)
+            if not json:
+                _show(finding, report)
+        problems = [finding for finding in found if finding.problem is not None]
         if json:
-            report.data({**findings, "broken": broken})
-        else:
-            for name, finding in findings.items():
-                report.data(f"{name:18} {finding}")
-    if broken:
-        raise typer.Exit(4)
+            findings = [asdict(finding) for finding in found]
+            report.data({"healthy": not problems, "findings": findings})
+        if problems:
+            report.warn(f"broken: {', '.join(finding.name for finding in problems)}")
+            raise typer.Exit(problems[0].problem or 1)
+        report.say("all that a run needs is here")
 
 
-def _version(package: str) -> str:
+def _findings() -> Iterator[Finding]:
+    yield Finding("versions", "restore", __version__)
+    yield Finding("versions", "python", platform.python_version())
+    yield Finding("versions", "system", platform.platform())
+    yield from _packages()
+    yield from _devices()
+    yield from _weights()
+    yield _cache()
+    yield _trial()
+
+
+def _show(finding: Finding, report: Reporter) -> None:
+    mark = "  " if finding.problem is None else "! "
+    report.data(f"{mark}{finding.topic:9} {finding.name:20} {finding.value}")
+
+
+def _packages() -> Iterator[Finding]:
+    """What our own metadata asks for: needed packages, and those of the optional extras."""
     try:
-        return version(package)
-    except PackageNotFoundError:
-        return "missing"
+        wanted = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        yield Finding("versions", DISTRIBUTION, "runs without being installed")
+        return
+    for requirement in wanted:
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+        extra = re.search(r"""extra == ['"]([\w-]+)['"]""", requirement)
+        problem = None
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            installed = "not installed" if extra else f"missing: pip install {name}"
+            problem = None if extra else MissingExtra.exit_code
+        yield Finding(f"[{extra[1]}]" if extra else "versions", name, installed, problem)
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    from restore_cli.pipelines.device import fastest_low_precision, free_memory
+
+    devices = [("cpu", f"{torch.get_num_threads()} threads")]
+    for index in range(torch.cuda.device_count()):
+        devices.append((f"cuda:{index}", torch.cuda.get_device_name(index)))
+    if torch.backends.mps.is_available():
+        devices.append(("mps", "Apple GPU"))
+    for name, what in devices:
+        device = torch.device(name)
+        free = f"{free_memory(device) / 2**30:.1f} GiB free"
+        yield Finding("devices", name, f"{what}, {free}, {_kinds(fastest_low_precision(device))}")
+
+
+def _kinds(low: torch.dtype | None) -> str:
+    if low is None:
+        return "fp32, no fast 16 bit"
+    return f"fp32 and fast {str(low).removeprefix('torch.')}"
+
+
+def _weights() -> Iterator[Finding]:
+    """The weights that the commands take unless told otherwise, compared with their checksums."""
+    from restore_cli.checkpoints import manifest
+    from restore_cli.checkpoints.library import verify
+
+    for spec in registry.MODELS.values():
+        name = spec.default_weights
+        try:
+            status = verify(manifest.find(name)).status
+        except RestoreError as error:
+            yield Finding("weights", name, error.message, error.exit_code)
+            continue
+        yield Finding("weights", name, status, None if status == "ok" else WeightsError.exit_code)
+
+
+def _cache() -> Finding:
+    """Only fetching and importing need the cache, so it is never a problem."""
+    folder = assets.cache_dir()
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    writable = nearest.is_dir() and os.access(nearest, os.W_OK)
+    return Finding("folders", "cache", str(folder) if writable else f"{folder}, not writable")
+
+
+def _trial() -> Finding:
+    """One small grey picture through the default network."""
+    import torch
+
+    from restore_cli.pipelines.restorer import restore
+
+    task = next(iter(registry.MODELS.values())).tasks[0]
+    began = time.monotonic()
+    try:
+        restore(task, torch.full((3, 32, 32), 0.5))
+    except RestoreError as error:
+        return Finding("trial", task, error.message, error.exit_code)
+    return Finding("trial", task, f"ok, {time.monotonic() - began:.1f} s")

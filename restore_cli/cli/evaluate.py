@@ -3,116 +3,226 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Json, Quiet
-from restore_cli.errors import InputError, NothingToDo, RestoreError, UsageError
+from restore_cli.errors import InputError, NothingToDo, RestoreError, UnreadableImage, UsageError
 
 if TYPE_CHECKING:
     from restore_cli.metrics import EvalProtocol, Scores
+
+Pair = tuple[Path, Path]  # restored, reference
+
+
+@dataclass(frozen=True)
+class Pairing:
+    pairs: list[Pair]
+    unpaired: list[Path]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured pair."""
+
+    restored: Path
+    reference: Path
+    scores: Scores
+    bit_depth: int  # the larger of the two
+
+
+@dataclass(frozen=True)
+class Means:
+    """Over the pairs that have the number; None where none has."""
+
+    psnr: float | None  # identical pairs left out; inf where all are
+    ssim: float | None
+    ms_ssim: float | None
 
 
 def evaluate(
     restored: Annotated[Path, typer.Argument(help="A picture, or a folder of them.")],
     reference: Annotated[Path, typer.Argument(help="The truth: a picture, or a folder.")],
-    protocol: Annotated[str, typer.Option(help="rgb, y, sr_x2, sr_x3, sr_x4 ...")] = "rgb",
+    protocol: Annotated[
+        str, typer.Option(help="rgb, rgb_float, y, y_float, sr_x2, sr_x3 or sr_x4.")
+    ] = "rgb",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure PSNR (dB), SSIM and MS-SSIM; the last line holds the means."""
+    """Measure PSNR, SSIM and MS-SSIM of pictures against their references.
+
+    Files of two folders belong together when they have the same name but for the suffix;
+    x_derained.png belongs to x.png. Alpha is not measured.
+    """
     from restore_cli.metrics import PROTOCOLS
 
     if protocol not in PROTOCOLS:
         raise UsageError(
             f"no protocol is called {protocol!r}", hint=f"one of: {', '.join(PROTOCOLS)}"
         )
-    pairs = pair_up(restored, reference)
-    scores: list[Scores] = []
-    failures: list[RestoreError] = []
+    pairing = pair_up(restored, reference)
     with reporter("eval", quiet=quiet, json=json) as report:
-        for one, other in pairs:
-            try:
-                score = measure_files(one, other, PROTOCOLS[protocol])
-            except RestoreError as error:
-                if len(pairs) == 1:
-                    raise
-                failures.append(error)
-                report.error(error)
-                continue
-            scores.append(score)
-            show(report, str(one), str(other), protocol, score)
-        show_means(report, str(reference), protocol, scores)
-    if failures:
+        for path in pairing.unpaired:
+            report.warn(f"{path} has no partner")
+        rows = measure_all(pairing.pairs, PROTOCOLS[protocol], report)
+        failed = len(pairing.pairs) - len(rows)
+        show_means(rows, failed, protocol, report)
+    if failed:
         raise typer.Exit(6)
 
 
-def pair_up(restored: Path, reference: Path) -> list[tuple[Path, Path]]:
-    """Two files, or the files of two folders that share a stem (x_derained.png and x.png too).
-
-    Raises InputError, NothingToDo.
-    """
-    if restored.is_dir() != reference.is_dir():
-        raise InputError(f"{restored} and {reference}: one is a folder", hint="give two of a kind")
-    if not restored.is_dir():
-        return [(restored, reference)]
-    from restore_cli.imaging.files import READABLE_SUFFIXES
-
-    references = {p.stem: p for p in reference.iterdir() if p.suffix.lower() in READABLE_SUFFIXES}
-    pairs = []
-    for path in sorted(restored.iterdir()):
-        match = references.get(path.stem) or references.get(path.stem.rpartition("_")[0])
-        if path.suffix.lower() in READABLE_SUFFIXES and match is not None:
-            pairs.append((path, match))
-    if not pairs:
-        raise NothingToDo(f"no file in {restored} has a namesake in {reference}")
-    return pairs
+def measure_all(pairs: Sequence[Pair], protocol: EvalProtocol, report: Reporter) -> list[Row]:
+    """Each pair as a row on stdout; what fails goes to stderr, unless it is the only pair."""
+    rows: list[Row] = []
+    with report.progress(len(pairs), "eval") as bar:
+        for restored, reference in pairs:
+            try:
+                row = measure_pair(restored, reference, protocol)
+            except RestoreError as error:
+                if len(pairs) == 1:
+                    raise
+                report.error(error)
+            else:
+                rows.append(row)
+                show_row(row, protocol.name, report)
+            bar.advance()
+    if protocol.rounding == "uint8" and any(row.bit_depth > 8 for row in rows):
+        report.say("16-bit pictures were rounded to 8 bit; --protocol rgb_float does not round")
+    return rows
 
 
-def measure_files(restored: Path, reference: Path, protocol: EvalProtocol) -> Scores:
+def measure_pair(restored: Path, reference: Path, protocol: EvalProtocol) -> Row:
     from restore_cli.imaging.files import read
     from restore_cli.metrics import measure
 
-    return measure(read(restored).pixels, read(reference).pixels, protocol)
+    image, truth = read(restored), read(reference)
+    try:
+        scores = measure(image.pixels, truth.pixels, protocol)
+    except InputError as error:
+        raise type(error)(f"{restored}: {error.message}", error.hint) from error
+    return Row(restored, reference, scores, max(image.bit_depth, truth.bit_depth))
 
 
-def show(report: Reporter, restored: str | None, reference: str, protocol: str, score: Any) -> None:
-    """One row; an infinite PSNR (identical pictures) is the string "inf" in JSON."""
-    psnr, ssim, ms_ssim = score.psnr, score.ssim, score.ms_ssim
-    if report.json:
-        report.data(
-            {
-                "restored": restored,
-                "reference": reference,
-                "protocol": protocol,
-                "psnr": "inf" if psnr is not None and math.isinf(psnr) else psnr,
-                "ssim": ssim,
-                "ms_ssim": ms_ssim,
-            }
+def pair_up(restored: Path, reference: Path) -> Pairing:
+    """Two files, or what belongs together in two folders and the folders within them.
+
+    Raises UnreadableImage, UsageError, NothingToDo, InputError.
+    """
+    for path in (restored, reference):
+        if not path.exists():
+            raise UnreadableImage(f"{path}: no such file or folder")
+    if restored.is_dir() != reference.is_dir():
+        raise UsageError(
+            f"of {restored} and {reference} only one is a folder",
+            hint="give two pictures or two folders",
         )
-        return
-    cells = [f"{psnr:.2f} dB" if psnr is not None else "-"]
-    cells += ["-" if value is None else f"{value:.4f}" for value in (ssim, ms_ssim)]
-    report.data("  ".join([restored or "mean", *cells, protocol]))
+    if not restored.is_dir():
+        return Pairing([(restored, reference)], [])
+    return match(pictures_by_name(restored), pictures_by_name(reference))
 
 
-def show_means(report: Reporter, reference: str, protocol: str, scores: list[Scores]) -> None:
-    """Means of what could be measured; identical pairs are left out of the mean PSNR."""
-    from restore_cli.metrics import Scores
+def match(restored: dict[str, Path], reference: dict[str, Path]) -> Pairing:
+    """Equal names; and `x_derained` with `x` where nothing else in `restored` lays claim to it."""
+    wanted = {name: name if name in reference else plain_name(name) for name in restored}
+    claims = Counter(wanted.values())
+    partner = {
+        name: other
+        for name, other in wanted.items()
+        if other in reference and (name == other or claims[other] == 1)
+    }
+    if not partner:
+        raise NothingToDo(
+            "no picture of the first folder has a partner in the second",
+            hint="partners have the same name but for the suffix",
+        )
+    pairs = [(restored[name], reference[partner[name]]) for name in sorted(partner)]
+    left = [restored[name] for name in restored.keys() - partner.keys()]
+    left += [reference[name] for name in reference.keys() - set(partner.values())]
+    return Pairing(pairs, sorted(left))
 
-    finite = [score.psnr for score in scores if math.isfinite(score.psnr)]
-    means = Scores(
-        psnr=mean(finite),  # type: ignore[arg-type]
-        ssim=mean([score.ssim for score in scores if score.ssim is not None]),
-        ms_ssim=mean([score.ms_ssim for score in scores if score.ms_ssim is not None]),
+
+def plain_name(name: str) -> str:
+    """`name` without the ending that a restoring command gives to its results."""
+    from restore_cli.jobs.plan import PARTICIPLES
+
+    stem, _, ending = name.rpartition("_")
+    return stem if ending in PARTICIPLES.values() else name
+
+
+def pictures_by_name(folder: Path) -> dict[str, Path]:
+    """Visible pictures by their path below `folder` without suffix. Raises InputError."""
+    from restore_cli.imaging.files import READABLE_SUFFIXES
+
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if hidden or path.suffix.lower() not in READABLE_SUFFIXES or not path.is_file():
+            continue
+        name = inside.with_suffix("").as_posix()
+        if name in found:
+            raise InputError(
+                f"{found[name]} and {path} have the same name but for the suffix",
+                hint="keep one of them in the folder",
+            )
+        found[name] = path
+    return found
+
+
+def show_row(row: Row, protocol: str, report: Reporter) -> None:
+    scores = row.scores
+    if report.json:
+        names = {"restored": str(row.restored), "reference": str(row.reference)}
+        report.data({**names, "protocol": protocol, **as_json(scores)})
+    else:
+        report.data(f"{row.restored}  {in_words(scores)}  ({protocol})")
+
+
+def show_means(rows: Sequence[Row], failed: int, protocol: str, report: Reporter) -> None:
+    """The last line; in words only where there is more than one pair."""
+    means = means_of([row.scores for row in rows])
+    identical = sum(math.isinf(row.scores.psnr) for row in rows)
+    if report.json:
+        names = {"restored": None, "reference": None, "protocol": protocol}
+        counts = {"pairs": len(rows), "identical": identical, "failed": failed}
+        report.data({**names, **as_json(means), **counts})
+    elif len(rows) > 1:
+        report.data(f"mean of {len(rows)}  {in_words(means)}  ({protocol})")
+    if 0 < identical < len(rows):
+        report.say(f"{identical} of {len(rows)} pairs are identical: left out of the mean PSNR")
+    small = sum(row.scores.ms_ssim is None for row in rows)
+    if small:
+        report.say(f"{small} of {len(rows)} pairs are too small for MS-SSIM (sides over 160 px)")
+
+
+def means_of(scores: Sequence[Scores]) -> Means:
+    finite = [each.psnr for each in scores if not math.isinf(each.psnr)]
+    return Means(
+        psnr=mean(finite) if finite or not scores else math.inf,
+        ssim=mean([each.ssim for each in scores if each.ssim is not None]),
+        ms_ssim=mean([each.ms_ssim for each in scores if each.ms_ssim is not None]),
     )
-    if len(finite) < len(scores):
-        report.say(f"{len(scores) - len(finite)} identical pair(s) are not in the mean PSNR")
-    show(report, None, reference, protocol, means)
 
 
-def mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def as_json(scores: Scores | Means) -> dict[str, float | str | None]:
+    """JSON has no infinity: it is the string "inf", which float() of most languages reads."""
+    psnr = "inf" if scores.psnr is not None and math.isinf(scores.psnr) else scores.psnr
+    return {"psnr": psnr, "ssim": scores.ssim, "ms_ssim": scores.ms_ssim}
+
+
+def in_words(scores: Scores | Means) -> str:
+    psnr = "-" if scores.psnr is None else f"{scores.psnr:.2f} dB"
+    ssim, ms_ssim = (
+        "-" if value is None else f"{value:.4f}" for value in (scores.ssim, scores.ms_ssim)
+    )
+    return f"PSNR {psnr}  SSIM {ssim}  MS-SSIM {ms_ssim}"

@@ -65,9 +65,9 @@ def restore(
     """Restore photographs with neural networks, offline."""
 
 
-app.command(epilog="Example: restore derain photo.jpg")(derain)
+app.command(epilog="Example: restore derain photos/ -o out/ --recursive")(derain)
 app.command("eval", epilog="Example: restore eval out/ clean/ --protocol y")(evaluate)
-app.command(epilog="Example: restore train dpenet --data photos --out runs/rain --time 30m")(train)
-app.command(epilog="Example: restore samples pictures")(samples)
+app.command(epilog="Example: restore train dpenet --data photos/ --out run/ --time 2h")(train)
+app.add_typer(weights.app, name="weights", help="List, inspect, fetch, import, verify weights.")
+app.command(epilog="Example: restore samples pictures/")(samples)
 app.command(epilog="Example: restore doctor --json")(doctor)
-app.add_typer(weights.app, name="weights")

@@ -1,78 +1,113 @@
-"""Option types that several commands share."""
+"""Options that several commands share, and what their values may be."""
 
 from __future__ import annotations
 
-from enum import Enum
-from pathlib import Path
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeVar
 
 import typer
 
 from restore_cli.errors import UsageError
 
+Word = TypeVar("Word", bound=str)
 
-class FormatName(str, Enum):
-    png = "png"
-    jpeg = "jpeg"
-    webp = "webp"
-    tiff = "tiff"
-
-
-class PrecisionName(str, Enum):
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-class BackendName(str, Enum):
-    torch = "torch"
-
+TILE_WORDS: tuple[Literal["auto", "off"], ...] = ("auto", "off")
+OVERLAP_WORDS: tuple[Literal["auto", "exact"], ...] = ("auto", "exact")
 
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE...", help="Files, folders, globs, or - for stdin."),
+    typer.Argument(metavar="SOURCE", help="Files, folders, globs, or - for stdin."),
 ]
 Output = Annotated[
     str | None,
     typer.Option(
         "--output",
         "-o",
-        help="A file, a folder, a template with {stem} {ext} {task} {model} {scale} {rel}, or -.",
+        metavar="OUTPUT",
+        help="A file for one picture, else a folder or a template with {stem} {ext} {task} "
+        "{model} {scale} {rel}; - for stdout. [default: beside the source, as {stem}_{task}{ext}]",
     ),
 ]
-ModelName = Annotated[str | None, typer.Option("--model", help="Which network.")]
-WeightsName = Annotated[str | None, typer.Option("--weights", help="A name or a file.")]
-Tile = Annotated[str, typer.Option(help="auto, off, or the side of a tile in pixels.")]
-Overlap = Annotated[str, typer.Option(help="auto, exact, or context around a tile in pixels.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Precision = Annotated[PrecisionName, typer.Option(help="auto: 16 bit only where it is harmless.")]
-Backend = Annotated[BackendName, typer.Option(help="What runs the network.")]
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Folders within folders too.")]
-FormatOption = Annotated[FormatName | None, typer.Option("--format", help="Of the outputs.")]
-Quality = Annotated[int | None, typer.Option(min=1, max=100, help="Of JPEG [95] and WebP.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave what is there.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done.")]
-Seed = Annotated[int, typer.Option(help="Of the random numbers.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="Network. [default: the task's own]")
+]
+WeightsName = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="NAME|FILE",
+        help="Weights: a name of `restore weights list`, or a file. [default: the network's own]",
+    ),
+]
+Tile = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|off|PIXELS",
+        help="Side of the tiles that a picture is cut into; auto: by the free memory.",
+    ),
+]
+Overlap = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|exact|PIXELS",
+        help="Context around each tile; exact: as if the picture were whole.",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute; auto: on a GPU if there is one."
+    ),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(help="Of the computation; auto: 16 bit where it is fast and harmless."),
+]
+Backend = Annotated[Literal["torch"], typer.Option(help="What runs the network.")]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Take folders inside folders too.")
+]
+FormatName = Annotated[
+    Literal["png", "jpeg", "webp", "tiff"] | None,
+    typer.Option("--format", help="Of the results. [default: as the source]"),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=100, metavar="1..100", help="Of JPEG and WebP. [default: JPEG 95, WebP lossless]"
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave what exists, do the rest.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON object a line to stdout.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress, no summary; warnings and errors stay.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Of the random numbers, if any are drawn.")]
 
 
-def pixels_or(text: str, *words: str, option: str) -> int | str:
-    """A positive whole number, or one of `words`. Raises UsageError."""
-    if text in words:
-        return text
-    if text.isdigit() and int(text) > 0:
+def pixels_or(text: str, words: Sequence[Word], *, option: str, least: int = 1) -> int | Word:
+    """A number of pixels from `least` on, or one of `words`. Raises UsageError."""
+    for word in words:
+        if text == word:
+            return word
+    if text.isdecimal() and int(text) >= least:
         return int(text)
-    raise UsageError(f"{option} {text!r}", hint=f"write {', '.join(words)}, or pixels such as 256")
+    raise UsageError(
+        f"{option} {text}: wanted {', '.join(words)} or a number of pixels from {least} on",
+        hint=f"for example {option} 256",
+    )
 
 
-def existing_files(overwrite: bool, skip: bool) -> Literal["error", "overwrite", "skip"]:
-    if overwrite and skip:
-        raise UsageError("--overwrite and --skip-existing contradict", hint="give one of them")
-    return "overwrite" if overwrite else "skip" if skip else "error"
-
-
-def as_path(text: str) -> Path:
-    return Path(text).expanduser()
+def existing_targets(overwrite: bool, skip_existing: bool) -> Literal["error", "overwrite", "skip"]:
+    """What happens to targets that exist. Raises UsageError where both are asked for."""
+    if overwrite and skip_existing:
+        raise UsageError(
+            "--overwrite and --skip-existing contradict each other", hint="give one of them"
+        )
+    if overwrite:
+        return "overwrite"
+    return "skip" if skip_existing else "error"

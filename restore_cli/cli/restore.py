@@ -1,27 +1,29 @@
-"""derain, and the one way in which every restoring command works."""
+"""The restoring commands: one function serves every task."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from restore_cli import registry
 from restore_cli.cli.console import Reporter, binary_stdin, binary_stdout, reporter
 from restore_cli.cli.options import (
+    OVERLAP_WORDS,
+    TILE_WORDS,
     Backend,
-    BackendName,
     Device,
     DryRun,
-    FormatOption,
+    FormatName,
     Json,
     ModelName,
     Output,
     Overlap,
     Overwrite,
     Precision,
-    PrecisionName,
     Quality,
     Quiet,
     Recursive,
@@ -30,174 +32,240 @@ from restore_cli.cli.options import (
     Sources,
     Tile,
     WeightsName,
-    existing_files,
+    existing_targets,
     pixels_or,
 )
-from restore_cli.errors import UsageError
+from restore_cli.errors import RestoreError, UsageError
 
 if TYPE_CHECKING:
-    from restore_cli.jobs.plan import Existing, Job
+    from restore_cli.jobs.plan import Job, Plan
     from restore_cli.jobs.run import Result
     from restore_cli.pipelines.restorer import Restorer, RunOptions
 
+Failure = tuple[str, RestoreError]  # of which source
 
-@dataclass(frozen=True)
-class Files:
-    """What to read and where to write."""
+SOME_FAILED = 6
+CIRCUMSTANCES = (
+    "seconds",
+    "model",
+    "weights",
+    "weights_sha256",
+    "device",
+    "precision",
+    "tile",
+    "width",
+    "height",
+    "seed",
+)
 
-    sources: list[str]
-    output: str | None
-    format: str | None
-    quality: int | None
-    recursive: bool
-    existing: Existing
-    dry_run: bool
+
+def restoring(task: str, summary: str) -> Callable[..., None]:
+    """The command that does `task` to pictures; `summary` is its line of help."""
+
+    def command(
+        source: Sources,
+        output: Output = None,
+        model: ModelName = None,
+        weights: WeightsName = None,
+        tile: Tile = "auto",
+        overlap: Overlap = "auto",
+        device: Device = "auto",
+        precision: Precision = "auto",
+        backend: Backend = "torch",
+        recursive: Recursive = False,
+        format: FormatName = None,
+        quality: Quality = None,
+        overwrite: Overwrite = False,
+        skip_existing: SkipExisting = False,
+        json: Json = False,
+        quiet: Quiet = False,
+        dry_run: DryRun = False,
+        seed: Seed = 0,
+    ) -> None:
+        existing = existing_targets(overwrite, skip_existing)
+        tile_size = pixels_or(tile, TILE_WORDS, option="--tile")
+        context = pixels_or(overlap, OVERLAP_WORDS, option="--overlap", least=0)
+        spec = registry.find_for_task(task, model)
+        from restore_cli.jobs.plan import plan
+
+        planned = plan(
+            source,
+            output,
+            task=task,
+            model=spec.arch,
+            scale=spec.scale,
+            recursive=recursive,
+            format=format,
+            existing=existing,
+        )
+        _refuse_contradictions(planned, quality, json)
+        with reporter(task, quiet=quiet, json=json) as report:
+            if dry_run:
+                _show_plan(planned, report)
+                return
+            from restore_cli.pipelines.restorer import RunOptions
+
+            options = RunOptions(spec.arch, weights, tile_size, context, device, precision, seed)
+            restore_all(task, planned, options, report, quality=quality, overwrite=overwrite)
+
+    command.__name__, command.__doc__ = task, summary
+    return command
 
 
-def derain(
-    source: Sources,
-    output: Output = None,
-    model: ModelName = None,
-    weights: WeightsName = None,
-    tile: Tile = "auto",
-    overlap: Overlap = "auto",
-    device: Device = "auto",
-    precision: Precision = PrecisionName.auto,
-    backend: Backend = BackendName.torch,
-    recursive: Recursive = False,
-    format: FormatOption = None,
-    quality: Quality = None,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
-    seed: Seed = 0,
+derain = restoring("derain", "Remove rain from pictures and folders of pictures (DPENet).")
+
+
+def restore_all(
+    task: str,
+    planned: Plan,
+    options: RunOptions,
+    report: Reporter,
+    *,
+    quality: int | None,
+    overwrite: bool,
 ) -> None:
-    """Remove rain from pictures and folders of pictures (DPENet)."""
-    files = Files(
-        source,
-        output,
-        format.value if format else None,
-        quality,
-        recursive,
-        existing_files(overwrite, skip_existing),
-        dry_run,
-    )
-    tile_size = pixels_or(tile, "auto", "off", option="--tile")
-    context = pixels_or(overlap, "auto", "exact", option="--overlap")
-    spec = registry.find_for_task("derain", model)
+    """Do what is planned, and say what became of it.
 
-    from restore_cli.pipelines.restorer import RunOptions
-
-    options = RunOptions(
-        model=spec.arch,
-        weights=weights,
-        tile=tile_size,  # type: ignore[arg-type]  # pixels_or has narrowed the words
-        overlap=context,  # type: ignore[arg-type]
-        device=device,
-        precision=precision.value,
-        seed=seed,
-    )
-    with reporter("derain", quiet=quiet, json=json) as report:
-        restore_all("derain", files, options, report)
-
-
-def restore_all(task: str, files: Files, options: RunOptions, report: Reporter) -> None:
-    """Plan, run and report. Leaves with exit code 6 where some of several files failed."""
-    if "-" in files.sources:
-        restore_stream(task, files, options, report)
-        return
-    from restore_cli.jobs.plan import Naming, plan
-
-    naming = Naming(task, str(options.model), 1, files.output, files.format)
-    planned = plan(files.sources, naming, recursive=files.recursive, existing=files.existing)
-    if files.dry_run:
-        for job in planned.jobs:
-            report.say(f"{job.source} -> {job.target}")
-        for job in planned.skipped:
-            report.say(f"{job.source} -> {job.target} (exists, skipped)")
-        return
-    for job in planned.skipped:
-        report_skipped(job, report)
+    Raises the error of a picture that was the only one; leaves with code 6 where some of several
+    failed.
+    """
+    began = time.monotonic()
+    failures: list[Failure] = [(item.source, item.error) for item in planned.unreadable]
+    if report.json:
+        _show_settled(planned, report)
     if planned.jobs:
-        run_jobs(task, planned.jobs, files, options, report)
+        failures += _run(task, planned.jobs, options, report, quality=quality, overwrite=overwrite)
+    if failures and len(planned) == 1:
+        raise failures[0][1]
+    failed, skipped = len(failures), len(planned.skipped)
+    counts = {"restored": len(planned) - skipped - failed, "skipped": skipped, "failed": failed}
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    report.say(f"{said} in {time.monotonic() - began:.1f} s")
+    for source, error in failures:
+        report.error(error, about=source)
+    if failures:
+        raise typer.Exit(SOME_FAILED)
 
 
-def run_jobs(
-    task: str, jobs: tuple[Job, ...], files: Files, options: RunOptions, report: Reporter
-) -> None:
+def _run(
+    task: str,
+    jobs: Sequence[Job],
+    options: RunOptions,
+    report: Reporter,
+    *,
+    quality: int | None,
+    overwrite: bool,
+) -> list[Failure]:
+    """Run the jobs, show each result, and return the failures by their sources."""
+    from restore_cli.jobs.plan import Standard
     from restore_cli.jobs.run import run
     from restore_cli.pipelines.restorer import load_restorer
 
-    restorer = load_restorer(task, options)
     alone = len(jobs) == 1
-    bar = report.progress(None if alone else len(jobs), f"{task} {len(jobs)} file(s)")
-    failures: list[Result] = []
+    stdin = binary_stdin().read() if jobs[0].source is Standard.INPUT else b""
+    stdout = binary_stdout() if jobs[0].target is Standard.OUTPUT else None
+    restorer = load_restorer(task, options)
+    bar = report.progress(None if alone else len(jobs), str(jobs[0].source) if alone else task)
+
+    def on_tile(index: int, done: int, total: int) -> None:
+        if alone:
+            bar.update(done, total)
+        else:
+            bar.update(index + done / total)
+
     results = run(
         jobs,
         restorer,
-        overwrite=files.existing == "overwrite",
-        quality=files.quality,
-        on_progress=bar.update if alone else None,
+        overwrite=overwrite,
+        quality=quality,
+        stdin=stdin,
+        stdout=stdout,
+        on_tile=on_tile,
     )
-    for number, result in enumerate(results, start=1):
-        if not alone:
-            bar.update(number)
+    failures: list[Failure] = []
+    described = False
+    with closing(results):
+        for result in results:
+            if result.error is not None:
+                failures.append((str(result.job.source), result.error))
+            elif not described:
+                report.say(_how(result, restorer))
+                described = True
+            _show(result, restorer, report)
+    return failures
+
+
+def _refuse_contradictions(planned: Plan, quality: int | None, json: bool) -> None:
+    from restore_cli.jobs.plan import Standard
+
+    formats = {job.format for job in planned.jobs}
+    if quality is not None and formats and not formats & {"jpeg", "webp"}:
+        raise UsageError(
+            f"--quality has no effect on {' and '.join(sorted(formats))}",
+            hint="leave it out, or add --format jpeg",
+        )
+    if json and any(job.target is Standard.OUTPUT for job in planned.jobs):
+        raise UsageError(
+            "the picture and --json cannot both go to stdout", hint="add -o FILE for the picture"
+        )
+
+
+def _show_plan(planned: Plan, report: Reporter) -> None:
+    if report.json:
+        _show_settled(planned, report)
+    for job in planned.jobs:
         if report.json:
-            report.data(as_json(result, restorer))
-        elif result.error is None:
-            report.data(str(result.job.target))
-        if result.error is not None:
-            failures.append(result)
-    if alone and failures and failures[0].error is not None:
-        raise failures[0].error
-    report.say(
-        f"{len(jobs) - len(failures)} done by {restorer.checkpoint.name} on {restorer.device} in "
-        f"{restorer.precision}, {f'tiles of {restorer.tile} px' if restorer.tile else 'untiled'}"
-    )
-    for failure in failures:
-        if failure.error is not None:
-            report.error(failure.error)
-    if failures:
-        raise typer.Exit(6)
+            report.data(_record(str(job.source), None, target=str(job.target)))
+        else:
+            report.data(f"{job.source} -> {job.target}")
+    for job in planned.skipped:
+        report.say(f"{job.source} would be skipped: {job.target} exists")
+    for item in planned.unreadable:
+        report.error(item.error)
+    report.say(f"{len(planned.jobs)} to do; nothing was done (--dry-run)")
 
 
-def restore_stream(task: str, files: Files, options: RunOptions, report: Reporter) -> None:
-    """stdin to stdout, or to the file that -o names."""
-    if files.sources != ["-"]:
-        raise UsageError("- stands for stdin and cannot be mixed with files")
-    from pathlib import Path
-
-    from restore_cli.imaging.files import decode, encode, write
-    from restore_cli.pipelines.restorer import load_restorer
-
-    to_stdout = files.output in (None, "-")
-    if to_stdout and files.format is None:
-        raise UsageError("stdout needs a format", hint="add --format png")
-    image = decode(binary_stdin().read(), name="stdin")
-    restored = load_restorer(task, options)(image)
-    if to_stdout:
-        binary_stdout().write(encode(restored, format=files.format, quality=files.quality))  # type: ignore[arg-type]
-        return
-    target = Path(str(files.output))
-    write(restored, target, quality=files.quality, overwrite=files.existing == "overwrite")
-    report.data(str(target))
+def _show_settled(planned: Plan, report: Reporter) -> None:
+    """The lines of JSON that are known before any work."""
+    for job in planned.skipped:
+        report.data(_record(str(job.source), "skipped", target=str(job.target)))
+    for item in planned.unreadable:
+        report.data(_record(item.source, "failed", error=item.error))
 
 
-def as_json(result: Result, restorer: Restorer) -> dict[str, Any]:
-    error = result.error
+def _show(result: Result, restorer: Restorer, report: Reporter) -> None:
+    job = result.job
+    if report.json:
+        known = _record(str(job.source), result.status, target=str(job.target), error=result.error)
+        report.data(known | _circumstances(result, restorer))
+    elif result.error is None and str(job.target) != "-":
+        report.data(str(job.target))
+
+
+def _record(
+    source: str,
+    status: Literal["ok", "skipped", "failed"] | None,
+    *,
+    target: str | None = None,
+    error: RestoreError | None = None,
+) -> dict[str, object]:
+    """The JSON of one picture, all fields there; what is not known is null."""
     return {
-        "source": str(result.job.source),
-        "target": str(result.job.target),
-        "status": "ok" if error is None else "failed",
+        "source": source,
+        "target": target,
+        "status": status,
         "error": error and {"kind": error.kind, "message": error.message, "hint": error.hint},
+    } | dict.fromkeys(CIRCUMSTANCES)
+
+
+def _circumstances(result: Result, restorer: Restorer) -> dict[str, object]:
+    return {
         "seconds": round(result.seconds, 3),
         "model": restorer.spec.arch,
         "weights": restorer.checkpoint.name,
         "weights_sha256": restorer.checkpoint.sha256,
         "device": str(restorer.device),
-        "precision": restorer.precision,
+        "precision": result.precision,
         "tile": result.tile,
         "width": result.width,
         "height": result.height,
@@ -205,11 +273,6 @@ def as_json(result: Result, restorer: Restorer) -> dict[str, Any]:
     }
 
 
-def report_skipped(job: Job, report: Reporter) -> None:
-    if not report.json:
-        report.say(f"{job.target} exists, skipped")
-        return
-    unknown = ["error", "seconds", "model", "weights", "weights_sha256", "device", "precision"]
-    unknown += ["tile", "width", "height", "seed"]
-    about = {"source": str(job.source), "target": str(job.target), "status": "skipped"}
-    report.data({**about, **dict.fromkeys(unknown)})
+def _how(result: Result, restorer: Restorer) -> str:
+    tiles = f"tiles of {result.tile} px" if result.tile else "untiled"
+    return f"{restorer.checkpoint.name} on {restorer.device}, {result.precision}, {tiles}"

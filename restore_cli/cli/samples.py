@@ -1,4 +1,4 @@
-"""`restore samples`: the pictures that come with the package."""
+"""`restore samples`: the photographs that come with the package."""
 
 from __future__ import annotations
 
@@ -13,23 +13,37 @@ from restore_cli.cli.console import reporter
 from restore_cli.cli.options import Overwrite, Quiet
 from restore_cli.errors import OutputError, OutputExists
 
+COPIED = (".png", ".jpg", ".webp", ".tif", ".md")  # pictures, and where each comes from
+
 
 def samples(
-    folder: Annotated[Path, typer.Argument(help="Where to put them.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to copy them into.")],
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Copy the sample pictures into a folder."""
-    sources = sorted(assets.samples_dir().glob("*.png"))
-    targets = [folder / source.name for source in sources]
+    """Copy the sample photographs into a folder."""
+    sources = sorted(path for path in assets.samples_dir().iterdir() if path.suffix in COPIED)
+    targets = [folder.expanduser() / source.name for source in sources]
     there = [target for target in targets if target.exists()]
     if there and not overwrite:
-        raise OutputExists(f"{there[0]} exists", hint="add --overwrite or choose another folder")
+        raise OutputExists(
+            f"{', '.join(map(str, there))} exists", hint="add --overwrite, or name another folder"
+        )
     with reporter("samples", quiet=quiet) as report:
+        for source, target in zip(sources, targets, strict=True):
+            _copy(source, target)
+            report.data(str(target))
+        report.say(f"{len(targets)} files; try: restore derain {folder} -o out/")
+
+
+def _copy(source: Path, target: Path) -> None:
+    part = target.with_name(f".{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for source, target in zip(sources, targets, strict=True):
-                shutil.copyfile(source, target)
-                report.data(str(target))
-        except OSError as error:
-            raise OutputError(f"{folder}: {error.strerror or error}") from error
+            shutil.copyfile(source, part)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{target}: {error.strerror}", hint="name another folder") from error

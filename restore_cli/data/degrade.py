@@ -8,13 +8,11 @@ them): streaks are grey, never darken, and share one direction per layer.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
-
-LONGEST_STREAK = 45  # pixels
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,10 @@ class RainLook:
     veil: float  # probability of a bright mist (rain accumulation)
 
 
-LIGHT = RainLook((1, 2), (0.001, 0.008), (15, 45), 30, 5, (0.75, 0.9), (0.12, 0.50), 0.9, 0.15)
-MEDIUM = RainLook((1, 4), (0.004, 0.04), (12, 45), 25, 10, (0.4, 0.8), (0.20, 0.75), 0.7, 0.3)
-HEAVY = RainLook((3, 6), (0.02, 0.10), (12, 45), 10, 8, (0.2, 0.6), (0.55, 0.95), 0.7, 0.3)
+LIGHT = RainLook((1, 2), (0.0006, 0.004), (30, 95), 28, 4, (0.5, 0.85), (0.10, 0.45), 0.8, 0.0)
+MISTY = replace(LIGHT, veil=1.0)  # rain that also brightens the picture
+MEDIUM = RainLook((1, 4), (0.002, 0.03), (20, 80), 25, 10, (0.3, 0.8), (0.20, 0.70), 0.7, 0.2)
+HEAVY = RainLook((3, 6), (0.01, 0.08), (25, 85), 9, 8, (0.2, 0.65), (0.5, 0.95), 0.85, 0.1)
 
 
 def uniform(low: float, high: float, generator: Generator) -> float:
@@ -78,7 +77,7 @@ def streak_layer(
     """One layer of parallel streaks, (H, W), non-negative and not yet scaled in brightness."""
     kernel = line_kernel(log_uniform(*look.length, generator), angle)
     zoom = uniform(1, 2, generator) if happens(0.3, generator) else 1.0  # near, thick drops
-    blur = uniform(0.4, 0.8, generator)
+    blur = uniform(0.6, 0.95, generator)
     pad = kernel.shape[0] - 1 + 4
     size = (math.ceil((height + pad) / zoom), math.ceil((width + pad) / zoom))
     density = log_uniform(*look.density, generator)
@@ -123,9 +122,10 @@ def add_rain(clean: Tensor, look: RainLook, generator: Generator) -> Tensor:
 
 
 def random_rain(clean: Tensor, generator: Generator) -> Tensor:
-    """The mix for a general derain model: 40 % light, 30 % heavy, 25 % between, 5 % dry."""
+    """The mix for a general model: 35 % light, 15 % misty, 30 % heavy, 14 % medium, 6 % dry."""
     draw = uniform(0, 1, generator)
-    if draw < 0.05:
-        return clean
-    look = LIGHT if draw < 0.45 else HEAVY if draw < 0.75 else MEDIUM
-    return add_rain(clean, look, generator)
+    for share, look in ((0.35, LIGHT), (0.15, MISTY), (0.30, HEAVY), (0.14, MEDIUM)):
+        if draw < share:
+            return add_rain(clean, look, generator)
+        draw -= share
+    return clean

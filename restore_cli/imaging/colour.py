@@ -44,7 +44,7 @@ def luma(rgb: Tensor) -> Tensor:
 
 def to_levels(x: Tensor) -> Tensor:
     """`x` clamped to [0, 1] and rounded to the nearest of the 256 levels k / 255, half upwards."""
-    return (x.clamp(0, 1) * 255 + 0.5).floor() / 255
+    return x.clamp(0, 1).mul_(255).add_(0.5).floor_().div_(255)
 
 
 def _mix(pixels: Tensor, weights: Sequence[float]) -> Tensor:

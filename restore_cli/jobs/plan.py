@@ -1,11 +1,14 @@
-"""From what the user named to a list of jobs, with every refusal before any work."""
+"""From what the user named to a list of jobs; every refusal comes before any work."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+import string
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Literal
 
@@ -13,11 +16,12 @@ from restore_cli.errors import (
     InputError,
     NothingToDo,
     OutputCollision,
+    OutputError,
     OutputExists,
     UnreadableImage,
     UsageError,
 )
-from restore_cli.imaging.files import READABLE_SUFFIXES, SUFFIXES, format_of
+from restore_cli.imaging.files import READABLE_SUFFIXES, SUFFIXES, Format, format_of
 
 Existing = Literal["error", "overwrite", "skip"]
 
@@ -27,156 +31,312 @@ PARTICIPLES = {
     "enhance": "enhanced",
     "upscale": "upscaled",
 }
-FORMAT_SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
+SUFFIX_OF: dict[Format, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
+FIELDS = ("stem", "ext", "task", "model", "scale", "rel")
+NAMED_AT_MOST = 3  # files in one message
 
 
-@dataclass(frozen=True)
-class Naming:
-    """How targets are called."""
+class Standard(Enum):
+    """A picture that comes or goes through a pipe."""
 
-    task: str
-    model: str
-    scale: int = 1
-    output: str | None = None
-    format: str | None = None
+    INPUT = "stdin"
+    OUTPUT = "stdout"
+
+    def __str__(self) -> str:
+        return "-"
 
 
 @dataclass(frozen=True)
 class Job:
-    source: Path
-    target: Path
-    error: InputError | None = None  # already known to fail: the source is not there
+    """One picture to read and the place where its result goes."""
+
+    source: Path | Standard
+    target: Path | Standard
+    format: Format
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A source that is known to fail before any work."""
+
+    source: str
+    error: InputError
 
 
 @dataclass(frozen=True)
 class Plan:
+    """What there is to do. `skipped`: their targets exist and are left as they are."""
+
     jobs: tuple[Job, ...]
-    skipped: tuple[Job, ...]  # their target exists
+    skipped: tuple[Job, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.jobs) + len(self.skipped) + len(self.unreadable)
 
 
 @dataclass(frozen=True)
 class _Found:
-    source: Path
-    root: Path  # the folder that the user named; the tree below it is mirrored
+    """A source and the folder below which its place is mirrored in the output folder."""
+
+    source: Path | Standard
+    root: Path
+
+    @property
+    def path(self) -> Path:
+        """As it counts for naming: stdin is a file called so."""
+        return self.source if isinstance(self.source, Path) else self.root / self.source.value
 
 
 def plan(
-    sources: Sequence[str], naming: Naming, *, recursive: bool = False, existing: Existing = "error"
+    sources: Sequence[str],
+    output: str | None,
+    *,
+    task: str,
+    model: str,
+    scale: int = 1,
+    recursive: bool = False,
+    format: Format | None = None,
+    existing: Existing = "error",
 ) -> Plan:
-    """The jobs for `sources`: files, folders and globs.
+    """The jobs for `sources`: files, folders, globs, or "-" alone for stdin.
 
-    Raises NothingToDo, UsageError, OutputExists, OutputCollision.
+    output: None (beside each source), "-" (stdout), a file, a folder, or a template.
+    Folders give their visible pictures, `recursive` those below them too; links to folders are
+    not followed. A source that is not there becomes `unreadable`, the others are still planned.
+    Raises NothingToDo, UsageError, OutputCollision, OutputExists, OutputError.
     """
-    found = [item for text in sources for item in _expand(text, naming, recursive)]
-    if not found:
+    naming = _Naming(task, model, scale, output, format)
+    items = [item for text in sources for item in _expand(text, naming, recursive)]
+    if not items:
         raise NothingToDo(
             f"no picture in {', '.join(sources)}",
-            hint="name files or folders; --recursive looks into folders within folders",
+            hint="--recursive looks into the folders inside"
+            if not recursive
+            else f"suffixes that count: {' '.join(sorted(READABLE_SUFFIXES))}",
         )
-    several = len(found) > 1 or any(Path(text).is_dir() for text in sources)
-    jobs = [_job(item, naming, several) for item in found]
+    if "-" in sources and len(items) > 1:
+        raise UsageError("- (stdin) cannot be mixed with other sources", hint="give it alone")
+    found = [item for item in items if isinstance(item, _Found)]
+    jobs = list(dict.fromkeys(naming.job(item, alone=len(items) == 1) for item in found))
     _refuse_collisions(jobs)
-    there = [job for job in jobs if job.target.exists()]
+    _refuse_unwritable(jobs)
+    there = {job for job in jobs if _exists(job.target)}
     if there and existing == "error":
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise OutputExists(
-            f"{there[0].target}{more} exists", hint="add --overwrite or --skip-existing"
+            f"{_some([job.target for job in jobs if job in there])} exists",
+            hint="add --overwrite or --skip-existing, or choose another place with -o",
         )
-    if existing == "overwrite":
-        return Plan(tuple(jobs), ())
-    return Plan(tuple(job for job in jobs if job not in there), tuple(there))
-
-
-def _expand(text: str, naming: Naming, recursive: bool) -> list[_Found]:
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return [_Found(p, path) for p in _pictures(path, naming, recursive)]
-    if not path.exists() and glob.has_magic(text):
-        matches = sorted(glob.glob(os.path.expanduser(text), recursive=True))
-        return [_Found(Path(match), Path(match).parent) for match in matches if is_picture(match)]
-    return [_Found(path, path.parent)]
-
-
-def is_picture(name: str | Path) -> bool:
-    return Path(name).suffix.lower() in READABLE_SUFFIXES
-
-
-def _pictures(folder: Path, naming: Naming, recursive: bool) -> list[Path]:
-    """Visible pictures in `folder`, less our own earlier results when those would lie there."""
-    own_ending = f"_{PARTICIPLES[naming.task]}"
-    return sorted(
-        path
-        for path in folder.glob("**/*" if recursive else "*")
-        if is_picture(path)
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not (naming.output is None and path.stem.endswith(own_ending))
+    skipped = there if existing == "skip" else set()
+    return Plan(
+        jobs=tuple(job for job in jobs if job not in skipped),
+        skipped=tuple(job for job in jobs if job in skipped),
+        unreadable=tuple(item for item in items if isinstance(item, Unreadable)),
     )
 
 
-def _job(item: _Found, naming: Naming, several: bool) -> Job:
-    source = item.source
-    target = _target(item, naming, several)
-    if target.exists() and source.exists() and target.samefile(source):
-        raise OutputCollision(f"{target} is the source itself", hint="choose another -o")
-    missing = None if source.is_file() else UnreadableImage(f"{source}: no such file")
-    return Job(source, target, missing)
+@dataclass(frozen=True)
+class _Naming:
+    """How targets are called."""
 
+    task: str
+    model: str
+    scale: int
+    output: str | None
+    format: Format | None
 
-def _target(item: _Found, naming: Naming, several: bool) -> Path:
-    source, output = item.source, naming.output
-    ending = PARTICIPLES[naming.task]
-    suffix = FORMAT_SUFFIXES[naming.format] if naming.format else source.suffix
-    if suffix.lower() not in SUFFIXES:
-        suffix = ".png"  # read, but not written: BMP, GIF, PPM
-    if output is None:
-        return source.with_name(f"{source.stem}_{ending}{suffix}")
-    if "{" in output:
-        return _fill_template(output, item, naming, suffix)
-    chosen = Path(output).expanduser()
-    names_a_file = chosen.suffix.lower() in SUFFIXES and not chosen.is_dir()
-    if names_a_file and several:
-        raise UsageError(
-            f"-o {output} is one file, but there are several sources", hint="name a folder"
-        )
-    if names_a_file:
+    @property
+    def ending(self) -> str:
+        return PARTICIPLES[self.task]
+
+    def job(self, found: _Found, *, alone: bool) -> Job:
+        """alone: it is the only source. Raises UsageError, OutputError."""
+        if self.output == "-" or (self.output is None and found.source is Standard.INPUT):
+            if not alone:
+                raise UsageError(
+                    "-o - takes one picture, but there are several sources",
+                    hint="name a folder, for example -o out/",
+                )
+            return Job(found.source, Standard.OUTPUT, SUFFIXES[self._suffix(found).lower()])
+        target = self._target(found, alone)
+        format = format_of(target)
+        if self.format not in (None, format):
+            raise UsageError(
+                f"{target.name} is {format}, but --format says {self.format}",
+                hint="leave one of them out, or write {ext} for the suffix",
+            )
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder", hint="choose another place with -o")
+        return Job(found.source, target, format)
+
+    def _target(self, found: _Found, alone: bool) -> Path:
+        path = found.path
+        if self.output is None:
+            return path.with_name(f"{path.stem}_{self.ending}{self._suffix(found)}")
+        chosen = Path(self.output).expanduser()
+        if "{" in self.output and not chosen.is_dir():
+            return self._fill_template(self.output, found)
+        if self._is_folder(chosen, alone):
+            return chosen / path.relative_to(found.root).with_suffix(self._suffix(found))
+        if not alone:
+            raise UsageError(
+                f"-o {self.output} is one file, but there are several sources",
+                hint="name a folder, for example -o out/",
+            )
         return chosen
-    if not several and chosen.suffix and not chosen.is_dir() and not output.endswith(os.sep):
-        format_of(chosen)  # refuses photo.xyz, which is hardly meant as a folder
-    return chosen / source.relative_to(item.root).with_suffix(suffix)
 
+    def _is_folder(self, chosen: Path, alone: bool) -> bool:
+        if chosen.is_dir() or str(self.output).endswith(("/", os.sep)) or not chosen.suffix:
+            return True
+        # With many sources a dot is part of a folder's name (run.2), unless it is a picture's.
+        return not alone and chosen.suffix.lower() not in READABLE_SUFFIXES
 
-def _fill_template(template: str, item: _Found, naming: Naming, suffix: str) -> Path:
-    try:
-        filled = template.format(
-            stem=item.source.stem,
-            ext=suffix,
-            task=PARTICIPLES[naming.task],
-            model=naming.model,
-            scale=naming.scale,
-            rel=item.source.relative_to(item.root).parent.as_posix(),
+    def _suffix(self, found: _Found) -> str:
+        """Of the result: the source's own where its format is kept."""
+        own = found.path.suffix
+        written = SUFFIXES.get(own.lower())
+        if found.source is Standard.INPUT and self.format is None:
+            raise UsageError(
+                "stdin does not tell the format of the result", hint="add --format png"
+            )
+        if self.format is None:
+            return own if written else ".png"  # BMP, GIF and PPM are read, but not written
+        return own if written == self.format else SUFFIX_OF[self.format]
+
+    def _fill_template(self, template: str, found: _Found) -> Path:
+        path = found.path
+        values = (
+            path.stem,
+            self._suffix(found) if "{ext}" in template else "",
+            self.ending,
+            self.model,
+            self.scale,
+            path.parent.relative_to(found.root).as_posix(),
         )
-    except (KeyError, ValueError, IndexError) as error:
-        raise UsageError(
-            f"-o {template}: {error} is no field",
-            hint="fields: {stem} {ext} {task} {model} {scale} {rel}",
-        ) from error
-    path = Path(filled).expanduser()
-    format_of(path)
-    return path
+        try:
+            for _, name, _, _ in string.Formatter().parse(template):
+                if name is not None and name not in FIELDS:
+                    raise ValueError(f"unknown field {name!r}")
+            filled = template.format(**dict(zip(FIELDS, values, strict=True)))
+        except ValueError as error:
+            raise UsageError(
+                f"-o {template}: {error}",
+                hint=f"fields: {' '.join('{' + name + '}' for name in FIELDS)}",
+            ) from error
+        return Path(filled).expanduser()
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file counts as a picture in a folder: by its suffix, and only if visible."""
+    return Path(name).suffix.lower() in READABLE_SUFFIXES and not name.startswith(".")
+
+
+def _expand(text: str, naming: _Naming, recursive: bool) -> Iterator[_Found | Unreadable]:
+    if text == "-":
+        yield _Found(Standard.INPUT, Path())
+        return
+    path = Path(text).expanduser()
+    try:
+        if path.is_dir():
+            yield from _in_folder(path, naming, recursive)
+        elif path.exists():
+            yield _Found(path, path.parent)
+        elif glob.has_magic(text):
+            yield from _matching(os.path.expanduser(text), naming)
+        else:
+            yield Unreadable(text, UnreadableImage(f"{text}: no such file", hint="check the name"))
+    except OSError as error:  # a folder on the way may not be entered, or the name is too long
+        yield Unreadable(text, UnreadableImage(f"{text}: {error.strerror}"))
+
+
+def _in_folder(folder: Path, naming: _Naming, recursive: bool) -> Iterator[_Found | Unreadable]:
+    """Pictures in a folder; neither our own earlier results nor what lies in the output folder."""
+    failures: list[OSError] = []
+    results = Path(naming.output).expanduser().resolve() if naming.output else None
+    for parent, folders, names in os.walk(folder, onerror=failures.append):
+        visible = sorted(name for name in folders if recursive and not name.startswith("."))
+        folders[:] = [name for name in visible if Path(parent, name).resolve() != results]
+        for name in sorted(names):
+            if not is_picture(name) or _is_own_result(name, naming):
+                continue
+            path = Path(parent, name)
+            if path.is_file():
+                yield _Found(path, folder)
+            else:
+                yield Unreadable(str(path), UnreadableImage(f"{path}: a link that leads nowhere"))
+    for failure in failures:
+        name = str(failure.filename)
+        yield Unreadable(name, UnreadableImage(f"{name}: {failure.strerror}"))
+
+
+def _matching(pattern: str, naming: _Naming) -> Iterator[_Found | Unreadable]:
+    """Pictures that match a glob which the shell has left to us."""
+    parts = Path(pattern).parts
+    plain = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:plain])
+    paths = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
+    pictures = [path for path in paths if is_picture(path.name) and path.is_file()]
+    if not pictures:
+        yield Unreadable(pattern, NothingToDo(f"no picture matches {pattern}"))
+    for path in pictures:
+        if not _is_own_result(path.name, naming):
+            yield _Found(path, root)
+
+
+def _is_own_result(name: str, naming: _Naming) -> bool:
+    """Results beside their sources are no sources when the same command runs again."""
+    return naming.output is None and Path(name).stem.endswith(f"_{naming.ending}")
 
 
 def _refuse_collisions(jobs: Sequence[Job]) -> None:
-    """Two sources for one target; case is ignored, as many file systems do."""
-    taken: dict[str, Path] = {}
-    sources = {job.source.resolve() for job in jobs}
+    """No two results in one file, and no result over a source."""
+    sources = {_identity(job.source): job.source for job in jobs if isinstance(job.source, Path)}
+    taken: dict[str, Job] = {}
     for job in jobs:
-        key = str(job.target.resolve()).casefold()
-        if key in taken:
+        if not isinstance(job.target, Path):
+            continue
+        other = taken.setdefault(_name_everywhere(job.target), job)
+        if other is not job:
             raise OutputCollision(
-                f"{taken[key]} and {job.source} would both become {job.target}",
-                hint="use a template such as -o 'out/{stem}_{task}{ext}', or -o per folder",
+                f"{other.source} and {job.source} would both become {job.target}",
+                hint="tell them apart by a template, for example -o 'out/{rel}/{stem}_{task}{ext}'",
             )
-        if job.target.resolve() in sources:
-            raise OutputCollision(f"{job.target} is one of the sources", hint="choose another -o")
-        taken[key] = job.source
+        if job.target.exists() and _identity(job.target) in sources:
+            raise OutputCollision(
+                f"{job.target} is a source: {sources[_identity(job.target)]}",
+                hint="sources are never replaced: leave it out, or choose another place with -o",
+            )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The file itself, whatever links lead to it."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _name_everywhere(path: Path) -> str:
+    """Equal for names that some file system takes for one: by case, or by form of the accents."""
+    return unicodedata.normalize("NFC", str(path.resolve())).casefold()
+
+
+def _refuse_unwritable(jobs: Sequence[Job]) -> None:
+    """Better now than after the first picture has been computed."""
+    for folder in {job.target.parent for job in jobs if isinstance(job.target, Path)}:
+        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not nearest.is_dir():
+            raise OutputError(f"{nearest} is no folder", hint="choose another place with -o")
+        if not os.access(nearest, os.W_OK):
+            raise OutputError(
+                f"{nearest}: no permission to write there", hint="choose another place with -o"
+            )
+
+
+def _exists(target: Path | Standard) -> bool:
+    return isinstance(target, Path) and os.path.lexists(target)
+
+
+def _some(paths: Sequence[Path | Standard]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(paths) - NAMED_AT_MOST
+    names = ", ".join(map(str, paths[:NAMED_AT_MOST]))
+    return f"{names} and {more} more" if more > 0 else names

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import islice
+from typing import BinaryIO, Literal, Protocol
 
 from restore_cli.errors import RestoreError
-from restore_cli.imaging.files import read, write
+from restore_cli.imaging.files import decode, encode, read, write
 from restore_cli.imaging.image import Image
-from restore_cli.jobs.plan import Job
+from restore_cli.jobs.plan import Job, Standard
 
-AHEAD = 2  # pictures that wait on either side of the network
+WAITING = 2  # pictures at most on either side of the network
+
+OnTile = Callable[[int, int, int], None]
 
 
 class Restores(Protocol):
-    """Whatever turns a picture into a better one; a pipelines.restorer.Restorer."""
+    """What turns a picture into a better one: pipelines.restorer.Restorer."""
 
-    tile: int | None
+    tile: int | None  # the side of the tiles of the last picture; None: it went as a whole
+    precision: str
 
     def __call__(
         self, image: Image, *, on_progress: Callable[[int, int], None] | None = None
@@ -29,23 +33,30 @@ class Restores(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job."""
+    """What became of a job; width and height are those of the restored picture."""
 
     job: Job
-    seconds: float
+    status: Literal["ok", "failed"]
+    seconds: float  # of reading, computing and writing, without the time spent waiting
     error: RestoreError | None = None
-    width: int | None = None  # of the result, pixels
+    width: int | None = None
     height: int | None = None
-    tile: int | None = None  # None: the whole picture at once
+    tile: int | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
-class _Writing:
-    job: Job
-    restored: Image
-    began: float
+class _Loaded:
+    image: Image
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Restored:
+    image: Image
+    seconds: float  # up to now
     tile: int | None
-    done: Future[None]
+    precision: str
 
 
 def run(
@@ -54,58 +65,94 @@ def run(
     *,
     overwrite: bool = False,
     quality: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Result]:
-    """Restore each job's source into its target; a Result as each one is finished.
+    stdin: bytes = b"",
+    stdout: BinaryIO | None = None,
+    on_tile: OnTile | None = None,
+) -> Generator[Result, None, None]:
+    """Restore the source of each job into its target; a Result as soon as each is finished.
 
-    One that fails does not stop the others: its Result carries the RestoreError. on_progress gets
-    the tiles done and in all of the picture in work.
+    A picture that fails does not stop the others: its Result carries the RestoreError.
+    stdin, stdout: what Standard.INPUT holds, and where Standard.OUTPUT goes.
+    on_tile: gets the index of the picture in work, its tiles done, and its tiles in all.
+    Closing the generator drops what is not yet being written; no file is left half-written.
     """
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        reading: deque[tuple[Job, Future[Image]]] = deque()
-        writing: deque[_Writing] = deque()
-        waiting = iter(jobs)
-        try:
-            while True:
-                while len(reading) < AHEAD and (job := next(waiting, None)) is not None:
-                    reading.append((job, reader.submit(_read, job)))
-                if not reading:
-                    break
-                job, coming = reading.popleft()
-                began = time.monotonic()
-                try:
-                    restored = restorer(coming.result(), on_progress=on_progress)
-                except RestoreError as error:
-                    yield Result(job, time.monotonic() - began, error)
-                    continue
-                done = writer.submit(
-                    write, restored, job.target, quality=quality, overwrite=overwrite
-                )
-                writing.append(_Writing(job, restored, began, restorer.tile, done))
-                while writing and (len(writing) > AHEAD or writing[0].done.done()):
-                    yield _finish(writing.popleft())
-            while writing:
-                yield _finish(writing.popleft())
-        finally:
-            reader.shutdown(wait=False, cancel_futures=True)
-
-
-def _read(job: Job) -> Image:
-    if job.error is not None:
-        raise job.error
-    return read(job.source)
-
-
-def _finish(item: _Writing) -> Result:
+    reader = ThreadPoolExecutor(1, "restore-reader")
+    writer = ThreadPoolExecutor(1, "restore-writer")
+    coming = (reader.submit(_read, job, stdin) for job in jobs)
+    ahead = deque(islice(coming, WAITING))
+    behind: deque[Future[Result]] = deque()
     try:
-        item.done.result()
+        for index, job in enumerate(jobs):
+            ahead.extend(islice(coming, 1))
+            began = time.monotonic()
+            try:
+                # Unnamed, so that a picture is freed once the writer has done with it.
+                behind.append(
+                    writer.submit(
+                        _write,
+                        job,
+                        _restore(ahead.popleft(), restorer, _within(index, on_tile)),
+                        quality,
+                        overwrite,
+                        stdout,
+                    )
+                )
+            except RestoreError as error:
+                yield Result(job, "failed", time.monotonic() - began, error)
+            while behind and (len(behind) > WAITING or behind[0].done()):
+                yield behind.popleft().result()
+        while behind:
+            yield behind.popleft().result()
+    finally:
+        reader.shutdown(cancel_futures=True)
+        writer.shutdown(cancel_futures=True)
+
+
+def _within(index: int, on_tile: OnTile | None) -> Callable[[int, int], None] | None:
+    if on_tile is None:
+        return None
+    return lambda done, total: on_tile(index, done, total)
+
+
+def _read(job: Job, stdin: bytes) -> _Loaded:
+    began = time.monotonic()
+    if isinstance(job.source, Standard):
+        image = decode(stdin, name=job.source.value)
+    else:
+        image = read(job.source)
+    return _Loaded(image, time.monotonic() - began)
+
+
+def _restore(
+    coming: Future[_Loaded], restorer: Restores, on_progress: Callable[[int, int], None] | None
+) -> _Restored:
+    loaded = coming.result()
+    began = time.monotonic()
+    restored = restorer(loaded.image, on_progress=on_progress)
+    seconds = loaded.seconds + time.monotonic() - began
+    return _Restored(restored, seconds, restorer.tile, restorer.precision)
+
+
+def _write(
+    job: Job, restored: _Restored, quality: int | None, overwrite: bool, stdout: BinaryIO | None
+) -> Result:
+    began = time.monotonic()
+    image = restored.image
+    try:
+        if isinstance(job.target, Standard):
+            assert stdout is not None  # whoever plans for stdout hands it over
+            stdout.write(encode(image, format=job.format, quality=quality))
+            stdout.flush()
+        else:
+            write(image, job.target, quality=quality, overwrite=overwrite)
     except RestoreError as error:
-        return Result(item.job, time.monotonic() - item.began, error)
+        return Result(job, "failed", restored.seconds + time.monotonic() - began, error)
     return Result(
-        item.job,
-        time.monotonic() - item.began,
-        None,
-        item.restored.width,
-        item.restored.height,
-        item.tile,
+        job,
+        "ok",
+        restored.seconds + time.monotonic() - began,
+        width=image.width,
+        height=image.height,
+        tile=restored.tile,
+        precision=restored.precision,
     )

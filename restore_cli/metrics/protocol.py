@@ -30,21 +30,24 @@ class EvalProtocol:
     rounding: Rounding  # of the pictures as given
     luma_rounding: Rounding | None  # of Y; None in RGB
     border: int  # pixels cut off each side
-    used_by: str
 
 
 PROTOCOLS: Mapping[str, EvalProtocol] = MappingProxyType(
     {
         protocol.name: protocol
         for protocol in (
-            EvalProtocol("rgb", "rgb", "uint8", None, 0, "denoising (C-BSN), low light"),
-            EvalProtocol("rgb_float", "rgb", "float", None, 0, "MIRNet, 16-bit pictures"),
-            EvalProtocol("y", "y", "uint8", "uint8", 0, "MATLAB's rgb2ycbcr of 8-bit pictures"),
-            EvalProtocol("y_float", "y", "uint8", "float", 0, "deraining (DPENet)"),
-            *(
-                EvalProtocol(f"sr_x{scale}", "y", "uint8", "uint8", scale, "super-resolution")
-                for scale in (2, 3, 4)
-            ),
+            # Denoising (C-BSN) and low light; the default.
+            EvalProtocol("rgb", "rgb", rounding="uint8", luma_rounding=None, border=0),
+            # MIRNet's denoising and enhancement; the only one that sees more than 8 bit.
+            EvalProtocol("rgb_float", "rgb", rounding="float", luma_rounding=None, border=0),
+            # What MATLAB's rgb2ycbcr makes of 8-bit pictures: 8-bit luma.
+            EvalProtocol("y", "y", rounding="uint8", luma_rounding="uint8", border=0),
+            # Deraining (DPENet): luma of 8-bit pictures, itself not rounded.
+            EvalProtocol("y_float", "y", rounding="uint8", luma_rounding="float", border=0),
+            # Super-resolution (ESPCN, MIRNet): as many pixels cut off as the scale.
+            EvalProtocol("sr_x2", "y", rounding="uint8", luma_rounding="uint8", border=2),
+            EvalProtocol("sr_x3", "y", rounding="uint8", luma_rounding="uint8", border=3),
+            EvalProtocol("sr_x4", "y", rounding="uint8", luma_rounding="uint8", border=4),
         )
     }
 )

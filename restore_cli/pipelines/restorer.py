@@ -218,8 +218,9 @@ def restore(
     """The restored image, (C', H', W') in [0, 1], of `image` (C, H, W) in [0, 1], C 1 or 3.
 
     task: denoise, derain, enhance or upscale, as far as a network for it is there.
+    Computed in float32.
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3):
         raise UsageError(f"image has shape {tuple(image.shape)}, wanted (1 or 3, H, W)")
-    options = RunOptions(model, weights, tile, overlap, device)
+    options = RunOptions(model, weights, tile, overlap, device, precision="fp32")
     return load_restorer(task, options).run(image.float().cpu())

@@ -72,12 +72,15 @@ class State:
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Linear warm-up over 5 % of the steps, then a cosine down to 1 % of the peak."""
-    warm_up = max(1, steps // 20)
-    if step < warm_up:
-        return recipe.learning_rate * (step + 1) / warm_up
-    done = min(1.0, (step - warm_up) / max(1, steps - warm_up))
-    return recipe.learning_rate * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+    """Linear warm-up over 2 % of the steps, then the peak, in the last half a cosine to 1 %.
+
+    So a resumed training may be given more steps: the part at the peak is common to both.
+    """
+    warm_up = max(1, steps // 50)
+    done = min(1.0, step / steps)
+    falling = max(0.0, 2 * done - 1)  # 0 in the first half, then up to 1
+    decay = 0.01 + 0.99 * (1 + math.cos(math.pi * falling)) / 2
+    return recipe.learning_rate * min((step + 1) / warm_up, decay)
 
 
 def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:

@@ -25,7 +25,7 @@ class Recipe:
     patch: int  # pixels
     batch: int
     steps: int
-    learning_rate: float  # of Adam at its peak; 5 % warm-up, then a cosine to 1 % of it
+    learning_rate: float  # of Adam at its peak; see loop.learning_rate
     ema: float = 0.999  # decay of the averaged weights that are validated and kept
     validate_every: int = 500  # steps
     config: Mapping[str, object] = field(default_factory=dict)
@@ -36,8 +36,8 @@ DPENET = Recipe(
     arch="dpenet",
     degrade=random_rain,
     loss="l1",
-    patch=64,
-    batch=8,
+    patch=96,  # streaks are up to 95 px long
+    batch=4,
     steps=20_000,
     learning_rate=1e-3,
 )
@@ -47,7 +47,7 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
         "dpenet": {
             "default": DPENET,
             # Two CPU cores in half an hour: smaller patches, fewer steps.
-            "quick": replace(DPENET, patch=48, steps=1_000, validate_every=200),
+            "quick": replace(DPENET, patch=64, steps=2_000, validate_every=200),
             # Official training script: batch 18 of 128 x 128, 100 epochs of 1800 pairs.
             "paper": replace(DPENET, loss="ssim_edge", patch=128, batch=18, steps=10_000),
         },

@@ -113,5 +113,5 @@ def test_a_dry_run_writes_nothing(photos):
     before = sorted(photos.rglob("*"))
     result = derain(photos, "--dry-run")
     assert result.exit_code == 0
-    assert "a_derained.png" in result.stderr
+    assert "a_derained.png" in result.stdout
     assert sorted(photos.rglob("*")) == before

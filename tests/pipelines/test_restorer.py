@@ -9,7 +9,9 @@ from restore_cli.pipelines.restorer import RunOptions, load_restorer, restore
 
 
 def restorer(weights, **options):
-    return load_restorer("derain", RunOptions(weights=str(weights), device="cpu", **options))
+    return load_restorer(
+        "derain", RunOptions(weights=str(weights), device="cpu", precision="fp32", **options)
+    )
 
 
 def test_tiles_with_the_whole_receptive_radius_equal_the_whole_picture(random_weights):
