@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -16,13 +18,14 @@ from torch.utils.data import DataLoader, Subset
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.data.pairs import Pairs, load_photos
-from restore_cli.errors import NothingToDo, WeightsMismatch
+from restore_cli.errors import NothingToDo, OutputExists, WeightsMismatch
 from restore_cli.metrics import psnr
 from restore_cli.training.losses import LOSSES
 from restore_cli.training.recipes import Recipe
 
 VALIDATION_PATCH = 128
 VALIDATION_SEED = 2003  # another stream than any training seed gives
+VALIDATION_DRAWS = 100  # at most, until one of them degrades the photograph
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,18 @@ class State:
             "best": self.best,
         }
 
+    def write(self, path: Path) -> None:
+        part = path.with_suffix(".part")
+        torch.save(self.as_dict(), part)
+        part.replace(path)
+
     def resume(self, path: Path, device: torch.device) -> None:
         try:
             saved = torch.load(path, map_location=device, weights_only=True)
             self.network.load_state_dict(saved["network"])
             self.average.load_state_dict(saved["average"])
             self.optimizer.load_state_dict(saved["optimizer"])
-        except (RuntimeError, KeyError, ValueError) as error:
+        except (RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
             raise WeightsMismatch(
                 f"{path.name} is not a state of this recipe", hint="name another --out folder"
             ) from error
@@ -109,33 +117,69 @@ def batches(
 
 
 def held_out_pairs(recipe: Recipe, photos: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """One (degraded, clean) pair of each held-out photograph, the same every time."""
-    for index in range(len(photos)):
-        yield Pairs(
-            photos[index : index + 1],
+    """One (degraded, clean) pair of each held-out photograph, the same every time.
+
+    Draws that leave a photograph as it was say nothing of a network and are drawn again.
+    """
+    for index, photo in enumerate(photos):
+        pairs = Pairs(
+            [photo],
             recipe.degrade,
             patch=VALIDATION_PATCH,
-            seed=VALIDATION_SEED,
-            length=index + 1,
-        )[index]
+            seed=VALIDATION_SEED + index,
+            length=VALIDATION_DRAWS,
+        )
+        draws = (pairs[draw] for draw in range(VALIDATION_DRAWS))
+        yield next((d, c) for d, c in draws if not torch.equal(d, c))
 
 
 def validate(
     recipe: Recipe, network: nn.Module, photos: Sequence[Tensor], device: torch.device
 ) -> tuple[float, float]:
-    """Mean PSNR (dB, RGB) of the results and of the inputs over the held-out photographs.
-
-    Pairs without any degradation say nothing of the input and are left out.
-    """
+    """Mean PSNR (dB, RGB) of the results and of the inputs over the held-out photographs."""
     restored_scores, input_scores = [], []
     with torch.inference_mode():
         for degraded, clean in held_out_pairs(recipe, photos):
-            if torch.equal(degraded, clean):
-                continue
             result = as_tuple(network(degraded[None].to(device)))[-1].clamp(0, 1).cpu()
             restored_scores.append(psnr(result, clean[None]).item())
             input_scores.append(psnr(degraded[None], clean[None]).item())
     return sum(restored_scores) / len(restored_scores), sum(input_scores) / len(input_scores)
+
+
+def open_state(recipe: Recipe, path: Path, device: torch.device, *, resume: bool) -> State:
+    """A new state, or the one in `path` to go on from. Raises OutputExists, WeightsMismatch."""
+    network = registry.build(recipe.arch, **recipe.config)
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    state = State(network, average, torch.optim.Adam(network.parameters()))
+    if path.exists() and not resume:
+        raise OutputExists(
+            f"{path.parent} holds a training already",
+            hint="add --resume to go on with it, or name another --out folder",
+        )
+    if path.exists():
+        state.resume(path, device)
+    return state
+
+
+def take_step(
+    state: State, recipe: Recipe, steps: int, degraded: Tensor, clean: Tensor, *, bf16: bool
+) -> Tensor:
+    """One update of the weights and of their average; the loss."""
+    device = next(state.network.parameters()).device
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, state.step, steps)
+    degraded = degraded.to(device, memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        outputs = as_tuple(state.network(degraded))
+    loss = LOSSES[recipe.loss]([output.float() for output in outputs], clean.to(device))
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
+    state.optimizer.step()
+    state.step += 1
+    update_average(state.average, state.network, recipe.ema, state.step)
+    return loss.detach()
 
 
 def fit(
@@ -154,31 +198,28 @@ def fit(
 ) -> Path:
     """Train by `recipe` on the photographs in `data`; the path of the best weights in `out`.
 
-    Writes `out`/state.pt (to resume) and `out`/<arch>.safetensors (the averaged weights of the
-    best validation). time_limit: seconds, counted from the call; the learning rate still follows
-    `steps`. Raises NothingToDo where `out` already holds as many steps, WeightsMismatch where its
-    state belongs to another network.
+    Writes into `out`: state.pt (to resume), <arch>.safetensors (the averaged weights of the best
+    validation), log.jsonl (a line for each validation). An interruption (Ctrl-C) keeps the state.
+    time_limit: seconds, counted from the call; the learning rate still follows `steps`.
+    Raises NothingToDo where `out` already holds as many steps or `data` too few photographs,
+    OutputExists where it holds a training and `resume` is not set, WeightsMismatch where that
+    training is of another network.
     """
     steps = steps or recipe.steps
     began = time.monotonic()
     torch.manual_seed(seed)
-    training, held_out = load_photos(data)
-    network = registry.build(recipe.arch, **recipe.config)
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(network).eval().requires_grad_(False)
-    state = State(network, average, torch.optim.Adam(network.parameters()))
     state_file, weights_file = out / "state.pt", out / f"{recipe.arch}.safetensors"
-    out.mkdir(parents=True, exist_ok=True)
-    if resume and state_file.exists():
-        state.resume(state_file, device)
+    state = open_state(recipe, state_file, device, resume=resume)
     if state.step >= steps:
         raise NothingToDo(f"{out}: already trained for {state.step} steps", hint="raise --steps")
-    loss_of = LOSSES[recipe.loss]
+    training, held_out = load_photos(data)
+    out.mkdir(parents=True, exist_ok=True)
     seconds_before = state.seconds
 
     def checkpoint(loss: float) -> None:
-        score, input_score = validate(recipe, average, held_out, device)
-        state.seconds = seconds_before + time.monotonic() - began
+        score, input_score = validate(recipe, state.average, held_out, device)
+        elapsed = time.monotonic() - began
+        state.seconds = seconds_before + elapsed
         if score > state.best:
             state.best = score
             record = {
@@ -188,31 +229,32 @@ def fit(
                 "validation_psnr": score,
                 "validation_input_psnr": input_score,
             }
-            save(average, weights_file, arch=recipe.arch, config=dict(recipe.config), record=record)
-        part = state_file.with_suffix(".part")
-        torch.save(state.as_dict(), part)
-        part.replace(state_file)
-        on_progress(Progress(state.step, steps, loss, time.monotonic() - began, score, input_score))
+            save(
+                state.average,
+                weights_file,
+                arch=recipe.arch,
+                config=dict(recipe.config),
+                record=record,
+            )
+        state.write(state_file)
+        progress = Progress(state.step, steps, loss, elapsed, score, input_score)
+        with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(asdict(progress)) + "\n")
+        on_progress(progress)
 
-    for degraded, clean in batches(recipe, training, state.step, steps, seed, workers):
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, state.step, steps)
-        degraded = degraded.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            outputs = as_tuple(network(degraded))
-        loss = loss_of([output.float() for output in outputs], clean.to(device))
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        state.optimizer.step()
-        state.step += 1
-        update_average(average, network, recipe.ema, state.step)
-        elapsed = time.monotonic() - began
-        out_of_time = time_limit is not None and elapsed > time_limit
-        if state.step % recipe.validate_every == 0 or state.step == steps or out_of_time:
-            checkpoint(loss.item())
-        else:
-            on_progress(Progress(state.step, steps, loss.item(), elapsed))
-        if out_of_time:
-            break
+    try:
+        for degraded, clean in batches(recipe, training, state.step, steps, seed, workers):
+            loss = take_step(state, recipe, steps, degraded, clean, bf16=bf16).item()
+            elapsed = time.monotonic() - began
+            out_of_time = time_limit is not None and elapsed > time_limit
+            if state.step % recipe.validate_every == 0 or state.step == steps or out_of_time:
+                checkpoint(loss)
+            else:
+                on_progress(Progress(state.step, steps, loss, elapsed))
+            if out_of_time:
+                break
+    except KeyboardInterrupt:
+        state.seconds = seconds_before + time.monotonic() - began
+        state.write(state_file)
+        raise
     return weights_file

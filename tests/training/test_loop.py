@@ -1,0 +1,123 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from restore_cli.checkpoints import load_checkpoint
+from restore_cli.errors import NothingToDo, OutputExists, WeightsMismatch
+from restore_cli.training import loop
+from restore_cli.training.loop import fit, learning_rate, update_average
+from restore_cli.training.recipes import find_recipe
+
+TINY = replace(find_recipe("dpenet"), patch=16, batch=2, steps=6, validate_every=3)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_validation(monkeypatch):
+    monkeypatch.setattr(loop, "VALIDATION_PATCH", 24)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Nine small pictures, of which the eighth is held out."""
+    folder = tmp_path_factory.mktemp("photos")
+    for index in range(9):
+        random = np.random.default_rng(index)
+        coarse = random.integers(30, 200, (3, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((40, 32)).save(folder / f"{index}.png")
+    return folder
+
+
+def state_of(out):
+    return torch.load(out / "state.pt", weights_only=True)
+
+
+def test_training_lowers_the_loss_on_held_out_pictures(photos, tmp_path):
+    fit(replace(TINY, steps=30, validate_every=10), photos, tmp_path, device=CPU)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30]
+    assert lines[-1]["psnr"] > lines[0]["psnr"]
+
+
+def test_the_same_seed_gives_the_same_weights(photos, tmp_path):
+    first, second = (fit(TINY, photos, tmp_path / name, device=CPU, seed=3) for name in "ab")
+    a, b = (load_checkpoint(path).module.state_dict() for path in (first, second))
+    assert_close(a, b, atol=0, rtol=0)
+
+
+def test_a_resumed_training_ends_as_an_uninterrupted_one(photos, tmp_path):
+    fit(TINY, photos, tmp_path / "whole", device=CPU)
+
+    def stop_at_four(progress):
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(TINY, photos, tmp_path / "halves", device=CPU, on_progress=stop_at_four)
+    assert state_of(tmp_path / "halves")["step"] == 4
+    fit(TINY, photos, tmp_path / "halves", device=CPU, resume=True)
+    whole, halves = state_of(tmp_path / "whole"), state_of(tmp_path / "halves")
+    for part in ("network", "average", "optimizer", "step", "best"):
+        assert_close(halves[part], whole[part], atol=0, rtol=0)
+
+
+def test_a_training_is_not_started_over_an_older_one(photos, tmp_path):
+    fit(TINY, photos, tmp_path, device=CPU, steps=1)
+    with pytest.raises(OutputExists, match="holds a training already"):
+        fit(TINY, photos, tmp_path, device=CPU)
+
+
+def test_a_finished_training_has_nothing_to_resume(photos, tmp_path):
+    fit(TINY, photos, tmp_path, device=CPU, steps=1)
+    with pytest.raises(NothingToDo, match="already trained for 1 steps"):
+        fit(TINY, photos, tmp_path, device=CPU, steps=1, resume=True)
+
+
+def test_a_state_of_another_network_is_refused(photos, tmp_path):
+    torch.save({"network": {}}, tmp_path / "state.pt")
+    with pytest.raises(WeightsMismatch, match=r"state\.pt"):
+        fit(TINY, photos, tmp_path, device=CPU, resume=True)
+
+
+def test_a_time_limit_ends_with_a_validated_state(photos, tmp_path):
+    fit(replace(TINY, steps=1_000), photos, tmp_path, device=CPU, time_limit=0)
+    assert state_of(tmp_path)["step"] == 1
+    assert load_checkpoint(tmp_path / "dpenet.safetensors").spec.arch == "dpenet"
+
+
+def test_bfloat16_trains_too(photos, tmp_path):
+    fit(TINY, photos, tmp_path, device=CPU, steps=2, bf16=True)
+    assert all(value.isfinite().all() for value in state_of(tmp_path)["network"].values())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_training_runs_on_a_gpu(photos, tmp_path):
+    fit(TINY, photos, tmp_path, device=torch.device("cuda"), steps=2, bf16=True)
+    assert state_of(tmp_path)["step"] == 2
+
+
+def test_too_few_photographs_are_refused(tmp_path):
+    with pytest.raises(NothingToDo, match="0 photographs"):
+        fit(TINY, tmp_path, tmp_path / "out", device=CPU)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_learning_rate_warms_up_stays_and_falls():
+    recipe = replace(TINY, learning_rate=1.0)
+    rates = [learning_rate(recipe, step, 100) for step in (0, 1, 50, 75, 100)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.505, 0.01])
+
+
+def test_the_average_follows_fast_at_first_and_slowly_later():
+    average, network = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
+    for step, wanted in ((0, 0.9), (10**6, 0.001)):
+        torch.nn.init.zeros_(average.weight)
+        torch.nn.init.ones_(network.weight)
+        update_average(average, network, 0.999, step)
+        assert average.weight.item() == pytest.approx(wanted)
