@@ -20,13 +20,21 @@ Task = Literal["denoise", "derain", "enhance", "upscale", "generate"]
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """What the pipeline must know of a network to feed it."""
+class NetworkSpec:
+    """What there is to know of any network; all of it, for one that makes pictures of nothing."""
 
     arch: str
     tasks: tuple[Task, ...]  # the first is its default
     module: str  # "package.module:Class"; Class(Config(**config)) builds it
     config: str  # the name of its config dataclass in the same module
+    default_weights: str  # they need not be on this machine: most networks come without
+    paper: str
+
+
+@dataclass(frozen=True)
+class ModelSpec(NetworkSpec):
+    """What the pipeline must know, besides, of a network that takes a picture."""
+
     adapter: str  # how it is fed and read: a key of pipelines.adapters.ADAPTERS
     scale: int  # output size / input size
     channels: int  # 3 for RGB, 1 for luma
@@ -36,8 +44,6 @@ class ModelSpec:
     bytes_per_pixel: int  # of working memory for each pixel of a tile, measured in float32
     fixed_size: tuple[int, int] | None  # (H, W) if it works at one size only
     tiling: Literal["exact", "approximate", "never"]
-    default_weights: str
-    paper: str
 
 
 MODELS: Mapping[str, ModelSpec] = MappingProxyType(
@@ -67,18 +73,22 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
 )
 
 
-def find(arch: str) -> ModelSpec:
+GENERATORS: Mapping[str, NetworkSpec] = MappingProxyType({})
+NETWORKS: Mapping[str, NetworkSpec] = MappingProxyType({**MODELS, **GENERATORS})
+
+
+def find(arch: str) -> NetworkSpec:
     """The fact sheet of a network. Raises UsageError for an unknown name."""
     try:
-        return MODELS[arch]
+        return NETWORKS[arch]
     except KeyError:
         raise UsageError(
-            f"no network is called {arch!r}", hint=f"one of: {', '.join(sorted(MODELS))}"
+            f"no network is called {arch!r}", hint=f"one of: {', '.join(sorted(NETWORKS))}"
         ) from None
 
 
 def find_for_task(task: str, model: str | None = None) -> ModelSpec:
-    """The network that does `task`: `model` if named, else the first in the table."""
+    """The network that restores by `task`: `model` if named, else the first in the table."""
     able = [spec for spec in MODELS.values() if task in spec.tasks]
     for spec in able:
         if model in (None, spec.arch):

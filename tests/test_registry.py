@@ -164,3 +164,7 @@ def test_a_network_is_found_by_each_of_its_tasks(spec):
 def test_a_network_that_cannot_do_a_task_is_refused():
     with pytest.raises(UsageError, match="'dpenet' does not upscale"):
         registry.find_for_task("upscale", "dpenet")
+
+
+def test_no_two_networks_share_a_name():
+    assert len(registry.NETWORKS) == len(MODELS) + len(registry.GENERATORS)

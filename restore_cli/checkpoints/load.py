@@ -13,7 +13,7 @@ from restore_cli.checkpoints.manifest import WeightsEntry
 from restore_cli.checkpoints.read import WeightFile, read
 from restore_cli.checkpoints.shapes import check_fit, expected_state
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
-from restore_cli.registry import ModelSpec, Task
+from restore_cli.registry import NetworkSpec, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,7 +28,7 @@ class Checkpoint:
     name: str  # in the manifest; for a file given by its path, the name without suffix
     path: Path
     sha256: str
-    spec: ModelSpec
+    spec: NetworkSpec
     module: nn.Module
 
 

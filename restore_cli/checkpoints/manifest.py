@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from restore_cli import assets
 from restore_cli.checkpoints.save import write_whole
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
-from restore_cli.registry import Task
+from restore_cli.registry import NETWORKS, Task
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"(?P<arch>[a-z0-9]+)\.(?P<tag>[a-z0-9][a-z0-9_-]*)")
@@ -51,6 +51,12 @@ def find(name: str) -> WeightsEntry:
         return bundled[name]
     if is_cached(name):
         return _read_cached(_cached_record(name))
+    for spec in NETWORKS.values():
+        if name == spec.default_weights:
+            raise WeightsMissing(
+                f"restore comes without weights for {spec.arch}",
+                hint=f"import a file of yours: restore weights import FILE --as {name}",
+            )
     known = sorted({*bundled, *(path.stem for path in _cached_records())})
     raise WeightsMissing(
         f"no weights are called {name!r}",

@@ -16,7 +16,7 @@ import typer
 from restore_cli import __version__, assets, registry
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Json
-from restore_cli.errors import MissingExtra, RestoreError, WeightsError
+from restore_cli.errors import MissingExtra, RestoreError, WeightsError, WeightsMissing
 
 if TYPE_CHECKING:
     import torch
@@ -114,10 +114,13 @@ def _weights() -> Iterator[Finding]:
     from restore_cli.checkpoints import manifest
     from restore_cli.checkpoints.library import verify
 
-    for spec in registry.MODELS.values():
+    for spec in registry.NETWORKS.values():
         name = spec.default_weights
         try:
             status = verify(manifest.find(name)).status
+        except WeightsMissing as error:  # a network without weights of its own is no fault
+            yield Finding("weights", name, f"none here; {error.hint}")
+            continue
         except RestoreError as error:
             yield Finding("weights", name, error.message, error.exit_code)
             continue

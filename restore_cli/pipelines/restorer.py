@@ -24,6 +24,7 @@ from restore_cli.pipelines.device import (
     is_out_of_memory,
     pick_device,
 )
+from restore_cli.registry import ModelSpec
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class Restorer:
     """
 
     def __init__(self, checkpoint: Checkpoint, options: RunOptions):
+        if not isinstance(checkpoint.spec, ModelSpec):
+            raise WeightsMismatch(f"{checkpoint.name} takes no picture, so it restores none")
         self.checkpoint = checkpoint
         self.spec = checkpoint.spec
         self.options = options

@@ -150,3 +150,12 @@ def test_each_bundled_entry_names_a_known_layout_or_none():
 def test_no_weight_file_lies_there_without_an_entry():
     files = {path.name for path in assets.weights_dir().glob("*.safetensors")}
     assert files <= {entry.file for entry in manifest.bundled_entries().values()}
+
+
+def test_a_network_that_comes_without_weights_says_how_to_get_some(bundle):
+    with pytest.raises(WeightsMissing, match="without weights for dpenet") as caught:
+        manifest.find("dpenet.default")
+    assert caught.value.exit_code == 4
+    assert caught.value.hint == (
+        "import a file of yours: restore weights import FILE --as dpenet.default"
+    )
