@@ -1,8 +1,13 @@
-"""Where to cut a picture into tiles, from sizes alone.
+"""Where to cut a picture into tiles, from sizes alone; how to cut one out and blend it back in.
 
-A tile is a core, which it alone owns, and `overlap` pixels of context on each interior side.
-With a context as wide as the receptive radius the tiled result equals the whole one. With less, a
-cosine cross-fade of `blend` pixels, centred on each border between cores, hides the difference.
+A tile is a core, which it alone owns, and `overlap` pixels of context on each interior side. It
+ends at the true border of the picture, where networks pad by themselves. With a context as wide
+as the receptive radius the tiled result equals the whole one. With less, a cosine cross-fade of
+`blend` pixels, centred on each border between cores, hides the difference.
+
+Where a network wants sizes that are a multiple of something, the picture is padded to it first
+(`pad_to_multiple`), and tiles begin and end on that grid: then a network that shrinks inside
+samples each tile at the pixels at which it would sample the whole picture.
 """
 
 from __future__ import annotations
@@ -10,8 +15,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -29,6 +36,8 @@ class Span:
 
 @dataclass(frozen=True)
 class TilePlan:
+    """The tiles of one picture: each row span with each column span."""
+
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
 
@@ -39,12 +48,22 @@ class TilePlan:
         return ((row, column) for row in self.rows for column in self.columns)
 
 
-def plan_axis(size: int, tile: int | None, overlap: int, blend: int) -> tuple[Span, ...]:
-    """Spans of equal cores, none longer than `tile`, that cover `size` pixels."""
-    count = 1 if tile is None else math.ceil(size / tile)
-    core = math.ceil(size / count)
+def plan_axis(
+    size: int, tile: int | None, overlap: int, blend: int, multiple: int = 1
+) -> tuple[Span, ...]:
+    """Spans of equal cores, none longer than `tile`, that cover `size` pixels.
+
+    size is a multiple of `multiple`, and so become the bounds of all that is read and owned; a
+    tile below `multiple` counts as `multiple`.
+    """
+    if tile is None:
+        core = size
+    else:
+        longest = max(tile - tile % multiple, multiple)
+        core = _round_up(math.ceil(size / math.ceil(size / longest)), multiple)
     count = math.ceil(size / core)
     half = min(blend // 2, overlap, core // 2)
+    context = _round_up(overlap, multiple)
     spans = []
     for index in range(count):
         start, stop = index * core, min((index + 1) * core, size)
@@ -54,8 +73,8 @@ def plan_axis(size: int, tile: int | None, overlap: int, blend: int) -> tuple[Sp
         fade_out = 0 if last else min(half, size - stop)
         spans.append(
             Span(
-                start=max(0, start - overlap),
-                stop=min(size, stop + overlap),
+                start=max(0, start - context),
+                stop=min(size, stop + context),
                 keep_start=start - fade_in,
                 keep_stop=stop + fade_out,
                 fade_in=2 * fade_in,
@@ -65,19 +84,73 @@ def plan_axis(size: int, tile: int | None, overlap: int, blend: int) -> tuple[Sp
     return tuple(spans)
 
 
-def plan_tiles(height: int, width: int, *, tile: int | None, overlap: int, blend: int) -> TilePlan:
+def plan_tiles(
+    height: int, width: int, *, tile: int | None, overlap: int, blend: int, multiple: int = 1
+) -> TilePlan:
     """Tiles whose cores are at most `tile` pixels on a side; None: the whole picture is one."""
-    return TilePlan(plan_axis(height, tile, overlap, blend), plan_axis(width, tile, overlap, blend))
+    return TilePlan(
+        plan_axis(height, tile, overlap, blend, multiple),
+        plan_axis(width, tile, overlap, blend, multiple),
+    )
+
+
+def pad_to_multiple(picture: Tensor, multiple: int) -> Tensor:
+    """(B, C, H, W) grown at the bottom and right to multiples of `multiple`.
+
+    By reflection about the border pixel. Where the picture is too small for that, the border
+    pixel is repeated.
+    """
+    for axis in (-2, -1):
+        missing = -picture.shape[axis] % multiple
+        if missing:
+            pad = (0, 0, 0, missing) if axis == -2 else (0, missing, 0, 0)
+            mode = "reflect" if missing < picture.shape[axis] else "replicate"
+            picture = F.pad(picture, pad, mode=mode)
+    return picture
+
+
+def cut(picture: Tensor, row: Span, column: Span) -> Tensor:
+    """What the tile reads, a view."""
+    return picture[..., row.start : row.stop, column.start : column.stop]
+
+
+def kept(answer: Tensor, row: Span, column: Span, scale: int = 1) -> Tensor:
+    """What the tile keeps of the network's answer, a view; the answer is `scale` times the cut."""
+    return answer[..., _inside(row, scale), _inside(column, scale)]
+
+
+def blend_in(result: Tensor, piece: Tensor, row: Span, column: Span, scale: int = 1) -> None:
+    """Add what is kept of a tile to the result, faded towards its neighbours."""
+    target = result[
+        ...,
+        row.keep_start * scale : row.keep_stop * scale,
+        column.keep_start * scale : column.keep_stop * scale,
+    ]
+    target.add_(piece * fade_window(row, scale)[:, None] * fade_window(column, scale))
 
 
 def fade_window(span: Span, scale: int = 1) -> Tensor:
     """Weight of each kept output pixel along one axis; neighbouring windows sum to one."""
-    window = torch.ones((span.keep_stop - span.keep_start) * scale)
-    for length, flip in ((span.fade_in * scale, False), (span.fade_out * scale, True)):
-        if length:
-            ramp = (1 - torch.cos(math.pi * (torch.arange(length) + 0.5) / length)) / 2
-            if flip:
-                window[-length:] *= ramp.flip(0)
-            else:
-                window[:length] *= ramp
+    return _window(
+        (span.keep_stop - span.keep_start) * scale, span.fade_in * scale, span.fade_out * scale
+    )
+
+
+@lru_cache(maxsize=64)  # the tiles of a plan have at most a few different windows
+def _window(length: int, fade_in: int, fade_out: int) -> Tensor:
+    window = torch.ones(length)
+    window[:fade_in] *= _ramp(fade_in)
+    window[length - fade_out :] *= _ramp(fade_out).flip(0)
     return window
+
+
+def _ramp(length: int) -> Tensor:
+    return (1 - torch.cos(math.pi * (torch.arange(length) + 0.5) / length)) / 2
+
+
+def _inside(span: Span, scale: int) -> slice:
+    return slice((span.keep_start - span.start) * scale, (span.keep_stop - span.start) * scale)
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return math.ceil(size / multiple) * multiple

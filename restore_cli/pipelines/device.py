@@ -58,8 +58,25 @@ def fastest_low_precision(device: torch.device) -> torch.dtype | None:
     return None
 
 
+# What backends say that raise a bare RuntimeError; the CPU's own words differ by system.
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "could not create a memory object",  # oneDNN
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "_STATUS_ALLOC_FAILED",  # cuDNN, cuBLAS
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """The CPU allocator raises a bare RuntimeError, so only its words tell."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def release_unused(device: torch.device) -> None:
+    """Give back what torch keeps of a GPU's memory for later, so that a retry finds it whole."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

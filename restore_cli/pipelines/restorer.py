@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -15,7 +15,8 @@ from restore_cli import registry
 from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
 from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError, WeightsMismatch
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.tiling import Span, TilePlan, fade_window, plan_tiles
+from restore_cli.imaging.resize import resize_matlab
+from restore_cli.imaging.tiling import blend_in, cut, kept, pad_to_multiple, plan_tiles
 from restore_cli.pipelines.adapters import ADAPTERS
 from restore_cli.pipelines.device import (
     SMALLEST_TILE,
@@ -23,6 +24,7 @@ from restore_cli.pipelines.device import (
     free_memory,
     is_out_of_memory,
     pick_device,
+    release_unused,
 )
 from restore_cli.registry import ModelSpec
 
@@ -34,6 +36,7 @@ OnProgress = Callable[[int, int], None]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 GATE = 50.0  # dB between the first tile in low precision and in float32
+PROBE = 256  # pixels a side of the first tile that are computed in both
 LARGEST_TILE = 512  # pixels; larger tiles leave the caches and are no faster (docs/tiling.md)
 MEMORY_SHARE = 0.5  # of the free memory
 
@@ -66,6 +69,7 @@ class Restorer:
         self.device = pick_device(options.device)
         self.precision: str = options.precision
         self.tile: int | None = None
+        self._limit: int | None = None  # the largest tile, once memory has run out
         self.network = checkpoint.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._overlap, self._blend = self._context()
 
@@ -73,60 +77,60 @@ class Restorer:
         """The restored picture. Raises OutOfMemory, BrokenOutput."""
         filled = image.visible_colours()
         result = self.run(filled.pixels, on_progress=on_progress)
+        if self.spec.scale != 1:
+            return replace(image, pixels=result, alpha=self._enlarged(image.alpha))
         return image.with_pixels(image.keep_hidden_colours(result))
 
     @torch.inference_mode()
     def run(self, pixels: Tensor, *, on_progress: OnProgress | None = None) -> Tensor:
-        """(C, H, W) in [0, 1] -> (C, H, W) in [0, 1], float32 on the CPU."""
-        prepared, finish = ADAPTERS[self.spec.adapter](pixels)
-        prepared = prepared.contiguous(memory_format=torch.channels_last)
-        if self.precision == "auto":
-            self.precision = self._settle_precision(prepared)
-        tile = self._first_tile(*prepared.shape[-2:])
+        """(C, H, W) in [0, 1] -> (C, scale * H, scale * W) in [0, 1], float32 on the CPU."""
+        prepared, finish = ADAPTERS[self.spec.adapter](pixels, self.spec)
+        height, width = (side * self.spec.scale for side in prepared.shape[-2:])
+        padded = pad_to_multiple(prepared, self.spec.multiple)
+        tile = self._first_tile(*padded.shape[-2:])
         while True:
             try:
-                result = self._run_tiles(prepared, tile, on_progress)
+                result = self._run_tiles(padded, tile, on_progress)
                 break
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                tile = self._smaller_tile(tile, prepared, error)
+                tile = self._smaller_tile(tile, padded, error)
+            release_unused(self.device)  # only now is nothing held by the traceback
         self.tile = tile
-        return finish(result).clamp_(0, 1)
+        return finish(result[..., :height, :width]).clamp_(0, 1)
 
     def _run_tiles(
-        self, prepared: Tensor, tile: int | None, on_progress: OnProgress | None
+        self, picture: Tensor, tile: int | None, on_progress: OnProgress | None
     ) -> Tensor:
-        height, width = prepared.shape[-2:]
-        plan: TilePlan = plan_tiles(
-            height, width, tile=tile, overlap=self._overlap, blend=self._blend
+        spec = self.spec
+        batch, channels, height, width = picture.shape
+        plan = plan_tiles(
+            height,
+            width,
+            tile=tile,
+            overlap=self._overlap,
+            blend=self._blend,
+            multiple=spec.multiple,
         )
-        result = torch.zeros(prepared.shape)
+        if self.precision == "auto":
+            self.precision = self._settle_precision(cut(picture, plan.rows[0], plan.columns[0]))
+        dtype = DTYPES[self.precision]
+        result = torch.zeros(batch, channels, height * spec.scale, width * spec.scale)
         for done, (row, column) in enumerate(plan, start=1):
-            cut = prepared[..., row.start : row.stop, column.start : column.stop]
-            answer = self._forward(cut, DTYPES[self.precision])
-            self._add(result, answer, row, column)
+            answer = self._forward(cut(picture, row, column), dtype)
+            piece = kept(answer, row, column, spec.scale).cpu()
+            if not torch.isfinite(piece).all():
+                raise BrokenOutput(
+                    f"{self.checkpoint.name} produced NaN or infinity in {self.precision}",
+                    hint="try --precision fp32, or other weights",
+                )
+            blend_in(result, piece, row, column, spec.scale)
             if on_progress:
                 on_progress(done, len(plan))
         return result
 
-    def _add(self, result: Tensor, answer: Tensor, row: Span, column: Span) -> None:
-        """Add what the tile keeps of its answer, faded towards its neighbours."""
-        kept = answer[
-            ...,
-            row.keep_start - row.start : row.keep_stop - row.start,
-            column.keep_start - column.start : column.keep_stop - column.start,
-        ]
-        if not torch.isfinite(kept).all():
-            raise BrokenOutput(
-                f"{self.checkpoint.name} produced NaN or infinity in {self.precision}",
-                hint="try --precision fp32, or other weights",
-            )
-        window = fade_window(row)[:, None] * fade_window(column)
-        target = result[..., row.keep_start : row.keep_stop, column.keep_start : column.keep_stop]
-        target.add_(kept.cpu() * window)
-
-    def _forward(self, cut: Tensor, dtype: torch.dtype) -> Tensor:
+    def _forward(self, piece: Tensor, dtype: torch.dtype) -> Tensor:
         """The network's final output for one tile, float32."""
         low = dtype is not torch.float32
         context: AbstractContextManager[object] = (
@@ -134,17 +138,20 @@ class Restorer:
         )
         with context:
             output = self.network(
-                cut.to(self.device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+                piece.to(self.device, non_blocking=True).contiguous(
+                    memory_format=torch.channels_last
+                )
             )
         last: Tensor = output[-1] if isinstance(output, tuple) else output
         return last.float()
 
-    def _settle_precision(self, prepared: Tensor) -> str:
+    def _settle_precision(self, first: Tensor) -> str:
         """A 16-bit type where the device is fast in it and the result stays within the gate."""
         dtype = fastest_low_precision(self.device)
         if dtype is None:
             return "fp32"
-        probe = prepared[..., :LARGEST_TILE, :LARGEST_TILE]
+        side = PROBE - PROBE % self.spec.multiple
+        probe = first[..., :side, :side]
         error = self._forward(probe, dtype) - self._forward(probe, torch.float32)
         decibel = -10 * error.square().mean().clamp(min=1e-12).log10().item()
         taken = NAMES[dtype] if decibel >= GATE else "fp32"
@@ -168,29 +175,45 @@ class Restorer:
     def _first_tile(self, height: int, width: int) -> int | None:
         """The core size to begin with; None for the whole picture at once."""
         chosen = self.options.tile
-        if chosen == "off":
-            return None
+        if chosen == "off" or self.spec.tiling == "never":
+            return self._capped(None, height, width)
         if chosen != "auto":
-            return chosen
+            return self._capped(chosen, height, width)
         affordable = free_memory(self.device) * MEMORY_SHARE / self.spec.bytes_per_pixel
         side = int(affordable**0.5) - 2 * self._overlap
         # The wider the context, the more of it is computed twice: larger tiles pay off.
         largest = max(LARGEST_TILE, 4 * self._overlap)
         tile = max(SMALLEST_TILE, min(side, largest) // 32 * 32)
-        return None if tile >= max(height, width) else tile
+        return self._capped(None if tile >= max(height, width) else tile, height, width)
 
-    def _smaller_tile(self, tile: int | None, prepared: Tensor, error: BaseException) -> int:
-        side = max(prepared.shape[-2:]) if tile is None else tile
+    def _capped(self, tile: int | None, height: int, width: int) -> int | None:
+        """Not larger than what an earlier picture has shown to fit."""
+        side = max(height, width) if tile is None else tile
+        return tile if self._limit is None or side <= self._limit else self._limit
+
+    def _smaller_tile(self, tile: int | None, picture: Tensor, error: BaseException) -> int:
+        """Half of a tile that was too large; the pictures that follow begin with it."""
+        side = max(picture.shape[-2:]) if tile is None else min(tile, max(picture.shape[-2:]))
+        if self.spec.tiling == "never":
+            raise OutOfMemory(
+                f"{self.spec.arch} takes a picture as a whole only, and {self.device} is too small",
+                hint="close other programs, or use --device cpu",
+            ) from error
         if side <= SMALLEST_TILE:
             raise OutOfMemory(
                 f"not even a tile of {side} px fits into the memory of {self.device}",
                 hint="close other programs, or use --device cpu",
             ) from error
-        smaller = max(SMALLEST_TILE, side // 2)
-        logger.warning("out of memory on %s: going on with tiles of %d px", self.device, smaller)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return smaller
+        if self._limit is None:
+            logger.warning("out of memory on %s: going on with smaller tiles", self.device)
+        self._limit = max(SMALLEST_TILE, side // 2)
+        return self._limit
+
+    def _enlarged(self, alpha: Tensor | None) -> Tensor | None:
+        if alpha is None:
+            return None
+        height, width = (side * self.spec.scale for side in alpha.shape[-2:])
+        return resize_matlab(alpha, height, width).clamp_(0, 1)
 
 
 def load_restorer(task: str, options: RunOptions) -> Restorer:

@@ -1,9 +1,7 @@
-import logging
-
 import pytest
 import torch
 
-from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError
+from restore_cli.errors import BrokenOutput, UsageError
 from restore_cli.imaging.image import Image
 from restore_cli.pipelines.restorer import RunOptions, load_restorer, restore
 
@@ -28,33 +26,6 @@ def test_any_size_comes_back_in_its_size(random_weights, size):
 
 def test_a_grey_picture_stays_grey(random_weights):
     assert restorer(random_weights).run(torch.rand(1, 12, 10)).shape == (1, 12, 10)
-
-
-def test_out_of_memory_halves_the_tile_and_goes_on(random_weights, caplog):
-    small = restorer(random_weights, tile=128, overlap=0)
-    network = small.network
-
-    def with_little_memory(x):
-        if x.shape[-1] > 64:
-            raise torch.OutOfMemoryError("injected")
-        return network(x)
-
-    small.network = with_little_memory
-    with caplog.at_level(logging.WARNING):
-        assert small.run(torch.rand(3, 16, 128)).shape == (3, 16, 128)
-    assert small.tile == 64
-    assert len(caplog.records) == 1
-
-
-def test_out_of_memory_at_the_smallest_tile_is_an_error(random_weights):
-    small = restorer(random_weights, tile=64)
-
-    def without_memory(x):
-        raise torch.OutOfMemoryError("injected")
-
-    small.network = without_memory
-    with pytest.raises(OutOfMemory, match="64 px"):
-        small.run(torch.rand(3, 16, 16))
 
 
 def test_nan_is_an_error(random_weights):
