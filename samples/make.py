@@ -9,14 +9,14 @@ import imageio.v3 as iio
 import torch
 from skimage import data
 
-from restore_cli.data.degrade import HEAVY, LIGHT, MEDIUM, RainLook, add_rain
+from restore_cli.data.degrade import HEAVY, LIGHT, MEDIUM, MISTY, RainLook, add_rain
 
 HERE = Path(__file__).parent
 SAMPLES: dict[str, tuple[RainLook, int]] = {
     "astronaut": (LIGHT, 1),
     "chelsea": (HEAVY, 2),
     "coffee": (MEDIUM, 3),
-    "rocket": (LIGHT, 4),
+    "rocket": (MISTY, 4),
 }
 
 
