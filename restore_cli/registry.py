@@ -68,6 +68,25 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 paper="Wen et al., From Heavy Rain Removal to Detail Restoration: "
                 "A Faster and Better Network, Pattern Recognition 2023 (arXiv 2205.03553)",
             ),
+            # After all others of its tasks: the first that has a task is its default.
+            ModelSpec(
+                arch="mirnet",
+                tasks=("denoise", "enhance", "upscale"),
+                module="restore_cli.models.mirnet:MIRNet",
+                config="MIRNetConfig",
+                adapter="rgb",
+                scale=1,
+                channels=3,
+                multiple=4,
+                radius=None,
+                overlap=64,
+                bytes_per_pixel=7000,
+                fixed_size=None,
+                tiling="approximate",
+                default_weights="mirnet.denoise",
+                paper="Zamir et al., Learning Enriched Features for Real Image Restoration and "
+                "Enhancement, ECCV 2020 (arXiv 2003.06792)",
+            ),
         )
     }
 )

@@ -35,10 +35,11 @@ fill = runpy.run_path(str(HERE / "fill.py"))["fill"]
 def official_state(case):
     """The state dict under its official names; `gain` scales all but vectors."""
     gain = np.float32(case.get("gain", 1.0))
-    return {
+    state = {
         key: torch.from_numpy(values * gain if values.ndim >= 2 else values)
         for key, values in fill(case["shapes"]).items()
     }
+    return state | {copy: state[key] for copy, key in case.get("aliases", {}).items()}
 
 
 def check_dpenet(case, recorded):
@@ -59,7 +60,17 @@ def check_dpenet(case, recorded):
     assert_close({name: outputs[name] for name in wanted}, wanted, atol=1e-5, rtol=0)
 
 
-CHECKS = {"dpenet": check_dpenet}
+def check_mirnet(case, recorded):
+    network = registry.build("mirnet", **case["config"])
+    assert sum(parameter.numel() for parameter in network.parameters()) == case["params"]
+    network.load_state_dict(from_official("mirnet", official_state(case), **case["config"]))
+    with torch.inference_mode():
+        output = network(torch.from_numpy(recorded["input"]))
+    # Values up to 3.6, float32 sums in another order.
+    assert_close(output, torch.from_numpy(recorded["output"]), atol=1e-5, rtol=0)
+
+
+CHECKS = {"dpenet": check_dpenet, "mirnet": check_mirnet}
 
 
 @pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)

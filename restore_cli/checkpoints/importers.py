@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations, product
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,14 +18,19 @@ from restore_cli.errors import WeightsMismatch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from restore_cli.models.mirnet import MIRNetConfig
+
 
 @dataclass(frozen=True)
 class Layout:
     """How the published code of a network names what ours holds."""
 
-    official_name: Callable[[str], str]  # of one of our keys
+    official_name: Callable[[str, Mapping[str, Any]], str]  # of one of our keys, given the config
     signature: frozenset[str]  # keys that together occur in no other layout
-    config: Callable[[Mapping[str, Tensor]], dict[str, Any]]  # what the shapes tell of it
+    config: Callable[[Mapping[str, Tensor]], dict[str, Any]]  # what names and shapes tell of it
+    # What a file may hold besides, given the config: copies, by the name of the tensor that they
+    # repeat, and constants.
+    repeats: Callable[[Mapping[str, Any]], Mapping[str, str | Tensor]] = lambda config: {}
 
 
 def _dpenet_modules() -> dict[str, str]:
@@ -51,7 +59,7 @@ def _dpenet_modules() -> dict[str, str]:
 DPENET_MODULES: Mapping[str, str] = MappingProxyType(_dpenet_modules())
 
 
-def _dpenet_name(key: str) -> str:
+def _dpenet_name(key: str, config: Mapping[str, Any]) -> str:
     module, leaf = key.rsplit(".", 1)
     return f"{DPENET_MODULES[module]}.{leaf}"
 
@@ -59,6 +67,105 @@ def _dpenet_name(key: str) -> str:
 def _dpenet_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     mid_channels, in_channels = state["inconv1.0.weight"].shape[:2]
     return {"in_channels": in_channels, "mid_channels": mid_channels}
+
+
+MIRNET_DAU = {  # modules of a unit: ours -> those of swz30/MIRNet at 6934e83
+    "embed": "body.0",
+    "refine": "body.2",
+    "spatial.weigh": "SA.spatial.conv",
+    "channel.squeeze": "CA.conv_du.0",
+    "channel.excite": "CA.conv_du.2",
+    "merge": "conv1x1",
+}
+
+
+@lru_cache(maxsize=8)
+def _mirnet_modules(c: MIRNetConfig) -> dict[str, str]:
+    modules = {
+        "embed": "conv_in",
+        "output": "conv_out",
+        "prelu": "body.0.body.0.blocks.0.0.body.1",  # one module under many names
+    }
+    block = _mirnet_block_modules(c)
+    for group in range(c.n_RRG):
+        modules[f"rrgs.{group}.conv"] = f"body.{group}.body.{c.n_MSRB}"
+        for mrb in range(c.n_MSRB):
+            ours, official = f"rrgs.{group}.mrbs.{mrb}", f"body.{group}.body.{mrb}"
+            modules |= {f"{ours}.{key}": f"{official}.{name}" for key, name in block.items()}
+    return modules
+
+
+def _mirnet_block_modules(c: MIRNetConfig) -> dict[str, str]:
+    """The modules of one MRB; streams count from the finest."""
+    modules = {"conv": "conv_out"}
+    for stream in range(c.height):
+        for ours, official in MIRNET_DAU.items():
+            modules[f"daus.{stream}.{ours}"] = f"blocks.{stream}.0.{official}"
+        modules[f"fuse.{stream}.squeeze"] = f"selective_kernel.{stream}.conv_du.0"
+        modules[f"fuse.{stream}.prelu"] = f"selective_kernel.{stream}.conv_du.1"
+        modules |= _mirnet_chain(f"enlarge.{stream}", f"last_up.{stream}", steps=stream)
+        for target in range(c.height):
+            modules[f"fuse.{stream}.score.{target}"] = f"selective_kernel.{stream}.fcs.{target}"
+            steps = abs(target - stream)
+            way = "down" if stream < target else "up"
+            official = f"{way}.{c.n_feat * 2**stream}_{2**steps}"
+            modules |= _mirnet_chain(f"resize.{stream}to{target}", official, steps)
+    return modules
+
+
+def _mirnet_chain(ours: str, official: str, steps: int) -> dict[str, str]:
+    """The modules of `steps` resizing units in a row."""
+    modules = {}
+    for step in range(steps):
+        for layer in range(6):
+            modules[f"{ours}.{step}.body.{layer}"] = f"{official}.body.{step}.top.{layer}"
+        for layer in range(2):
+            modules[f"{ours}.{step}.shortcut.{layer}"] = f"{official}.body.{step}.bot.{layer}"
+    return modules
+
+
+def _mirnet_name(key: str, config: Mapping[str, Any]) -> str:
+    from restore_cli.models.mirnet import MIRNetConfig
+
+    module, leaf = key.rsplit(".", 1)
+    return f"{_mirnet_modules(MIRNetConfig(**config))[module]}.{leaf}"
+
+
+def _mirnet_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    def count(pattern: str) -> int:
+        return len({match[1] for key in state if (match := re.match(pattern, key))})
+
+    return {
+        "n_feat": state["conv_in.weight"].shape[0],
+        "n_RRG": count(r"body\.(\d+)\."),
+        "n_MSRB": count(r"body\.0\.body\.(\d+)\.blocks\."),
+        "height": count(r"body\.0\.body\.0\.blocks\.(\d+)\."),
+        "width": count(r"body\.0\.body\.0\.blocks\.0\.(\d+)\."),
+    }
+
+
+def _mirnet_repeats(config: Mapping[str, Any]) -> dict[str, str | Tensor]:
+    """The units of further columns, the PReLU that all units share, and the blur kernels."""
+    from restore_cli.models.mirnet import MIRNetConfig, binomial_kernel
+
+    c = MIRNetConfig(**config)
+    shared = f"{_mirnet_modules(c)['prelu']}.weight"
+    repeats: dict[str, str | Tensor] = {}
+    for group, mrb in product(range(c.n_RRG), range(c.n_MSRB)):
+        block = f"body.{group}.body.{mrb}"
+        for stream, column in product(range(c.height), range(c.width)):
+            unit = f"{block}.blocks.{stream}"
+            repeats[f"{unit}.{column}.body.1.weight"] = shared
+            for part in MIRNET_DAU.values() if column else ():
+                repeats[f"{unit}.{column}.{part}.weight"] = f"{unit}.0.{part}.weight"
+        for source, target in combinations(range(c.height), 2):
+            chain = f"{block}.down.{c.n_feat * 2**source}_{2 ** (target - source)}"
+            for step in range(target - source):
+                kernel = binomial_kernel(c.n_feat * 2 ** (source + step))
+                repeats[f"{chain}.body.{step}.top.4.filt"] = kernel
+                repeats[f"{chain}.body.{step}.bot.0.filt"] = kernel
+    del repeats[shared]
+    return repeats
 
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
@@ -70,6 +177,14 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             ),
             config=_dpenet_config,
         ),
+        "mirnet": Layout(
+            official_name=_mirnet_name,
+            signature=frozenset(
+                {"conv_in.weight", "body.0.body.0.blocks.0.0.SA.spatial.conv.weight"}
+            ),
+            config=_mirnet_config,
+            repeats=_mirnet_repeats,
+        ),
     }
 )
 
@@ -78,18 +193,36 @@ def from_official(arch: str, state: Mapping[str, Tensor], **config: Any) -> dict
     """The state dict of our `arch` with the values of an official one.
 
     config: fields of the network's config dataclass, as for registry.build.
-    Raises WeightsMismatch if a key is missing, unknown or of another shape, and for a network
-    without a known official layout.
+    Raises WeightsMismatch if a key is missing, unknown or of another shape, if a copy differs from
+    its original, and for a network without a known official layout.
     """
     if arch not in LAYOUTS:
         raise WeightsMismatch(
             f"no official layout of {arch!r} is known", hint=f"known: {', '.join(sorted(LAYOUTS))}"
         )
     expected = expected_state(arch, config)
-    names = {key: LAYOUTS[arch].official_name(key) for key in expected}
+    layout = LAYOUTS[arch]
+    names = {key: layout.official_name(key, config) for key in expected}
     official = {names[key]: tensor for key, tensor in expected.items()}
+    state = _without_repeats(state, layout.repeats(config))
     check_fit(state, official, source="state dict", layout=f"the official {arch}")
     return {key: state[name] for key, name in names.items()}
+
+
+def _without_repeats(
+    state: Mapping[str, Tensor], repeats: Mapping[str, str | Tensor]
+) -> Mapping[str, Tensor]:
+    """What remains of `state` when all is left out that must be so anyway."""
+    for name, original in repeats.items():
+        wanted = state.get(original) if isinstance(original, str) else original
+        if name in state and wanted is not None and not _same(state[name], wanted):
+            what = original if isinstance(original, str) else "the constant of the published code"
+            raise WeightsMismatch(f"{name} differs from {what}, which it must repeat")
+    return {name: tensor for name, tensor in state.items() if name not in repeats}
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    return first.shape == second.shape and bool((first == second).all())
 
 
 def recognise(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:

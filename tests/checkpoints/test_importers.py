@@ -1,5 +1,8 @@
 """Official checkpoints under our names."""
 
+import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -7,9 +10,11 @@ import torch
 
 from restore_cli import registry
 from restore_cli.checkpoints import load
-from restore_cli.checkpoints.importers import from_official, read_official, recognise
+from restore_cli.checkpoints.importers import LAYOUTS, from_official, read_official, recognise
 from restore_cli.errors import WeightsMismatch
+from restore_cli.models.mirnet import MIRNetConfig
 
+GOLDEN = Path(__file__).parent.parent / "golden"
 PUBLISHED = Path(__file__).parents[3] / "shared" / "weights-official"
 
 
@@ -67,7 +72,7 @@ def test_of_many_differences_three_are_named_and_the_rest_counted():
 def test_a_network_without_an_official_layout_is_refused(official_state):
     with pytest.raises(WeightsMismatch, match="'nonet'") as caught:
         from_official("nonet", official_state)
-    assert caught.value.hint == "known: dpenet"
+    assert caught.value.hint == f"known: {', '.join(sorted(LAYOUTS))}"
 
 
 @pytest.mark.parametrize(
@@ -102,3 +107,105 @@ def test_the_published_files_load(name):
     network = load(path)
     official = read_official(path)
     assert torch.equal(network.r2net[4].pairs[2][0].weight, official["ddrb5.dconv5.0.weight"])
+
+
+# MIRNet: one file holds many copies of the shared units, and its blur kernels
+
+
+@pytest.fixture
+def mirnet_state(mirnet_case):
+    """All that the published code would save of a small MIRNet, untrained."""
+    state = {key: 0.05 * torch.randn(shape) for key, shape in mirnet_case["shapes"].items()}
+    state |= {copy: state[key] for copy, key in mirnet_case["aliases"].items()}
+    taps = torch.tensor([1.0, 2.0, 1.0])
+    kernel = torch.outer(taps, taps) / 16
+    return state | {key: kernel.expand(shape) for key, shape in mirnet_case["constants"].items()}
+
+
+@pytest.fixture
+def mirnet_case():
+    """Three columns, two blocks in a group: no two counts are the same but heights."""
+    return json.loads((GOLDEN / "mirnet-small-h2w3" / "case.json").read_text())
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "as the training script saves it"])
+def test_a_whole_official_mirnet_file_loads(wrapped, mirnet_state, mirnet_case, tmp_path):
+    state = {f"module.{key}": tensor for key, tensor in mirnet_state.items()}
+    saved = {"epoch": 3, "state_dict": state, "optimizer": {"state": {}}} if wrapped else state
+    torch.save(saved, tmp_path / "model_denoising.pth")
+    network = load(tmp_path / "model_denoising.pth")
+    assert network.config == MIRNetConfig(**mirnet_case["config"])
+    assert torch.equal(network.prelu.weight, mirnet_state["body.0.body.1.blocks.1.2.body.1.weight"])
+
+
+def test_copies_and_constants_may_be_left_out(mirnet_state, mirnet_case):
+    config = mirnet_case["config"]
+    bare = {key: mirnet_state[key] for key in mirnet_case["shapes"]}
+    whole, sparse = (from_official("mirnet", state, **config) for state in (mirnet_state, bare))
+    assert whole.keys() == sparse.keys()
+    assert all(whole[key] is sparse[key] for key in whole)
+
+
+@pytest.mark.parametrize(
+    ("official", "ours"),
+    [
+        ("conv_in.weight", "embed.weight"),
+        ("conv_out.weight", "output.weight"),
+        ("body.0.body.2.weight", "rrgs.0.conv.weight"),
+        ("body.0.body.0.blocks.0.0.body.1.weight", "prelu.weight"),
+        ("body.0.body.1.conv_out.weight", "rrgs.0.mrbs.1.conv.weight"),
+        ("body.0.body.1.blocks.1.0.body.2.weight", "rrgs.0.mrbs.1.daus.1.refine.weight"),
+        (
+            "body.0.body.0.blocks.1.0.SA.spatial.conv.weight",
+            "rrgs.0.mrbs.0.daus.1.spatial.weigh.weight",
+        ),
+        (
+            "body.0.body.0.blocks.0.0.CA.conv_du.2.weight",
+            "rrgs.0.mrbs.0.daus.0.channel.excite.weight",
+        ),
+        ("body.0.body.1.selective_kernel.1.fcs.0.weight", "rrgs.0.mrbs.1.fuse.1.score.0.weight"),
+        (
+            "body.0.body.1.down.16_2.body.0.top.5.weight",
+            "rrgs.0.mrbs.1.resize.0to1.0.body.5.weight",
+        ),
+        ("body.0.body.1.up.32_2.body.0.top.2.weight", "rrgs.0.mrbs.1.resize.1to0.0.body.2.weight"),
+        (
+            "body.0.body.1.last_up.1.body.0.bot.1.weight",
+            "rrgs.0.mrbs.1.enlarge.1.0.shortcut.1.weight",
+        ),
+    ],
+)
+def test_each_official_mirnet_tensor_goes_to_its_place(official, ours, mirnet_state, mirnet_case):
+    state = from_official("mirnet", mirnet_state, **mirnet_case["config"])
+    assert state[ours] is mirnet_state[official]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "body.0.body.0.blocks.1.1.conv1x1.weight",
+        "body.0.body.1.blocks.0.0.body.1.weight",
+        "body.0.body.1.down.16_2.body.0.bot.0.filt",
+    ],
+    ids=["unit", "slope", "kernel"],
+)
+def test_a_copy_or_constant_with_other_values_is_refused(name, mirnet_state, mirnet_case):
+    mirnet_state[name] = mirnet_state[name] + 1
+    with pytest.raises(WeightsMismatch, match=f"{re.escape(name)} differs from"):
+        from_official("mirnet", mirnet_state, **mirnet_case["config"])
+
+
+def test_a_column_that_the_config_lacks_is_unknown(mirnet_state, mirnet_case):
+    config = mirnet_case["config"] | {"width": 2}
+    with pytest.raises(WeightsMismatch, match=r"blocks\.0\.2\..* is unknown"):
+        from_official("mirnet", mirnet_state, **config)
+
+
+@pytest.mark.parametrize(
+    "name", ["mirnet-small", "mirnet-small-h2w3", "mirnet-default"], ids=lambda name: name
+)
+def test_the_config_of_an_official_mirnet_is_recognised(name):
+    case = json.loads((GOLDEN / name / "case.json").read_text())
+    names = case["shapes"] | {copy: [1] for copy in case["aliases"]}
+    state = {key: torch.empty(shape, device="meta") for key, shape in names.items()}
+    assert recognise(state) == ("mirnet", asdict(MIRNetConfig(**case["config"])))
