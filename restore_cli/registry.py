@@ -68,6 +68,24 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 paper="Wen et al., From Heavy Rain Removal to Detail Restoration: "
                 "A Faster and Better Network, Pattern Recognition 2023 (arXiv 2205.03553)",
             ),
+            ModelSpec(
+                arch="cbsn",
+                tasks=("denoise",),
+                module="restore_cli.models.cbsn:CBSN",
+                config="CBSNConfig",
+                adapter="standardized",
+                scale=1,
+                channels=3,
+                multiple=1,
+                radius=29,
+                overlap=29,
+                bytes_per_pixel=3000,
+                fixed_size=None,
+                tiling="exact",
+                default_weights="cbsn.default",
+                paper="Jang et al., Self-supervised Image Denoising with Downsampled Invariance "
+                "Loss and Conditional Blind-Spot Network, ICCV 2023 (arXiv 2304.09507)",
+            ),
             # After all others of its tasks: the first that has a task is its default.
             ModelSpec(
                 arch="mirnet",

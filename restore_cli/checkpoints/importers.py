@@ -168,6 +168,73 @@ def _mirnet_repeats(config: Mapping[str, Any]) -> dict[str, str | Tensor]:
     return repeats
 
 
+CBSN_MODULES: Mapping[str, str] = MappingProxyType(
+    {
+        "embed": "conv0",
+        "fuse.0": "conv1",
+        "fuse.2": "conv2",
+        "fuse.4": "conv3",
+        "fuse.6": "conv4",
+    }
+)
+CBSN_BRANCH_MODULES: Mapping[str, str] = MappingProxyType(
+    {
+        "look": "conv1",
+        "mix.0": "conv2",
+        "mix.2": "conv3",
+        "spread": "conv1",
+        "mix": "conv2",
+        "end": "conv4",
+    }
+)
+
+
+def _cbsn_name(key: str, config: Mapping[str, Any]) -> str:
+    """jyicu/CBSN at 37da7aa, as the PyTorch names of its TensorFlow variables."""
+    module, leaf = key.rsplit(".", 1)
+    if module in CBSN_MODULES:
+        return f"{CBSN_MODULES[module]}.{leaf}"
+    _, branch, rest = module.split(".", 2)
+    block = ""
+    if rest.startswith("dcm."):
+        _, index, rest = rest.split(".", 2)
+        block = f"dcm.{index}."
+    return f"b{int(branch) + 1}.{block}{CBSN_BRANCH_MODULES[rest]}.{leaf}"
+
+
+TENSORFLOW_LEAVES = {"kernel": "weight", "W1": "weight", "b1": "bias"}
+
+
+def _from_tensorflow(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The variables of a C-BSN checkpoint as PyTorch would name and lay them out.
+
+    Any other state dict stays as it is. W1, of the conditional convolutions, is stored unmasked.
+    """
+    if "DBSN/conv0/kernel" not in state:
+        return state
+    tensors = {}
+    for name, variable in state.items():
+        *modules, leaf = name.removeprefix("DBSN/").split("/")
+        module = re.sub(r"dcm(\d)", r"dcm.\1", ".".join(modules).lower())
+        is_kernel = variable.dim() == 4  # (height, width, in, out)
+        tensors[f"{module}.{TENSORFLOW_LEAVES.get(leaf, leaf)}"] = (
+            variable.permute(3, 2, 0, 1).contiguous() if is_kernel else variable
+        )
+    return tensors
+
+
+def _cbsn_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    channels, in_channels = state["conv0.weight"].shape[:2]
+    return {
+        "in_channels": in_channels,
+        "out_channels": state["conv4.weight"].shape[0],
+        "channels": channels,
+        "num_module": sum(
+            key.startswith("b1.dcm.") and key.endswith(".conv1.weight") for key in state
+        ),
+    }
+
+
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
         "dpenet": Layout(
@@ -185,6 +252,11 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             config=_mirnet_config,
             repeats=_mirnet_repeats,
         ),
+        "cbsn": Layout(
+            official_name=_cbsn_name,
+            signature=frozenset({"conv0.weight", "b1.conv1.weight", "b2.conv4.bias"}),
+            config=_cbsn_config,
+        ),
     }
 )
 
@@ -200,6 +272,7 @@ def from_official(arch: str, state: Mapping[str, Tensor], **config: Any) -> dict
         raise WeightsMismatch(
             f"no official layout of {arch!r} is known", hint=f"known: {', '.join(sorted(LAYOUTS))}"
         )
+    state = _from_tensorflow(state)
     expected = expected_state(arch, config)
     layout = LAYOUTS[arch]
     names = {key: layout.official_name(key, config) for key in expected}
@@ -230,6 +303,7 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
 
     Raises WeightsMismatch if no layout has these keys.
     """
+    state = _from_tensorflow(state)
     for arch, layout in LAYOUTS.items():
         if layout.signature <= state.keys():
             return arch, layout.config(state)

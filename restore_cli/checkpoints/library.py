@@ -56,7 +56,7 @@ def import_weights(
     """
     file = read(source)
     arch, config, state = our_state(file)
-    name = name or f"{arch}.{_tag(source.stem, arch)}"
+    name = name or f"{arch}.{_tag(source.stem.removesuffix('.ckpt'), arch)}"
     _check_name(name, arch, overwrite)
     origin = f"imported from {source.name}, sha256 {file.sha256}"
     record = dict(file.about.record) if file.about else {}

@@ -18,7 +18,7 @@ from restore_cli.registry import NetworkSpec, Task
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".index")
 
 
 @dataclass(frozen=True)

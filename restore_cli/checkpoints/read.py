@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from restore_cli.checkpoints.bundle import index_of, read_bundle
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
 
 if TYPE_CHECKING:
@@ -40,9 +41,13 @@ class WeightFile:
 def read(path: Path) -> WeightFile:
     """Safetensors, or a PyTorch pickle of plain tensors; what it is, its first bytes tell.
 
+    Or a TensorFlow checkpoint, by the path of its .index, under its own names and layout.
     Unwraps {"state_dict": ...} and the "module." prefix that parallel training leaves.
     Raises WeightsMissing, and WeightsCorrupt for anything else and for a pickle with code.
     """
+    if index := index_of(path):
+        variables, data = read_bundle(index)
+        return WeightFile(index, hashlib.sha256(data).hexdigest(), variables, None)
     data = _read_bytes(path)
     sha256 = hashlib.sha256(data).hexdigest()
     if _is_safetensors(data):
@@ -60,7 +65,7 @@ def _read_bytes(path: Path) -> bytes:
                 # Said before the rest is read: it may be a video.
                 raise WeightsCorrupt(
                     f"{path.name}: is not a weight file",
-                    hint="safetensors and PyTorch files (.pth, .pt) can be read",
+                    hint="readable are safetensors, PyTorch (.pth, .pt) and TensorFlow (.index)",
                 )
             return head + file.read()
     except FileNotFoundError as error:

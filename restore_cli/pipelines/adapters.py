@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from restore_cli.registry import ModelSpec
@@ -21,9 +22,9 @@ class Adapter(Protocol):
     def __call__(self, pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
         """What the network is fed, (1, spec.channels, H, W), and what makes pixels of its answer.
 
-        pixels: (C, H, W) in [0, 1], C 1 or 3. The answer that `finish` gets is
-        (1, spec.channels, spec.scale * H, spec.scale * W); pixels of C channels come back, not
-        yet clamped.
+        pixels: (C, H, W) in [0, 1], C 1 or 3; what is fed may be larger by a margin. The answer
+        that `finish` gets is spec.scale times as large as what was fed; pixels of C channels and
+        of the picture's own size times spec.scale come back, not yet clamped.
         """
         ...
 
@@ -35,4 +36,25 @@ def rgb(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     return pixels.expand(3, -1, -1)[None], lambda answer: answer[0].mean(0, keepdim=True)
 
 
-ADAPTERS: Mapping[str, Adapter] = MappingProxyType({"rgb": rgb})
+REFLECTED = 32  # pixels around the picture, as the official inference of C-BSN has them
+
+
+def standardized(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
+    """As rgb, each channel with mean 0 and deviation 1 over the whole picture, and reflected
+    outwards, so that the zeros around it stay out of the network's sight.
+    """
+    feed, finish_rgb = rgb(pixels, spec)
+    height, width = feed.shape[-2:]
+    mean = feed.mean((-2, -1), keepdim=True)
+    deviation = feed.std((-2, -1), correction=0, keepdim=True).clamp(min=(height * width) ** -0.5)
+    down, across = min(REFLECTED, height - 1), min(REFLECTED, width - 1)
+    padded = F.pad((feed - mean) / deviation, (across, across, down, down), mode="reflect")
+
+    def finish(answer: Tensor) -> Tensor:
+        inner = answer[..., down : down + height, across : across + width]
+        return finish_rgb(inner * deviation + mean)
+
+    return padded, finish
+
+
+ADAPTERS: Mapping[str, Adapter] = MappingProxyType({"rgb": rgb, "standardized": standardized})

@@ -6,12 +6,16 @@ Networks that return one tensor are given to them as a tuple of one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from pytorch_msssim import ssim
 from torch import Tensor
+
+from restore_cli.data.downsample import batch_to_space, space_to_batch, subsample
 
 Loss = Callable[[Sequence[Tensor], Tensor], Tensor]
 
@@ -60,3 +64,51 @@ def ssim_edge(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
 
 
 LOSSES: Mapping[str, Loss] = MappingProxyType({"l1": l1, "mse": mse, "ssim_edge": ssim_edge})
+
+
+@dataclass(frozen=True)
+class BlindSpotWeights:
+    """How C-BSN's loss is put together; the paper's values."""
+
+    stride_b: int = 5  # of the pictures that are denoised blind
+    stride_i: int = 2  # of the random subsample
+    lambda_inv: float = 2.0
+
+
+@dataclass(frozen=True)
+class BlindSpotTerms:
+    """C-BSN's three losses, and their sum with the weights of one step."""
+
+    blind: Tensor  # the blind mode guesses each pixel from others, whose noise tells nothing of it
+    self_: Tensor  # the full mode stays near the noisy picture
+    inv: Tensor  # and, subsampled, near what the blind mode makes of the subsampled picture
+    total: Tensor
+
+
+class ConditionalNetwork(Protocol):
+    """A network with a blind mode, as C-BSN."""
+
+    def __call__(self, noisy: Tensor, blind: bool = False) -> Tensor: ...
+
+
+def blind_spot(
+    network: ConditionalNetwork,
+    noisy: Tensor,
+    choice: Tensor,
+    ramp: float,
+    weights: BlindSpotWeights = BlindSpotWeights(),
+) -> BlindSpotTerms:
+    """C-BSN's self-supervised loss on noisy pictures, standardised (B, 3, H, W).
+
+    choice: from draw_choice with stride_i, new for each step. ramp: 0 at first, so that only the
+    blind mode learns, then growing to 1. Both sides divide by both strides.
+    """
+    w = weights
+    blindly = batch_to_space(network(space_to_batch(noisy, w.stride_b), True), w.stride_b)
+    fully = network(noisy)
+    with torch.no_grad():  # the blind mode is the teacher of the full one
+        target = network(subsample(noisy, choice, w.stride_i), True)
+    blind = F.l1_loss(blindly, noisy)
+    self_ = F.l1_loss(fully, noisy)
+    inv = F.l1_loss(subsample(fully, choice, w.stride_i), target)
+    return BlindSpotTerms(blind, self_, inv, blind + ramp * (self_ + w.lambda_inv * inv))
