@@ -20,8 +20,8 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/installed
-	$(BIN)/ruff check restore_cli tests samples
-	$(BIN)/ruff format --check restore_cli tests samples
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:

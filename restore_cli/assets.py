@@ -16,6 +16,7 @@ class Environment:
 
     cache: Path | None  # RESTORE_CACHE: the folder for fetched and imported files
     offline: bool  # RESTORE_OFFLINE: anything but "" and "0" forbids the network
+    dumb_terminal: bool  # TERM=dumb: what was written there cannot be drawn over
 
 
 def environment() -> Environment:
@@ -24,6 +25,7 @@ def environment() -> Environment:
     return Environment(
         cache=Path(cache).expanduser() if cache else None,
         offline=os.environ.get("RESTORE_OFFLINE", "") not in ("", "0"),
+        dumb_terminal=os.environ.get("TERM") == "dumb",
     )
 
 

@@ -1,51 +1,126 @@
-"""Imports go down only (CONTRIBUTING.md)."""
+"""The lines that keep the house in order (CONTRIBUTING.md), read from the source by ast."""
 
 import ast
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "restore_cli"
 FLOORS = {
+    "__main__": 6,
     "cli": 5,
-    **dict.fromkeys(("jobs", "training"), 4),
+    **dict.fromkeys(("jobs", "training", "bench"), 4),
     **dict.fromkeys(("pipelines", "data"), 3),
     **dict.fromkeys(("checkpoints", "metrics"), 2),
     **dict.fromkeys(("models", "imaging"), 1),
-    **dict.fromkeys(("errors", "assets", "fetch", "registry", "__version__"), 0),
+    **dict.fromkeys(("__init__", "errors", "assets", "fetch", "registry"), 0),
 }
-ONLY_IN = {"typer": "cli", "rich": "cli", "PIL": "imaging", "imageio": "imaging"}
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE) + [
-    PACKAGE / f"{name}.py" for name in ("errors", "assets", "fetch", "registry")
-]
+GROUND = 0  # its modules are single files, which may use each other
+ONLY_IN = {  # library -> where it may be imported: folders, or files of them
+    **dict.fromkeys(("typer", "rich"), ("cli",)),
+    **dict.fromkeys(("PIL", "imageio", "tifffile"), ("imaging", "bench/report")),
+    **dict.fromkeys(("socket", "ssl", "ftplib", "http", "urllib.request"), ("fetch",)),
+    **dict.fromkeys(("requests", "httpx", "huggingface_hub"), ()),
+    "diffusers": ("pipelines/generator",),
+    "ray": ("jobs/distributed",),
+    **dict.fromkeys(("click", "typer._click", "torchvision"), ()),
+}
+NOT_AT_THE_TOP = {"diffusers", "ray", "kornia"}  # slow to import, or optional
+NOT_AT_THE_TOP_OF_HELP = {"torch", "numpy", "rich", "safetensors"}  # of what --help imports
+ONLY_CONSOLE_PRINTS = "cli/console"
+ONLY_ASSETS_READS_THE_ENVIRONMENT = "assets"
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: name_of(path))
 
 
-def imports(path: Path) -> list[str]:
-    """Dotted names of all that a file imports, with the names taken from our package."""
-    found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+def name_of(path: Path) -> str:
+    """cli/console for restore_cli/cli/console.py"""
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+def folder_of(path: Path) -> str:
+    return name_of(path).split("/")[0]
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(nodes: Iterator[ast.AST]) -> set[str]:
+    """Dotted names of all that is imported: modules, and what is taken from them."""
+    found = set()
+    for node in nodes:
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module == "restore_cli":
-            found += [f"restore_cli.{alias.name}" for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.append(node.module or "")
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def folder(path: Path) -> str:
-    return path.stem if path.parent == PACKAGE else path.parent.name
+def at_the_top(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes that run when the module is imported."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield from at_the_top(node)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def uses(names: set[str], library: str) -> bool:
+    return any(name == library or name.startswith(f"{library}.") for name in names)
+
+
+def own(names: set[str]) -> set[str]:
+    """The parts of our package among `names`: folders, or modules of the ground floor."""
+    parts = {name.split(".")[1] for name in names if uses({name}, "restore_cli")}
+    return {"__init__" if part == "__version__" else part for part in parts}
+
+
+@each_file
 def test_imports_go_down_only(path):
-    here = folder(path)
-    used = {name.split(".")[1] for name in imports(path) if name.startswith("restore_cli.")}
-    assert not {name for name in used if name != here and FLOORS[name] >= max(FLOORS[here], 1)}
+    here = folder_of(path)
+    used = own(imported(ast.walk(tree_of(path)))) - {here}
+    highest = max(FLOORS[here] - 1, GROUND)
+    assert not {name for name in used if FLOORS[name] > highest}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_each_library_stays_in_its_folder(path):
-    used = {name.split(".")[0] for name in imports(path)}
-    assert not {name for name in used & set(ONLY_IN) if ONLY_IN[name] != folder(path)}
-    assert not used & {"click", "torchvision"}
+@each_file
+def test_each_library_stays_in_its_place(path):
+    used = imported(ast.walk(tree_of(path)))
+    here = {folder_of(path), name_of(path)}
+    elsewhere = {name for name, places in ONLY_IN.items() if not here & {*places}}
+    assert not {name for name in elsewhere if uses(used, name)}
+
+
+@each_file
+def test_slow_libraries_are_imported_inside_functions(path):
+    helps = folder_of(path) == "cli" or FLOORS[folder_of(path)] == GROUND
+    late = NOT_AT_THE_TOP | NOT_AT_THE_TOP_OF_HELP if helps else NOT_AT_THE_TOP
+    used = imported(at_the_top(tree_of(path)))
+    assert not {name for name in late if uses(used, name)}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "models").glob("*.py")), ids=name_of)
+def test_a_network_can_be_lifted_out_and_used_alone(path):
+    used = {name for name in imported(ast.walk(tree_of(path))) if uses({name}, "restore_cli")}
+    assert not {name for name in used if not uses({name}, "restore_cli.models.layers")}
+
+
+@each_file
+def test_only_the_console_prints(path):
+    names = {node.id for node in ast.walk(tree_of(path)) if isinstance(node, ast.Name)}
+    assert name_of(path) == ONLY_CONSOLE_PRINTS or "print" not in names
+
+
+@each_file
+def test_only_assets_reads_the_environment(path):
+    words = {node.attr for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
+    reads = name_of(path) == ONLY_ASSETS_READS_THE_ENVIRONMENT
+    assert reads or not words & {"environ", "getenv"}

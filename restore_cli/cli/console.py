@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
+from restore_cli.assets import environment
 from restore_cli.errors import RestoreError, UsageError
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class _WarningHandler(logging.Handler):
 
 
 def _can_draw() -> bool:
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return sys.stderr.isatty() and not environment().dumb_terminal
 
 
 def _new_progress() -> Progress:
