@@ -110,7 +110,31 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
 )
 
 
-GENERATORS: Mapping[str, NetworkSpec] = MappingProxyType({})
+GENERATORS: Mapping[str, NetworkSpec] = MappingProxyType(
+    {
+        spec.arch: spec
+        for spec in (
+            NetworkSpec(
+                arch="fitv2",
+                tasks=("generate",),
+                module="restore_cli.models.fit:FiT",
+                config="FiTConfig",
+                default_weights="fitv2.default",
+                paper="Wang et al., FiTv2: Scalable and Improved Flexible Vision Transformer for "
+                "Diffusion Model (arXiv 2410.13925)",
+            ),
+            NetworkSpec(
+                arch="fitv1",
+                tasks=("generate",),
+                module="restore_cli.models.fit:FiT",
+                config="FiTv1Config",
+                default_weights="fitv1.default",
+                paper="Lu et al., FiT: Flexible Vision Transformer for Diffusion Model, "
+                "ICML 2024 (arXiv 2402.12376)",
+            ),
+        )
+    }
+)
 NETWORKS: Mapping[str, NetworkSpec] = MappingProxyType({**MODELS, **GENERATORS})
 
 

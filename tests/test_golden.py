@@ -7,7 +7,9 @@ adds one function to CHECKS.
 import json
 import os
 import runpy
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from restore_cli import metrics, registry
 from restore_cli.checkpoints.importers import LAYOUTS, from_official
 from restore_cli.data.downsample import batch_to_space, space_to_batch, subsample
 from restore_cli.imaging.files import read
+from restore_cli.models.fit import Rope, RopeMode, grid_of, rope_frequencies, unpatchify
+from restore_cli.pipelines import flow
 from restore_cli.training.losses import BlindSpotWeights, blind_spot
 
 HERE = Path(__file__).parent / "golden"
@@ -130,12 +134,103 @@ def check_cbsn_loss(case, recorded):
 
 
 CBSN_FIELDS = ("channels", "num_module", "in_channels", "out_channels")
+NOT_OF_THE_NETWORK = ("variants", "cfg_scale", "euler_steps")  # in the config of a FiT case
+
+
+def fit_network(arch, case, **changes):
+    config = {k: v for k, v in case["config"].items() if k not in NOT_OF_THE_NETWORK} | changes
+    network = registry.build(arch, **config).eval()
+    network.load_state_dict(from_official(arch, official_state(case), **config))
+    return network
+
+
+def fit_forward(network, recorded, t="input_t"):
+    x, t, y, grid, mask, size = (
+        torch.from_numpy(recorded[name])
+        for name in ("input_x", t, "input_y", "input_grid", "input_mask", "input_size")
+    )
+    with torch.inference_mode():
+        return network(x, t, y, grid, mask, size[:, 0])
+
+
+def check_fitv1(case, recorded):
+    network = fit_network("fitv1", case)
+    found = {"output": fit_forward(network, recorded)}
+    if "input_t_ddpm" in recorded:
+        found["output_ddpm"] = fit_forward(network, recorded, "input_t_ddpm")
+    compare_outputs(found, recorded, atol=2e-5)
+
+
+def check_fitv2(case, recorded):
+    if "input_noise" in recorded:
+        found = fit_samples(case, recorded)
+    elif "variants" in case["config"]:
+        found = {
+            name: fit_forward(fit_network("fitv2", case, **changes), recorded)
+            for name, changes in case["config"]["variants"].items()
+        }
+    elif "sizes" in case["config"]:
+        found = fit_frequencies(case["config"])
+    else:
+        found = {"output": fit_forward(fit_network("fitv2", case), recorded)}
+    if "output_latent" in recorded:
+        height, width = (side // 2 for side in recorded["output_latent"].shape[-2:])
+        found["output_latent"] = unpatchify(found["output"], (height, width), 2)
+    compare_outputs(found, recorded, atol=2e-5)
+
+
+def fit_frequencies(config):
+    """Row frequencies, column frequencies and the multiplier, by size and mode."""
+    found = {}
+    for (height, width), mode, decouple in product(
+        config["sizes"], get_args(RopeMode), (True, False)
+    ):
+        rope = Rope(mode, decouple, config["ori_max_pe_len"])
+        size = torch.tensor([[height, width]], dtype=torch.float32)
+        frequencies, multiplier = rope_frequencies(rope, size, config["head_dim"])
+        name = f"output_{height}x{width}_{mode.replace('-', '_')}"
+        axes = "" if mode == "normal" else "_decoupled" if decouple else "_coupled"
+        found[name + axes] = torch.cat([frequencies.flatten(), multiplier])
+    return found
+
+
+def fit_samples(case, recorded):
+    """Guided velocities, and samples by Euler's rule and the midpoint rule."""
+    network, config = fit_network("fitv2", case), case["config"]
+    noise, y, size = (
+        torch.from_numpy(recorded[name]) for name in ("input_noise", "input_y", "input_size")
+    )
+    grid = grid_of(*size.int().tolist()).expand(len(y), -1, -1)
+
+    def velocity(x, t, power=0.0):
+        times = torch.full((len(x),), float(t))
+        return network.guided(x, times, y, grid, scale=config["cfg_scale"], power=power)
+
+    steps, once = config["euler_steps"], recorded["input_t_single"].item()
+    with torch.inference_mode():
+        return {
+            "output_cfg_single": velocity(noise, once),
+            "output_cfg_single_pow1": velocity(noise, once, power=1.0),
+            "output_after_1_step": noise + velocity(noise, 0) / steps,
+            "output": flow.euler(velocity, noise, steps),
+            "output_midpoint": flow.midpoint(velocity, noise, steps),
+        }
+
+
+def compare_outputs(found, recorded, atol):
+    """Every recorded output; float32 sums in another order are what `atol` allows."""
+    wanted = {k: torch.from_numpy(v) for k, v in recorded.items() if k.startswith("output")}
+    assert_close({name: found[name] for name in wanted}, wanted, atol=atol, rtol=0)
+
+
 CHECKS = {
     "dpenet": check_dpenet,
     "mirnet": check_mirnet,
     "cbsn": check_cbsn,
     "cbsn.downsample": check_cbsn_downsample,
     "cbsn.loss": check_cbsn_loss,
+    "fitv1": check_fitv1,
+    "fitv2": check_fitv2,
 }
 
 

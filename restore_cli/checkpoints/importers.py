@@ -26,7 +26,7 @@ class Layout:
     """How the published code of a network names what ours holds."""
 
     official_name: Callable[[str, Mapping[str, Any]], str]  # of one of our keys, given the config
-    signature: frozenset[str]  # keys that together occur in no other layout
+    signature: frozenset[str]  # keys that together occur in no layout before this one
     config: Callable[[Mapping[str, Tensor]], dict[str, Any]]  # what names and shapes tell of it
     # What a file may hold besides, given the config: copies, by the name of the tensor that they
     # repeat, and constants.
@@ -235,6 +235,40 @@ def _cbsn_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def _fit_name(key: str, config: Mapping[str, Any]) -> str:
+    """The names of whlzy/FiT at b22b7b0, whose embeddings are wrapped once more."""
+    for ours, official in FIT_MODULES.items():
+        if key.startswith(ours):
+            return official + key.removeprefix(ours)
+    return key
+
+
+FIT_MODULES: Mapping[str, str] = MappingProxyType(
+    {"x_embedder.": "x_embedder.proj.", "y_embedder.": "y_embedder.embedding_table."}
+)
+FIT_HEADS: Mapping[int, int] = MappingProxyType({768: 12, 1152: 16, 2304: 24})  # of each width
+
+
+def _fitv2_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    rank = state["blocks.0.adaLN_modulation.1.weight"].shape[0]
+    return {**_fitv1_config(state), "adaln_lora_dim": rank}
+
+
+def _fitv1_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    classes, width = state["y_embedder.embedding_table.weight"].shape
+    if width not in FIT_HEADS:
+        raise WeightsMismatch(
+            f"FiT of width {width}: its tensors do not tell how many heads it has",
+            hint=f"known are the published widths: {', '.join(map(str, FIT_HEADS))}",
+        )
+    return {
+        "hidden_size": width,
+        "num_heads": FIT_HEADS[width],
+        "num_classes": classes - 1,
+        "depth": sum(key.endswith(".attn.qkv.weight") for key in state),
+    }
+
+
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
         "dpenet": Layout(
@@ -256,6 +290,17 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             official_name=_cbsn_name,
             signature=frozenset({"conv0.weight", "b1.conv1.weight", "b2.conv4.bias"}),
             config=_cbsn_config,
+        ),
+        "fitv2": Layout(
+            official_name=_fit_name,
+            signature=frozenset({"global_adaLN_modulation.1.weight", "blocks.0.attn.qkv.weight"}),
+            config=_fitv2_config,
+        ),
+        # Its names are among those of FiTv2, so it is asked for after that.
+        "fitv1": Layout(
+            official_name=_fit_name,
+            signature=frozenset({"x_embedder.proj.weight", "blocks.0.mlp.fc1_g.weight"}),
+            config=_fitv1_config,
         ),
     }
 )

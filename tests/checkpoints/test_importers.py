@@ -209,3 +209,36 @@ def test_the_config_of_an_official_mirnet_is_recognised(name):
     names = case["shapes"] | {copy: [1] for copy in case["aliases"]}
     state = {key: torch.empty(shape, device="meta") for key, shape in names.items()}
     assert recognise(state) == ("mirnet", asdict(MIRNetConfig(**case["config"])))
+
+
+# FiTv2 and FiT: published widths, one block, no values
+
+
+def published_fit(arch, **config):
+    """The official names of a network, with tensors that have shapes only."""
+    with torch.device("meta"):
+        state = registry.build(arch, **config).state_dict()
+    return {LAYOUTS[arch].official_name(key, config): tensor for key, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("arch", "config"),
+    [
+        ("fitv2", {"depth": 1, "hidden_size": 768, "num_heads": 12, "adaln_lora_dim": 192}),
+        ("fitv2", {"depth": 2, "hidden_size": 2304, "num_heads": 24, "adaln_lora_dim": 576}),
+        ("fitv1", {"depth": 1, "hidden_size": 1152, "num_heads": 16}),
+    ],
+    ids=["v2-B", "v2-3B", "v1-XL"],
+)
+def test_a_published_fit_is_recognised_by_its_shapes(arch, config):
+    state = published_fit(arch, **config)
+    assert recognise(state) == (arch, {"num_classes": 1000, **config})
+    ours = from_official(arch, state, **config)
+    assert ours["x_embedder.weight"] is state["x_embedder.proj.weight"]
+    assert ours["y_embedder.weight"] is state["y_embedder.embedding_table.weight"]
+
+
+def test_a_fit_of_an_unknown_width_is_refused():
+    state = published_fit("fitv2", depth=1, hidden_size=256, num_heads=4, adaln_lora_dim=64)
+    with pytest.raises(WeightsMismatch, match="width 256: its tensors do not tell how many heads"):
+        recognise(state)
