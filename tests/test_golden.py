@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,15 @@ from restore_cli.checkpoints.importers import LAYOUTS, from_official
 from restore_cli.data.downsample import batch_to_space, space_to_batch, subsample
 from restore_cli.imaging.files import read
 from restore_cli.models.fit import Rope, RopeMode, grid_of, rope_frequencies, unpatchify
+from restore_cli.models.scalecrafter import (
+    Dispersion,
+    Settings,
+    decode_in_step,
+    disperse,
+    dispersion_matrix,
+    redilated,
+    scalecrafter,
+)
 from restore_cli.pipelines import flow
 from restore_cli.training.losses import BlindSpotWeights, blind_spot
 
@@ -223,6 +233,93 @@ def compare_outputs(found, recorded, atol):
     assert_close({name: found[name] for name in wanted}, wanted, atol=atol, rtol=0)
 
 
+def check_scalecrafter(case, recorded):
+    config = case["config"]
+    kind = "loop" if config["kind"].startswith("loop") else config["kind"]
+    with torch.inference_mode():
+        found = SCALECRAFTER[kind](case, recorded)
+    # The loops end at a standard deviation of 9, so they get a relative share.
+    wanted = {k: torch.from_numpy(v) for k, v in recorded.items() if k in found}
+    assert {k for k in recorded if k.startswith("output")} - set(found) <= NOT_OURS
+    tolerance = 1e-3 if kind == "loop" else 1e-5
+    assert_close(found, wanted, atol=tolerance, rtol=tolerance, check_dtype=False)
+
+
+NOT_OURS = {"output_plain_decode", "output_unsynced_tiled"}  # recorded for comparison only
+
+
+def scalecrafter_convolutions(case, recorded):
+    state = official_state(case)
+    return {
+        f"output_{layer['name']}": redilated(
+            torch.from_numpy(recorded[f"input_{layer['name']}"]),
+            state[f"{layer['name']}.weight"],
+            state[f"{layer['name']}.bias"],
+            factor=layer["factor"],
+            stride=layer["stride"],
+        )
+        for layer in case["config"]["layers"]
+    }
+
+
+def scalecrafter_dispersion(case, recorded):
+    kernels, found = official_state(case)["k.weight"], {}
+    for index, transform in enumerate(case["config"]["transforms"]):
+        matrix = dispersion_matrix(Dispersion(**transform))
+        found[f"output_transform_{index}"] = matrix
+        found[f"output_kernel_{index}"] = disperse(kernels, matrix)
+    return found
+
+
+def scalecrafter_loop(case, recorded):
+    """A plain loop of DDIM and guidance around the rescaled UNet."""
+    config, steps = case["config"], case["config"]["num_inference_steps"]
+    unet = getattr(diffusers, config["unet_class"])(**config["unet"]).eval()
+    unet.load_state_dict(official_state(case))
+    scheduler = getattr(diffusers, config["scheduler_class"])(**config["scheduler"])
+    scheduler.set_timesteps(steps)
+    given = {name.removeprefix("input_"): torch.from_numpy(v) for name, v in recorded.items()}
+    settings = Settings(
+        config["dilate_settings"],
+        config["dilate_tau"] / steps,
+        config["ndcfg_dilate_settings"],
+        config["ndcfg_tau"] / steps,
+        frozenset(config["inflate_settings"]),
+        config["inflate_tau"] / steps,
+        config["progressive"],
+        Dispersion(**config.get("transform", {})),
+    )
+    embeds = torch.cat([given["negative_prompt_embeds"], given["prompt_embeds"]])
+    latents, reached = given["latents"] * scheduler.init_noise_sigma, []
+    with scalecrafter(unet, settings, steps=steps) as rescaling:
+        for rescaling.step, t in enumerate(scheduler.timesteps):
+            noise = unet(torch.cat([latents, latents]), t, encoder_hidden_states=embeds).sample
+            away, toward = noise.chunk(2)
+            noise = away + config["guidance_scale"] * (toward - away)
+            drawn = given["variance_noise"][rescaling.step] if config["eta"] else None
+            latents = scheduler.step(
+                noise, t, latents, eta=config["eta"], variance_noise=drawn
+            ).prev_sample
+            reached.append(latents)
+    return {"output": latents, "output_steps": torch.stack(reached)}
+
+
+def scalecrafter_decode(case, recorded):
+    config = case["config"]
+    vae = getattr(diffusers, config["vae_class"])(**config["vae"]).eval()
+    vae.load_state_dict(official_state(case))
+    latents = torch.from_numpy(recorded["input_latents"])
+    tile, overlap = config["tile_latent_min_size"], config["tile_overlap_factor"]
+    return {"output": decode_in_step(vae, latents, tile=tile, overlap=overlap)}
+
+
+SCALECRAFTER = {
+    "conv": scalecrafter_convolutions,
+    "disperse": scalecrafter_dispersion,
+    "loop": scalecrafter_loop,
+    "sync_tiled_decode": scalecrafter_decode,
+}
+
 CHECKS = {
     "dpenet": check_dpenet,
     "mirnet": check_mirnet,
@@ -231,6 +328,7 @@ CHECKS = {
     "cbsn.loss": check_cbsn_loss,
     "fitv1": check_fitv1,
     "fitv2": check_fitv2,
+    "scalecrafter": check_scalecrafter,
 }
 
 
