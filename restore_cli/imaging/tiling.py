@@ -119,14 +119,19 @@ def kept(answer: Tensor, row: Span, column: Span, scale: int = 1) -> Tensor:
     return answer[..., _inside(row, scale), _inside(column, scale)]
 
 
-def blend_in(result: Tensor, piece: Tensor, row: Span, column: Span, scale: int = 1) -> None:
-    """Add what is kept of a tile to the result, faded towards its neighbours."""
-    target = result[
+def place(result: Tensor, row: Span, column: Span, scale: int = 1) -> Tensor:
+    """Where in the result that belongs which is kept of the tile, a view."""
+    return result[
         ...,
         row.keep_start * scale : row.keep_stop * scale,
         column.keep_start * scale : column.keep_stop * scale,
     ]
-    target.add_(piece * fade_window(row, scale)[:, None] * fade_window(column, scale))
+
+
+def blend_in(result: Tensor, piece: Tensor, row: Span, column: Span, scale: int = 1) -> None:
+    """Add what is kept of a tile to the result, faded towards its neighbours."""
+    faded = piece * fade_window(row, scale)[:, None] * fade_window(column, scale)
+    place(result, row, column, scale).add_(faded)
 
 
 def fade_window(span: Span, scale: int = 1) -> Tensor:

@@ -31,8 +31,25 @@ def conv3x3(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Conv2d
     return nn.Conv2d(in_channels, out_channels, 3, padding=dilation, dilation=dilation, bias=False)
 
 
+class PixelConv(nn.Conv2d):
+    """1x1 convolution from or to pixels, in float32 under autocast too.
+
+    The 8 significant bits of bfloat16 are too few for a picture of 8 bits: with the residual
+    trunk, which thereby is float32 as well, they cost 0.1 dB on heavy rain.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
+
 class DDRB(nn.Module):
     """Dilated dense residual block: three dilated pairs, each fed the sum of all before it."""
+
+    radius = 2 * (1 + 2 + 5)  # how far it sees
 
     def __init__(self, channels: int):
         super().__init__()
@@ -48,12 +65,14 @@ class DDRB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         total = x  # never negative: whatever comes before ends in a ReLU
         for pair in self.pairs:
-            total = total + pair(F.relu(total))
+            total = total + pair(F.relu(total)).type_as(total)  # a sum of two types is slow
         return F.relu(total)
 
 
 class ERPAB(nn.Module):
     """Enhanced residual pixel-wise attention block; its attention is local, without pooling."""
+
+    radius = 5 + 1 + 1
 
     def __init__(self, channels: int):
         super().__init__()
@@ -69,7 +88,7 @@ class ERPAB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         fused = F.relu(self.fuse(torch.cat([scale(x) for scale in self.scales], dim=1)))
-        return F.relu(fused * self.attention(fused) + x)
+        return F.relu((fused * self.attention(fused)).type_as(x) + x)
 
 
 class DPENet(nn.Module):
@@ -81,12 +100,12 @@ class DPENet(nn.Module):
         if c.mid_channels < REDUCTION:
             raise ValueError(f"mid_channels is {c.mid_channels}, at least {REDUCTION} is needed")
         self.config = c
-        self.embed_rainy = nn.Conv2d(c.in_channels, c.mid_channels, 1, bias=False)
+        self.embed_rainy = PixelConv(c.in_channels, c.mid_channels)
         self.r2net = nn.Sequential(*(DDRB(c.mid_channels) for _ in range(10)))
-        self.streaks = nn.Conv2d(c.mid_channels, c.in_channels, 1, bias=False)
-        self.embed_streakless = nn.Conv2d(c.in_channels, c.mid_channels, 1, bias=False)
+        self.streaks = PixelConv(c.mid_channels, c.in_channels)
+        self.embed_streakless = PixelConv(c.in_channels, c.mid_channels)
         self.drnet = nn.Sequential(*(ERPAB(c.mid_channels) for _ in range(3)))
-        self.detail = nn.Conv2d(c.mid_channels, c.in_channels, 1, bias=False)
+        self.detail = PixelConv(c.mid_channels, c.in_channels)
 
     def forward(self, rainy: Tensor) -> tuple[Tensor, Tensor]:
         h = F.relu(self.embed_rainy(rainy))  # (B, C, H, W)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path, PurePosixPath
 
 import torch
 
@@ -34,19 +36,88 @@ def pick_device(name: str) -> torch.device:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a run may take: all that is free on a GPU, else the available main memory."""
+    """Bytes that a run may take: what is free on the GPU, or in main memory for this process."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    rooms = (available_memory(), cgroup_room())
+    return min(room for room in rooms if room is not None)
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Main memory that can be had without swapping; half of all where the system does not say."""
     try:
-        with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
+        for line in (root / "proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
     except OSError:
         pass  # not Linux
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 4 << 30
+    if sys.platform == "win32":
+        return _windows_available()
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def cgroup_room(root: Path = Path("/")) -> int | None:
+    """What the control groups of this process (a container's, a service's) still allow."""
+    try:
+        entries = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None  # not Linux
+    rooms = [_v1_room(root / "sys/fs/cgroup/memory")]
+    for entry in entries:
+        if entry.startswith("0::"):  # version 2; a limit holds for all groups below it
+            group = PurePosixPath(entry.removeprefix("0::").lstrip("/"))
+            rooms += [_v2_room(root / "sys/fs/cgroup" / g) for g in (group, *group.parents)]
+    return min((room for room in rooms if room is not None), default=None)
+
+
+def _v2_room(group: Path) -> int | None:
+    return _room(group / "memory.max", group / "memory.current", group / "memory.stat")
+
+
+def _v1_room(group: Path) -> int | None:
+    return _room(
+        group / "memory.limit_in_bytes", group / "memory.usage_in_bytes", group / "memory.stat"
+    )
+
+
+def _room(limit: Path, usage: Path, stat: Path) -> int | None:
+    """Limit - usage, where files that the kernel may drop from its cache count as free."""
+    try:
+        allowed, used = limit.read_text().strip(), int(usage.read_text())
+        fields = dict(line.split(maxsplit=1) for line in stat.read_text().splitlines())
+    except (OSError, ValueError):
+        return None  # the root group has no limit
+    if allowed == "max":
+        return None
+    return max(0, int(allowed) - used + int(fields.get("inactive_file", 0)))
+
+
+def _windows_available() -> int:
+    import ctypes
+
+    class MemoryStatus(ctypes.Structure):  # MEMORYSTATUSEX
+        _fields_ = [
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *(
+                (name, ctypes.c_ulonglong)
+                for name in (
+                    "total",
+                    "available",
+                    "total_page_file",
+                    "available_page_file",
+                    "total_virtual",
+                    "available_virtual",
+                    "available_extended_virtual",
+                )
+            ),
+        ]
+
+    status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
+    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
+    return int(status.available)
 
 
 def fastest_low_precision(device: torch.device) -> torch.dtype | None:

@@ -26,6 +26,7 @@ from restore_cli.pipelines.device import (
     pick_device,
     release_unused,
 )
+from restore_cli.pipelines.pieces import in_pieces
 from restore_cli.registry import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 GATE = 50.0  # dB between the first tile in low precision and in float32
 PROBE = 256  # pixels a side of the first tile that are computed in both
-LARGEST_TILE = 512  # pixels; larger tiles leave the caches and are no faster (docs/tiling.md)
+LARGEST_TILE = 2048  # pixels; what is computed twice around it is little already
+LARGEST_CPU_TILE = 512  # of a network that is not run in pieces: more would leave the caches
 MEMORY_SHARE = 0.5  # of the free memory
 
 
@@ -70,7 +72,9 @@ class Restorer:
         self.precision: str = options.precision
         self.tile: int | None = None
         self._limit: int | None = None  # the largest tile, once memory has run out
-        self.network = checkpoint.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = checkpoint.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # A GPU has no use for pieces: its memory is as fast for large tensors as for small ones.
+        self.network = in_pieces(network) if self.device.type == "cpu" else network
         self._overlap, self._blend = self._context()
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
@@ -182,9 +186,13 @@ class Restorer:
         affordable = free_memory(self.device) * MEMORY_SHARE / self.spec.bytes_per_pixel
         side = int(affordable**0.5) - 2 * self._overlap
         # The wider the context, the more of it is computed twice: larger tiles pay off.
-        largest = max(LARGEST_TILE, 4 * self._overlap)
+        largest = max(self._largest_tile(), 4 * self._overlap)
         tile = max(SMALLEST_TILE, min(side, largest) // 32 * 32)
         return self._capped(None if tile >= max(height, width) else tile, height, width)
+
+    def _largest_tile(self) -> int:
+        in_caches = self.device.type != "cpu" or self.network is not self.checkpoint.module
+        return LARGEST_TILE if in_caches else LARGEST_CPU_TILE
 
     def _capped(self, tile: int | None, height: int, width: int) -> int | None:
         """Not larger than what an earlier picture has shown to fit."""
