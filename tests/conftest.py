@@ -1,5 +1,9 @@
+import hypothesis
 import pytest
 import torch
+
+hypothesis.settings.register_profile("busy", deadline=None)  # the machine may have others to serve
+hypothesis.settings.load_profile("busy")
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ def restorer(network, *, multiple=1, scale=1, radius, **options):
     return Restorer(checkpoint, RunOptions(device="cpu", precision="fp32", **options))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     height=st.integers(1, 40),
     width=st.integers(1, 40),
@@ -58,7 +58,7 @@ def test_tiles_equal_the_whole_picture_when_the_overlap_covers_the_radius(
     assert_close(tiled, whole, atol=1e-5, rtol=0)  # float32 sum order
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 48), st.integers(0, 12))
 def test_a_network_that_changes_nothing_returns_the_picture_from_any_tiles(
     height, width, tile, overlap
