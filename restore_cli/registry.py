@@ -6,10 +6,10 @@ Every number here is checked by a test that runs the network (tests/test_registr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from restore_cli.errors import UsageError
 
@@ -31,6 +31,9 @@ class NetworkSpec:
     paper: str
 
 
+Spec = TypeVar("Spec", bound=NetworkSpec)
+
+
 @dataclass(frozen=True)
 class ModelSpec(NetworkSpec):
     """What the pipeline must know, besides, of a network that takes a picture."""
@@ -45,6 +48,10 @@ class ModelSpec(NetworkSpec):
     fixed_size: tuple[int, int] | None  # (H, W) if it works at one size only
     tiling: Literal["exact", "approximate", "never"]
 
+
+TML_PAPER = (
+    "Song et al., Troublemaker Learning for Low-Light Image Enhancement, 2024 (arXiv 2402.04584)"
+)
 
 MODELS: Mapping[str, ModelSpec] = MappingProxyType(
     {
@@ -85,6 +92,41 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 default_weights="cbsn.default",
                 paper="Jang et al., Self-supervised Image Denoising with Downsampled Invariance "
                 "Loss and Conditional Blind-Spot Network, ICCV 2023 (arXiv 2304.09507)",
+            ),
+            ModelSpec(
+                arch="tml",
+                tasks=("enhance",),
+                module="restore_cli.models.tml:TML",
+                config="TMLConfig",
+                adapter="fixed_size",
+                scale=1,
+                channels=3,
+                multiple=1,
+                radius=None,
+                overlap=0,
+                bytes_per_pixel=2700,
+                fixed_size=(400, 640),
+                tiling="never",
+                default_weights="tml.default",
+                paper=TML_PAPER,
+            ),
+            # Alone it is what TML begins with: pictures come out bright, not yet corrected.
+            ModelSpec(
+                arch="ugdc",
+                tasks=("enhance",),
+                module="restore_cli.models.tml:UGDC",
+                config="UGDCConfig",
+                adapter="fixed_size",
+                scale=1,
+                channels=3,
+                multiple=1,
+                radius=None,
+                overlap=0,
+                bytes_per_pixel=2700,
+                fixed_size=(400, 640),
+                tiling="never",
+                default_weights="ugdc.default",
+                paper=TML_PAPER,
             ),
             # After all others of its tasks: the first that has a task is its default.
             ModelSpec(
@@ -146,6 +188,14 @@ def find(arch: str) -> NetworkSpec:
         raise UsageError(
             f"no network is called {arch!r}", hint=f"one of: {', '.join(sorted(NETWORKS))}"
         ) from None
+
+
+def configured(spec: Spec, config: Mapping[str, Any]) -> Spec:
+    """The fact sheet of a network so configured, where its config has a say in the facts."""
+    if not isinstance(spec, ModelSpec) or "nominal_size" not in config:
+        return spec
+    height, width = config["nominal_size"]
+    return replace(spec, fixed_size=(height, width))
 
 
 def find_for_task(task: str, model: str | None = None) -> ModelSpec:

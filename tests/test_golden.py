@@ -31,7 +31,9 @@ from restore_cli.models.scalecrafter import (
     redilated,
     scalecrafter,
 )
+from restore_cli.models.tml import GDC, grid
 from restore_cli.pipelines import flow
+from restore_cli.pipelines.adapters import IMAGENET_DEVIATION, IMAGENET_MEAN
 from restore_cli.training.losses import BlindSpotWeights, blind_spot
 
 HERE = Path(__file__).parent / "golden"
@@ -141,6 +143,42 @@ def check_cbsn_loss(case, recorded):
         # Where a ReLU stands at its corner, a gradient of 3e-3 differs by 1e-5.
         atol = 3e-5 if name.startswith("grad") else 1e-6
         assert_close(found[name], torch.from_numpy(values), atol=atol, rtol=0, msg=name)
+
+
+def check_ugdc(case, recorded):
+    network = registry.build("ugdc", **case["config"]).eval()
+    network.load_state_dict(from_official("ugdc", official_state(case), **case["config"]))
+    with torch.inference_mode():
+        output = network(torch.from_numpy(recorded["input"]))
+    # Float32 sum order, one matrix instead of K kernels: 1.4e-5 was seen.
+    assert_close(output, torch.from_numpy(recorded["output"]), atol=3e-5, rtol=0)
+
+
+def check_ugdc_block(case, recorded):
+    config = case["config"]
+    block = GDC(
+        config["channels"], grid(config["nominal_size"], 0, config["patch"]), config["patch"]
+    )
+    state = official_state(case)
+    ours = {"diff": "position", "lnnorm": "norm", "convk": "look", "conv1": "mix"}
+    named = {".".join(ours.get(part, part) for part in key.split(".")): key for key in state}
+    block.load_state_dict({key: state[name] for key, name in named.items() if key[:3] != "ln."})
+    with torch.inference_mode():
+        output = block.eval()(torch.from_numpy(recorded["input"]))
+    assert_close(output, torch.from_numpy(recorded["output"]), atol=3e-5, rtol=0)
+
+
+def check_tml_chain(case, recorded):
+    network = registry.build("tml", **case["config"]).eval()
+    network.load_state_dict(from_official("tml", official_state(case), **case["config"]))
+    low = (torch.from_numpy(recorded["input"]) - IMAGENET_MEAN) / IMAGENET_DEVIATION
+    with torch.inference_mode():
+        coarse, enhanced = network(low)
+    found = {"output_coarse": coarse, "output_residual": coarse - enhanced}
+    wanted = {name: torch.from_numpy(recorded[name]) for name in found}
+    assert_close(found, wanted, atol=3e-5, rtol=0)
+    picture = enhanced * IMAGENET_DEVIATION + IMAGENET_MEAN
+    assert_close(picture, torch.from_numpy(recorded["output"]), atol=5e-6, rtol=0)
 
 
 CBSN_FIELDS = ("channels", "num_module", "in_channels", "out_channels")
@@ -329,6 +367,9 @@ CHECKS = {
     "fitv1": check_fitv1,
     "fitv2": check_fitv2,
     "scalecrafter": check_scalecrafter,
+    "ugdc": check_ugdc,
+    "ugdc.block": check_ugdc_block,
+    "tml.chain": check_tml_chain,
 }
 
 

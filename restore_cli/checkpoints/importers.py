@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, product
@@ -31,6 +31,8 @@ class Layout:
     # What a file may hold besides, given the config: copies, by the name of the tensor that they
     # repeat, and constants.
     repeats: Callable[[Mapping[str, Any]], Mapping[str, str | Tensor]] = lambda config: {}
+    # What it may hold that the network never uses, given the config.
+    unused: Callable[[Mapping[str, Any]], Collection[str]] = lambda config: ()
 
 
 def _dpenet_modules() -> dict[str, str]:
@@ -269,6 +271,70 @@ def _fitv1_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def _ugdc_modules() -> dict[str, str]:
+    """Our modules -> those of Rainbowman0/TML_LLIE at 6a9f952."""
+    modules = {"enter": "inc.double_conv", "output": "outc.conv"}
+    for stage in range(4):
+        modules[f"down.{stage}"] = f"down{stage + 1}.maxpool_conv.1.double_conv"
+        modules[f"enlarge.{stage}"] = f"up{stage + 1}.up"
+        modules[f"up.{stage}"] = f"up{stage + 1}.conv.double_conv"
+    return modules
+
+
+UGDC_MODULES: Mapping[str, str] = MappingProxyType(_ugdc_modules())
+GDC_PARTS: Mapping[str, str] = MappingProxyType(
+    {"position": "diff", "norm": "lnnorm", "look": "convk", "mix": "conv1"}
+)
+UGDC_GDCS = tuple(f"{UGDC_MODULES[stage]}.0" for stage in ("down.2", "down.3", "up.0", "up.1"))
+
+
+def _ugdc_name(key: str, config: Mapping[str, Any]) -> str:
+    module = max((name for name in UGDC_MODULES if key.startswith(f"{name}.")), key=len)
+    rest = key.removeprefix(module).split(".")
+    return UGDC_MODULES[module] + ".".join(GDC_PARTS.get(part, part) for part in rest)
+
+
+def _ugdc_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The nominal size in whole patches of the finest map that has them, a quarter of it."""
+    stem_channels, in_channels = state["inc.double_conv.0.weight"].shape[:2]
+    patch = state[f"{UGDC_GDCS[0]}.patch.weight"].shape[-1]
+    rows, columns = state[f"{UGDC_GDCS[-1]}.diff"].shape[-2:]
+    return {
+        "stem_channels": stem_channels,
+        "nominal_size": [4 * patch * rows, 4 * patch * columns],
+        "patch": patch,
+        "in_channels": in_channels,
+        "out_channels": state["outc.conv.weight"].shape[0],
+    }
+
+
+def _ugdc_unused(config: Mapping[str, Any]) -> list[str]:
+    """The second norm of each block, which the published code makes and never calls."""
+    return [f"{block}.ln.{leaf}" for block in UGDC_GDCS for leaf in ("weight", "bias")]
+
+
+def _tml_name(key: str, config: Mapping[str, Any]) -> str:
+    network, rest = key.split(".", 1)
+    return f"{network}.{_ugdc_name(rest, config)}"
+
+
+def _tml_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    pm, em = (
+        _ugdc_config({key[3:]: value for key, value in state.items() if key.startswith(prefix)})
+        for prefix in ("pm.", "em.")
+    )
+    return {
+        "pm_stem": pm["stem_channels"],
+        "em_stem": em["stem_channels"],
+        "nominal_size": pm["nominal_size"],
+        "patch": pm["patch"],
+    }
+
+
+def _tml_unused(config: Mapping[str, Any]) -> list[str]:
+    return [f"{network}.{name}" for network in ("pm", "em") for name in _ugdc_unused(config)]
+
+
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
         "dpenet": Layout(
@@ -302,6 +368,19 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             signature=frozenset({"x_embedder.proj.weight", "blocks.0.mlp.fc1_g.weight"}),
             config=_fitv1_config,
         ),
+        "ugdc": Layout(
+            official_name=_ugdc_name,
+            signature=frozenset({"inc.double_conv.0.weight", f"{UGDC_GDCS[0]}.diff"}),
+            config=_ugdc_config,
+            unused=_ugdc_unused,
+        ),
+        # Both files of the published code in one, each under its part's name.
+        "tml": Layout(
+            official_name=_tml_name,
+            signature=frozenset({"pm.outc.conv.weight", "em.outc.conv.weight"}),
+            config=_tml_config,
+            unused=_tml_unused,
+        ),
     }
 )
 
@@ -322,6 +401,8 @@ def from_official(arch: str, state: Mapping[str, Tensor], **config: Any) -> dict
     layout = LAYOUTS[arch]
     names = {key: layout.official_name(key, config) for key in expected}
     official = {names[key]: tensor for key, tensor in expected.items()}
+    unused = layout.unused(config)
+    state = {name: tensor for name, tensor in state.items() if name not in unused}
     state = _without_repeats(state, layout.repeats(config))
     check_fit(state, official, source="state dict", layout=f"the official {arch}")
     return {key: state[name] for key, name in names.items()}

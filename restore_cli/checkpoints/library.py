@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from restore_cli.checkpoints import manifest
-from restore_cli.checkpoints.load import our_state
+from restore_cli.checkpoints.load import SUFFIXES, our_state
 from restore_cli.checkpoints.manifest import NAME, WeightsEntry
 from restore_cli.checkpoints.read import read
 from restore_cli.checkpoints.save import save_state
@@ -56,7 +56,7 @@ def import_weights(
     """
     file = read(source)
     arch, config, state = our_state(file)
-    name = name or f"{arch}.{_tag(source.stem.removesuffix('.ckpt'), arch)}"
+    name = name or f"{arch}.{_tag(source.name, arch)}"
     _check_name(name, arch, overwrite)
     origin = f"imported from {source.name}, sha256 {file.sha256}"
     record = dict(file.about.record) if file.about else {}
@@ -93,8 +93,13 @@ def verify(entry: WeightsEntry) -> Verified:
     return Verified(entry, "ok" if found == entry.sha256 else "corrupt", path, found)
 
 
-def _tag(stem: str, arch: str) -> str:
-    """The file name in the spelling of a tag, without the network: DPENet-Rain 1 -> rain-1."""
+def _tag(name: str, arch: str) -> str:
+    """A file name in the spelling of a tag, without network and suffixes: DPENet-Rain 1.pth.tar
+    -> rain-1.
+    """
+    stem = Path(name).stem
+    while Path(stem).suffix.lower() in SUFFIXES:
+        stem = Path(stem).stem
     tag = re.sub(r"[^a-z0-9_]+", "-", stem.lower()).strip("-_")
     return tag.removeprefix(arch).lstrip("-_") or "imported"
 

@@ -18,7 +18,7 @@ from restore_cli.registry import NetworkSpec, Task
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".index")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".index", ".tar")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def _load_file(path: Path) -> Checkpoint:
     file = read(path)
     arch, config, state = our_state(file)
     module = _network(arch, config, state)
-    return Checkpoint(path.stem, path, file.sha256, registry.find(arch), module)
+    spec = registry.configured(registry.find(arch), config)
+    return Checkpoint(path.stem, path, file.sha256, spec, module)
 
 
 def _load_entry(entry: WeightsEntry) -> Checkpoint:
@@ -107,7 +108,7 @@ def _load_entry(entry: WeightsEntry) -> Checkpoint:
         state = importers.from_official(entry.importer, state, **entry.config)
     expected = expected_state(entry.arch, entry.config)
     check_fit(state, expected, source=file.path.name, layout=entry.arch)
-    spec = registry.find(entry.arch)
+    spec = registry.configured(registry.find(entry.arch), entry.config)
     if entry.tasks is not None:
         spec = replace(spec, tasks=cast("tuple[Task, ...]", entry.tasks))
     module = _network(entry.arch, entry.config, state)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,7 +23,7 @@ class Adapter(Protocol):
     def __call__(self, pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
         """What the network is fed, (1, spec.channels, H, W), and what makes pixels of its answer.
 
-        pixels: (C, H, W) in [0, 1], C 1 or 3; what is fed may be larger by a margin. The answer
+        pixels: (C, H, W) in [0, 1], C 1 or 3; what is fed may have another size. The answer
         that `finish` gets is spec.scale times as large as what was fed; pixels of C channels and
         of the picture's own size times spec.scale come back, not yet clamped.
         """
@@ -57,4 +58,25 @@ def standardized(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     return padded, finish
 
 
-ADAPTERS: Mapping[str, Adapter] = MappingProxyType({"rgb": rgb, "standardized": standardized})
+IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # of RGB
+IMAGENET_DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
+def fixed_size(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
+    """As rgb, in ImageNet's normalisation, stretched to the one size that the network knows; the
+    answer is stretched back, so detail finer than that size is lost.
+    """
+    feed, finish_rgb = rgb(pixels, spec)
+    normalised = (feed - IMAGENET_MEAN) / IMAGENET_DEVIATION
+    fed = F.interpolate(normalised, spec.fixed_size, mode="bilinear", antialias=True)
+
+    def finish(answer: Tensor) -> Tensor:
+        back = F.interpolate(answer, pixels.shape[-2:], mode="bilinear", antialias=True)
+        return finish_rgb(back * IMAGENET_DEVIATION + IMAGENET_MEAN)
+
+    return fed, finish
+
+
+ADAPTERS: Mapping[str, Adapter] = MappingProxyType(
+    {"rgb": rgb, "standardized": standardized, "fixed_size": fixed_size}
+)

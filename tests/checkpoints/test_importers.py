@@ -11,6 +11,7 @@ import torch
 from restore_cli import registry
 from restore_cli.checkpoints import load
 from restore_cli.checkpoints.importers import LAYOUTS, from_official, read_official, recognise
+from restore_cli.checkpoints.library import import_weights
 from restore_cli.errors import WeightsMismatch
 from restore_cli.models.mirnet import MIRNetConfig
 
@@ -242,3 +243,21 @@ def test_a_fit_of_an_unknown_width_is_refused():
     state = published_fit("fitv2", depth=1, hidden_size=256, num_heads=4, adaln_lora_dim=64)
     with pytest.raises(WeightsMismatch, match="width 256: its tensors do not tell how many heads"):
         recognise(state)
+
+
+def test_the_published_files_of_tml_load_as_they_are(tmp_path):
+    case = json.loads((GOLDEN / "ugdc-small" / "case.json").read_text())
+    state = {f"module.{key}": torch.randn(shape) for key, shape in case["shapes"].items()}
+    torch.save({"state_dict": state, "epoch": 7}, tmp_path / "Pred.pth.tar")
+    network = load(tmp_path / "Pred.pth.tar")
+    assert tuple(network.config.nominal_size) == (80, 160)
+    diff = state["module.down4.maxpool_conv.1.double_conv.0.diff"]
+    assert torch.equal(network.down[3][0].position, diff)
+    assert import_weights(tmp_path / "Pred.pth.tar").name == "ugdc.pred"
+
+
+def test_both_networks_of_tml_are_recognised_in_one_file():
+    case = json.loads((GOLDEN / "tml-chain" / "case.json").read_text())
+    state = {key: torch.zeros(shape) for key, shape in case["shapes"].items()}
+    config = {"pm_stem": 16, "em_stem": 8, "nominal_size": [80, 80], "patch": 5}
+    assert recognise(state) == ("tml", config)
