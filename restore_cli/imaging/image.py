@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +12,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Metadata:
-    """Carried as read; the EXIF orientation is already applied and reset."""
+    """Carried as read, except that EXIF and XMP say upright: the orientation is applied already."""
 
     icc: bytes | None = None
-    exif: bytes | None = None
+    exif: bytes | None = None  # from its byte order mark on
     xmp: bytes | None = None
-    dpi: tuple[float, float] | None = None
+    dpi: tuple[float, float] | None = None  # (x, y) dots per inch
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Image:
     alpha: Tensor | None = None  # (1, H, W) in [0, 1]
     bit_depth: int = 8  # 8 or 16, of the source
     metadata: Metadata = field(default_factory=Metadata)
+    source: Path | None = None  # the file it was read from
 
     @property
     def height(self) -> int:

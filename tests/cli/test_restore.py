@@ -51,7 +51,7 @@ def test_one_bad_file_does_not_stop_the_rest(photos, random_weights, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "empty"), (b"text", "not an image"), (b"\x89PNG\r\n\x1a\n", "not an image")],
+    [(b"", "empty"), (b"text", "not an image"), (b"\x89PNG\r\n\x1a\n", "truncated")],
     ids=["empty", "text", "cut"],
 )
 def test_a_single_bad_file_is_one_line_and_exit_3(tmp_path, random_weights, content, said):

@@ -1,0 +1,187 @@
+"""JPEG, WebP, BMP, GIF, 8-bit PNM and rare kinds of TIFF: what Pillow reads and writes well."""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image as Pillow
+from PIL import ImageCms
+
+from restore_cli.errors import OutputError, UnreadableImage
+from restore_cli.imaging import exif as tags
+from restore_cli.imaging.image import Metadata
+from restore_cli.imaging.levels import Array, Stored, refuse_giant
+from restore_cli.imaging.metadata import carried
+
+logger = logging.getLogger(__name__)
+
+FORMATS = ("JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+GREY_MODES = ("1", "L", "LA", "La")
+COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
+
+EXIF_PREFIX = b"Exif\0\0"
+LONGEST_SIDE = {"jpeg": 65_500, "webp": 16_383}
+FINEST_JPEG = 65_535  # dots per inch
+ONE_SEGMENT = 65_533 - 29  # bytes that JPEG holds of EXIF, and of XMP after its name
+SCAN, END = 0xDA, b"\xff\xd9"  # markers in a JPEG
+WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
+UNITS = (1, 2)  # of JPEG's density, inch and centimetre; 0 is only a ratio
+
+_pillow = threading.Lock()
+
+
+def decode(data: bytes) -> Stored:
+    """The first frame. Raises UnreadableImage, ImageTooLarge, and whatever Pillow raises."""
+    with _own_limits(), Pillow.open(io.BytesIO(data), formats=FORMATS) as opened:
+        refuse_giant(opened.height, opened.width)
+        if opened.mode not in GREY_MODES + COLOUR_MODES:
+            raise UnreadableImage(
+                f"pixels of the kind {opened.mode}",
+                hint="convert it to grey or RGB of 8 or 16 bit first",
+            )
+        if opened.format in ("JPEG", "MPO") and not _has_end(data):
+            raise ValueError("its end is missing")
+        metadata, orientation = _read_metadata(opened)
+        animated = opened.format in ("GIF", "WEBP") and getattr(opened, "is_animated", False)
+        left_out = ["the other frames"] if animated else []
+        picture: Pillow.Image = opened
+        if opened.mode == "CMYK":
+            picture, fits = _cmyk_to_srgb(opened, metadata.icc)
+            metadata = replace(metadata, icc=None)
+            left_out += [] if fits else ["its ICC profile, which is not for CMYK or damaged"]
+        return Stored(
+            _levels(picture),
+            orientation=orientation,
+            metadata=metadata,
+            left_out=tuple(left_out),
+        )
+
+
+@contextmanager
+def _own_limits() -> Iterator[None]:
+    """Pillow without its limit of pixels, ours is another, and without its warnings: a strange tag
+    is no news. Both are settings of the whole process, so one thread at a time may change them.
+    """
+    with _pillow, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, Pillow.MAX_IMAGE_PIXELS = Pillow.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Pillow.MAX_IMAGE_PIXELS = before
+
+
+def _has_end(jpeg: bytes) -> bool:
+    """Whether the first scan is followed by an end: Pillow reads on into anything else."""
+    at = 2
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker = jpeg[at + 1]
+        if marker == SCAN:
+            return jpeg.find(END, at) >= 0
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif marker in WITHOUT_LENGTH:
+            at += 2
+        else:
+            at += 2 + struct.unpack_from(">H", jpeg, at + 2)[0]
+    return True  # not for us to tell
+
+
+def _read_metadata(opened: Pillow.Image) -> tuple[Metadata, int]:
+    info = opened.info
+    dpi = info.get("dpi")
+    if opened.format in ("JPEG", "MPO") and info.get("jfif_unit") not in UNITS:
+        dpi = None  # Pillow has taken it from EXIF, or made it up
+    metadata, orientation = carried(
+        icc=info.get("icc_profile"),
+        exif=info.get("exif"),
+        xmp=info.get("xmp"),
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
+    )
+    # Pillow turns TIFF upright, and only TIFF.
+    return metadata, 1 if opened.format == "TIFF" else orientation
+
+
+def _cmyk_to_srgb(picture: Pillow.Image, icc: bytes | None) -> tuple[Pillow.Image, bool]:
+    """Through the embedded profile, and whether that could be done; without one, by subtraction."""
+    if icc is None:
+        return picture.convert("RGB"), True
+    try:
+        converted = ImageCms.profileToProfile(
+            picture,
+            io.BytesIO(icc),
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError) as error:
+        picture.load()  # if it is the picture that is damaged, this says so
+        logger.info("CMYK profile: %s", error)
+        return picture.convert("RGB"), False
+    assert converted is not None  # only inPlace gives none
+    return converted, True
+
+
+def _levels(picture: Pillow.Image) -> Array:
+    transparent = picture.has_transparency_data
+    if picture.mode in GREY_MODES:
+        mode = "LA" if transparent else "L"
+    else:
+        mode = "RGBA" if transparent else "RGB"
+    levels = np.asarray(picture if picture.mode == mode else picture.convert(mode))
+    return levels[..., None] if levels.ndim == 2 else levels
+
+
+def encode(
+    levels: Array, metadata: Metadata, format: Literal["jpeg", "webp"], quality: int | None
+) -> bytes:
+    """levels: (H, W, C) uint8. Raises OutputError."""
+    height, width, channels = levels.shape
+    most = LONGEST_SIDE[format]
+    if max(height, width) > most:
+        raise OutputError(
+            f"{width} x {height} pixels, but {format} holds at most {most:,} a side",
+            hint="write PNG or TIFF",
+        )
+    if format == "jpeg":
+        options = {"quality": quality or 95, "subsampling": 0} | _jpeg_metadata(metadata)
+    else:
+        options = {"quality": quality} if quality else {"lossless": True, "exact": True}
+        options |= _webp_metadata(metadata)
+    buffer = io.BytesIO()
+    picture = Pillow.fromarray(levels[..., 0] if channels == 1 else levels)
+    picture.save(buffer, format, icc_profile=metadata.icc, **options)
+    return buffer.getvalue()
+
+
+def _jpeg_metadata(metadata: Metadata) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name, value in (("exif", metadata.exif), ("xmp", metadata.xmp)):
+        if value is None:
+            continue
+        if len(value) > ONE_SEGMENT:
+            logger.warning(
+                "%s left out: it has %d kB, and JPEG holds 64", name.upper(), len(value) // 1000
+            )
+            continue
+        options[name] = EXIF_PREFIX + value if name == "exif" else value
+    if metadata.dpi and all(1 <= round(value) <= FINEST_JPEG for value in metadata.dpi):
+        options["dpi"] = metadata.dpi
+    return options
+
+
+def _webp_metadata(metadata: Metadata) -> dict[str, Any]:
+    exif = metadata.exif
+    if metadata.dpi:
+        exif = tags.with_resolution(exif, metadata.dpi)  # WebP has no other place for it
+    return {"exif": exif or b"", "xmp": metadata.xmp or b""}
