@@ -2,4 +2,4 @@
 
 from restore_cli.cli.main import app
 
-app()
+app(prog_name="restore")

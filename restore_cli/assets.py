@@ -23,7 +23,7 @@ def environment() -> Environment:
     """The only place that reads environment variables."""
     cache = os.environ.get("RESTORE_CACHE")
     return Environment(
-        cache=Path(cache).expanduser() if cache else None,
+        cache=Path(os.path.expanduser(cache)) if cache else None,
         offline=os.environ.get("RESTORE_OFFLINE", "") not in ("", "0"),
         dumb_terminal=os.environ.get("TERM") == "dumb",
     )

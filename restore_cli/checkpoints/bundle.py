@@ -9,6 +9,7 @@ Checksums inside are not looked at: crc32c of 15 MB in Python takes longer than 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ def index_of(path: Path) -> Path | None:
     if path.suffix == INDEX_SUFFIX:
         return path
     index = path.with_name(path.name + INDEX_SUFFIX)
-    return index if not path.exists() and index.exists() else None
+    return index if not os.path.exists(path) and os.path.exists(index) else None
 
 
 def read_bundle(index: Path) -> tuple[dict[str, Tensor], bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
     Raises WeightsMissing, WeightsCorrupt (checksum, contents) or WeightsMismatch (the network).
     """
     if _is_path(name_or_path):
-        return _load_file(Path(name_or_path).expanduser())
+        return _load_file(Path(os.path.expanduser(name_or_path)))
     return _load_entry(manifest.find(str(name_or_path)))
 
 

@@ -7,6 +7,7 @@ imports at the same time cannot lose each other's.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -86,7 +87,7 @@ def bundled_entries() -> dict[str, WeightsEntry]:
 
 def is_cached(name: str) -> bool:
     """Whether a file was imported under this name."""
-    return NAME.fullmatch(name) is not None and _cached_record(name).is_file()
+    return NAME.fullmatch(name) is not None and os.path.isfile(_cached_record(name))
 
 
 def weights_cache() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json as json_format
 import logging
 import math
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 from restore_cli.assets import environment
-from restore_cli.errors import RestoreError, UsageError
+from restore_cli.errors import OutputError, RestoreError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -26,9 +27,17 @@ def show_error(error: RestoreError, *, about: str = "") -> None:
     about: the file in question, put in front unless the message names it.
     """
     named = error.message if about in error.message else f"{about}: {error.message}"
-    print(f"restore: {named}", file=sys.stderr)
+    _to_stderr(f"restore: {named}")
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        _to_stderr(f"hint: {error.hint}")
+
+
+def show_usage_error(message: str, command: str | None) -> None:
+    """What Typer has to say of the words that were typed, in the form of our own errors."""
+    if message.startswith("Usage:"):  # it was a command alone: its whole help
+        _to_stderr(message)
+        return
+    show_error(UsageError(message.rstrip("."), hint=f"see: {command or 'restore'} --help"))
 
 
 def show_line(text: str) -> None:
@@ -37,37 +46,57 @@ def show_line(text: str) -> None:
 
 
 def show_interrupted() -> None:
-    print("restore: interrupted", file=sys.stderr)
+    _to_stderr("restore: interrupted")
 
 
 def keep_odd_file_names() -> None:
     """Let stdout take any file name: on POSIX the very bytes, elsewhere with escapes."""
-    errors = "surrogateescape" if os.name == "posix" else "backslashreplace"
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors=errors)
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return  # closed, or replaced by a test
+    if os.name == "posix":
+        sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
+    else:
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def drop_stdout() -> None:
-    """Send what is still buffered nowhere, once the reader of stdout has gone."""
+    """Send what is still buffered nowhere, once stdout takes no more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def binary_stdin() -> BinaryIO:
     """Where a picture is piped in. Raises UsageError when a person types there."""
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(
-            "stdin is a terminal, not a picture", hint="for example: cat in.png | restore derain -"
+            "stdin is a terminal or closed, not a picture",
+            hint="for example: cat in.png | restore derain - --format png > out.png",
         )
     return sys.stdin.buffer
 
 
 def binary_stdout() -> BinaryIO:
     """Where a picture is piped out. Raises UsageError when that is a terminal."""
-    if sys.stdout.isatty():
+    if sys.stdout is None or sys.stdout.isatty():
         raise UsageError(
-            "will not write a picture to a terminal", hint="add > out.png, or -o out.png"
+            "stdout is a terminal or closed, no place for a picture",
+            hint="add > out.png, or -o out.png",
         )
     return sys.stdout.buffer
+
+
+def _to_stdout(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_stdout()
+        raise OutputError(f"stdout: {error.strerror}") from error
+
+
+def _to_stderr(line: str) -> None:
+    if sys.stderr is not None:  # closed; print would take stdout instead
+        print(line, file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -136,7 +165,7 @@ class Reporter:
         if not isinstance(item, str):
             item = json_format.dumps(_finite(item), allow_nan=False)
         with self._above_the_bar():
-            print(item, flush=True)
+            _to_stdout(item)
 
     def say(self, text: str) -> None:
         """A line for people, unless --quiet."""
@@ -180,7 +209,7 @@ class Reporter:
 
     def _to_people(self, text: str) -> None:
         with self._above_the_bar():
-            print(text, file=sys.stderr, flush=True)
+            _to_stderr(text)
 
     @contextmanager
     def _above_the_bar(self) -> Iterator[None]:
@@ -209,7 +238,7 @@ class _WarningHandler(logging.Handler):
 
 
 def _can_draw() -> bool:
-    return sys.stderr.isatty() and not environment().dumb_terminal
+    return sys.stderr is not None and sys.stderr.isatty() and not environment().dumb_terminal
 
 
 def _new_progress() -> Progress:

@@ -35,7 +35,7 @@ class Finding:
 
 
 def doctor(json: Json = False) -> None:
-    """Check versions, devices, memory, weights and folders; run the network once."""
+    """Check versions, devices, weights and folders; run a network once."""
     with reporter("doctor", json=json) as report:
         found: list[Finding] = []
         for finding in _findings():
@@ -130,8 +130,8 @@ def _weights() -> Iterator[Finding]:
 def _cache() -> Finding:
     """Only fetching and importing need the cache, so it is never a problem."""
     folder = assets.cache_dir()
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    writable = nearest.is_dir() and os.access(nearest, os.W_OK)
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
+    writable = os.path.isdir(nearest) and os.access(nearest, os.W_OK)
     return Finding("folders", "cache", str(folder) if writable else f"{folder}, not writable")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from restore_cli.metrics import EvalProtocol, Scores
 
 Pair = tuple[Path, Path]  # restored, reference
+ProtocolName = Literal["rgb", "rgb_float", "y", "y_float", "sr_x2", "sr_x3", "sr_x4"]
 
 
 @dataclass(frozen=True)
@@ -47,26 +49,29 @@ class Means:
 
 
 def evaluate(
-    restored: Annotated[Path, typer.Argument(help="A picture, or a folder of them.")],
-    reference: Annotated[Path, typer.Argument(help="The truth: a picture, or a folder.")],
+    restored: Annotated[
+        Path,
+        # readable=False: an unreadable file is a matter of input, exit code 3, not of usage.
+        typer.Argument(metavar="RESTORED", readable=False, help="A picture, or a folder of them."),
+    ],
+    reference: Annotated[
+        Path,
+        typer.Argument(metavar="REFERENCE", readable=False, help="The truth: the same of these."),
+    ],
     protocol: Annotated[
-        str, typer.Option(help="rgb, rgb_float, y, y_float, sr_x2, sr_x3 or sr_x4.")
+        ProtocolName, typer.Option(help="Colours, rounding and border; see docs/evaluation.md.")
     ] = "rgb",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure PSNR, SSIM and MS-SSIM of pictures against their references.
+    """Measure PSNR, SSIM and MS-SSIM against references.
 
     Files of two folders belong together when they have the same name but for the suffix;
     x_derained.png belongs to x.png. Alpha is not measured.
     """
+    pairing = pair_up(restored, reference)
     from restore_cli.metrics import PROTOCOLS
 
-    if protocol not in PROTOCOLS:
-        raise UsageError(
-            f"no protocol is called {protocol!r}", hint=f"one of: {', '.join(PROTOCOLS)}"
-        )
-    pairing = pair_up(restored, reference)
     with reporter("eval", quiet=quiet, json=json) as report:
         for path in pairing.unpaired:
             report.warn(f"{path} has no partner")
@@ -115,7 +120,7 @@ def pair_up(restored: Path, reference: Path) -> Pairing:
     Raises UnreadableImage, UsageError, NothingToDo, InputError.
     """
     for path in (restored, reference):
-        if not path.exists():
+        if not os.path.exists(path):
             raise UnreadableImage(f"{path}: no such file or folder")
     if restored.is_dir() != reference.is_dir():
         raise UsageError(

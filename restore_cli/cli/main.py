@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import sys
+from typing import Annotated, Any, Literal
 
 import typer
+from typer._completion_classes import completion_init
+from typer.completion import install_callback, show_callback
 from typer.core import TyperGroup
 
 from restore_cli import __version__
@@ -18,10 +21,22 @@ from restore_cli.errors import RestoreError
 
 INTERRUPTED = 130  # what shells report for SIGINT
 READER_GONE = 141  # and for SIGPIPE
+TyperUsageError: Any = typer.BadParameter.__base__  # Typer does not export its name
+
+Shell = Literal["bash", "zsh", "fish", "powershell", "pwsh"]
 
 
 class RestoreGroup(TyperGroup):
     """Turns a RestoreError into its message, hint and exit code; a bug keeps its traceback."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        completion_init()  # Typer itself does it only for completion options of its own
+        try:
+            code = super().main(*arguments, **options | {"standalone_mode": False})
+        except TyperUsageError as error:
+            console.show_usage_error(error.format_message(), error.ctx and error.ctx.command_path)
+            code = error.exit_code
+        sys.exit(code)
 
     def invoke(self, ctx: Any) -> Any:
         console.keep_odd_file_names()
@@ -43,6 +58,7 @@ app = typer.Typer(
     cls=RestoreGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,  # Typer's own options guess the shell and take no name of one
     rich_markup_mode=None,  # importing rich would cost a third of the time of --help
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: restore derain rainy.jpg -o clean.jpg",
@@ -61,6 +77,14 @@ def restore(
         bool,
         typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
     ] = False,
+    install_completion: Annotated[
+        Shell | None,
+        typer.Option(callback=install_callback, is_eager=True, help="Let a shell complete words."),
+    ] = None,
+    show_completion: Annotated[
+        Shell | None,
+        typer.Option(callback=show_callback, is_eager=True, help="Show the script for that."),
+    ] = None,
 ) -> None:
     """Restore photographs with neural networks, offline."""
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Literal, TypeVar
 
 import typer
 
+from restore_cli import registry
 from restore_cli.errors import UsageError
 
 Word = TypeVar("Word", bound=str)
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
 TILE_WORDS: tuple[Literal["auto", "off"], ...] = ("auto", "off")
 OVERLAP_WORDS: tuple[Literal["auto", "exact"], ...] = ("auto", "exact")
+
+
+def weights_names(incomplete: str) -> list[str]:
+    """Known names of weights, for the completion of words in a shell."""
+    from restore_cli.checkpoints import manifest
+
+    return [name for name in manifest.entries() if name.startswith(incomplete)]
+
+
+def _starting(words: Iterable[str]) -> Callable[[str], list[str]]:
+    """The completion of a word that may also be a number, a file or the like."""
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
+
 
 Sources = Annotated[
     list[str],
@@ -29,7 +44,13 @@ Output = Annotated[
     ),
 ]
 ModelName = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="Network. [default: the task's own]")
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Network. [default: the task's own]",
+        autocompletion=_starting(registry.MODELS),
+    ),
 ]
 WeightsName = Annotated[
     str | None,
@@ -37,6 +58,7 @@ WeightsName = Annotated[
         "--weights",
         metavar="NAME|FILE",
         help="Weights: a name of `restore weights list`, or a file. [default: the network's own]",
+        autocompletion=weights_names,
     ),
 ]
 Tile = Annotated[
@@ -44,6 +66,7 @@ Tile = Annotated[
     typer.Option(
         metavar="auto|off|PIXELS",
         help="Side of the tiles that a picture is cut into; auto: by the free memory.",
+        autocompletion=_starting(TILE_WORDS),
     ),
 ]
 Overlap = Annotated[
@@ -51,12 +74,15 @@ Overlap = Annotated[
     typer.Option(
         metavar="auto|exact|PIXELS",
         help="Context around each tile; exact: as if the picture were whole.",
+        autocompletion=_starting(OVERLAP_WORDS),
     ),
 ]
 Device = Annotated[
     str,
     typer.Option(
-        metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute; auto: on a GPU if there is one."
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        help="Where to compute; auto: on a GPU if there is one.",
+        autocompletion=_starting(DEVICES),
     ),
 ]
 Precision = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -17,17 +18,20 @@ COPIED = (".png", ".jpg", ".webp", ".tif", ".md")  # pictures, and where each co
 
 
 def samples(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to copy them into.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", readable=False, help="Folder to copy them into.")
+    ],
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Copy the sample photographs into a folder."""
     sources = sorted(path for path in assets.samples_dir().iterdir() if path.suffix in COPIED)
-    targets = [folder.expanduser() / source.name for source in sources]
-    there = [target for target in targets if target.exists()]
+    targets = [Path(os.path.expanduser(folder)) / source.name for source in sources]
+    there = [target for target in targets if os.path.exists(target)]
     if there and not overwrite:
         raise OutputExists(
-            f"{', '.join(map(str, there))} exists", hint="add --overwrite, or name another folder"
+            f"there already: {', '.join(map(str, there))}",
+            hint="add --overwrite, or name another folder",
         )
     with reporter("samples", quiet=quiet) as report:
         for source, target in zip(sources, targets, strict=True):

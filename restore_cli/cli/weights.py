@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restore_cli.cli.console import Reporter, reporter
-from restore_cli.cli.options import Json, Overwrite, Quiet
+from restore_cli.cli.options import Json, Overwrite, Quiet, weights_names
 from restore_cli.errors import UsageError, WeightsCorrupt
 
 if TYPE_CHECKING:
@@ -18,9 +19,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="A name, as dpenet.default.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A name, as dpenet.default.", autocompletion=weights_names),
+]
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME...", help="Names, as dpenet.default.")
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME...", help="Names, as dpenet.default.", autocompletion=weights_names
+    ),
 ]
 
 
@@ -87,7 +94,12 @@ def fetch(
 
 @app.command("import", epilog="Example: restore weights import Rain100H.pth --as dpenet.rain100h")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="An official checkpoint, or a file of ours.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", readable=False, help="An official checkpoint, or a file of ours."
+        ),
+    ],
     name: Annotated[
         str | None, typer.Option("--as", help="Its name, NETWORK.TAG; else made of FILE's.")
     ] = None,
@@ -98,7 +110,7 @@ def import_file(
     """Keep an official checkpoint in the cache, under a name."""
     from restore_cli.checkpoints.library import import_weights
 
-    entry = import_weights(file.expanduser(), name, overwrite=overwrite)
+    entry = import_weights(Path(os.path.expanduser(file)), name, overwrite=overwrite)
     with reporter("weights", quiet=quiet, json=json) as report:
         report.data(_summary(entry) if json else entry.name)
         report.say(f"use it with: --weights {entry.name}")

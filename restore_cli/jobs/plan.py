@@ -106,6 +106,11 @@ def plan(
     not followed. A source that is not there becomes `unreadable`, the others are still planned.
     Raises NothingToDo, UsageError, OutputCollision, OutputExists, OutputError.
     """
+    if "" in sources or output == "":
+        raise UsageError(
+            "a source is empty" if "" in sources else "-o is empty",
+            hint="perhaps a variable of your script is not set",
+        )
     naming = _Naming(task, model, scale, output, format)
     items = [item for text in sources for item in _expand(text, naming, recursive)]
     if not items:
@@ -124,7 +129,7 @@ def plan(
     there = {job for job in jobs if _exists(job.target)}
     if there and existing == "error":
         raise OutputExists(
-            f"{_some([job.target for job in jobs if job in there])} exists",
+            f"there already: {_some([job.target for job in jobs if job in there])}",
             hint="add --overwrite or --skip-existing, or choose another place with -o",
         )
     skipped = there if existing == "skip" else set()
@@ -165,7 +170,7 @@ class _Naming:
                 f"{target.name} is {format}, but --format says {self.format}",
                 hint="leave one of them out, or write {ext} for the suffix",
             )
-        if target.is_dir():
+        if os.path.isdir(target):
             raise OutputError(f"{target} is a folder", hint="choose another place with -o")
         return Job(found.source, target, format)
 
@@ -173,8 +178,8 @@ class _Naming:
         path = found.path
         if self.output is None:
             return path.with_name(f"{path.stem}_{self.ending}{self._suffix(found)}")
-        chosen = Path(self.output).expanduser()
-        if "{" in self.output and not chosen.is_dir():
+        chosen = _path(self.output)
+        if "{" in self.output and not os.path.isdir(chosen):
             return self._fill_template(self.output, found)
         if self._is_folder(chosen, alone):
             return chosen / path.relative_to(found.root).with_suffix(self._suffix(found))
@@ -186,7 +191,8 @@ class _Naming:
         return chosen
 
     def _is_folder(self, chosen: Path, alone: bool) -> bool:
-        if chosen.is_dir() or str(self.output).endswith(("/", os.sep)) or not chosen.suffix:
+        looks_so = str(self.output).endswith(("/", os.sep)) or not chosen.suffix
+        if looks_so or os.path.isdir(chosen):
             return True
         # With many sources a dot is part of a folder's name (run.2), unless it is a picture's.
         return not alone and chosen.suffix.lower() not in READABLE_SUFFIXES
@@ -223,7 +229,12 @@ class _Naming:
                 f"-o {template}: {error}",
                 hint=f"fields: {' '.join('{' + name + '}' for name in FIELDS)}",
             ) from error
-        return Path(filled).expanduser()
+        return _path(filled)
+
+
+def _path(text: str) -> Path:
+    """With ~ for the home folder; ~ and a name that nobody has stays as it is."""
+    return Path(os.path.expanduser(text))
 
 
 def is_picture(name: str) -> bool:
@@ -235,14 +246,14 @@ def _expand(text: str, naming: _Naming, recursive: bool) -> Iterator[_Found | Un
     if text == "-":
         yield _Found(Standard.INPUT, Path())
         return
-    path = Path(text).expanduser()
+    path = _path(text)
     try:
         if path.is_dir():
             yield from _in_folder(path, naming, recursive)
         elif path.exists():
             yield _Found(path, path.parent)
         elif glob.has_magic(text):
-            yield from _matching(os.path.expanduser(text), naming)
+            yield from _matching(str(path), naming)
         else:
             yield Unreadable(text, UnreadableImage(f"{text}: no such file", hint="check the name"))
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
@@ -252,7 +263,7 @@ def _expand(text: str, naming: _Naming, recursive: bool) -> Iterator[_Found | Un
 def _in_folder(folder: Path, naming: _Naming, recursive: bool) -> Iterator[_Found | Unreadable]:
     """Pictures in a folder; neither our own earlier results nor what lies in the output folder."""
     failures: list[OSError] = []
-    results = Path(naming.output).expanduser().resolve() if naming.output else None
+    results = _path(naming.output).resolve() if naming.output else None
     for parent, folders, names in os.walk(folder, onerror=failures.append):
         visible = sorted(name for name in folders if recursive and not name.startswith("."))
         folders[:] = [name for name in visible if Path(parent, name).resolve() != results]
@@ -260,7 +271,7 @@ def _in_folder(folder: Path, naming: _Naming, recursive: bool) -> Iterator[_Foun
             if not is_picture(name) or _is_own_result(name, naming):
                 continue
             path = Path(parent, name)
-            if path.is_file():
+            if os.path.isfile(path):
                 yield _Found(path, folder)
             else:
                 yield Unreadable(str(path), UnreadableImage(f"{path}: a link that leads nowhere"))
@@ -275,7 +286,7 @@ def _matching(pattern: str, naming: _Naming) -> Iterator[_Found | Unreadable]:
     plain = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     root = Path(*parts[:plain])
     paths = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-    pictures = [path for path in paths if is_picture(path.name) and path.is_file()]
+    pictures = [path for path in paths if is_picture(path.name) and os.path.isfile(path)]
     if not pictures:
         yield Unreadable(pattern, NothingToDo(f"no picture matches {pattern}"))
     for path in pictures:
@@ -301,7 +312,7 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
                 f"{other.source} and {job.source} would both become {job.target}",
                 hint="tell them apart by a template, for example -o 'out/{rel}/{stem}_{task}{ext}'",
             )
-        if job.target.exists() and _identity(job.target) in sources:
+        if os.path.exists(job.target) and _identity(job.target) in sources:
             raise OutputCollision(
                 f"{job.target} is a source: {sources[_identity(job.target)]}",
                 hint="sources are never replaced: leave it out, or choose another place with -o",
@@ -322,8 +333,10 @@ def _name_everywhere(path: Path) -> str:
 def _refuse_unwritable(jobs: Sequence[Job]) -> None:
     """Better now than after the first picture has been computed."""
     for folder in {job.target.parent for job in jobs if isinstance(job.target, Path)}:
-        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        if not nearest.is_dir():
+        nearest = next(
+            path for path in (folder, *folder.absolute().parents) if os.path.exists(path)
+        )
+        if not os.path.isdir(nearest):
             raise OutputError(f"{nearest} is no folder", hint="choose another place with -o")
         if not os.access(nearest, os.W_OK):
             raise OutputError(

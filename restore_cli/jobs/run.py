@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO, Literal, Protocol
 
-from restore_cli.errors import RestoreError
+from restore_cli.errors import OutputError, RestoreError
 from restore_cli.imaging.files import decode, encode, read, write
 from restore_cli.imaging.image import Image
 from restore_cli.jobs.plan import Job, Standard
@@ -141,8 +141,7 @@ def _write(
     try:
         if isinstance(job.target, Standard):
             assert stdout is not None  # whoever plans for stdout hands it over
-            stdout.write(encode(image, format=job.format, quality=quality))
-            stdout.flush()
+            _pipe_out(encode(image, format=job.format, quality=quality), stdout)
         else:
             write(image, job.target, quality=quality, overwrite=overwrite)
     except RestoreError as error:
@@ -156,3 +155,13 @@ def _write(
         tile=restored.tile,
         precision=restored.precision,
     )
+
+
+def _pipe_out(data: bytes, stdout: BinaryIO) -> None:
+    try:
+        stdout.write(data)
+        stdout.flush()
+    except BrokenPipeError:
+        raise  # no failure: the reader wants no more
+    except OSError as error:
+        raise OutputError(f"stdout: {error.strerror}") from error

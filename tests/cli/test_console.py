@@ -1,0 +1,184 @@
+"""The Reporter: data on stdout, words for people on stderr, bars on a terminal only."""
+
+import io
+import json
+import logging
+import math
+import os
+import re
+import sys
+
+import pytest
+
+from restore_cli.cli import console
+from restore_cli.cli.console import reporter
+from restore_cli.errors import InputError, OutputError, UsageError
+
+ODD_NAMES = ["[red]x.png", "[/]", "ü e.png", "日本.png", "100%.png"]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def sit_at_a_terminal(monkeypatch):
+    """What stderr becomes from here on; pytest would undo it between a fixture and its test."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return stream
+
+
+def draw_a_bar(stream, **options):
+    """What one moving bar, and a line said meanwhile, leave on a stream."""
+    with reporter("derain", **options) as report, report.progress(3, "derain") as bar:
+        bar.update(1)
+        report.say("a word")
+        bar.advance()
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_names_go_to_stdout_as_they_are(name, capsys):
+    with reporter("derain") as report:
+        report.data(name)
+    assert capsys.readouterr() == (f"{name}\n", "")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_names_are_no_markup_on_a_terminal(name, monkeypatch):
+    terminal = sit_at_a_terminal(monkeypatch)
+    with reporter("derain") as report, report.progress(None, name):
+        report.warn(f"{name} is odd")
+        report.table(["name"], [[name]])
+    assert terminal.getvalue().count(name) >= 2  # a bar may be too narrow for its name
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX only")
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_name_that_is_no_text_goes_out_as_its_bytes(encoding, monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    console.keep_odd_file_names()
+    with reporter("derain") as report:
+        report.data(os.fsdecode(b"\xff\xc3\xbc.png"))
+    assert raw.getvalue() == b"\xff\xc3\xbc.png\n"
+
+
+def test_json_is_one_line_without_infinity_or_nan(capsys):
+    with reporter("eval", json=True) as report:
+        report.data({"a": math.inf, "b": [1.5, math.nan], "c": {"d": "\udcff\n"}})
+    out, _ = capsys.readouterr()
+    assert out.count("\n") == 1
+    assert json.loads(out) == {"a": None, "b": [1.5, None], "c": {"d": "\udcff\n"}}
+
+
+def test_words_and_tables_go_to_stderr(capsys):
+    with reporter("derain") as report:
+        report.say("one restored")
+        report.warn("it was dark")
+        report.table(["name", "size"], [["a", None], ["b", 12]])
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert said.splitlines()[:2] == ["one restored", "restore derain: warning: it was dark"]
+    assert [line.split() for line in said.splitlines()[2:]] == [
+        ["name", "size"],
+        ["a"],
+        ["b", "12"],
+    ]
+
+
+def test_quiet_leaves_warnings_and_errors(capsys, monkeypatch):
+    terminal = sit_at_a_terminal(monkeypatch)
+    with reporter("derain", quiet=True) as report, report.progress(3, "derain") as bar:
+        bar.update(2)
+        report.say("one restored")
+        report.table(["name"], [["a"]])
+        report.warn("it was dark")
+        report.error(InputError("a.png: broken", hint="get it again"))
+    assert terminal.getvalue() == (
+        "restore derain: warning: it was dark\nrestore: a.png: broken\nhint: get it again\n"
+    )
+
+
+def test_what_the_library_logs_is_a_warning_while_a_command_runs(capsys):
+    logger = logging.getLogger("restore_cli.somewhere")
+    with reporter("derain"):
+        logger.warning("tiles of %d px", 64)
+        logger.info("not for people")
+    assert capsys.readouterr().err == "restore derain: warning: tiles of 64 px\n"
+
+
+def test_an_error_names_its_file_once(capsys):
+    with reporter("derain") as report:
+        report.error(InputError("a.png: broken"), about="a.png")
+        report.error(InputError("out of memory"), about="b.png")
+    assert capsys.readouterr().err == "restore: a.png: broken\nrestore: b.png: out of memory\n"
+
+
+def test_a_bar_is_drawn_on_a_terminal(monkeypatch):
+    terminal = sit_at_a_terminal(monkeypatch)
+    drawn = draw_a_bar(terminal)
+    assert "1/3" in drawn
+    assert "\x1b[" in drawn
+    assert "a word\n" in drawn
+
+
+def test_no_bar_is_drawn_elsewhere(capsys):
+    draw_a_bar(io.StringIO())
+    assert capsys.readouterr() == ("", "a word\n")
+
+
+def test_no_bar_is_drawn_on_a_dumb_terminal(monkeypatch):
+    terminal = sit_at_a_terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "dumb")
+    assert draw_a_bar(terminal) == "a word\n"
+
+
+@pytest.mark.parametrize(("value", "coloured"), [(None, True), ("1", False)], ids=["unset", "set"])
+def test_no_color_is_obeyed(value, coloured, monkeypatch):
+    terminal = sit_at_a_terminal(monkeypatch)
+    if value is not None:
+        monkeypatch.setenv("NO_COLOR", value)
+    colours = re.findall("\x1b" + r"\[[\d;]*3\d[\d;]*m", draw_a_bar(terminal))
+    assert bool(colours) == coloured
+
+
+def test_data_goes_out_above_the_bar(monkeypatch, capsys):
+    terminal = sit_at_a_terminal(monkeypatch)
+    with reporter("derain") as report, report.progress(3, "derain"):
+        report.data("a.png")
+        assert report._progress.live.is_started
+    assert capsys.readouterr().out == "a.png\n"
+    assert "a.png" not in terminal.getvalue()
+
+
+def test_words_are_dropped_where_stderr_is_closed(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with reporter("derain") as report:
+        report.say("lost")
+        report.warn("lost")
+        report.progress(3, "derain").update(1)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("stream", [None, Terminal()], ids=["closed", "terminal"])
+def test_pictures_come_and_go_through_pipes_only(stream, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", stream)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(UsageError, match="stdin is a terminal or closed"):
+        console.binary_stdin()
+    with pytest.raises(UsageError, match="stdout is a terminal or closed"):
+        console.binary_stdout()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux only")
+def test_a_full_disk_behind_stdout_is_an_output_error(monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with reporter("derain") as report, pytest.raises(OutputError, match="No space left"):
+            report.data("a.png")

@@ -1,0 +1,164 @@
+"""What all commands share: usage errors, exit codes, pipes, interruption, completion."""
+
+import os
+import signal
+import subprocess
+import sys
+import typing
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from restore_cli import __version__
+from restore_cli.cli.main import Shell, app
+
+PYTHON = [sys.executable, "-m", "restore_cli"]
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and devices")
+
+
+def restore(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def start(*arguments, **options):
+    """A process of its own, for what only the operating system can do."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen([*PYTHON, *map(str, arguments)], encoding="utf-8", **pipes)
+
+
+def complete(words, position):
+    """What a shell offers at `position` of the typed words."""
+    request = {"COMP_WORDS": words, "COMP_CWORD": str(position)}
+    return CliRunner().invoke(
+        app, [], prog_name="restore", env=request | {"_RESTORE_COMPLETE": "complete_bash"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--nope"], "restore: No such option: --nope\nhint: see: restore --help\n"),
+        (["nope"], "restore: No such command 'nope'\nhint: see: restore --help\n"),
+        (["derain"], "restore: Missing argument 'SOURCE'\nhint: see: restore derain --help\n"),
+        (["weights", "info"], "restore: Missing argument 'NAME'\nhint: see: restore weights "),
+        (["derain", "a.png", "--precision", "fp8"], "restore: Invalid value for '--precision': "),
+        (["derain", "a.png", "--quality", "0"], "restore: Invalid value for '--quality': "),
+    ],
+    ids=["option", "command", "argument", "inner argument", "choice", "number"],
+)
+def test_wrong_usage_is_one_line_a_hint_and_exit_2(arguments, said):
+    result = CliRunner().invoke(app, arguments, prog_name="restore")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(said)
+    assert result.stderr.count("\n") == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["weights"]], ids=["restore", "weights"])
+def test_a_command_alone_shows_its_help(arguments):
+    result = restore(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["derain", "-h"], ["weights", "-h"]])
+def test_help_is_asked_for_and_so_goes_to_stdout(arguments):
+    result = restore(*arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("Usage: ")
+
+
+def test_each_command_is_one_whole_line_of_help():
+    result = restore("--help", "--help")
+    assert "..." not in result.stdout.split("Commands:")[1]
+
+
+def test_the_version_is_told():
+    assert restore("--version").stdout == f"restore {__version__}\n"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def broken():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("restore_cli.assets.samples_dir", broken)
+    result = restore("samples", "x")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("shell", typing.get_args(Shell))
+def test_the_completion_script_of_any_shell_can_be_shown(shell):
+    result = CliRunner().invoke(app, ["--show-completion", shell], prog_name="restore")
+    assert result.exit_code == 0
+    assert "_RESTORE_COMPLETE" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "position", "offered"),
+    [
+        ("restore der", 1, ["derain"]),
+        ("restore weights ver", 2, ["verify"]),
+        ("restore derain --over", 2, ["--overlap", "--overwrite"]),
+        ("restore derain --precision ", 3, ["auto", "fp32", "bf16", "fp16"]),
+        ("restore derain --format ", 3, ["png", "jpeg", "webp", "tiff"]),
+        ("restore derain --device c", 3, ["cpu", "cuda"]),
+        ("restore derain --tile ", 3, ["auto", "off"]),
+        ("restore derain --overlap e", 3, ["exact"]),
+        ("restore derain --model dp", 3, ["dpenet"]),
+        ("restore derain --weights dpenet.def", 3, ["dpenet.default"]),
+        ("restore weights info dpenet.def", 3, ["dpenet.default"]),
+        ("restore eval a b --protocol rgb_", 5, ["rgb_float"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_shell_completes(words, position, offered):
+    assert complete(words, position).stdout.split() == offered
+
+
+def test_completion_loads_no_torch():
+    script = (
+        "import os, sys\n"
+        "os.environ |= {'COMP_WORDS': 'restore derain --weights ', 'COMP_CWORD': '3',"
+        " '_RESTORE_COMPLETE': 'complete_bash'}\n"
+        "from restore_cli.cli.main import app\n"
+        "try:\n    app([], prog_name='restore')\n"
+        "except SystemExit:\n    print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["dpenet.default", "False"]
+
+
+@posix_only
+def test_an_interrupted_batch_leaves_whole_files_only(tmp_path, random_weights):
+    names = [f"{number}.png" for number in range(500)]
+    for name in names:
+        Image.effect_noise((16, 16), 50).convert("RGB").save(tmp_path / name)
+    out = tmp_path / "out"
+    process = start("derain", tmp_path, "-o", out, "--weights", random_weights)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "restore: interrupted"
+    assert "Traceback" not in said
+    written = {path.name for path in out.iterdir()}
+    assert written < {*names}  # some are missing, and nothing half-written is there
+    assert {Image.open(out / name).verify() for name in written} == {None}
+
+
+@posix_only
+def test_a_reader_that_has_enough_is_no_error():
+    process = start("weights", "list", "--json")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 141
+
+
+@posix_only
+def test_a_full_disk_behind_stdout_is_one_line_and_exit_3():
+    with open("/dev/full", "w") as full:
+        process = start("weights", "list", stdout=full)
+        _, said = process.communicate()
+    assert (process.returncode, said) == (3, "restore: stdout: No space left on device\n")
