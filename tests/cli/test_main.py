@@ -105,7 +105,7 @@ def test_the_completion_script_of_any_shell_can_be_shown(shell):
         ("restore derain --device c", 3, ["cpu", "cuda"]),
         ("restore derain --tile ", 3, ["auto", "off"]),
         ("restore derain --overlap e", 3, ["exact"]),
-        ("restore derain --model dp", 3, ["dpenet"]),
+        ("restore derain --model dpe", 3, ["dpenet"]),
         ("restore derain --weights dpenet.def", 3, ["dpenet.default"]),
         ("restore weights info dpenet.def", 3, ["dpenet.default"]),
         ("restore eval a b --protocol rgb_", 5, ["rgb_float"]),
@@ -119,7 +119,7 @@ def test_a_shell_completes(words, position, offered):
 def test_completion_loads_no_torch():
     script = (
         "import os, sys\n"
-        "os.environ |= {'COMP_WORDS': 'restore derain --weights ', 'COMP_CWORD': '3',"
+        "os.environ |= {'COMP_WORDS': 'restore derain --weights dpenet.def', 'COMP_CWORD': '3',"
         " '_RESTORE_COMPLETE': 'complete_bash'}\n"
         "from restore_cli.cli.main import app\n"
         "try:\n    app([], prog_name='restore')\n"

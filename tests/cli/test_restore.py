@@ -1,4 +1,6 @@
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -20,6 +22,10 @@ def derain(*arguments, **options):
     return CliRunner().invoke(app, ["derain", *map(str, arguments)], **options)
 
 
+def rows(result):
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
 def test_a_single_file_lands_beside_its_source(photos, random_weights):
     result = derain(photos / "a.png", "--weights", random_weights)
     assert result.exit_code == 0, result.stderr
@@ -39,9 +45,8 @@ def test_a_folder_is_mirrored(photos, random_weights, tmp_path):
 def test_one_bad_file_does_not_stop_the_rest(photos, random_weights, tmp_path):
     (photos / "c.png").write_text("no picture")
     result = derain(photos, "-o", tmp_path / "out", "--json", "--weights", random_weights)
-    rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.exit_code == 6
-    assert {row["source"].split("/")[-1]: row["status"] for row in rows} == {
+    assert {Path(row["source"]).name: row["status"] for row in rows(result)} == {
         "a.png": "ok",
         "b.jpg": "ok",
         "c.png": "failed",
@@ -115,3 +120,134 @@ def test_a_dry_run_writes_nothing(photos):
     assert result.exit_code == 0
     assert "a_derained.png" in result.stdout
     assert sorted(photos.rglob("*")) == before
+
+
+def test_json_says_how_each_picture_came_to_be(photos, random_weights, tmp_path):
+    target = tmp_path / "out.png"
+    result = derain(photos / "a.png", "-o", target, "--weights", random_weights, "--json")
+    (row,) = rows(result)
+    digest = hashlib.sha256(random_weights.read_bytes()).hexdigest()
+    assert row.pop("seconds") > 0
+    assert row.pop("precision") in ("fp32", "bf16", "fp16")
+    assert row == {
+        "source": str(photos / "a.png"),
+        "target": str(target),
+        "status": "ok",
+        "error": None,
+        "model": "dpenet",
+        "weights": "random",
+        "weights_sha256": digest,
+        "device": row["device"],
+        "tile": None,
+        "width": 12,
+        "height": 9,
+        "seed": 0,
+    }
+
+
+def test_failures_are_in_the_json_and_listed_at_the_end(photos, random_weights, tmp_path):
+    (photos / "[red]0.png").write_bytes(b"")
+    missing = tmp_path / "missing.png"
+    result = derain(photos, missing, "-o", tmp_path / "out", "--json", "--weights", random_weights)
+    errors = {row["source"]: row["error"] for row in rows(result) if row["status"] == "failed"}
+    assert result.exit_code == 6
+    assert errors[str(missing)]["kind"] == "UnreadableImage"
+    assert errors[str(photos / "[red]0.png")] == {
+        "kind": "UnreadableImage",
+        "message": f"{photos / '[red]0.png'}: the file is empty",
+        "hint": None,
+    }
+    told = [line for line in result.stderr.splitlines() if not line.startswith("hint")][-3:]
+    assert told[0].startswith("2 restored, 2 failed in ")
+    assert told[1:] == [
+        f"restore: {missing}: no such file",
+        f"restore: {photos / '[red]0.png'}: the file is empty",
+    ]
+
+
+def test_a_single_failure_is_in_the_json_too(tmp_path, random_weights):
+    (tmp_path / "a.png").write_bytes(b"")
+    result = derain(tmp_path / "a.png", "--json", "--weights", random_weights)
+    assert result.exit_code == 3
+    assert [row["status"] for row in rows(result)] == ["failed"]
+    assert result.stderr == f"restore: {tmp_path / 'a.png'}: the file is empty\n"
+
+
+def test_skip_existing_does_the_rest(photos, random_weights, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"precious")
+    result = derain(
+        photos, "-o", tmp_path / "out", "--skip-existing", "--json", "--weights", random_weights
+    )
+    assert result.exit_code == 0, result.stderr
+    assert [(row["source"][-5:], row["status"]) for row in rows(result)] == [
+        ("a.png", "skipped"),
+        ("b.jpg", "ok"),
+    ]
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"precious"
+    assert "1 restored, 1 skipped" in result.stderr
+
+
+def test_nothing_left_to_do_is_no_failure(photos, random_weights, tmp_path):
+    derain(photos, "-o", tmp_path / "out", "--weights", random_weights)
+    again = derain(photos, "-o", tmp_path / "out", "--skip-existing", "--weights", random_weights)
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert again.stderr.startswith("2 skipped in ")
+
+
+def test_overwrite_replaces(photos, random_weights, tmp_path):
+    target = tmp_path / "a.png"
+    target.write_bytes(b"old")
+    result = derain(photos / "a.png", "-o", target, "--overwrite", "--weights", random_weights)
+    assert result.exit_code == 0
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_quiet_leaves_the_paths_only(photos, random_weights, tmp_path):
+    result = derain(photos, "-o", tmp_path / "out", "-q", "--weights", random_weights)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert {*result.stdout.split()} == {str(tmp_path / "out" / name) for name in ("a.png", "b.jpg")}
+
+
+def test_a_dry_run_as_json_has_no_status_yet(photos, tmp_path):
+    result = derain(photos, "-r", "-o", tmp_path / "out", "--dry-run", "--json")
+    assert result.exit_code == 0
+    assert [(row["status"], row["error"]) for row in rows(result)] == [(None, None)] * 3
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--quality", "90"], "--quality has no effect on png"),
+        (["-o", "-", "--json"], "cannot both go to stdout"),
+        (["--tile", "big"], "--tile big: wanted auto, off or a number"),
+        (["--tile", "0"], "--tile 0: wanted"),
+        (["--overlap", "-1"], "--overlap -1: wanted auto, exact or a number"),
+        (["--model", "mirror"], "'mirror' does not derain"),
+        (["-o", ""], "-o is empty"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_options_that_make_no_sense_are_one_line_a_hint_and_exit_2(photos, options, said):
+    before = sorted(photos.rglob("*"))
+    result = derain(photos / "a.png", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr.splitlines()[0]
+    assert result.stderr.count("\n") == 2
+    assert sorted(photos.rglob("*")) == before
+
+
+def test_a_picture_on_stdin_can_become_a_file(photos, random_weights, tmp_path):
+    data = (photos / "a.png").read_bytes()
+    target = tmp_path / "out.webp"
+    result = derain("-", "-o", target, "--weights", random_weights, input=data)
+    assert (result.exit_code, result.stdout) == (0, f"{target}\n"), result.stderr
+    with Image.open(target) as restored:
+        assert (restored.format, restored.size) == ("WEBP", (12, 9))
+
+
+def test_what_is_no_picture_on_stdin_is_exit_3(random_weights):
+    result = derain("-", "--format", "png", "--weights", random_weights, input=b"text")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith("restore: stdin: ")

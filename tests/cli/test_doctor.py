@@ -1,0 +1,59 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from restore_cli import assets
+from restore_cli.cli.main import app
+
+
+def doctor(*arguments):
+    return CliRunner().invoke(app, ["doctor", *arguments])
+
+
+def findings(result):
+    return {row["name"]: row for row in json.loads(result.stdout)["findings"]}
+
+
+def test_a_sound_installation_is_healthy():
+    result = doctor("--json")
+    found = findings(result)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["healthy"] is True
+    assert {"restore", "python", "torch", "cpu", "dpenet.default", "cache", "derain"} <= {*found}
+    assert found["dpenet.default"]["value"] == "ok"
+    assert found["derain"]["value"].startswith("ok, ")
+
+
+def test_people_read_a_line_for_each_thing():
+    result = doctor()
+    assert result.exit_code == 0
+    assert any(
+        line.split() == ["weights", "dpenet.default", "ok"] for line in result.stdout.splitlines()
+    )
+    assert result.stderr == "all that a run needs is here\n"
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_weights_that_do_not_work_are_exit_4(damage, tmp_path, monkeypatch):
+    for path in assets.weights_dir().iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    broken = tmp_path / "dpenet.default.safetensors"
+    if damage == "changed":
+        broken.write_bytes(broken.read_bytes()[:-1] + b"x")
+    else:
+        broken.unlink()
+    monkeypatch.setattr(assets, "weights_dir", lambda: tmp_path)
+    result = doctor("--json")
+    assert result.exit_code == 4
+    assert findings(result)["dpenet.default"]["problem"] == 4
+    assert findings(result)["derain"]["problem"] == 4
+    assert "broken: dpenet.default, derain" in result.stderr
+
+
+def test_a_cache_that_cannot_be_is_told_but_no_problem(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RESTORE_CACHE", str(tmp_path / "file" / "cache"))
+    result = doctor("--json")
+    assert result.exit_code == 0
+    assert findings(result)["cache"]["value"].endswith("not writable")

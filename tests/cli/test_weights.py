@@ -1,0 +1,251 @@
+"""`restore weights`: what is there, and how more gets there."""
+
+import hashlib
+import json
+import os
+import pickle
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from restore_cli import assets
+from restore_cli.checkpoints import manifest
+from restore_cli.cli.main import app
+
+
+def restore(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)], prog_name="restore")
+
+
+def weights(*arguments):
+    return restore("weights", *arguments)
+
+
+def rows(result):
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch, random_weights):
+    """The folder of a server on this machine, and a manifest that sends there for dpenet.far."""
+    folder, bundled = tmp_path / "server", tmp_path / "weights"
+    folder.mkdir()
+    bundled.mkdir()
+    data = random_weights.read_bytes()
+    (folder / "far.safetensors").write_bytes(data)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        row = {
+            "name": "dpenet.far",
+            "file": "dpenet.far.safetensors",
+            "arch": "dpenet",
+            "tasks": None,
+            "config": {},
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "size": len(data),
+            "url": f"http://127.0.0.1:{server.server_port}/far.safetensors",
+            "importer": None,
+            "origin": "a test",
+            "licence": "Apache-2.0",
+            "trained_on": "nothing",
+            "scores": {"rain100l": {"psnr_y": 38.8}},
+            "card": None,
+        }
+        (bundled / "manifest.json").write_text(json.dumps([row]))
+        monkeypatch.setattr(assets, "weights_dir", lambda: bundled)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.delenv("RESTORE_OFFLINE", raising=False)
+        yield folder
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.effect_noise((12, 9), 50).convert("RGB").save(path)
+    return path
+
+
+def test_list_shows_what_is_bundled():
+    result = weights("list")
+    assert result.exit_code == 0
+    lines = {line.split()[0]: line.split() for line in result.stdout.splitlines()}
+    assert lines["dpenet.default"][1] == "derain"
+    assert lines["dpenet.default"][4] == "bundled"
+
+
+def test_list_as_json_has_a_line_each(published):
+    assert rows(weights("list", "--json")) == [
+        {
+            "name": "dpenet.far",
+            "tasks": ["derain"],
+            "size": (published / "far.safetensors").stat().st_size,
+            "where": "fetchable",
+            "path": str(manifest.weights_cache() / "dpenet.far.safetensors"),
+            "scores": {"rain100l": {"psnr_y": 38.8}},
+        }
+    ]
+
+
+def test_info_tells_all_that_is_known():
+    text, facts = weights("info", "dpenet.default"), weights("info", "dpenet.default", "--json")
+    known = rows(facts)[0]
+    assert known["where"] == "bundled"
+    assert f"licence     {known['licence']}" in text.stdout
+    assert os.path.exists(known["path"])
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "fetch"])
+def test_an_unknown_name_is_exit_4_with_the_known_ones(command):
+    result = weights(command, "dpenet.nowhere")
+    assert (result.exit_code, result.stdout) == (4, "")
+    said, hint = result.stderr.splitlines()
+    assert said == "restore: no weights are called 'dpenet.nowhere'"
+    assert hint.startswith("hint: there are: ") and "dpenet.default" in hint
+
+
+def test_fetched_weights_can_be_used(published, photo, tmp_path):
+    result = weights("fetch", "dpenet.far")
+    path = manifest.weights_cache() / "dpenet.far.safetensors"
+    assert (result.exit_code, result.stdout) == (0, f"{path}\n"), result.stderr
+    dry = tmp_path / "dry.png"
+    assert restore("derain", photo, "-o", dry, "--weights", "dpenet.far").exit_code == 0
+    assert dry.exists()
+
+
+def test_all_that_is_published_can_be_fetched_at_once(published):
+    assert [row["name"] for row in rows(weights("fetch", "--all", "--json"))] == ["dpenet.far"]
+
+
+def test_what_is_fetched_already_needs_no_network(published):
+    weights("fetch", "dpenet.far")
+    (published / "far.safetensors").unlink()
+    assert weights("fetch", "dpenet.far", "--offline").exit_code == 0
+
+
+def test_offline_says_where_to_put_the_file(published):
+    result = weights("fetch", "dpenet.far", "--offline")
+    assert result.exit_code == 4
+    assert "the network is off" in result.stderr
+    assert str(manifest.weights_cache()) in result.stderr
+    assert not manifest.weights_cache().exists()
+
+
+def test_another_file_at_the_address_is_refused_and_not_kept(published):
+    (published / "far.safetensors").write_bytes(b"something else")
+    result = weights("fetch", "dpenet.far")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "sha256" in result.stderr
+    assert list(manifest.weights_cache().iterdir()) == []
+
+
+def test_weights_that_are_not_fetched_say_how(published, photo):
+    result = restore("derain", photo, "--weights", "dpenet.far")
+    assert result.exit_code == 4
+    assert "hint: run: restore weights fetch dpenet.far\n" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["dpenet.default", "--all"]], ids=["none", "both"])
+def test_fetch_takes_names_or_all(arguments):
+    result = weights("fetch", *arguments)
+    assert result.exit_code == 2
+    assert "hint: give names, or --all" in result.stderr
+
+
+def test_an_imported_file_works_by_name_as_by_path(random_weights, photo, tmp_path):
+    result = weights("import", random_weights, "--as", "dpenet.mine")
+    assert (result.exit_code, result.stdout) == (0, "dpenet.mine\n"), result.stderr
+    for name in ("dpenet.mine", random_weights):
+        target = tmp_path / f"by_{getattr(name, 'stem', 'name')}.png"
+        assert restore("derain", photo, "-o", target, "--weights", name).exit_code == 0
+    assert (tmp_path / "by_name.png").read_bytes() == (tmp_path / "by_random.png").read_bytes()
+
+
+def test_an_imported_name_is_not_replaced_unasked(random_weights):
+    weights("import", random_weights, "--as", "dpenet.mine")
+    again = weights("import", random_weights, "--as", "dpenet.mine")
+    assert (again.exit_code, again.stdout) == (3, "")
+    assert weights("import", random_weights, "--as", "dpenet.mine", "--overwrite").exit_code == 0
+
+
+class Malicious:
+    """Unpickled without care, it would leave a file behind."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return open, (str(self.trace), "w")
+
+
+@pytest.mark.parametrize("form", ["zip", "bare"])
+@pytest.mark.parametrize("command", ["import", "derain"])
+def test_a_pickle_with_code_is_refused_in_one_line(form, command, tmp_path, photo):
+    trace, path = tmp_path / "trace", tmp_path / "evil.pth"
+    if form == "zip":
+        torch.save({"state_dict": {"a": Malicious(trace)}}, path)
+    else:
+        path.write_bytes(pickle.dumps(Malicious(trace), protocol=2))
+    if command == "import":
+        result = weights("import", path)
+    else:
+        result = restore("derain", photo, "--weights", path)
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr.startswith("restore: evil.pth: refused, it holds Python code")
+    assert result.stderr.count("\n") == 2  # and the hint
+    assert not trace.exists()
+    assert not manifest.weights_cache().exists()
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [
+        (None, "there is no weight file"),
+        (b"", "is not a weight file"),
+        (b"\x89PNG\r\n\x1a\n", "is not a weight file"),
+        (b"PK\x03\x04 cut", "damaged or not a PyTorch weight file"),
+    ],
+    ids=["missing", "empty", "picture", "cut"],
+)
+def test_what_is_no_weight_file_is_one_line_and_exit_4(contents, said, tmp_path):
+    path = tmp_path / "x.pth"
+    if contents is not None:
+        path.write_bytes(contents)
+    result = weights("import", path)
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert said in result.stderr
+    assert result.stderr.count("\n") <= 2
+
+
+def test_verify_checks_all_files(random_weights):
+    weights("import", random_weights, "--as", "dpenet.mine")
+    result = weights("verify")
+    assert result.exit_code == 0
+    assert {"ok  dpenet.default", "ok  dpenet.mine"} <= {*result.stdout.splitlines()}
+
+
+def test_verify_finds_a_changed_file(random_weights):
+    weights("import", random_weights, "--as", "dpenet.mine")
+    path = manifest.weights_cache() / "dpenet.mine.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    result = weights("verify", "--json")
+    assert result.exit_code == 4
+    statuses = {row["name"]: row["status"] for row in rows(result)}
+    assert (statuses["dpenet.default"], statuses["dpenet.mine"]) == ("ok", "corrupt")
+    assert "dpenet.mine (corrupt)" in result.stderr
+    assert str(path) in result.stderr
+
+
+def test_what_nobody_fetched_is_a_fault_only_when_asked_for(published):
+    assert weights("verify").exit_code == 0
+    assert weights("verify", "dpenet.far").exit_code == 4
