@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from pathlib import Path, PurePosixPath
 
@@ -124,9 +125,16 @@ def fastest_low_precision(device: torch.device) -> torch.dtype | None:
     """The 16-bit type for which the device has instructions, if any."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if device.type == "cpu" and _cpu_multiplies_bfloat16():
         return torch.bfloat16
     return None
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        # oneDNN calls bfloat16 supported on any AVX-512, where it is emulated and slow.
+        return torch.cpu._is_avx512_bf16_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 # What backends say that raise a bare RuntimeError; the CPU's own words differ by system.

@@ -127,7 +127,11 @@ def test_a_group_above_its_limit_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("supported", [True, False])
-def test_the_cpu_takes_bfloat16_only_where_it_has_the_instructions(monkeypatch, supported):
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+@pytest.mark.parametrize("machine", ["x86_64", "AMD64", "aarch64"])
+def test_the_cpu_takes_bfloat16_only_where_it_has_the_instructions(monkeypatch, machine, supported):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
+    arm = supported if machine == "aarch64" else True  # oneDNN says so on any AVX-512
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: arm)
     expected = torch.bfloat16 if supported else None
     assert fastest_low_precision(torch.device("cpu")) == expected

@@ -1,0 +1,62 @@
+"""Working memory of a network for each pixel of a tile: `bytes_per_pixel` in the registry.
+
+    python benchmarks/memory.py derain --side 1024
+
+Each case runs in a process of its own: the picture is one tile, and what the peak of the process
+rises by while it is restored is divided by its pixels. "whole" is the network as it is, as on a
+GPU; "pieces" as the pipeline runs it on the CPU. Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+CASES = [(how, precision) for how in ("whole", "pieces") for precision in ("fp32", "bf16")]
+
+
+def status(field: str) -> int:
+    """Bytes of VmRSS (now) or VmHWM (at most) of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def one_case(task: str, model: str | None, side: int, how: str, precision: str) -> None:
+    import torch
+
+    from restore_cli.pipelines.restorer import RunOptions, load_restorer
+
+    options = RunOptions(model, tile="off", device="cpu", precision=precision)  # type: ignore[arg-type]
+    restorer = load_restorer(task, options)
+    if how == "whole":
+        restorer.network = restorer.checkpoint.module
+    restorer.run(torch.rand(3, 64, 64))  # libraries and kernels are loaded by now
+    pixels = torch.rand(3, side, side)
+    before = status("VmRSS")
+    restorer.run(pixels)
+    print(round((status("VmHWM") - before) / side**2))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task")
+    parser.add_argument("--model")
+    parser.add_argument("--side", type=int, default=1024, help="of the square picture [1024]")
+    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.case:
+        one_case(arguments.task, arguments.model, arguments.side, *arguments.case)
+        return
+    print("| run | precision | bytes per pixel |\n|---|---|---|")
+    for case in CASES:
+        again = [sys.executable, __file__, *sys.argv[1:], "--case", *case]
+        found = subprocess.run(again, check=True, capture_output=True, text=True).stdout.strip()
+        print(f"| {case[0]} | {case[1]} | {found} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
