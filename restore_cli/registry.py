@@ -44,7 +44,7 @@ class ModelSpec(NetworkSpec):
     multiple: int  # sizes are padded to a multiple of this
     radius: int | None  # receptive radius in input pixels; None: it sees the whole image
     overlap: int  # default context around a tile, in input pixels; its cost is in docs/tiling.md
-    bytes_per_pixel: int  # of working memory for each pixel of a tile, measured in float32
+    bytes_per_pixel: int  # of a tile, of working memory in float32, by benchmarks/memory.py
     fixed_size: tuple[int, int] | None  # (H, W) if it works at one size only
     tiling: Literal["exact", "approximate", "never"]
 
@@ -68,7 +68,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 multiple=1,
                 radius=181,
                 overlap=64,
-                bytes_per_pixel=1500,
+                bytes_per_pixel=1200,
                 fixed_size=None,
                 tiling="exact",
                 default_weights="dpenet.default",

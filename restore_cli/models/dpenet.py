@@ -63,9 +63,10 @@ class DDRB(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        total = x  # never negative: whatever comes before ends in a ReLU
-        for pair in self.pairs:
-            total = total + pair(F.relu(total)).type_as(total)  # a sum of two types is slow
+        first, *others = self.pairs
+        total = x + first(x).type_as(x)  # a sum of two types would be slow
+        for pair in others:
+            total = total + pair(F.relu(total)).type_as(x)
         return F.relu(total)
 
 
