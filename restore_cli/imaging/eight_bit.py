@@ -32,6 +32,7 @@ EXIF_PREFIX = b"Exif\0\0"
 LONGEST_SIDE = {"jpeg": 65_500, "webp": 16_383}
 FINEST_JPEG = 65_535  # dots per inch
 ONE_SEGMENT = 65_533 - 29  # bytes that JPEG holds of EXIF, and of XMP after its name
+ALL_SEGMENTS = 255 * (65_533 - 14)  # that it holds of an ICC profile
 SCAN, END = 0xDA, b"\xff\xd9"  # markers in a JPEG
 WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 UNITS = (1, 2)  # of JPEG's density, inch and centimetre; 0 is only a ratio
@@ -160,19 +161,20 @@ def encode(
         options |= _webp_metadata(metadata)
     buffer = io.BytesIO()
     picture = Pillow.fromarray(levels[..., 0] if channels == 1 else levels)
-    picture.save(buffer, format, icc_profile=metadata.icc, **options)
+    picture.save(buffer, format, **options)
     return buffer.getvalue()
 
 
 def _jpeg_metadata(metadata: Metadata) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    for name, value in (("exif", metadata.exif), ("xmp", metadata.xmp)):
+    given = {"exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": metadata.icc}
+    for name, value in given.items():
         if value is None:
             continue
-        if len(value) > ONE_SEGMENT:
-            logger.warning(
-                "%s left out: it has %d kB, and JPEG holds 64", name.upper(), len(value) // 1000
-            )
+        most = ALL_SEGMENTS if name == "icc_profile" else ONE_SEGMENT
+        if len(value) > most:
+            what, size = name.split("_")[0].upper(), len(value) // 1000
+            logger.warning("%s left out: %d kB, and JPEG holds %d", what, size, most // 1000)
             continue
         options[name] = EXIF_PREFIX + value if name == "exif" else value
     if metadata.dpi and all(1 <= round(value) <= FINEST_JPEG for value in metadata.dpi):
@@ -184,4 +186,4 @@ def _webp_metadata(metadata: Metadata) -> dict[str, Any]:
     exif = metadata.exif
     if metadata.dpi:
         exif = tags.with_resolution(exif, metadata.dpi)  # WebP has no other place for it
-    return {"exif": exif or b"", "xmp": metadata.xmp or b""}
+    return {"exif": exif or b"", "xmp": metadata.xmp or b"", "icc_profile": metadata.icc}

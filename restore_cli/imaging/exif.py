@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal, Union
 
 FIRST = 8  # where the first directory of what we write lies
+MOST_NUMBERS = 4096  # of one tag that are looked at
 
 ORIENTATION = 0x0112
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
@@ -69,9 +70,8 @@ class Directory:
         entry = self.entries.get(tag)
         if entry is None or entry.type not in CODES:
             return default
-        return struct.unpack_from(
-            f"{self.order}{entry.count}{CODES[entry.type]}", self.data, entry.at
-        )
+        count = min(entry.count, MOST_NUMBERS)
+        return struct.unpack_from(f"{self.order}{count}{CODES[entry.type]}", self.data, entry.at)
 
     def fraction(self, tag: int) -> float | None:
         entry = self.entries.get(tag)

@@ -92,7 +92,7 @@ def decode(data: bytes, *, name: str) -> Image:
             hint="PNG, JPEG, WebP, TIFF, BMP, GIF and PNM can",
         ) from error
     except Exception as error:  # the decoders answer to damage with nearly any exception
-        reason = " ".join(str(error).split())
+        reason = "".join(letter if letter.isprintable() else " " for letter in str(error)[:200])
         raise UnreadableImage(
             f"{name}: damaged or truncated ({reason})", hint="get the file again"
         ) from error

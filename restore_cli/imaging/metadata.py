@@ -34,12 +34,15 @@ def carried(
     outside EXIF.
     """
     exif = (exif or b"").removeprefix(EXIF_PREFIX)
+    directory = None
     try:
-        directory = tags.first_directory(exif) if exif else None
-        exif = tags.upright(exif) if exif else b""
+        if exif:
+            directory = tags.first_directory(exif)
+            exif = tags.upright(exif)
+            tags.describing(exif)  # so that no format will stumble over it when it is written
     except ValueError as error:
         logger.info("EXIF left out: %s", error)
-        directory, exif = None, b""
+        exif = b""
     if directory is not None and orientation is None and tags.ORIENTATION in directory.entries:
         orientation = tags.orientation(directory)
     if directory is not None and not _sensible(dpi):

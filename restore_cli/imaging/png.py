@@ -20,6 +20,7 @@ FOR_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 XMP = b"XML:com.adobe.xmp"
 # What ImageMagick wrote before PNG had a chunk for EXIF: hexadecimal text.
 OLD_XMP, OLD_EXIF = b"Raw profile type xmp", (b"Raw profile type exif", b"Raw profile type APP1")
+MOST_CHUNKS = 500_000  # 8 kB each, as libpng cuts them, make 4 GB
 LONGEST = 1 << 24  # bytes of unpacked text; ICC profiles have a few MB
 METRES_PER_INCH = 0.0254
 IN_METRES = 1
@@ -38,6 +39,9 @@ def decode(data: bytes) -> Stored:
     chunks = list(_chunks(data))
     if not chunks or chunks[0].kind != b"IHDR" or len(chunks[0].body) != 13:
         raise ValueError("it has no header")
+    kinds = {chunk.kind for chunk in chunks}
+    if b"IDAT" not in kinds:
+        raise ValueError("it has no pixels")
     width, height = struct.unpack_from(">II", chunks[0].body)
     refuse_giant(height, width)
     metadata, orientation = _read_metadata(chunks)
@@ -47,26 +51,32 @@ def decode(data: bytes) -> Stored:
         levels = imagecodecs.png_decode(plain)
     except (imagecodecs.PngError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
-    animated = any(chunk.kind == b"acTL" for chunk in chunks)
+    left_out = {
+        "the other frames": b"acTL" in kinds,
+        "its ICC profile, which is damaged": b"iCCP" in kinds and metadata.icc is None,
+    }
     return Stored(
         levels[..., None] if levels.ndim == 2 else levels,
         np.iinfo(levels.dtype).max,
         orientation,
         metadata=metadata,
-        left_out=("the other frames",) if animated else (),
+        left_out=tuple(what for what, is_so in left_out.items() if is_so),
     )
 
 
 def _chunks(data: bytes) -> Iterator[Chunk]:
-    """Those that are whole."""
+    """Those that are whole. Raises ValueError."""
     view, at = memoryview(data), len(SIGNATURE)
-    while at + 12 <= len(data):
+    for _ in range(MOST_CHUNKS):
+        if at + 12 > len(data):
+            return
         length, kind = struct.unpack_from(">I4s", data, at)
         stop = at + 12 + length
         if stop > len(data):
             return
         yield Chunk(kind, view[at + 8 : stop - 4], view[at:stop])
         at = stop
+    raise ValueError(f"more than {MOST_CHUNKS:,} parts")
 
 
 def _read_metadata(chunks: Sequence[Chunk]) -> tuple[Metadata, int]:

@@ -31,7 +31,8 @@ PREDICTOR, EXTRA_SAMPLES, SAMPLE_FORMAT = 317, 338, 339
 XMP, ICC = 700, 34675
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CIELAB = 0, 1, 2, 8  # PHOTOMETRIC
-JPEG_OLD, JPEG, DEFLATE = 6, 7, 8  # COMPRESSION
+RAW, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD = 1, 5, 8, 32946, 32773, 34925, 50000
+WITHOUT_LOSS = (RAW, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD)  # COMPRESSION
 INTERLEAVED, SEPARATE = 1, 2  # PLANAR
 PREMULTIPLIED, ALPHA = 1, 2  # EXTRA_SAMPLES; 0 does not say what they are
 UNSIGNED, SIGNED, FLOATING = 1, 2, 3  # SAMPLE_FORMAT
@@ -83,12 +84,12 @@ def _refuse_unusual(page: Directory) -> None:
 
 
 def _is_plain(page: Directory) -> bool:
-    """Grey or RGB of at least 8 bit, without JPEG inside."""
+    """Grey or RGB of at least 8 bit, without JPEG or its like inside."""
     bits = page.numbers(BITS, (1,))
     return (
         _number(page, PHOTOMETRIC, BLACK_IS_ZERO) in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)
         and min(bits) == max(bits) >= 8
-        and _number(page, COMPRESSION, 1) not in (JPEG_OLD, JPEG)
+        and _number(page, COMPRESSION, RAW) in WITHOUT_LOSS
     )
 
 

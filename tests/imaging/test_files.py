@@ -212,13 +212,38 @@ def test_without_metadata_none_is_made_up():
         assert decode(encode(image, format=format), name="it").metadata == Metadata()
 
 
-@pytest.mark.parametrize(("kept", "said"), [("exif", "EXIF"), ("xmp", "XMP")])
-def test_what_is_too_long_for_jpeg_is_left_out_and_said(kept, said, caplog):
-    long = {"exif": camera_exif()[6:] + bytes(70_000), "xmp": XMP + b" " * 70_000}[kept]
-    image = image_of(noise(7, 13, 3), metadata=replace(SENT, **{kept: long}))
+@pytest.mark.parametrize(
+    ("kept", "value", "said"),
+    [
+        ("exif", SENT.exif + bytes(70_000), "EXIF left out: 70 kB, and JPEG holds 65"),
+        ("xmp", XMP + b" " * 70_000, "XMP left out: 70 kB, and JPEG holds 65"),
+        ("icc", SENT.icc + bytes(17_000_000), "ICC left out: 17000 kB, and JPEG holds 16707"),
+    ],
+    ids=["exif", "xmp", "icc"],
+)
+def test_what_is_too_long_for_jpeg_is_left_out_and_said(kept, value, said, caplog):
+    image = image_of(noise(7, 13, 3), metadata=replace(SENT, **{kept: value}))
     found = decode(encode(image, format="jpeg"), name="it").metadata
     assert getattr(found, kept) is None
-    assert [record.getMessage().split(":")[0] for record in caplog.records] == [f"{said} left out"]
+    assert caplog.messages == [said]
+
+
+@settings(max_examples=150)
+@given(
+    target=st.sampled_from(["png", "jpeg", "webp", "tiff"]),
+    places=st.lists(st.integers(0, len(SENT.exif) - 1), max_size=6),
+    value=st.integers(0, 255),
+    stop=st.integers(0, len(SENT.exif)),
+)
+def test_damaged_exif_never_keeps_a_picture_from_being_written(target, places, value, stop):
+    exif = bytearray(SENT.exif)
+    for place in places:
+        exif[place] = value
+    data = png_file(noise(3, 5, 3), (b"eXIf", bytes(exif[:stop] if stop % 2 else exif)))
+    image = replace(
+        decode(data, name="it"), metadata=replace(decode(data, name="it").metadata, dpi=(72, 72))
+    )
+    assert decode(encode(image, format=target), name="it").pixels.shape == image.pixels.shape
 
 
 def test_a_grey_profile_does_not_go_with_colours(caplog):
@@ -281,12 +306,13 @@ def test_a_jpeg_may_be_followed_by_a_film():
         (b"", "the file is empty"),
         (b"just text", "not an image"),
         (b"\x89PNG\r\n\x1a\n", "no header"),
+        (png_file(noise(3, 3, 3))[:33], "no pixels"),
         (b"BM is how this text begins", "damaged"),
         (b"II*\0", "cut off"),
         (b"%PDF-1.7", "not an image"),
         (bytes(1000), "not an image"),
     ],
-    ids=["empty", "text", "png", "bmp", "tiff", "pdf", "zeros"],
+    ids=["empty", "text", "png", "png-header", "bmp", "tiff", "pdf", "zeros"],
 )
 def test_what_is_no_image_is_refused_in_one_line(data, said):
     with pytest.raises(UnreadableImage, match=said) as caught:

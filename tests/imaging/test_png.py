@@ -162,6 +162,18 @@ def test_of_an_animation_the_first_picture_is_read_and_the_rest_is_named(caplog)
     assert caplog.messages == ["it: read without the other frames"]
 
 
+def test_a_damaged_profile_is_named(caplog):
+    decode(png_file(noise(5, 7, 3), (b"iCCP", b"x\0\0rubbish")), name="it")
+    assert caplog.messages == ["it: read without its ICC profile, which is damaged"]
+
+
+def test_countless_parts_are_refused(monkeypatch):
+    monkeypatch.setattr("restore_cli.imaging.png.MOST_CHUNKS", 1000)
+    data = png_file(noise(5, 7, 3))
+    with pytest.raises(UnreadableImage, match="more than 1,000 parts"):
+        decode(data[:33] + png_chunk(b"tIME", b"") * 1000 + data[33:], name="it")
+
+
 def test_a_large_profile_is_kept():
     profile = icc_profile() + np.random.default_rng(0).bytes(3_000_000)
     data = png_file(noise(5, 7, 3), (b"iCCP", b"big\0\0" + zlib.compress(profile, 1)))
