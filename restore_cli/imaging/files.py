@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -79,7 +81,8 @@ def decode(data: bytes, *, name: str) -> Image:
     if not data:
         raise UnreadableImage(f"{name}: the file is empty")
     try:
-        stored = _stored(data)
+        with _quiet_decoders():
+            stored = _stored(data)
     except InputError as error:
         raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
     except MemoryError as error:
@@ -99,6 +102,22 @@ def decode(data: bytes, *, name: str) -> Image:
     for part in stored.left_out:
         logger.warning("%s: read without %s", name, part)
     return to_image(stored)
+
+
+@contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    """They log whatever is strange. Without any handler it would land on stderr; who has set up
+    logging still gets it.
+    """
+    nowhere = logging.NullHandler()
+    loggers = [logging.getLogger(name) for name in ("PIL", "tifffile", "imagecodecs")]
+    for each in loggers:
+        each.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        for each in loggers:
+            each.removeHandler(nowhere)
 
 
 def _stored(data: bytes) -> Stored:

@@ -45,7 +45,7 @@ def decode(data: bytes) -> Stored:
     width, height = struct.unpack_from(">II", chunks[0].body)
     refuse_giant(height, width)
     metadata, orientation = _read_metadata(chunks)
-    # The other chunks are kept from libpng: it would speak of their faults on stderr.
+    # The other chunks are kept from libpng: there is nothing in them that it could unfold.
     plain = SIGNATURE + b"".join(chunk.whole for chunk in chunks if chunk.kind in FOR_PIXELS)
     try:
         levels = imagecodecs.png_decode(plain)

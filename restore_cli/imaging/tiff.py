@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import math
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate
 
@@ -110,7 +107,7 @@ def _read_metadata(page: Directory) -> tuple[Metadata, int]:
 def _samples(data: bytes, page: Directory) -> Array:
     """(H, W, samples) as stored. Raises ValueError."""
     try:
-        with _silent_tifffile(), tifffile.TiffFile(io.BytesIO(data)) as file:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
             first = file.pages.first
             _refuse_holes(first.dataoffsets, first.databytecounts, len(data))
             if math.prod(first.chunked) != len(first.dataoffsets):
@@ -134,17 +131,6 @@ def _refuse_holes(places: tuple[int, ...], lengths: tuple[int, ...], end: int) -
     for place, length in zip(places, lengths, strict=True):
         if place == 0 or length == 0 or place + length > end:
             raise ValueError("parts of the picture are missing")
-
-
-@contextmanager
-def _silent_tifffile() -> Iterator[None]:
-    """It logs each strange tag; without any handler such a line would land on stderr."""
-    logger, nowhere = logging.getLogger("tifffile"), logging.NullHandler()
-    logger.addHandler(nowhere)
-    try:
-        yield
-    finally:
-        logger.removeHandler(nowhere)
 
 
 def _colours_and_alpha(page: Directory, samples: int) -> tuple[list[int], bool]:

@@ -412,11 +412,17 @@ def test_damage_is_an_input_error_or_goes_unnoticed(kind, places, value):
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-def test_reading_says_nothing(kind, capfd):
-    decode(WHOLE[kind], name="photo")
-    with pytest.raises(UnreadableImage):
-        decode(WHOLE[kind][: len(WHOLE[kind]) // 2], name="photo")
-    assert capfd.readouterr() == ("", "")
+def test_reading_says_nothing(kind, heard):
+    assert heard(lambda: decode(WHOLE[kind], name="photo")) == ("", "")
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_refusing_says_nothing_but_the_error(kind, heard):
+    def refused():
+        with pytest.raises(UnreadableImage):
+            decode(WHOLE[kind][: len(WHOLE[kind]) // 2], name="photo")
+
+    assert heard(refused) == ("", "")
 
 
 # Writing

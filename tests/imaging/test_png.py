@@ -132,7 +132,6 @@ def test_a_bomb_beside_the_pixels_is_left_out(chunk):
     [
         (b"gAMA", b"?"),
         (b"iCCP", b"x\0\0" + zlib.compress(b"no profile" * 20)),
-        (b"iCCP", b""),
         (b"iTXt", b"XML:com.adobe.xmp"),
         (b"eXIf", b"II*\0"),
         (b"eXIf", b"rubbish"),
@@ -141,18 +140,17 @@ def test_a_bomb_beside_the_pixels_is_left_out(chunk):
     ],
     ids=lambda chunk: chunk[0].decode() + "-" + chunk[1][:5].decode(errors="replace"),
 )
-def test_damage_beside_the_pixels_is_no_news(chunk, capfd):
-    levels = noise(5, 7, 3)
-    np.testing.assert_allclose(levels_of(png_file(levels, chunk)), levels, atol=0.01)
-    assert capfd.readouterr() == ("", "")
+def test_damage_beside_the_pixels_is_no_news(chunk, heard):
+    levels, found = noise(5, 7, 3), []
+    assert heard(lambda: found.append(levels_of(png_file(levels, chunk)))) == ("", "")
+    np.testing.assert_allclose(found[0], levels, atol=0.01)
 
 
-def test_damaged_pixels_are_refused(capfd):
+def test_damaged_pixels_are_refused():
     data = bytearray(png_file(noise(20, 20, 3)))
     data[len(data) // 2] ^= 1
     with pytest.raises(UnreadableImage, match=r"it: damaged or truncated \(.+\)"):
         decode(bytes(data), name="it")
-    assert capfd.readouterr() == ("", "")
 
 
 def test_of_an_animation_the_first_picture_is_read_and_the_rest_is_named(caplog):

@@ -1,0 +1,16 @@
+import logging
+
+import pytest
+
+
+@pytest.fixture
+def heard(capfd, monkeypatch):
+    """heard(action): what a user who has set up no logging gets to see of it, (stdout, stderr)."""
+
+    def heard(action):
+        with monkeypatch.context() as patch:
+            patch.setattr(logging.root, "handlers", [])  # pytest's own; else it hears all
+            action()
+        return tuple(capfd.readouterr())
+
+    return heard
