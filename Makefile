@@ -7,6 +7,8 @@ OUT ?= out
 .PHONY: demo test lint clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+		"restore needs Python 3.10 or newer, for example: make PYTHON=python3.12 demo")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'

@@ -20,7 +20,7 @@ def test_a_sound_installation_is_healthy():
     found = findings(result)
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["healthy"] is True
-    assert {"restore", "python", "torch", "cpu", "dpenet.default", "cache", "derain"} <= {*found}
+    assert {"restore", "python", "cpu", "dpenet.default", "cache", "derain"} <= {*found}
     assert found["dpenet.default"]["value"] == "ok"
     assert found["derain"]["value"].startswith("ok, ")
 
