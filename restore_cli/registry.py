@@ -94,6 +94,24 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 "Loss and Conditional Blind-Spot Network, ICCV 2023 (arXiv 2304.09507)",
             ),
             ModelSpec(
+                arch="espcn",
+                tasks=("upscale",),
+                module="restore_cli.models.espcn:ESPCN",
+                config="ESPCNConfig",
+                adapter="luma",
+                scale=3,
+                channels=1,
+                multiple=1,
+                radius=4,
+                overlap=4,
+                bytes_per_pixel=600,
+                fixed_size=None,
+                tiling="exact",
+                default_weights="espcn.x2",
+                paper="Shi et al., Real-Time Single Image and Video Super-Resolution Using an "
+                "Efficient Sub-Pixel Convolutional Neural Network, CVPR 2016 (arXiv 1609.05158)",
+            ),
+            ModelSpec(
                 arch="tml",
                 tasks=("enhance",),
                 module="restore_cli.models.tml:TML",
@@ -192,10 +210,17 @@ def find(arch: str) -> NetworkSpec:
 
 def configured(spec: Spec, config: Mapping[str, Any]) -> Spec:
     """The fact sheet of a network so configured, where its config has a say in the facts."""
-    if not isinstance(spec, ModelSpec) or "nominal_size" not in config:
+    if not isinstance(spec, ModelSpec):
         return spec
-    height, width = config["nominal_size"]
-    return replace(spec, fixed_size=(height, width))
+    facts: dict[str, Any] = {}
+    if "scale" in config:
+        facts["scale"] = config["scale"]
+    if "in_channels" in config:
+        facts["channels"] = config["in_channels"]
+    if "nominal_size" in config:
+        height, width = config["nominal_size"]
+        facts["fixed_size"] = (height, width)
+    return replace(spec, **facts) if facts else spec
 
 
 def find_for_task(task: str, model: str | None = None) -> ModelSpec:

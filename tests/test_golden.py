@@ -18,7 +18,7 @@ import torch
 from torch.testing import assert_close
 
 from restore_cli import metrics, registry
-from restore_cli.checkpoints.importers import LAYOUTS, from_official
+from restore_cli.checkpoints.importers import LAYOUTS, from_official, recognise
 from restore_cli.data.downsample import batch_to_space, space_to_batch, subsample
 from restore_cli.imaging.files import read
 from restore_cli.models.fit import Rope, RopeMode, grid_of, rope_frequencies, unpatchify
@@ -78,6 +78,17 @@ def check_dpenet(case, recorded):
     del wanted["input"]
     # Values up to 2.3, float32 sums in another order: 8.3e-7 at most with one thread or two.
     assert_close({name: outputs[name] for name in wanted}, wanted, atol=1e-5, rtol=0)
+
+
+def check_espcn(case, recorded):
+    state = official_state(case)
+    config = {**recognise(state)[1], **case["config"]}
+    network = registry.build("espcn", **config)
+    network.load_state_dict(from_official("espcn", state, **config))
+    with torch.inference_mode():
+        output = network(torch.from_numpy(recorded["input"]))
+    # Values up to 2, float32 sums of 288 products in another order.
+    assert_close(output, torch.from_numpy(recorded["output"]), atol=1e-5, rtol=0)
 
 
 def check_mirnet(case, recorded):
@@ -361,6 +372,7 @@ SCALECRAFTER = {
 }
 
 CHECKS = {
+    "espcn": check_espcn,
     "dpenet": check_dpenet,
     "mirnet": check_mirnet,
     "cbsn": check_cbsn,

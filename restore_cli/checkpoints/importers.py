@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations, product
+from math import isqrt
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ class Layout:
     repeats: Callable[[Mapping[str, Any]], Mapping[str, str | Tensor]] = lambda config: {}
     # What it may hold that the network never uses, given the config.
     unused: Callable[[Mapping[str, Any]], Collection[str]] = lambda config: ()
+    # Official modules by the names that other public code has for them.
+    other_names: Mapping[str, str] = field(default_factory=dict)
 
 
 def _dpenet_modules() -> dict[str, str]:
@@ -69,6 +72,36 @@ def _dpenet_name(key: str, config: Mapping[str, Any]) -> str:
 def _dpenet_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
     mid_channels, in_channels = state["inconv1.0.weight"].shape[:2]
     return {"in_channels": in_channels, "mid_channels": mid_channels}
+
+
+ESPCN_MODULES: Mapping[str, str] = MappingProxyType(
+    # Ours -> those of yjn870/ESPCN-pytorch at ab84ee1; the authors published no code.
+    {"extract": "first_part.0", "map": "first_part.2", "subpixel": "last_part.0"}
+)
+ESPCN_OTHER_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        # Lornatang/ESPCN-PyTorch at a92f209
+        "feature_maps.0": "first_part.0",
+        "feature_maps.2": "first_part.2",
+        "sub_pixel.0": "last_part.0",
+        # Nhat-Thanh/ESPCN-Pytorch at 86370ec
+        "conv_1": "first_part.0",
+        "conv_2": "first_part.2",
+        "conv_3": "last_part.0",
+    }
+)
+
+
+def _espcn_name(key: str, config: Mapping[str, Any]) -> str:
+    module, leaf = key.rsplit(".", 1)
+    return f"{ESPCN_MODULES[module]}.{leaf}"
+
+
+def _espcn_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    features, channels = state["first_part.0.weight"].shape[:2]
+    outputs, mapping = state["last_part.0.weight"].shape[:2]
+    scale = isqrt(outputs // channels)
+    return {"scale": scale, "features": features, "mapping": mapping, "in_channels": channels}
 
 
 MIRNET_DAU = {  # modules of a unit: ours -> those of swz30/MIRNet at 6934e83
@@ -344,6 +377,14 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             ),
             config=_dpenet_config,
         ),
+        "espcn": Layout(
+            official_name=_espcn_name,
+            signature=frozenset(
+                {"first_part.0.weight", "first_part.2.weight", "last_part.0.weight"}
+            ),
+            config=_espcn_config,
+            other_names=ESPCN_OTHER_NAMES,
+        ),
         "mirnet": Layout(
             official_name=_mirnet_name,
             signature=frozenset(
@@ -403,7 +444,7 @@ def from_official(arch: str, state: Mapping[str, Tensor], **config: Any) -> dict
     official = {names[key]: tensor for key, tensor in expected.items()}
     unused = layout.unused(config)
     state = {name: tensor for name, tensor in state.items() if name not in unused}
-    state = _without_repeats(state, layout.repeats(config))
+    state = _under_official_names(_without_repeats(state, layout.repeats(config)), layout)
     check_fit(state, official, source="state dict", layout=f"the official {arch}")
     return {key: state[name] for key, name in names.items()}
 
@@ -431,13 +472,24 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
     """
     state = _from_tensorflow(state)
     for arch, layout in LAYOUTS.items():
-        if layout.signature <= state.keys():
-            return arch, layout.config(state)
+        renamed = _under_official_names(state, layout)
+        if layout.signature <= renamed.keys():
+            return arch, layout.config(renamed)
     first = ", ".join(list(state)[:3]) or "none"
     raise WeightsMismatch(
         f"no known network has these tensors ({first} ...)",
         hint=f"official files of {', '.join(sorted(LAYOUTS))} are known, and our own",
     )
+
+
+def _under_official_names(state: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]:
+    if not layout.other_names:
+        return state
+    parts = {key: key.rpartition(".") for key in state}
+    return {
+        f"{layout.other_names.get(module, module)}{dot}{leaf}": state[key]
+        for key, (module, dot, leaf) in parts.items()
+    }
 
 
 def read_official(path: Path) -> dict[str, Tensor]:

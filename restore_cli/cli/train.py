@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,7 +31,16 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the state in OUT.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     preset: Annotated[str | None, typer.Option(help="A variant of the recipe.")] = None,
-    loss: Annotated[str | None, typer.Option(help="l1, mse or ssim_edge. [recipe's own]")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="l1, mse, ms_ssim, mix, ... [recipe's own]")
+    ] = None,
+    scale: Annotated[
+        Literal["2", "3", "4"] | None, typer.Option(help="Of upscaling. [recipe's own]")
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Weights to begin with, as far as they fit."),
+    ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 autocast.")] = False,
     seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make pairs.")] = 0,
@@ -43,7 +52,9 @@ def train(
     from restore_cli.training.loop import Progress, fit
     from restore_cli.training.recipes import find_recipe
 
-    chosen = find_recipe(recipe, preset=preset, loss=loss)
+    chosen = find_recipe(
+        recipe, preset=preset, loss=loss, scale=None if scale is None else int(scale)
+    )
     with reporter("train", quiet=quiet, json=False) as report:
         bar = report.progress(steps or chosen.steps, "training")
 
@@ -62,6 +73,7 @@ def train(
             steps=steps,
             time_limit=limit,
             resume=resume,
+            init=init,
             device=pick_device(device),
             bf16=bf16,
             seed=seed,

@@ -36,6 +36,11 @@ MEDIUM = RainLook((1, 4), (0.002, 0.03), (20, 80), 25, 10, (0.3, 0.8), (0.20, 0.
 HEAVY = RainLook((3, 6), (0.01, 0.08), (25, 85), 9, 8, (0.2, 0.65), (0.5, 0.95), 0.85, 0.1)
 
 
+def nothing(clean: Tensor, generator: Generator) -> Tensor:
+    """The picture as it is: for upscaling, being smaller is all that was done to it."""
+    return clean
+
+
 def uniform(low: float, high: float, generator: Generator) -> float:
     return low + (high - low) * torch.rand((), generator=generator).item()
 

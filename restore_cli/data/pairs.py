@@ -11,7 +11,9 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from restore_cli.errors import NothingToDo
+from restore_cli.imaging.colour import luma
 from restore_cli.imaging.files import READABLE_SUFFIXES, read
+from restore_cli.imaging.resize import resize_matlab
 
 Degrade = Callable[[Tensor, Generator], Tensor]
 
@@ -19,10 +21,11 @@ VALIDATION_EVERY = 20  # photographs whose index modulo 20 is 7 are held out
 VALIDATION_REMAINDER = 7
 
 
-def load_photos(folder: Path) -> tuple[list[Tensor], list[Tensor]]:
+def load_photos(folder: Path, *, grey: bool = False) -> tuple[list[Tensor], list[Tensor]]:
     """All photographs below `folder`, sorted by path: (training, validation), uint8 (3, H, W).
 
-    Raises NothingToDo where there are too few to hold one out for validation.
+    grey: as 8-bit luma, (1, H, W). Raises NothingToDo where there are too few to hold one out for
+    validation.
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES)
     if len(paths) <= VALIDATION_REMAINDER:
@@ -34,46 +37,92 @@ def load_photos(folder: Path) -> tuple[list[Tensor], list[Tensor]]:
     validation: list[Tensor] = []
     for index, path in enumerate(paths):
         held_out = index % VALIDATION_EVERY == VALIDATION_REMAINDER
-        photo = (read(path).pixels * 255).round().to(torch.uint8).expand(3, -1, -1)
+        pixels = read(path).pixels
+        photo = to_uint8(luma(pixels) if grey else pixels.expand(3, -1, -1))
         (validation if held_out else training).append(photo)
     return training, validation
 
 
-def augment(photo: Tensor, generator: Generator) -> Tensor:
-    """One of the eight flips and rotations by right angles."""
-    turn = int(torch.randint(8, (), generator=generator))
+def to_uint8(pixels: Tensor) -> Tensor:
+    return (pixels * 255).round().to(torch.uint8)
+
+
+def reduced(photo: Tensor, factor: float) -> Tensor:
+    """The photograph made smaller by MATLAB's bicubic, uint8 as it is; as benchmarks are made."""
+    height, width = (max(1, round(side / factor)) for side in photo.shape[-2:])
+    return to_uint8(resize_matlab(photo.float() / 255, height, width, rounding="uint8"))
+
+
+def low_resolution(photo: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """(low, high): the photograph cut to a multiple of `scale`, and reduced by it."""
+    height, width = (max(side - side % scale, scale) for side in photo.shape[-2:])
+    high = photo[:, :height, :width]
+    return reduced(high, scale), high
+
+
+def turned(photo: Tensor, turn: int) -> Tensor:
+    """The photo in one of its eight flips and rotations by right angles, number 0 to 7."""
     photo = photo.rot90(turn % 4, (-2, -1))
-    return photo.flip(-1) if turn >= 4 else photo
+    return (photo.flip(-1) if turn >= 4 else photo).contiguous()
 
 
-def random_crop(photo: Tensor, size: int, generator: Generator) -> Tensor:
-    """A `size` x `size` crop as float in [0, 1]; a smaller photo is reflected first."""
-    height, width = photo.shape[-2:]
-    top = int(torch.randint(max(height - size, 0) + 1, (), generator=generator))
-    left = int(torch.randint(max(width - size, 0) + 1, (), generator=generator))
-    crop = photo[:, top : top + size, left : left + size].float() / 255
-    short = (0, size - crop.shape[-1], 0, size - crop.shape[-2])
-    return F.pad(crop, short, mode="reflect") if any(short) else crop
+def crop(photo: Tensor, top: int, left: int, size: int) -> Tensor:
+    """A `size` x `size` crop as float in [0, 1]; a photo that ends before repeats its border."""
+    inside = photo[:, top : top + size, left : left + size].float() / 255
+    short = (0, size - inside.shape[-1], 0, size - inside.shape[-2])
+    return F.pad(inside, short, mode="replicate") if any(short) else inside
 
 
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """Pair number i, (degraded, clean) of (3, patch, patch), depends on seed and i alone.
+    """Pair number i, (degraded, clean), depends on seed and i alone.
 
     So a resumed training sees what an uninterrupted one would have seen.
+    degraded is (C, patch, patch); clean is `scale` times as large, and degraded is made of the
+    photograph reduced so many times. candidates: of so many random crops the one with the highest
+    contrast is taken, since much of any photograph is sky.
     """
 
     def __init__(
-        self, photos: Sequence[Tensor], degrade: Degrade, *, patch: int, seed: int, length: int
+        self,
+        photos: Sequence[Tensor],
+        degrade: Degrade,
+        *,
+        patch: int,
+        seed: int,
+        length: int,
+        scale: int = 1,
+        candidates: int = 1,
     ):
-        self.photos, self.degrade = photos, degrade
-        self.patch, self.seed, self.length = patch, seed, length
+        self.photos = [low_resolution(p, scale) if scale > 1 else (p, p) for p in photos]
+        self.degrade, self.patch, self.scale = degrade, patch, scale
+        self.candidates, self.seed, self.length = candidates, seed, length
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         generator = Generator().manual_seed(self.seed * 1_000_003 + index)
-        photo = self.photos[int(torch.randint(len(self.photos), (), generator=generator))]
-        # Rotated after cropping: rain that falls sideways is no rain.
-        clean = augment(random_crop(photo, self.patch, generator), generator).contiguous()
-        return self.degrade(clean, generator), clean
+        low, high = self.photos[int(torch.randint(len(self.photos), (), generator=generator))]
+        top, left = self._place(low, generator)
+        turn = int(torch.randint(8, (), generator=generator))
+        # Turned before it is degraded: rain that falls sideways is no rain.
+        start = clean = turned(
+            crop(high, top * self.scale, left * self.scale, self.patch * self.scale), turn
+        )
+        if self.scale > 1:
+            start = turned(crop(low, top, left, self.patch), turn)
+        return self.degrade(start, generator), clean
+
+    def _place(self, photo: Tensor, generator: Generator) -> tuple[int, int]:
+        """Top and left of a crop: of the candidates the one with the highest contrast."""
+        height, width = photo.shape[-2:]
+        best, most = (0, 0), -1.0
+        for _ in range(self.candidates):
+            top = int(torch.randint(max(height - self.patch, 0) + 1, (), generator=generator))
+            left = int(torch.randint(max(width - self.patch, 0) + 1, (), generator=generator))
+            if self.candidates == 1:
+                return top, left
+            contrast = crop(photo, top, left, self.patch).std().item()
+            if contrast > most:
+                best, most = (top, left), contrast
+        return best

@@ -20,6 +20,14 @@ RGB_TO_YCBCR = (
 )
 OFFSET = (16.0, 128.0, 128.0)
 
+# JPEG (JFIF), for networks that others trained on it; as above, but for values in [0, 1].
+FULL_RANGE = (
+    (0.299, 0.587, 0.114),
+    (-0.168735892, -0.331264108, 0.5),
+    (0.5, -0.418687589, -0.081312411),
+)
+FULL_RANGE_OFFSET = (0.0, 128 / 255, 128 / 255)
+
 
 def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
     """YCbCr, (..., 3, H, W), in units of 255 and not rounded.
@@ -37,9 +45,27 @@ def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
     return torch.cat([_mix(levels, row) for row in inverse], dim=-3)
 
 
+def rgb_to_full_range(rgb: Tensor) -> Tensor:
+    """JPEG's YCbCr, (..., 3, H, W) in [0, 1]; gray counts as three equal channels."""
+    planes = torch.cat([_mix(rgb, row) for row in FULL_RANGE], dim=-3)
+    return planes + _per_channel(rgb, FULL_RANGE_OFFSET)
+
+
+def full_range_to_rgb(ycbcr: Tensor) -> Tensor:
+    """The inverse of `rgb_to_full_range`, (..., 3, H, W), not clamped."""
+    inverse = torch.tensor(FULL_RANGE, dtype=torch.float64).inverse().tolist()
+    planes = ycbcr - _per_channel(ycbcr, FULL_RANGE_OFFSET)
+    return torch.cat([_mix(planes, row) for row in inverse], dim=-3)
+
+
 def luma(rgb: Tensor) -> Tensor:
     """The Y of `rgb_to_ycbcr` alone: (..., 3 or 1, H, W) -> (..., 1, H, W)."""
     return (_mix(rgb, RGB_TO_YCBCR[0]) + OFFSET[0]) / 255
+
+
+def luma_to_grey(y: Tensor) -> Tensor:
+    """The grey whose `luma` is y: 16 / 255 -> 0, 235 / 255 -> 1; not clamped."""
+    return (y * 255 - OFFSET[0]) / sum(RGB_TO_YCBCR[0])
 
 
 def to_levels(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ multiples of 16), pytorch-msssim.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ WINDOW = 11
 SIGMA = 1.5
 K1, K2 = 0.01, 0.03
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, sec. 3.2
-MS_SSIM_SIDE = (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1  # 161: the last scale has 11 px
+MS_SSIM_SIDE = ((WINDOW - 1) << (len(SCALE_WEIGHTS) - 1)) + 1  # 161: the last scale has 11 px
 STRIP = 16  # rows of windows that are computed at once: their maps stay in the cache
 
 
@@ -51,16 +52,50 @@ def ssim_and_ms_ssim(x: Tensor, y: Tensor, *, data_range: float = 1.0) -> tuple[
     """`ssim` and `ms_ssim` for the price of the second, whose first scale gives the first."""
     x, y = comparable(x, y)
     _refuse_small(x, MS_SSIM_SIDE, "MS-SSIM")
-    single, contrast = _window_means(x, y, data_range)
-    terms = [contrast]
-    for _ in SCALE_WEIGHTS[1:]:
+    single, terms = _scale_terms(x, y, len(SCALE_WEIGHTS), data_range)
+    return single.mean(-1), _weighted(terms, SCALE_WEIGHTS, least=0.0)
+
+
+def multi_scale(
+    x: Tensor, y: Tensor, weights: Sequence[float], *, data_range: float = 1.0, least: float = 0.0
+) -> Tensor:
+    """`ms_ssim` over len(weights) scales: for training on crops too small for all five.
+
+    least: what smaller terms count as; above 0 the gradient stays finite. Raises ImageTooSmall.
+    """
+    x, y = comparable(x, y)
+    _refuse_small(x, smallest_side(len(weights)), f"MS-SSIM over {len(weights)} scales")
+    return _weighted(_scale_terms(x, y, len(weights), data_range)[1], weights, least)
+
+
+def fitting_scales(height: int, width: int) -> tuple[float, ...]:
+    """Weights, sum 1, of as many of the five scales as fit into a picture, at least one."""
+    count = len(SCALE_WEIGHTS)
+    while count > 1 and smallest_side(count) > min(height, width):
+        count -= 1
+    kept = SCALE_WEIGHTS[:count]
+    return tuple(weight / sum(kept) for weight in kept)
+
+
+def smallest_side(scales: int) -> int:
+    """Pixels from which on a window fits into the last of so many scales."""
+    return ((WINDOW - 1) << (scales - 1)) + 1
+
+
+def _scale_terms(x: Tensor, y: Tensor, scales: int, data_range: float) -> tuple[Tensor, Tensor]:
+    """SSIM of the first scale, (..., C), and the factors of MS-SSIM, (..., C, scales)."""
+    similarity, contrast = _window_means(x, y, data_range)
+    single, terms = similarity, [contrast]
+    for _ in range(scales - 1):
         x, y = _halve(x), _halve(y)
         similarity, contrast = _window_means(x, y, data_range)
         terms.append(contrast)
     terms[-1] = similarity  # luminance counts at the last scale only
-    exponents = x.new_tensor(SCALE_WEIGHTS)
-    multi = (torch.stack(terms, -1).clamp(min=0) ** exponents).prod(-1)
-    return single.mean(-1), multi.mean(-1)
+    return single, torch.stack(terms, -1)
+
+
+def _weighted(terms: Tensor, weights: Sequence[float], least: float) -> Tensor:
+    return (terms.clamp(min=least) ** terms.new_tensor(weights)).prod(-1).mean(-1)
 
 
 def _refuse_small(x: Tensor, side: int, metric: str) -> None:

@@ -14,6 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from restore_cli.imaging.colour import (
+    full_range_to_rgb,
+    luma_to_grey,
+    rgb_to_full_range,
+    rgb_to_ycbcr,
+    ycbcr_to_rgb,
+)
+from restore_cli.imaging.resize import resize_matlab
 from restore_cli.registry import ModelSpec
 
 Finish = Callable[[Tensor], Tensor]
@@ -77,6 +85,32 @@ def fixed_size(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     return fed, finish
 
 
+def luma(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
+    """The network enlarges BT.601 luma, bicubic the chroma; grey is nothing but luma.
+
+    A network of three channels takes all of JPEG's YCbCr instead: public ESPCN weights do.
+    """
+    if spec.channels == 3:
+        return _full_range_ycbcr(pixels)
+    ycbcr = rgb_to_ycbcr(pixels)
+
+    def finish(answer: Tensor) -> Tensor:
+        if pixels.shape[0] == 1:
+            return luma_to_grey(answer[0])
+        chroma = resize_matlab(ycbcr[1:], *answer.shape[-2:])
+        return ycbcr_to_rgb(torch.cat([answer[0], chroma]))
+
+    return ycbcr[None, :1], finish
+
+
+def _full_range_ycbcr(pixels: Tensor) -> tuple[Tensor, Finish]:
+    def finish(answer: Tensor) -> Tensor:
+        colours = full_range_to_rgb(answer[0])
+        return colours if pixels.shape[0] == 3 else colours.mean(0, keepdim=True)
+
+    return rgb_to_full_range(pixels)[None], finish
+
+
 ADAPTERS: Mapping[str, Adapter] = MappingProxyType(
-    {"rgb": rgb, "standardized": standardized, "fixed_size": fixed_size}
+    {"rgb": rgb, "standardized": standardized, "fixed_size": fixed_size, "luma": luma}
 )

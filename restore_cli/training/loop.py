@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from restore_cli import registry
+from restore_cli.checkpoints.load import load
 from restore_cli.checkpoints.save import save
-from restore_cli.data.pairs import Pairs, load_photos
+from restore_cli.data.pairs import Pairs, load_photos, reduced
 from restore_cli.errors import NothingToDo, OutputExists, WeightsMismatch
+from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics import psnr
 from restore_cli.training.losses import LOSSES
 from restore_cli.training.recipes import Recipe
@@ -36,7 +38,7 @@ class Progress:
     steps: int
     loss: float
     seconds: float  # since this call began
-    psnr: float | None = None  # of the averaged weights on held-out photographs, RGB, dB
+    psnr: float | None = None  # of the averaged weights on held-out photographs, dB
     input_psnr: float | None = None  # of the degraded input of the same pairs
 
 
@@ -101,16 +103,57 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
             stale.copy_(fresh)
 
 
+def begin_with(network: nn.Module, other: nn.Module) -> None:
+    """Give `network` the tensors of `other` that have the same name and shape.
+
+    Raises WeightsMismatch where there are none.
+    """
+    own = network.state_dict()
+    fitting = {
+        key: value
+        for key, value in other.state_dict().items()
+        if key in own and own[key].shape == value.shape
+    }
+    if not fitting:
+        raise WeightsMismatch("none of the weights to begin with fits this network")
+    network.load_state_dict(own | fitting)
+
+
 def as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def pairs_of(
+    recipe: Recipe,
+    photos: Sequence[Tensor],
+    *,
+    patch: int,
+    seed: int,
+    length: int,
+    candidates: int = 1,
+) -> Pairs:
+    return Pairs(
+        photos,
+        recipe.degrade,
+        patch=patch,
+        seed=seed,
+        length=length,
+        scale=recipe.scale,
+        candidates=candidates,
+    )
 
 
 def batches(
     recipe: Recipe, photos: Sequence[Tensor], start: int, steps: int, seed: int, workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of steps start ... steps - 1."""
-    pairs = Pairs(
-        photos, recipe.degrade, patch=recipe.patch, seed=seed, length=steps * recipe.batch
+    pairs = pairs_of(
+        recipe,
+        [reduced(photo, 1 / zoom) for zoom in recipe.zooms for photo in photos],
+        patch=recipe.patch,
+        seed=seed,
+        length=steps * recipe.batch,
+        candidates=recipe.candidates,
     )
     rest = Subset(pairs, range(start * recipe.batch, len(pairs)))
     return iter(DataLoader(rest, recipe.batch, num_workers=workers))
@@ -122,9 +165,9 @@ def held_out_pairs(recipe: Recipe, photos: Sequence[Tensor]) -> Iterator[tuple[T
     Draws that leave a photograph as it was say nothing of a network and are drawn again.
     """
     for index, photo in enumerate(photos):
-        pairs = Pairs(
+        pairs = pairs_of(
+            recipe,
             [photo],
-            recipe.degrade,
             patch=VALIDATION_PATCH,
             seed=VALIDATION_SEED + index,
             length=VALIDATION_DRAWS,
@@ -136,19 +179,27 @@ def held_out_pairs(recipe: Recipe, photos: Sequence[Tensor]) -> Iterator[tuple[T
 def validate(
     recipe: Recipe, network: nn.Module, photos: Sequence[Tensor], device: torch.device
 ) -> tuple[float, float]:
-    """Mean PSNR (dB, RGB) of the results and of the inputs over the held-out photographs."""
+    """Mean PSNR (dB) of the results and of the inputs over the held-out photographs.
+
+    Smaller inputs count as enlarged by bicubic.
+    """
     restored_scores, input_scores = [], []
     with torch.inference_mode():
         for degraded, clean in held_out_pairs(recipe, photos):
             result = as_tuple(network(degraded[None].to(device)))[-1].clamp(0, 1).cpu()
             restored_scores.append(psnr(result, clean[None]).item())
-            input_scores.append(psnr(degraded[None], clean[None]).item())
+            same_size = resize_matlab(degraded, *clean.shape[-2:]).clamp(0, 1)
+            input_scores.append(psnr(same_size[None], clean[None]).item())
     return sum(restored_scores) / len(restored_scores), sum(input_scores) / len(input_scores)
 
 
-def open_state(recipe: Recipe, path: Path, device: torch.device, *, resume: bool) -> State:
+def open_state(
+    recipe: Recipe, path: Path, device: torch.device, *, resume: bool, init: str | None
+) -> State:
     """A new state, or the one in `path` to go on from. Raises OutputExists, WeightsMismatch."""
     network = registry.build(recipe.arch, **recipe.config)
+    if init is not None:
+        begin_with(network, load(init))
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval().requires_grad_(False)
     state = State(network, average, torch.optim.Adam(network.parameters()))
@@ -190,6 +241,7 @@ def fit(
     steps: int | None = None,
     time_limit: float | None = None,
     resume: bool = False,
+    init: str | None = None,
     device: torch.device,
     bf16: bool = False,
     seed: int = 0,
@@ -201,6 +253,7 @@ def fit(
     Writes into `out`: state.pt (to resume), <arch>.safetensors (the averaged weights of the best
     validation), log.jsonl (a line for each validation). An interruption (Ctrl-C) keeps the state.
     time_limit: seconds, counted from the call; the learning rate still follows `steps`.
+    init: weights to begin with, by name or path; tensors of another shape stay random.
     Raises NothingToDo where `out` already holds as many steps or `data` too few photographs,
     OutputExists where it holds a training and `resume` is not set, WeightsMismatch where that
     training is of another network.
@@ -209,10 +262,10 @@ def fit(
     began = time.monotonic()
     torch.manual_seed(seed)
     state_file, weights_file = out / "state.pt", out / f"{recipe.arch}.safetensors"
-    state = open_state(recipe, state_file, device, resume=resume)
+    state = open_state(recipe, state_file, device, resume=resume, init=init)
     if state.step >= steps:
         raise NothingToDo(f"{out}: already trained for {state.step} steps", hint="raise --steps")
-    training, held_out = load_photos(data)
+    training, held_out = load_photos(data, grey=recipe.grey)
     out.mkdir(parents=True, exist_ok=True)
     seconds_before = state.seconds
 
@@ -226,6 +279,7 @@ def fit(
                 "steps": state.step,
                 "seconds": round(state.seconds),
                 "seed": seed,
+                "loss": recipe.loss,
                 "validation_psnr": score,
                 "validation_input_psnr": input_score,
             }

@@ -16,8 +16,12 @@ from pytorch_msssim import ssim
 from torch import Tensor
 
 from restore_cli.data.downsample import batch_to_space, space_to_batch, subsample
+from restore_cli.metrics.structure import fitting_scales, multi_scale
 
 Loss = Callable[[Sequence[Tensor], Tensor], Tensor]
+
+MIX_ALPHA = 0.84  # Zhao et al. 2016 (arXiv 1511.08861)
+DISSIMILAR = 1e-4  # least value of a term of MS-SSIM: at 0 its fractional power has no slope
 
 EDGE_WEIGHT = 0.05  # DPENet, official training script
 EDGE_EPSILON = 1e-3  # undefined in that script; the value of MPRNet, where its edge loss is from
@@ -51,6 +55,21 @@ def mse(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
     return torch.stack([F.mse_loss(output, target) for output in outputs]).sum()
 
 
+def ms_ssim(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
+    """1 - MS-SSIM over each output: Snell et al. 2017 (arXiv 1511.06409), no pixel term.
+
+    Over as many of the five scales as fit into a crop, their weights made to sum to one.
+    """
+    weights = fitting_scales(*target.shape[-2:])
+    scores = [multi_scale(output, target, weights, least=DISSIMILAR) for output in outputs]
+    return torch.stack([1 - score.mean() for score in scores]).sum()
+
+
+def mix(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
+    """0.84 MS-SSIM and 0.16 L1, after Zhao et al.; their L1 is blurred, whose mean is the same."""
+    return MIX_ALPHA * ms_ssim(outputs, target) + (1 - MIX_ALPHA) * l1(outputs, target)
+
+
 def ssim_edge(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
     """DPENet's own: 1 - SSIM plus 0.05 of the edge loss, over each output.
 
@@ -63,7 +82,9 @@ def ssim_edge(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
     return torch.stack(terms).sum()
 
 
-LOSSES: Mapping[str, Loss] = MappingProxyType({"l1": l1, "mse": mse, "ssim_edge": ssim_edge})
+LOSSES: Mapping[str, Loss] = MappingProxyType(
+    {"l1": l1, "mse": mse, "ms_ssim": ms_ssim, "mix": mix, "ssim_edge": ssim_edge}
+)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from restore_cli import registry
-from restore_cli.checkpoints import load
+from restore_cli.checkpoints import load, load_checkpoint
 from restore_cli.checkpoints.importers import LAYOUTS, from_official, read_official, recognise
 from restore_cli.checkpoints.library import import_weights
 from restore_cli.errors import WeightsMismatch
@@ -93,6 +94,27 @@ def test_an_official_state_is_recognised(official_state):
 def test_the_width_of_an_official_state_is_recognised(official_state):
     official_state["inconv1.0.weight"] = torch.zeros(48, 1, 1, 1)
     assert recognise(official_state) == ("dpenet", {"in_channels": 1, "mid_channels": 48})
+
+
+ESPCN_LAYOUTS = {
+    "yjn870": ("first_part.0", "first_part.2", "last_part.0"),
+    "Lornatang": ("feature_maps.0", "feature_maps.2", "sub_pixel.0"),
+    "Nhat-Thanh": ("conv_1", "conv_2", "conv_3"),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("names", ESPCN_LAYOUTS.values(), ids=ESPCN_LAYOUTS)
+def test_each_public_spelling_of_espcn_is_recognised_and_loads(names, channels):
+    config = {"scale": 4, "features": 8, "mapping": 6, "in_channels": channels}
+    ours = registry.build("espcn", **config)
+    modules = dict(zip(("extract", "map", "subpixel"), names, strict=True))
+    state = {
+        f"{modules[key.split('.')[0]]}.{key.split('.')[1]}": value
+        for key, value in ours.state_dict().items()
+    }
+    assert recognise(state) == ("espcn", config)
+    assert_close(from_official("espcn", state, **config), dict(ours.state_dict()))
 
 
 @pytest.mark.parametrize("state", [{}, {"conv.weight": torch.zeros(1)}], ids=["empty", "another"])
@@ -261,3 +283,10 @@ def test_both_networks_of_tml_are_recognised_in_one_file():
     state = {key: torch.zeros(shape) for key, shape in case["shapes"].items()}
     config = {"pm_stem": 16, "em_stem": 8, "nominal_size": [80, 80], "patch": 5}
     assert recognise(state) == ("tml", config)
+
+
+@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published files are not here")
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_public_espcn_files_load_with_their_scale(scale):
+    spec = load_checkpoint(PUBLISHED / f"espcn_ycbcr_x{scale}.safetensors").spec
+    assert (spec.arch, spec.scale, spec.channels) == ("espcn", scale, 3)

@@ -9,7 +9,12 @@ from torch.testing import assert_close
 
 from restore_cli.errors import ImageTooSmall
 from restore_cli.metrics import ms_ssim, ssim
-from restore_cli.metrics.structure import ssim_and_ms_ssim
+from restore_cli.metrics.structure import (
+    SCALE_WEIGHTS,
+    fitting_scales,
+    multi_scale,
+    ssim_and_ms_ssim,
+)
 
 
 def pair(*shape):
@@ -123,3 +128,23 @@ def test_gradients_reach_the_restored_image(metric):
     y.requires_grad_()
     metric(y, x).backward()
     assert y.grad.abs().amax() > 0
+
+
+@pytest.mark.parametrize(
+    ("side", "scales"), [(11, 1), (20, 1), (21, 2), (40, 2), (41, 3), (160, 4), (161, 5), (999, 5)]
+)
+def test_as_many_scales_are_taken_as_a_window_fits_into(side, scales):
+    weights = fitting_scales(side, side + 7)
+    assert len(weights) == scales
+    assert sum(weights) == pytest.approx(1)
+
+
+def test_one_scale_is_ssim_and_five_are_ms_ssim():
+    x, y = pair(3, 161, 170)
+    assert_close(multi_scale(x, y, [1.0]), ssim(x, y))
+    assert_close(multi_scale(x, y, SCALE_WEIGHTS), ms_ssim(x, y))
+
+
+def test_a_picture_too_small_for_the_scales_is_refused():
+    with pytest.raises(ImageTooSmall, match="3 scales"):
+        multi_scale(*pair(1, 40, 90), [0.3, 0.3, 0.4])

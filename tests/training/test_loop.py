@@ -7,10 +7,14 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
+from restore_cli import registry
 from restore_cli.checkpoints import load_checkpoint
-from restore_cli.errors import NothingToDo, OutputExists, WeightsMismatch
+from restore_cli.checkpoints.save import save
+from restore_cli.errors import NothingToDo, OutputExists, UsageError, WeightsMismatch
+from restore_cli.imaging.resize import resize_matlab
+from restore_cli.metrics import psnr
 from restore_cli.training import loop
-from restore_cli.training.loop import fit, learning_rate, update_average
+from restore_cli.training.loop import fit, learning_rate, open_state, update_average
 from restore_cli.training.recipes import find_recipe
 
 TINY = replace(find_recipe("dpenet"), patch=16, batch=2, steps=6, validate_every=3)
@@ -121,3 +125,49 @@ def test_the_average_follows_fast_at_first_and_slowly_later():
         torch.nn.init.ones_(network.weight)
         update_average(average, network, 0.999, step)
         assert average.weight.item() == pytest.approx(wanted)
+
+
+UPSCALING = replace(find_recipe("espcn", scale=2), patch=8, batch=2, steps=4, validate_every=2)
+
+
+@pytest.mark.parametrize("loss", ["l1", "mse", "ms_ssim", "mix"])
+def test_a_network_that_enlarges_trains_by_each_loss(photos, tmp_path, loss):
+    weights = fit(replace(UPSCALING, loss=loss), photos, tmp_path, device=CPU)
+    assert load_checkpoint(weights).spec.scale == 2
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["psnr"] > 0
+
+
+def test_the_input_of_an_upscaling_counts_as_enlarged_by_bicubic(photos):
+    network = registry.build("espcn", scale=2)
+    held_out = loop.load_photos(photos, grey=True)[1]
+    _, of_input = loop.validate(UPSCALING, network, held_out, CPU)
+    degraded, clean = next(loop.held_out_pairs(UPSCALING, held_out))
+    bicubic = resize_matlab(degraded, *clean.shape[-2:])
+    assert of_input == pytest.approx(psnr(bicubic.clamp(0, 1), clean).item())
+
+
+def test_a_training_may_begin_with_weights_of_another_scale(tmp_path):
+    other = registry.build("espcn", scale=3)
+    save(other, tmp_path / "x3.safetensors", arch="espcn", config={"scale": 3}, record={})
+    init = str(tmp_path / "x3.safetensors")
+    begun = open_state(UPSCALING, tmp_path / "none", CPU, resume=False, init=init)
+    assert_close(begun.network.extract.state_dict(), other.extract.state_dict())
+    assert_close(begun.average.map.state_dict(), other.map.state_dict())
+    assert begun.network.subpixel.weight.shape[0] == 4
+
+
+def test_weights_of_which_nothing_fits_are_refused():
+    with pytest.raises(WeightsMismatch, match="none of the weights"):
+        loop.begin_with(registry.build("espcn"), torch.nn.Linear(1, 1))
+
+
+def test_a_recipe_that_keeps_the_size_has_no_scale():
+    with pytest.raises(UsageError, match="dpenet does not change the size"):
+        find_recipe("dpenet", scale=2)
+
+
+def test_a_loss_that_does_not_exist_is_refused_with_those_that_do():
+    with pytest.raises(UsageError, match="'l3'") as caught:
+        find_recipe("espcn", loss="l3")
+    assert "ms_ssim" in str(caught.value.hint)

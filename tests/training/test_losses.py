@@ -1,4 +1,5 @@
 import pytest
+import pytorch_msssim
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
@@ -39,3 +40,26 @@ def test_the_laplacian_is_the_published_formula():
 
 def test_the_edge_loss_of_equal_pictures_is_its_epsilon():
     assert edge(TARGET, TARGET).item() == pytest.approx(1e-3)
+
+
+def test_ms_ssim_is_one_minus_the_score():
+    y = F.interpolate(torch.rand(2, 1, 22, 22), size=(176, 176), mode="bicubic")
+    x = y + 0.1 * torch.rand_like(y)
+    expected = 1 - pytorch_msssim.ms_ssim(x, y, data_range=1.0)
+    assert_close(LOSSES["ms_ssim"]([x], y), expected, atol=1e-5, rtol=0)
+
+
+def test_mix_is_five_parts_of_ms_ssim_and_one_of_l1():
+    x, y = torch.rand(2, 2, 1, 48, 48).unbind()
+    parts = [LOSSES[name]([x], y) for name in ("ms_ssim", "l1")]
+    assert_close(LOSSES["mix"]([x], y), 0.84 * parts[0] + 0.16 * parts[1])
+
+
+@pytest.mark.parametrize("size", [(11, 11), (24, 12), (48, 60), (170, 161)], ids=str)
+@pytest.mark.parametrize("name", ["ms_ssim", "mix"])
+def test_the_gradient_of_an_inverted_picture_is_finite(name, size):
+    """Its contrast terms are negative, and a fractional power of 0 has no slope."""
+    target = torch.rand(1, 1, *size)
+    output = (1 - target).requires_grad_()
+    LOSSES[name]([output], target).backward()
+    assert output.grad.isfinite().all()

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+
+from restore_cli.data.degrade import nothing
+from restore_cli.data.pairs import Pairs, crop, load_photos, low_resolution, reduced, turned
+from restore_cli.errors import NothingToDo
+from restore_cli.imaging.colour import luma
+from restore_cli.imaging.resize import resize_matlab
+
+
+def photo(height, width, channels=1):
+    return torch.randint(256, (channels, height, width), dtype=torch.uint8)
+
+
+def smooth_photo(height, width):
+    """So smooth that enlarging what was reduced gives it back, except at the borders."""
+    waves = [torch.linspace(0, 3, size).sin() for size in (height, width)]
+    return (torch.outer(*waves) * 200 + 20).round().to(torch.uint8)[None]
+
+
+def pairs(photos, **options):
+    settings = {"patch": 8, "seed": 1, "length": 20, **options}
+    return Pairs(photos, nothing, **settings)
+
+
+def differing(degraded, generator):
+    return torch.rand(degraded.shape, generator=generator)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_clean_is_so_many_times_as_large_as_degraded(scale):
+    degraded, clean = pairs([photo(50, 41, channels=3)], scale=scale)[0]
+    assert degraded.shape == (3, 8, 8)
+    assert clean.shape == (3, 8 * scale, 8 * scale)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_both_halves_show_the_same_place_in_the_same_turn(scale):
+    many = pairs([smooth_photo(97, 120)], scale=scale, patch=12)
+    for degraded, clean in (many[index] for index in range(20)):
+        enlarged = resize_matlab(degraded, 12 * scale, 12 * scale)
+        inner = (..., slice(2 * scale, -2 * scale), slice(2 * scale, -2 * scale))
+        assert_close(enlarged[inner], clean[inner], atol=2 / 255, rtol=0)
+
+
+def test_without_a_scale_a_pair_begins_with_one_picture():
+    degraded, clean = pairs([photo(20, 20)])[3]
+    assert torch.equal(degraded, clean)
+
+
+def test_a_pair_depends_on_seed_and_index_alone():
+    photos = [photo(30, 30), photo(40, 20)]
+    first = Pairs(photos, differing, patch=8, seed=5, length=9, scale=2)
+    second = Pairs(photos, differing, patch=8, seed=5, length=99, scale=2)
+    first[3], first[8]  # what was drawn before does not matter
+    assert_close(first[7], second[7], atol=0, rtol=0)
+    assert not torch.equal(first[7][0], first[6][0])
+
+
+def test_of_many_candidates_the_busy_crop_is_taken():
+    sky = torch.full((1, 64, 64), 100, dtype=torch.uint8)
+    sky[:, 40:48, 40:48] = photo(8, 8)
+    taken = pairs([sky], candidates=200)[0][1]
+    assert taken.std() > 0.2
+
+
+def test_a_photo_smaller_than_the_patch_repeats_its_border():
+    degraded, clean = pairs([photo(6, 40)], scale=2)[0]
+    assert (degraded.shape, clean.shape) == ((1, 8, 8), (1, 16, 16))
+    assert torch.equal(crop(photo(1, 1) * 0 + 51, 0, 0, 4), torch.full((1, 4, 4), 0.2))
+
+
+def test_the_eight_turns_are_different():
+    picture = torch.arange(6.0).view(1, 2, 3)
+    assert len({str(turned(picture, turn).tolist()) for turn in range(8)}) == 8
+
+
+def test_low_resolution_is_the_reduced_photograph_cut_to_a_multiple():
+    original = photo(32, 45)
+    low, high = low_resolution(original, 3)
+    assert torch.equal(high, original[:, :30, :45])
+    assert low.shape == (1, 10, 15)
+    exact = resize_matlab(high.float() / 255, 10, 15, rounding="uint8") * 255
+    assert torch.equal(low.float(), exact.round())
+
+
+@pytest.mark.parametrize(("factor", "size"), [(1, (30, 40)), (1.25, (24, 32)), (100, (1, 1))])
+def test_reduced_is_never_empty(factor, size):
+    assert reduced(photo(30, 40), factor).shape == (1, *size)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index in range(9):
+        levels = np.random.default_rng(index).integers(256, size=(5, 6, 3), dtype=np.uint8)
+        Image.fromarray(levels).save(tmp_path / f"{index}.png")
+    return tmp_path
+
+
+def test_every_twentieth_photo_is_held_out(folder):
+    training, held_out = load_photos(folder)
+    assert (len(training), len(held_out)) == (8, 1)
+    assert all(p.shape == (3, 5, 6) and p.dtype == torch.uint8 for p in training)
+
+
+def test_grey_is_the_luma_of_the_benchmarks(folder):
+    colour, grey = load_photos(folder)[0][0], load_photos(folder, grey=True)[0][0]
+    assert grey.shape == (1, 5, 6)
+    assert_close(grey.float() / 255, luma(colour.float() / 255), atol=0.5 / 255 + 1e-6, rtol=0)
+
+
+def test_too_few_photos_are_refused(tmp_path):
+    with pytest.raises(NothingToDo, match="0 photographs"):
+        load_photos(tmp_path)
