@@ -17,6 +17,7 @@ from restore_cli.cli.evaluate import evaluate
 from restore_cli.cli.restore import derain
 from restore_cli.cli.samples import samples
 from restore_cli.cli.train import train
+from restore_cli.cli.upscale import upscale
 from restore_cli.errors import RestoreError
 
 INTERRUPTED = 130  # what shells report for SIGINT
@@ -90,6 +91,7 @@ def restore(
 
 
 app.command(epilog="Example: restore derain photos/ -o out/ --recursive")(derain)
+app.command(epilog="Example: restore upscale photo.png --scale 3")(upscale)
 app.command("eval", epilog="Example: restore eval out/ clean/ --protocol y")(evaluate)
 app.command(epilog="Example: restore train dpenet --data photos/ --out run/ --time 2h")(train)
 app.add_typer(weights.app, name="weights", help="List, inspect, fetch, import, verify weights.")

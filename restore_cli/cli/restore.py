@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import typer
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
     from restore_cli.jobs.plan import Job, Plan
     from restore_cli.jobs.run import Result
     from restore_cli.pipelines.restorer import Restorer, RunOptions
+    from restore_cli.pipelines.upscaler import Upscaler
 
+Load = Callable[["RunOptions"], "Restorer | Upscaler"]
 Failure = tuple[str, RestoreError]  # of which source
 
 SOME_FAILED = 6
@@ -57,6 +60,29 @@ CIRCUMSTANCES = (
     "height",
     "seed",
 )
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What every restoring command lets its user choose."""
+
+    source: list[str]
+    output: str | None
+    model: str | None
+    weights: str | None
+    tile: str
+    overlap: str
+    device: str
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    recursive: bool
+    format: Literal["png", "jpeg", "webp", "tiff"] | None
+    quality: int | None
+    overwrite: bool
+    skip_existing: bool
+    json: bool
+    quiet: bool
+    dry_run: bool
+    seed: int
 
 
 def restoring(task: str, summary: str) -> Callable[..., None]:
@@ -82,34 +108,78 @@ def restoring(task: str, summary: str) -> Callable[..., None]:
         dry_run: DryRun = False,
         seed: Seed = 0,
     ) -> None:
-        existing = existing_targets(overwrite, skip_existing)
-        tile_size = pixels_or(tile, TILE_WORDS, option="--tile")
-        context = pixels_or(overlap, OVERLAP_WORDS, option="--overlap", least=0)
-        spec = registry.find_for_task(task, model)
-        from restore_cli.jobs.plan import plan
+        def load(options: RunOptions) -> Restorer:
+            from restore_cli.pipelines.restorer import load_restorer
 
-        planned = plan(
+            return load_restorer(task, options)
+
+        choices = Choices(
             source,
             output,
-            task=task,
-            model=spec.arch,
-            scale=spec.scale,
-            recursive=recursive,
-            format=format,
-            existing=existing,
+            model,
+            weights,
+            tile,
+            overlap,
+            device,
+            precision,
+            recursive,
+            format,
+            quality,
+            overwrite,
+            skip_existing,
+            json,
+            quiet,
+            dry_run,
+            seed,
         )
-        _refuse_contradictions(planned, quality, json)
-        with reporter(task, quiet=quiet, json=json) as report:
-            if dry_run:
-                _show_plan(planned, report)
-                return
-            from restore_cli.pipelines.restorer import RunOptions
-
-            options = RunOptions(spec.arch, weights, tile_size, context, device, precision, seed)
-            restore_all(task, planned, options, report, quality=quality, overwrite=overwrite)
+        carry_out(task, choices, load)
 
     command.__name__, command.__doc__ = task, summary
     return command
+
+
+def carry_out(task: str, choices: Choices, load: Load, *, scale: str = "1") -> None:
+    """Refuse contradictions, plan, and restore. scale: as it stands in names of targets."""
+    existing = existing_targets(choices.overwrite, choices.skip_existing)
+    tile = pixels_or(choices.tile, TILE_WORDS, option="--tile")
+    overlap = pixels_or(choices.overlap, OVERLAP_WORDS, option="--overlap", least=0)
+    spec = registry.find_for_task(task, choices.model)
+    from restore_cli.jobs.plan import plan
+
+    planned = plan(
+        choices.source,
+        choices.output,
+        task=task,
+        model=spec.arch,
+        scale=scale,
+        recursive=choices.recursive,
+        format=choices.format,
+        existing=existing,
+    )
+    _refuse_contradictions(planned, choices.quality, choices.json)
+    with reporter(task, quiet=choices.quiet, json=choices.json) as report:
+        if choices.dry_run:
+            _show_plan(planned, report)
+            return
+        from restore_cli.pipelines.restorer import RunOptions
+
+        options = RunOptions(
+            spec.arch,
+            choices.weights,
+            tile,
+            overlap,
+            choices.device,
+            choices.precision,
+            choices.seed,
+        )
+        restore_all(
+            task,
+            planned,
+            lambda: load(options),
+            report,
+            quality=choices.quality,
+            overwrite=choices.overwrite,
+        )
 
 
 derain = restoring("derain", "Remove rain from pictures and folders of pictures (DPENet).")
@@ -118,7 +188,7 @@ derain = restoring("derain", "Remove rain from pictures and folders of pictures 
 def restore_all(
     task: str,
     planned: Plan,
-    options: RunOptions,
+    load: Callable[[], Restorer | Upscaler],
     report: Reporter,
     *,
     quality: int | None,
@@ -134,7 +204,7 @@ def restore_all(
     if report.json:
         _show_settled(planned, report)
     if planned.jobs:
-        failures += _run(task, planned.jobs, options, report, quality=quality, overwrite=overwrite)
+        failures += _run(task, planned.jobs, load, report, quality=quality, overwrite=overwrite)
     if failures and len(planned) == 1:
         raise failures[0][1]
     failed, skipped = len(failures), len(planned.skipped)
@@ -150,7 +220,7 @@ def restore_all(
 def _run(
     task: str,
     jobs: Sequence[Job],
-    options: RunOptions,
+    load: Callable[[], Restorer | Upscaler],
     report: Reporter,
     *,
     quality: int | None,
@@ -159,12 +229,11 @@ def _run(
     """Run the jobs, show each result, and return the failures by their sources."""
     from restore_cli.jobs.plan import Standard
     from restore_cli.jobs.run import run
-    from restore_cli.pipelines.restorer import load_restorer
 
     alone = len(jobs) == 1
     stdin = binary_stdin().read() if jobs[0].source is Standard.INPUT else b""
     stdout = binary_stdout() if jobs[0].target is Standard.OUTPUT else None
-    restorer = load_restorer(task, options)
+    restorer = load()
     bar = report.progress(None if alone else len(jobs), str(jobs[0].source) if alone else task)
 
     def on_tile(index: int, done: int, total: int) -> None:
@@ -233,7 +302,7 @@ def _show_settled(planned: Plan, report: Reporter) -> None:
         report.data(_record(item.source, "failed", error=item.error))
 
 
-def _show(result: Result, restorer: Restorer, report: Reporter) -> None:
+def _show(result: Result, restorer: Restorer | Upscaler, report: Reporter) -> None:
     job = result.job
     if report.json:
         known = _record(str(job.source), result.status, target=str(job.target), error=result.error)
@@ -258,12 +327,12 @@ def _record(
     } | dict.fromkeys(CIRCUMSTANCES)
 
 
-def _circumstances(result: Result, restorer: Restorer) -> dict[str, object]:
+def _circumstances(result: Result, restorer: Restorer | Upscaler) -> dict[str, object]:
     return {
         "seconds": round(result.seconds, 3),
         "model": restorer.spec.arch,
-        "weights": restorer.checkpoint.name,
-        "weights_sha256": restorer.checkpoint.sha256,
+        "weights": result.weights,
+        "weights_sha256": result.weights_sha256,
         "device": str(restorer.device),
         "precision": result.precision,
         "tile": result.tile,
@@ -273,6 +342,6 @@ def _circumstances(result: Result, restorer: Restorer) -> dict[str, object]:
     }
 
 
-def _how(result: Result, restorer: Restorer) -> str:
+def _how(result: Result, restorer: Restorer | Upscaler) -> str:
     tiles = f"tiles of {result.tile} px" if result.tile else "untiled"
-    return f"{restorer.checkpoint.name} on {restorer.device}, {result.precision}, {tiles}"
+    return f"{result.weights} on {restorer.device}, {result.precision}, {tiles}"

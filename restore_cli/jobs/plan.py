@@ -94,7 +94,7 @@ def plan(
     *,
     task: str,
     model: str,
-    scale: int = 1,
+    scale: str = "1",
     recursive: bool = False,
     format: Format | None = None,
     existing: Existing = "error",
@@ -146,7 +146,7 @@ class _Naming:
 
     task: str
     model: str
-    scale: int
+    scale: str
     output: str | None
     format: Format | None
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO, Literal, Protocol
 
+from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.errors import OutputError, RestoreError
 from restore_cli.imaging.files import decode, encode, read, write
 from restore_cli.imaging.image import Image
@@ -23,8 +24,18 @@ OnTile = Callable[[int, int, int], None]
 class Restores(Protocol):
     """What turns a picture into a better one: pipelines.restorer.Restorer."""
 
-    tile: int | None  # the side of the tiles of the last picture; None: it went as a whole
-    precision: str
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """What the last picture was restored with; so the others."""
+        ...
+
+    @property
+    def tile(self) -> int | None:
+        """The side of its tiles; None: it went as a whole."""
+        ...
+
+    @property
+    def precision(self) -> str: ...
 
     def __call__(
         self, image: Image, *, on_progress: Callable[[int, int], None] | None = None
@@ -43,6 +54,8 @@ class Result:
     height: int | None = None
     tile: int | None = None
     precision: str | None = None
+    weights: str | None = None
+    weights_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,7 @@ class _Restored:
     seconds: float  # up to now
     tile: int | None
     precision: str
+    checkpoint: Checkpoint
 
 
 def run(
@@ -130,7 +144,7 @@ def _restore(
     began = time.monotonic()
     restored = restorer(loaded.image, on_progress=on_progress)
     seconds = loaded.seconds + time.monotonic() - began
-    return _Restored(restored, seconds, restorer.tile, restorer.precision)
+    return _Restored(restored, seconds, restorer.tile, restorer.precision, restorer.checkpoint)
 
 
 def _write(
@@ -154,6 +168,8 @@ def _write(
         height=image.height,
         tile=restored.tile,
         precision=restored.precision,
+        weights=restored.checkpoint.name,
+        weights_sha256=restored.checkpoint.sha256,
     )
 
 

@@ -85,6 +85,9 @@ def fixed_size(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     return fed, finish
 
 
+STRIP = 64  # rows that are converted at once
+
+
 def luma(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     """The network enlarges BT.601 luma, bicubic the chroma; grey is nothing but luma.
 
@@ -97,8 +100,13 @@ def luma(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     def finish(answer: Tensor) -> Tensor:
         if pixels.shape[0] == 1:
             return luma_to_grey(answer[0])
-        chroma = resize_matlab(ycbcr[1:], *answer.shape[-2:])
-        return ycbcr_to_rgb(torch.cat([answer[0], chroma]))
+        colours = torch.empty(3, *answer.shape[-2:])
+        colours[:1] = answer[0]
+        colours[1:] = resize_matlab(ycbcr[1:], *answer.shape[-2:])
+        for top in range(0, colours.shape[1], STRIP):  # in place: a panorama fits only once
+            strip = colours[:, top : top + STRIP]
+            strip.copy_(ycbcr_to_rgb(strip))
+        return colours
 
     return ycbcr[None, :1], finish
 

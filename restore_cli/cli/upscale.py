@@ -1,0 +1,136 @@
+"""`restore upscale`: larger pictures."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from restore_cli.cli.options import (
+    Backend,
+    Device,
+    DryRun,
+    FormatName,
+    Json,
+    ModelName,
+    Output,
+    Overlap,
+    Overwrite,
+    Precision,
+    Quality,
+    Quiet,
+    Recursive,
+    Seed,
+    SkipExisting,
+    Sources,
+    Tile,
+    WeightsName,
+)
+from restore_cli.cli.restore import Choices, carry_out
+from restore_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from restore_cli.pipelines.restorer import RunOptions
+    from restore_cli.pipelines.upscaler import Upscaler
+
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FACTOR",
+        help="2, 3 or 4 times as large; 2.5 is x3 made smaller. [default: 2, or that of --weights]",
+        show_default=False,
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="WxH", help="Exactly so many pixels, whatever the proportions were."),
+]
+Repeat = Annotated[
+    bool,
+    typer.Option("--repeat", help="One network several times: x4 as x2 after x2. Up to x16."),
+]
+
+
+def upscale(
+    source: Sources,
+    output: Output = None,
+    scale: Scale = None,
+    size: Size = None,
+    repeat: Repeat = False,
+    model: ModelName = None,
+    weights: WeightsName = None,
+    tile: Tile = "auto",
+    overlap: Overlap = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    backend: Backend = "torch",
+    recursive: Recursive = False,
+    format: FormatName = None,
+    quality: Quality = None,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    seed: Seed = 0,
+) -> None:
+    """Enlarge pictures and folders of pictures (ESPCN)."""
+    if scale and size:
+        raise UsageError("--scale and --size contradict each other", hint="give one of them")
+    factor = None if scale is None else factor_of(scale)
+    wanted = None if size is None else size_of(size)
+
+    def load(options: RunOptions) -> Upscaler:
+        from restore_cli.pipelines.upscaler import Target, load_upscaler
+
+        return load_upscaler(options, Target(factor, wanted, repeat))
+
+    choices = Choices(
+        source,
+        output,
+        model,
+        weights,
+        tile,
+        overlap,
+        device,
+        precision,
+        recursive,
+        format,
+        quality,
+        overwrite,
+        skip_existing,
+        json,
+        quiet,
+        dry_run,
+        seed,
+    )
+    if factor is None and wanted is None:
+        factor = usual_factor(weights)
+    carry_out("upscale", choices, load, scale=size or f"{factor:g}")
+
+
+def usual_factor(weights: str | None) -> float:
+    """What is meant where nothing is said: the factor of the weights, else 2."""
+    if weights is None:
+        return 2.0
+    from restore_cli.pipelines.upscaler import scale_of
+
+    return scale_of(weights)
+
+
+def factor_of(text: str) -> float:
+    """`2` or `2.5` as a number above 1. Raises UsageError."""
+    if re.fullmatch(r"\d{1,3}(\.\d+)?", text) is None or float(text) <= 1:
+        raise UsageError(f"--scale {text}: wanted a factor above 1", hint="for example --scale 2")
+    return float(text)
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """`1920x1080` as (1080, 1920), height first. Raises UsageError."""
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text)
+    if match is None:
+        raise UsageError(
+            f"--size {text}: wanted width x height in pixels", hint="for example --size 1920x1080"
+        )
+    return int(match[2]), int(match[1])

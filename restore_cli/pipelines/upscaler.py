@@ -1,0 +1,189 @@
+"""Any enlargement out of networks of a few whole factors.
+
+The next larger network is taken and its result reduced by antialiased bicubic: x2.5 is x3 made
+smaller. Beyond the largest, or to spare one, networks run one after the other (`repeat`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+from torch import Tensor
+
+from restore_cli import registry
+from restore_cli.checkpoints import manifest
+from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
+from restore_cli.errors import InputError, UsageError, WeightsMismatch, WeightsMissing
+from restore_cli.imaging.image import Image
+from restore_cli.imaging.resize import resize_matlab
+from restore_cli.pipelines.restorer import OnProgress, Restorer, RunOptions
+from restore_cli.registry import ModelSpec
+
+LARGEST = 16  # times, by repetition; what is invented beyond has nothing to do with the picture
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is wanted of a picture: so many times its size, or exactly a size."""
+
+    scale: float | None = None
+    size: tuple[int, int] | None = None  # (H, W)
+    repeat: bool = False  # build the factor of the smallest networks, one after the other
+
+    def of(self, height: int, width: int) -> tuple[int, int]:
+        """The height and width that a picture gets. Raises InputError where it has more already."""
+        if self.size is None:
+            assert self.scale is not None  # one of both is given
+            return round(height * self.scale), round(width * self.scale)
+        if self.size[0] < height or self.size[1] < width:
+            raise InputError(
+                f"the picture is {width}x{height}, larger than the {self.size[1]}x{self.size[0]} "
+                "that are wanted",
+                hint="upscale makes pictures larger only",
+            )
+        return self.size
+
+
+def factors_of(target: float, known: Sequence[int], *, repeat: bool) -> tuple[int, ...]:
+    """The networks, one after the other, whose product is the least that reaches `target`.
+
+    One, unless `repeat`: then as many as there can be. Empty where none reaches it.
+    """
+    most = math.ceil(math.log2(LARGEST)) if repeat else 1
+    chains = [
+        chain
+        for length in range(1, most + 1)
+        for chain in combinations_with_replacement(sorted(known), length)
+        if target <= math.prod(chain) <= LARGEST
+    ]
+    return min(chains, key=lambda chain: (math.prod(chain), -len(chain)), default=())
+
+
+def weights_by_scale(spec: ModelSpec) -> dict[int, str]:
+    """The names of the weights of a network that enlarge, by their factor; `arch.xN` first."""
+    found: dict[int, str] = {}
+    for entry in manifest.entries().values():
+        if entry.arch == spec.arch:
+            scale = registry.configured(spec, entry.config).scale
+            if scale > 1 and (scale not in found or entry.name == f"{spec.arch}.x{scale}"):
+                found[scale] = entry.name
+    return found
+
+
+class Upscaler:
+    """Networks of several factors as one restorer that reaches any size.
+
+    As Restorer: `checkpoint`, `precision` and `tile` are those of the last network that ran.
+    """
+
+    def __init__(self, known: Mapping[int, str], options: RunOptions, target: Target):
+        self.options, self.target = options, target
+        self._known = known
+        self._loaded: dict[int, Restorer] = {}
+        if target.scale is not None:
+            self._last = self._restorer(self._chain(target.scale)[-1])
+        else:
+            self._last = self._restorer(min(known))
+        self.device = self._last.device
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self._last.spec
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return self._last.checkpoint
+
+    @property
+    def precision(self) -> str:
+        return self._last.precision
+
+    @property
+    def tile(self) -> int | None:
+        return self._last.tile
+
+    def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
+        """The enlarged picture. Raises InputError, OutOfMemory, BrokenOutput."""
+        height, width = self.target.of(image.height, image.width)
+        chain = self._chain(max(height / image.height, width / image.width))
+        for index, factor in enumerate(chain):
+            self._last = self._restorer(factor)
+            image = self._last(image, on_progress=_share(on_progress, index, len(chain)))
+        return _resized(image, height, width)
+
+    def run(self, pixels: Tensor) -> Tensor:
+        """(C, H, W) in [0, 1] -> the enlarged one."""
+        return self(Image(pixels)).pixels
+
+    def _chain(self, factor: float) -> tuple[int, ...]:
+        chain = factors_of(factor, list(self._known), repeat=self.target.repeat)
+        if not chain:
+            raise _out_of_reach(factor, list(self._known), self.target.repeat)
+        return chain
+
+    def _restorer(self, factor: int) -> Restorer:
+        if factor not in self._loaded:
+            checkpoint = load_checkpoint(self._known[factor])
+            self._loaded[factor] = Restorer(checkpoint, self.options)
+        return self._loaded[factor]
+
+
+def load_upscaler(options: RunOptions, target: Target) -> Upscaler:
+    """Networks that enlarge to `target`, of the weights that the options name or of all there are.
+
+    Raises UsageError, WeightsError, DeviceError.
+    """
+    spec = registry.find_for_task("upscale", options.model)
+    if options.weights is None:
+        known: Mapping[int, str] = weights_by_scale(spec)
+    else:
+        known = {scale_of(options.weights): options.weights}
+    if not known:
+        raise WeightsMissing(
+            f"restore comes without weights for {spec.arch}",
+            hint="import a file of yours: restore weights import FILE",
+        )
+    return Upscaler(known, options, target)
+
+
+def scale_of(weights: str) -> int:
+    """By what some weights enlarge. Raises WeightsError."""
+    checkpoint = load_checkpoint(weights)
+    spec = checkpoint.spec
+    if not isinstance(spec, ModelSpec) or "upscale" not in spec.tasks or spec.scale == 1:
+        raise WeightsMismatch(
+            f"{checkpoint.name} is made to {' or '.join(spec.tasks)}, not to upscale",
+            hint="for example --weights espcn.x2",
+        )
+    return spec.scale
+
+
+def _out_of_reach(factor: float, known: Sequence[int], repeat: bool) -> UsageError:
+    there = ", ".join(f"x{scale}" for scale in sorted(known))
+    again = factors_of(factor, known, repeat=True)
+    if again and not repeat:
+        steps = " after ".join(f"x{scale}" for scale in again)
+        hint = f"--repeat makes it of {steps}"
+    else:
+        hint = f"at most x{LARGEST}, with --repeat"
+    return UsageError(f"no weights enlarge x{factor:g}: there are {there}", hint=hint)
+
+
+def _share(on_progress: OnProgress | None, index: int, count: int) -> OnProgress | None:
+    """Of a whole of `count` networks, the part that network `index` is."""
+    if on_progress is None:
+        return None
+    return lambda done, total: on_progress(index * total + done, count * total)
+
+
+def _resized(image: Image, height: int, width: int) -> Image:
+    if (image.height, image.width) == (height, width):
+        return image
+    pixels = resize_matlab(image.pixels, height, width).clamp_(0, 1)
+    alpha = image.alpha
+    if alpha is not None:
+        alpha = resize_matlab(alpha, height, width).clamp_(0, 1)
+    return replace(image, pixels=pixels, alpha=alpha)

@@ -1,0 +1,123 @@
+import json
+
+import pytest
+from PIL import ExifTags, Image
+from typer.testing import CliRunner
+
+from restore_cli import registry
+from restore_cli.checkpoints.save import save
+from restore_cli.cli.main import app
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.effect_noise((12, 9), 50).convert("RGB").save(path)
+    return path
+
+
+@pytest.fixture
+def x3(tmp_path):
+    path = tmp_path / "x3.safetensors"
+    save(registry.build("espcn", scale=3), path, arch="espcn", config={"scale": 3}, record={})
+    return path
+
+
+def upscale(*arguments):
+    return CliRunner().invoke(app, ["upscale", *map(str, arguments)])
+
+
+def size_of(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ((), (36, 27)),
+        (("--scale", "3"), (36, 27)),
+        (("--scale", "2.5"), (30, 22)),
+        (("--size", "30x20"), (30, 20)),
+        (("--scale", "4", "--repeat"), (48, 36)),
+    ],
+    ids=lambda value: " ".join(value) if value and isinstance(value[0], str) else None,
+)
+def test_the_result_has_the_size_that_was_asked_for(photo, x3, options, size):
+    result = upscale(photo, "--weights", x3, *options)
+    assert result.exit_code == 0, result.stderr
+    target = photo.with_name("photo_upscaled.png")
+    assert result.stdout == f"{target}\n"
+    assert size_of(target) == size
+
+
+def test_json_tells_the_new_size_and_the_weights(photo, x3):
+    result = upscale(photo, "--weights", x3, "--json")
+    row = json.loads(result.stdout)
+    assert (row["width"], row["height"], row["model"]) == (36, 27, "espcn")
+    assert row["weights"] == "x3"
+    assert len(row["weights_sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [((), "3"), (("--scale", "2.5"), "2.5"), (("--size", "30x20"), "30x20")],
+    ids=str,
+)
+def test_scale_in_a_template_is_what_was_asked_for(photo, x3, tmp_path, options, name):
+    template = tmp_path / "{stem}_{task}_x{scale}{ext}"
+    result = upscale(photo, "--weights", x3, "-o", template, *options)
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / f"photo_upscaled_x{name}.png").is_file()
+
+
+def test_a_factor_without_weights_is_one_line_and_exit_2(photo, x3):
+    result = upscale(photo, "--weights", x3, "--scale", "4")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "restore: no weights enlarge x4: there are x3",
+        "hint: --repeat makes it of x3 after x3",
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--scale", "1"),
+        ("--scale", "0"),
+        ("--scale", "-2"),
+        ("--scale", "nan"),
+        ("--scale", "two"),
+        ("--size", "30"),
+        ("--size", "0x9"),
+        ("--scale", "2", "--size", "30x20"),
+    ],
+    ids=" ".join,
+)
+def test_sizes_that_make_no_sense_are_exit_2(photo, options):
+    result = upscale(photo, *options)
+    assert result.exit_code == 2
+    assert "hint:" in result.stderr
+
+
+def test_a_picture_larger_than_the_size_is_exit_3(photo, x3):
+    result = upscale(photo, "--weights", x3, "--size", "10x10")
+    assert result.exit_code == 3
+    assert "12x9" in result.stderr
+    assert not photo.with_name("photo_upscaled.png").exists()
+
+
+def test_exif_tells_the_new_size(tmp_path, x3):
+    tags = Image.Exif()
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExifImageWidth] = 12
+    source = tmp_path / "photo.jpg"
+    Image.effect_noise((12, 9), 50).convert("RGB").save(source, exif=tags, dpi=(300, 300))
+    assert upscale(source, "--weights", x3).exit_code == 0
+    with Image.open(tmp_path / "photo_upscaled.jpg") as large:
+        camera = large.getexif().get_ifd(ExifTags.IFD.Exif)
+        assert camera[ExifTags.Base.ExifImageWidth] == 36
+        assert large.info["dpi"] == (300, 300)
+
+
+def test_weights_for_another_task_are_exit_4(photo, random_weights):
+    assert upscale(photo, "--weights", random_weights).exit_code == 4
