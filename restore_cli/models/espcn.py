@@ -11,7 +11,10 @@ published neither code nor weights.
 from dataclasses import dataclass
 from math import sqrt
 
+import torch
 from torch import Tensor, nn
+
+MID_GREY = 0.45  # mean luma of photographs, in units of 255
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,17 @@ class ESPCNConfig:
     features: int = 64  # n1, sec. 3.2
     mapping: int = 32  # n2
     in_channels: int = 1  # luma; public weights with 3 take all of YCbCr
+
+
+class PixelConv(nn.Conv2d):
+    """A convolution from or to pixels, in float32 under autocast too.
+
+    The 8 significant bits of bfloat16 are too few for luma of 8 bits.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))
 
 
 class ESPCN(nn.Module):
@@ -31,9 +45,9 @@ class ESPCN(nn.Module):
         if c.scale < 2:
             raise ValueError(f"scale is {c.scale}, at least 2 is needed")
         self.config = c
-        self.extract = nn.Conv2d(c.in_channels, c.features, 5, padding=2)
+        self.extract = PixelConv(c.in_channels, c.features, 5, padding=2)
         self.map = nn.Conv2d(c.features, c.mapping, 3, padding=1)
-        self.subpixel = nn.Conv2d(c.mapping, c.in_channels * c.scale**2, 3, padding=1)
+        self.subpixel = PixelConv(c.mapping, c.in_channels * c.scale**2, 3, padding=1)
         self.shuffle = nn.PixelShuffle(c.scale)
         self._initialise()
 
@@ -44,11 +58,16 @@ class ESPCN(nn.Module):
         return enlarged
 
     def _initialise(self) -> None:
-        """As yjn870/ESPCN-pytorch does; the paper does not say."""
+        """Near the identity of grey: mid-grey in gives no features, and mid-grey out.
+
+        The paper does not say how; deviations that keep the variance. Without the mean of the
+        picture in the features, training takes large steps without diverging.
+        """
         for layer in (self.extract, self.map):
-            fan_out = layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1]
-            nn.init.normal_(layer.weight, std=sqrt(2 / fan_out))
+            nn.init.normal_(layer.weight, std=1 / sqrt(layer.weight[0].numel()))
         nn.init.normal_(self.subpixel.weight, std=0.001)
-        for layer in (self.extract, self.map, self.subpixel):
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        biases = {name: p for name, p in self.named_parameters() if name.endswith("bias")}
+        with torch.no_grad():
+            biases["extract.bias"].copy_(-MID_GREY * self.extract.weight.sum((1, 2, 3)))
+        nn.init.zeros_(biases["map.bias"])
+        nn.init.constant_(biases["subpixel.bias"], MID_GREY)

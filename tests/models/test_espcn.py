@@ -60,3 +60,21 @@ def test_public_weights_reach_on_set5_what_was_measured_with_other_code(scale, w
         scores.append(measure(restored, original, protocol).psnr)
     # 0.03: rounding to RGB before luma is taken.
     assert sum(scores) / len(scores) == pytest.approx(wanted, abs=0.03)
+
+
+def test_a_new_network_makes_mid_grey_of_mid_grey():
+    network = registry.build("espcn", scale=2)
+    grey = torch.full((1, 1, 20, 20), 0.45)
+    inner = network(grey)[..., 8:-8, 8:-8]  # beyond the border are zeros, which are no grey
+    assert_close(inner, torch.full_like(inner, 0.45), atol=1e-5, rtol=0)
+
+
+def test_pixels_stay_float32_where_the_rest_is_bfloat16():
+    network = registry.build("espcn")
+    types = {}
+    for name in ("extract", "map", "subpixel"):
+        layer = getattr(network, name)
+        layer.register_forward_hook(lambda _, __, out, name=name: types.update({name: out.dtype}))
+    with torch.autocast("cpu", torch.bfloat16):
+        network(torch.rand(1, 1, 8, 8))
+    assert types == {"extract": torch.float32, "map": torch.bfloat16, "subpixel": torch.float32}
