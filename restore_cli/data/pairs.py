@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -96,6 +97,12 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         self.photos = [low_resolution(p, scale) if scale > 1 else (p, p) for p in photos]
         self.degrade, self.patch, self.scale = degrade, patch, scale
         self.candidates, self.seed, self.length = candidates, seed, length
+
+    def redrawn(self, *, seed: int, length: int) -> Pairs:
+        """Other pairs of the same photographs, which are not reduced again."""
+        other = copy.copy(self)
+        other.seed, other.length = seed, length
+        return other
 
     def __len__(self) -> int:
         return self.length

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,14 @@ from restore_cli.data.pairs import Pairs, load_photos, reduced
 from restore_cli.errors import NothingToDo, OutputExists, WeightsMismatch
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics import psnr
+from restore_cli.training.least_squares import solve_last_layer
 from restore_cli.training.losses import LOSSES
 from restore_cli.training.recipes import Recipe
 
 VALIDATION_PATCH = 128
 VALIDATION_SEED = 2003  # another stream than any training seed gives
+SOLVE_SEED = 1999
+SOLVE_BATCHES = 100
 VALIDATION_DRAWS = 100  # at most, until one of them degrades the photograph
 
 
@@ -143,11 +147,9 @@ def pairs_of(
     )
 
 
-def batches(
-    recipe: Recipe, photos: Sequence[Tensor], start: int, steps: int, seed: int, workers: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of steps start ... steps - 1."""
-    pairs = pairs_of(
+def training_pairs(recipe: Recipe, photos: Sequence[Tensor], steps: int, seed: int) -> Pairs:
+    """All pairs of a training of so many steps, one batch after the other."""
+    return pairs_of(
         recipe,
         [reduced(photo, 1 / zoom) for zoom in recipe.zooms for photo in photos],
         patch=recipe.patch,
@@ -155,8 +157,12 @@ def batches(
         length=steps * recipe.batch,
         candidates=recipe.candidates,
     )
-    rest = Subset(pairs, range(start * recipe.batch, len(pairs)))
-    return iter(DataLoader(rest, recipe.batch, num_workers=workers))
+
+
+def batches(pairs: Pairs, size: int, start: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of `size` from number `start` on."""
+    rest = Subset(pairs, range(start * size, len(pairs)))
+    return iter(DataLoader(rest, size, num_workers=workers))
 
 
 def held_out_pairs(recipe: Recipe, photos: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -193,6 +199,16 @@ def validate(
     return sum(restored_scores) / len(restored_scores), sum(input_scores) / len(input_scores)
 
 
+def parameter_groups(recipe: Recipe, network: nn.Module) -> list[dict[str, Any]]:
+    """The parameters of the network, those of the last layer apart: they learn more slowly."""
+    own: list[nn.Parameter] = []
+    last: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        (last if name.rpartition(".")[0] == recipe.last_layer else own).append(parameter)
+    groups = [{"params": own, "pace": 1.0}, {"params": last, "pace": recipe.last_pace}]
+    return [group for group in groups if group["params"]]
+
+
 def open_state(
     recipe: Recipe, path: Path, device: torch.device, *, resume: bool, init: str | None
 ) -> State:
@@ -202,7 +218,7 @@ def open_state(
         begin_with(network, load(init))
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    state = State(network, average, torch.optim.Adam(network.parameters()))
+    state = State(network, average, torch.optim.Adam(parameter_groups(recipe, network)))
     if path.exists() and not resume:
         raise OutputExists(
             f"{path.parent} holds a training already",
@@ -219,7 +235,8 @@ def take_step(
     """One update of the weights and of their average; the loss."""
     device = next(state.network.parameters()).device
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, state.step, steps)
+        # Older states know of no paces.
+        group["lr"] = learning_rate(recipe, state.step, steps) * group.get("pace", 1.0)
     degraded = degraded.to(device, memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         outputs = as_tuple(state.network(degraded))
@@ -231,6 +248,17 @@ def take_step(
     state.step += 1
     update_average(state.average, state.network, recipe.ema, state.step)
     return loss.detach()
+
+
+def solve(state: State, recipe: Recipe, pairs: Pairs) -> None:
+    """Give the averaged network its best last layer, and go on from there; see least_squares."""
+    if recipe.last_layer is None or recipe.loss != "mse":
+        return
+    layer = state.average.get_submodule(recipe.last_layer)
+    assert isinstance(layer, nn.Conv2d)
+    drawn = pairs.redrawn(seed=SOLVE_SEED, length=SOLVE_BATCHES * recipe.batch)
+    solve_last_layer(state.average, layer, batches(drawn, recipe.batch, 0, workers=0))
+    state.network.load_state_dict(state.average.state_dict())
 
 
 def fit(
@@ -266,10 +294,12 @@ def fit(
     if state.step >= steps:
         raise NothingToDo(f"{out}: already trained for {state.step} steps", hint="raise --steps")
     training, held_out = load_photos(data, grey=recipe.grey)
+    pairs = training_pairs(recipe, training, steps, seed)
     out.mkdir(parents=True, exist_ok=True)
     seconds_before = state.seconds
 
     def checkpoint(loss: float) -> None:
+        solve(state, recipe, pairs)
         score, input_score = validate(recipe, state.average, held_out, device)
         elapsed = time.monotonic() - began
         state.seconds = seconds_before + elapsed
@@ -297,7 +327,9 @@ def fit(
         on_progress(progress)
 
     try:
-        for degraded, clean in batches(recipe, training, state.step, steps, seed, workers):
+        if state.step == 0:
+            solve(state, recipe, pairs)
+        for degraded, clean in batches(pairs, recipe.batch, state.step, workers):
             loss = take_step(state, recipe, steps, degraded, clean, bf16=bf16).item()
             elapsed = time.monotonic() - began
             out_of_time = time_limit is not None and elapsed > time_limit

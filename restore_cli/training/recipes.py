@@ -32,6 +32,8 @@ class Recipe:
     scale: int = 1  # above 1: the network is given photographs reduced so many times
     grey: bool = False  # train on luma
     zooms: tuple[float, ...] = (1.0,)  # photographs are taken in these sizes
+    last_layer: str | None = None  # followed by a pixel shuffle alone: solved, if the loss is mse
+    last_pace: float = 1.0  # times the learning rate, between the solutions
     candidates: int = 1  # random crops, of which the one with the highest contrast is taken
 
 
@@ -54,13 +56,15 @@ ESPCN = Recipe(
     patch=32,  # the paper: 17
     batch=16,
     steps=60_000,
-    learning_rate=3e-3,
+    learning_rate=1.5e-3,
     validate_every=1_000,
     config={"scale": 3},
     scale=3,
     grey=True,
     zooms=(1.0, 0.8, 0.6),  # smaller copies have sharper edges, and no traces of JPEG
     candidates=2,
+    last_layer="subpixel",
+    last_pace=0.1,  # sec. 3.2
 )
 
 RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(

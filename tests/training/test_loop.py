@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,3 +172,54 @@ def test_a_loss_that_does_not_exist_is_refused_with_those_that_do():
     with pytest.raises(UsageError, match="'l3'") as caught:
         find_recipe("espcn", loss="l3")
     assert "ms_ssim" in str(caught.value.hint)
+
+
+def test_the_last_layer_is_solved_before_the_first_step_and_at_each_validation(
+    photos, tmp_path, monkeypatch
+):
+    solved_at = []
+    solve = loop.solve
+
+    def watched(state, recipe, pairs):
+        solved_at.append(state.step)
+        solve(state, recipe, pairs)
+        assert_close(state.network.state_dict(), state.average.state_dict(), atol=0, rtol=0)
+
+    monkeypatch.setattr(loop, "solve", watched)
+    monkeypatch.setattr(loop, "SOLVE_BATCHES", 3)
+    fit(UPSCALING, photos, tmp_path, device=CPU)
+    assert solved_at == [0, 2, 4]
+
+
+def test_a_solved_training_is_resumed_as_if_it_had_not_stopped(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SOLVE_BATCHES", 3)
+    fit(UPSCALING, photos, tmp_path / "whole", device=CPU, seed=2)
+
+    def stop_at_three(progress):
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(UPSCALING, photos, tmp_path / "halves", device=CPU, seed=2, on_progress=stop_at_three)
+    fit(UPSCALING, photos, tmp_path / "halves", device=CPU, seed=2, resume=True)
+    whole, halves = state_of(tmp_path / "whole"), state_of(tmp_path / "halves")
+    assert_close(halves["average"], whole["average"], atol=0, rtol=0)
+
+
+def test_the_last_layer_learns_at_its_own_pace():
+    state = open_state(UPSCALING, Path("none"), CPU, resume=False, init=None)
+    low, high = torch.rand(1, 1, 8, 8), torch.rand(1, 1, 16, 16)
+    loop.take_step(state, UPSCALING, 100, low, high, bf16=False)
+    others, last = (group["lr"] for group in state.optimizer.param_groups)
+    assert last == pytest.approx(0.1 * others)
+    assert state.optimizer.param_groups[1]["params"] == list(state.network.subpixel.parameters())
+
+
+def test_other_losses_have_no_closed_solution(photos):
+    recipe = replace(UPSCALING, loss="l1")
+    state = open_state(recipe, Path("none"), CPU, resume=False, init=None)
+    before = state.average.subpixel.weight.clone()
+    loop.solve(
+        state, recipe, loop.training_pairs(recipe, loop.load_photos(photos, grey=True)[0], 1, 0)
+    )
+    assert torch.equal(state.average.subpixel.weight, before)
