@@ -37,7 +37,8 @@ def show_usage_error(message: str, command: str | None) -> None:
     if message.startswith("Usage:"):  # it was a command alone: its whole help
         _to_stderr(message)
         return
-    show_error(UsageError(message.rstrip("."), hint=f"see: {command or 'restore'} --help"))
+    plain = message.rstrip(".").replace("Value error, ", "")  # of the library that checks for Typer
+    show_error(UsageError(plain, hint=f"see: {command or 'restore'} --help"))
 
 
 def show_line(text: str) -> None:

@@ -20,7 +20,7 @@ from restore_cli import registry
 from restore_cli.checkpoints.load import load
 from restore_cli.checkpoints.save import save
 from restore_cli.data.pairs import Pairs, load_photos, reduced
-from restore_cli.errors import NothingToDo, OutputExists, WeightsMismatch
+from restore_cli.errors import NothingToDo, OutputError, OutputExists, WeightsMismatch
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics import psnr
 from restore_cli.training.least_squares import solve_last_layer
@@ -284,7 +284,7 @@ def fit(
     init: weights to begin with, by name or path; tensors of another shape stay random.
     Raises NothingToDo where `out` already holds as many steps or `data` too few photographs,
     OutputExists where it holds a training and `resume` is not set, WeightsMismatch where that
-    training is of another network.
+    training is of another network, OutputError where `out` cannot be a folder.
     """
     steps = steps or recipe.steps
     began = time.monotonic()
@@ -295,7 +295,10 @@ def fit(
         raise NothingToDo(f"{out}: already trained for {state.step} steps", hint="raise --steps")
     training, held_out = load_photos(data, grey=recipe.grey)
     pairs = training_pairs(recipe, training, steps, seed)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: {error.strerror}", hint="name another --out") from error
     seconds_before = state.seconds
 
     def checkpoint(loss: float) -> None:

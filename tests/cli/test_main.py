@@ -42,7 +42,10 @@ def complete(words, position):
         (["nope"], "restore: No such command 'nope'\nhint: see: restore --help\n"),
         (["derain"], "restore: Missing argument 'SOURCE'\nhint: see: restore derain --help\n"),
         (["weights", "info"], "restore: Missing argument 'NAME'\nhint: see: restore weights "),
-        (["derain", "a.png", "--precision", "fp8"], "restore: Invalid value for '--precision': "),
+        (
+            ["derain", "a.png", "--precision", "fp8"],
+            "restore: Invalid value for '--precision': 'fp8' is not one of 'auto', 'fp32', ",
+        ),
         (["derain", "a.png", "--quality", "0"], "restore: Invalid value for '--quality': "),
     ],
     ids=["option", "command", "argument", "inner argument", "choice", "number"],
