@@ -229,7 +229,9 @@ def _run(
     """Run the jobs, show each result, and return the failures by their sources."""
     from restore_cli.jobs.plan import Standard
     from restore_cli.jobs.run import run
+    from restore_cli.pipelines.device import keep_freed_memory
 
+    keep_freed_memory()
     alone = len(jobs) == 1
     stdin = binary_stdin().read() if jobs[0].source is Standard.INPUT else b""
     stdout = binary_stdout() if jobs[0].target is Standard.OUTPUT else None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import torch
 
 from restore_cli.errors import DeviceMissing
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 SMALLEST_TILE = 64  # pixels; below this the context around a tile costs more than the tile
 
 
@@ -96,8 +99,6 @@ def _room(limit: Path, usage: Path, stat: Path) -> int | None:
 
 
 def _windows_available() -> int:
-    import ctypes
-
     class MemoryStatus(ctypes.Structure):  # MEMORYSTATUSEX
         _fields_ = [
             ("length", ctypes.c_ulong),
@@ -159,3 +160,16 @@ def release_unused(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory: new pages for each result cost a seventh of the time.
+
+    For a process of our own, such as the command line: it holds for all that runs there.
+    """
+    if sys.platform != "linux":
+        return
+    with suppress(OSError, AttributeError):  # another C library, which has no such switch
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that it takes
+        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)

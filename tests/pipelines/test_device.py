@@ -1,3 +1,5 @@
+import platform
+import subprocess
 import sys
 
 import pytest
@@ -135,3 +137,24 @@ def test_the_cpu_takes_bfloat16_only_where_it_has_the_instructions(monkeypatch, 
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: arm)
     expected = torch.bfloat16 if supported else None
     assert fastest_low_precision(torch.device("cpu")) == expected
+
+
+COUNT_NEW_PAGES = """
+import resource, sys, torch
+from restore_cli.pipelines.device import keep_freed_memory
+if "keep" in sys.argv:
+    keep_freed_memory()
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        results = [torch.ones(6 << 20) for _ in range(4)]  # 24 MB each
+        del results
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a switch of glibc")
+def test_memory_that_is_kept_costs_no_new_pages():
+    command = [sys.executable, "-c", COUNT_NEW_PAGES, "keep"]
+    new_pages = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert int(new_pages) < 1000  # of 120000 that the results take
