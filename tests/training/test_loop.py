@@ -11,7 +11,13 @@ from torch.testing import assert_close
 from restore_cli import registry
 from restore_cli.checkpoints import load_checkpoint
 from restore_cli.checkpoints.save import save
-from restore_cli.errors import NothingToDo, OutputExists, UsageError, WeightsMismatch
+from restore_cli.errors import (
+    NothingToDo,
+    OutputError,
+    OutputExists,
+    UsageError,
+    WeightsMismatch,
+)
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics import psnr
 from restore_cli.training import loop
@@ -111,6 +117,12 @@ def test_too_few_photographs_are_refused(tmp_path):
     with pytest.raises(NothingToDo, match="0 photographs"):
         fit(TINY, tmp_path, tmp_path / "out", device=CPU)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_where_the_folder_should_be_is_refused(photos, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(OutputError, match="out: "):
+        fit(TINY, photos, tmp_path / "out", device=CPU)
 
 
 def test_the_learning_rate_warms_up_stays_and_falls():
