@@ -25,7 +25,7 @@ class NetworkSpec:
 
     arch: str
     tasks: tuple[Task, ...]  # the first is its default
-    module: str  # "package.module:Class"; Class(Config(**config)) builds it
+    module: str  # "package.module:name"; name(Config(**config)) builds it
     config: str  # the name of its config dataclass in the same module
     default_weights: str  # they need not be on this machine: most networks come without
     paper: str
@@ -191,6 +191,15 @@ GENERATORS: Mapping[str, NetworkSpec] = MappingProxyType(
                 default_weights="fitv1.default",
                 paper="Lu et al., FiT: Flexible Vision Transformer for Diffusion Model, "
                 "ICML 2024 (arXiv 2402.12376)",
+            ),
+            NetworkSpec(
+                arch="scalecrafter",  # the small UNet that shows it; Stable Diffusion is a pipeline
+                tasks=("generate",),
+                module="restore_cli.pipelines.generator:class_unet",
+                config="UNetConfig",
+                default_weights="scalecrafter.default",
+                paper="He et al., ScaleCrafter: Tuning-free Higher-Resolution Visual Generation "
+                "with Diffusion Models, ICLR 2024 (arXiv 2310.07702)",
             ),
         )
     }

@@ -22,6 +22,7 @@ SMALL = {
     "ugdc": {"stem_channels": 4, "nominal_size": [80, 160]},
     "fitv2": {"hidden_size": 32, "depth": 2, "num_heads": 2, "adaln_lora_dim": 8},
     "fitv1": {"hidden_size": 32, "depth": 2, "num_heads": 2},
+    "scalecrafter": {"widths": [8, 8], "groups": 4, "head_dim": 8, "attention_levels": 1},
     "tml": {"pm_stem": 4, "em_stem": 2, "nominal_size": [80, 80]},
 }
 SPECS = [registry.configured(spec, SMALL.get(spec.arch, {})) for spec in MODELS.values()]

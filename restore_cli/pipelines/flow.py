@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 Velocity = Callable[[Tensor, float], Tensor]
 OnTime = Callable[[float], None]  # told of each time that is reached
@@ -121,19 +121,17 @@ def euler_maruyama(
     velocity: Velocity,
     x: Tensor,
     steps: int,
-    *,
-    generator: Generator,
+    noise: Callable[[], Tensor],
     on_time: OnTime = _nobody,
 ) -> Tensor:
     """The stochastic sampler of SiT with diffusion 1 - t, as FiTv2 uses it: one evaluation a step.
 
-    generator: of the device of x.
+    noise: gives new standard normal noise like x at each call.
     """
     end = 1 - SDE_LAST_STEP
     for t, after in pairwise(end * step / max(steps - 1, 1) for step in range(steps)):
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         spread = (2 * (1 - t) * (after - t)) ** 0.5
-        x = x + (after - t) * _drift(velocity, x, t) + spread * noise
+        x = x + (after - t) * _drift(velocity, x, t) + spread * noise()
         on_time(after)
     last = end if steps > 1 else 0.0
     x = x + (1 - last) * _drift(velocity, x, last)
