@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,7 +25,13 @@ def seconds_of(duration: str) -> float:
 
 def train(
     recipe: Annotated[str, typer.Argument(help="Which training, for example dpenet.")],
-    data: Annotated[Path, typer.Option(help="Folder of clean photographs.", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of clean photographs; for a generator, of a folder for each class.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for weights and state.", show_default=False)],
     steps: Annotated[int | None, typer.Option(min=1, help="Steps in all. [recipe's own]")] = None,
     time: Annotated[str | None, typer.Option(help="Stop after 90s, 10m, 2h.")] = None,
@@ -49,12 +56,23 @@ def train(
     """Train a network by its recipe; writes OUT/<network>.safetensors."""
     limit = None if time is None else seconds_of(time)
     from restore_cli.pipelines.device import pick_device
+    from restore_cli.training.generative import RECIPES as GENERATIVE
+    from restore_cli.training.generative import GenerativeRecipe, find_generative, fit_classes
     from restore_cli.training.loop import Progress, fit
-    from restore_cli.training.recipes import find_recipe
+    from restore_cli.training.recipes import Recipe, find_recipe
 
-    chosen = find_recipe(
-        recipe, preset=preset, loss=loss, scale=None if scale is None else int(scale)
-    )
+    chosen: Recipe | GenerativeRecipe
+    if recipe in GENERATIVE:
+        if loss or scale or init or workers:
+            raise UsageError(
+                f"{recipe} has one loss and one scale, needs no workers and begins from nothing",
+                hint="leave --loss, --scale, --workers and --init out",
+            )
+        chosen = find_generative(recipe, preset)
+    else:
+        chosen = find_recipe(
+            recipe, preset=preset, loss=loss, scale=None if scale is None else int(scale)
+        )
     with reporter("train", quiet=quiet, json=False) as report:
         bar = report.progress(steps or chosen.steps, "training")
 
@@ -65,19 +83,26 @@ def train(
                     f"step {progress.step}: loss {progress.loss:.4f}, validation "
                     f"{progress.psnr:.2f} dB from {progress.input_psnr:.2f} dB"
                 )
+            if progress.validation_loss is not None:
+                report.say(
+                    f"step {progress.step}: loss {progress.loss:.4f}, "
+                    f"validation {progress.validation_loss:.4f}"
+                )
 
-        weights = fit(
-            chosen,
+        train_by = (
+            partial(fit_classes, chosen)
+            if isinstance(chosen, GenerativeRecipe)
+            else partial(fit, chosen, workers=workers, init=init)
+        )
+        weights = train_by(
             data,
             out,
             steps=steps,
             time_limit=limit,
             resume=resume,
-            init=init,
             device=pick_device(device),
             bf16=bf16,
             seed=seed,
-            workers=workers,
             on_progress=show,
         )
         report.data(str(weights))

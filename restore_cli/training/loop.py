@@ -44,6 +44,7 @@ class Progress:
     seconds: float  # since this call began
     psnr: float | None = None  # of the averaged weights on held-out photographs, dB
     input_psnr: float | None = None  # of the degraded input of the same pairs
+    validation_loss: float | None = None  # of a generator instead
 
 
 @dataclass
