@@ -1,17 +1,21 @@
-"""Make the sample pictures again: free photographs in synthetic rain.
+"""Make the sample pictures again, and the picture of the README.
 
+Free photographs in synthetic rain; one of them with what the bundled weights make of it.
 Run: python samples/make.py   (needs scikit-image, whose wheel carries the photographs)
 """
 
 from pathlib import Path
 
 import imageio.v3 as iio
+import numpy as np
 import torch
 from skimage import data
 
+from restore_cli import restore
 from restore_cli.data.degrade import HEAVY, LIGHT, MEDIUM, MISTY, RainLook, add_rain
 
 HERE = Path(__file__).parent
+BEFORE_AFTER = HERE.parent / "docs" / "before_after.jpg"
 SAMPLES: dict[str, tuple[RainLook, int]] = {
     "astronaut": (LIGHT, 1),
     "chelsea": (HEAVY, 2),
@@ -20,13 +24,25 @@ SAMPLES: dict[str, tuple[RainLook, int]] = {
 }
 
 
+def rainy(name: str) -> torch.Tensor:
+    """(3, H, W) in [0, 1]."""
+    look, seed = SAMPLES[name]
+    photo = getattr(data, name)()[:400, :560]
+    clean = torch.from_numpy(photo.copy()).permute(2, 0, 1) / 255
+    return add_rain(clean, look, torch.Generator().manual_seed(seed))
+
+
+def as_uint8(picture: torch.Tensor) -> np.ndarray:
+    return (picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
 def main() -> None:
-    for name, (look, seed) in SAMPLES.items():
-        photo = getattr(data, name)()[:400, :560]
-        clean = torch.from_numpy(photo.copy()).permute(2, 0, 1) / 255
-        rainy = add_rain(clean, look, torch.Generator().manual_seed(seed))
-        pixels = (rainy * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        iio.imwrite(HERE / f"{name}_rain.png", pixels, optimize=True)
+    for name in SAMPLES:
+        iio.imwrite(HERE / f"{name}_rain.png", as_uint8(rainy(name)), optimize=True)
+    before = rainy("astronaut")
+    gap = torch.ones(3, before.shape[1], 8)
+    both = torch.cat([before, gap, restore("derain", before)], dim=2)
+    iio.imwrite(BEFORE_AFTER, as_uint8(both), quality=90)
 
 
 if __name__ == "__main__":
