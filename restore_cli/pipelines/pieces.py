@@ -8,6 +8,7 @@ its blocks 16. So the picture goes through the first block piece by piece, then 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TypeGuard
 
 import torch
@@ -32,6 +33,7 @@ class InPieces(nn.Module):
         super().__init__()
         self.blocks = blocks
         self.side = side
+        self.on_block: Callable[[], None] | None = None  # called when one more is done
 
     def forward(self, x: Tensor) -> Tensor:
         if max(x.shape[-2:]) <= self.side:
@@ -43,6 +45,8 @@ class InPieces(nn.Module):
             for row, column in plan_tiles(*x.shape[-2:], tile=self.side, overlap=radius, blend=0):
                 place(result, row, column).copy_(kept(block(cut(x, row, column)), row, column))
             x, result = result, x
+            if self.on_block is not None:
+                self.on_block()
         return x
 
 
@@ -59,6 +63,11 @@ def in_pieces(network: nn.Module, side: int = SIDE) -> nn.Module:
             if _is_local(child):
                 setattr(parent, name, InPieces(child, side))
     return network
+
+
+def chains_of(network: nn.Module) -> list[InPieces]:
+    """The chains of a network that run in pieces, in the order in which they run."""
+    return [module for module in network.modules() if isinstance(module, InPieces)]
 
 
 def _is_local(module: nn.Module) -> TypeGuard[nn.Sequential]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from restore_cli import registry
 from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
@@ -26,7 +26,7 @@ from restore_cli.pipelines.device import (
     pick_device,
     release_unused,
 )
-from restore_cli.pipelines.pieces import in_pieces
+from restore_cli.pipelines.pieces import chains_of, in_pieces
 from restore_cli.registry import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,8 @@ class Restorer:
             self.precision = self._settle_precision(cut(picture, plan.rows[0], plan.columns[0]))
         dtype = DTYPES[self.precision]
         result = torch.zeros(batch, channels, height * spec.scale, width * spec.scale)
-        for done, (row, column) in enumerate(plan, start=1):
+        progress = _Progress(self.network, len(plan), on_progress)
+        for row, column in plan:
             answer = self._forward(cut(picture, row, column), dtype)
             piece = kept(answer, row, column, spec.scale).cpu()
             if not torch.isfinite(piece).all():
@@ -130,8 +131,7 @@ class Restorer:
                     hint="try --precision fp32, or other weights",
                 )
             blend_in(result, piece, row, column, spec.scale)
-            if on_progress:
-                on_progress(done, len(plan))
+            progress.tile_done()
         return result
 
     def _forward(self, piece: Tensor, dtype: torch.dtype) -> Tensor:
@@ -222,6 +222,30 @@ class Restorer:
             return None
         height, width = (side * self.spec.scale for side in alpha.shape[-2:])
         return resize_matlab(alpha, height, width).clamp_(0, 1)
+
+
+class _Progress:
+    """Tells of each tile, and within it of each block where the network runs in pieces."""
+
+    def __init__(self, network: nn.Module, tiles: int, on_progress: OnProgress | None):
+        chains = chains_of(network)
+        self.steps = max(1, sum(len(chain.blocks) for chain in chains))  # of one tile
+        self.tiles, self.on_progress = tiles, on_progress
+        self.tile = self.block = 0
+        for chain in chains:
+            chain.on_block = self.block_done
+
+    def block_done(self) -> None:
+        self.block += 1
+        self._tell()
+
+    def tile_done(self) -> None:
+        self.tile, self.block = self.tile + 1, 0
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self.tile * self.steps + self.block, self.tiles * self.steps)
 
 
 def load_restorer(task: str, options: RunOptions) -> Restorer:

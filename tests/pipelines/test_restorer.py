@@ -3,6 +3,7 @@ import torch
 
 from restore_cli.errors import BrokenOutput, UsageError
 from restore_cli.imaging.image import Image
+from restore_cli.pipelines import pieces
 from restore_cli.pipelines.restorer import RunOptions, load_restorer, restore
 
 
@@ -30,7 +31,7 @@ def test_a_grey_picture_stays_grey(random_weights):
 
 def test_nan_is_an_error(random_weights):
     broken = restorer(random_weights)
-    broken.network = lambda x: x * float("nan")
+    torch.nn.init.constant_(broken.network.detail.weight, float("nan"))
     with pytest.raises(BrokenOutput, match="NaN"):
         broken.run(torch.rand(3, 8, 8))
 
@@ -50,3 +51,13 @@ def test_colours_under_full_transparency_neither_change_nor_bleed(random_weights
 def test_restore_refuses_a_batch():
     with pytest.raises(UsageError, match="shape"):
         restore("derain", torch.rand(1, 3, 8, 8))
+
+
+def test_progress_is_told_block_by_block_and_tile_by_tile(random_weights):
+    seen = []
+    run = restorer(random_weights, tile=80, overlap=0)
+    run.network = pieces.in_pieces(run.checkpoint.module, side=64)
+    run.run(torch.rand(3, 8, 160), on_progress=lambda done, total: seen.append((done, total)))
+    blocks = 13
+    assert [done for done, _ in seen] == [*range(1, 14), 13, *range(14, 27), 26]
+    assert {total for _, total in seen} == {2 * blocks}
