@@ -28,7 +28,8 @@ def train(
     data: Annotated[
         Path,
         typer.Option(
-            help="Folder of clean photographs; for a generator, of a folder for each class.",
+            help="Folder of clean photographs, for cbsn noisy ones; for a generator, of a folder "
+            "for each class.",
             show_default=False,
         ),
     ],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from restore_cli import registry
@@ -26,8 +26,8 @@ from restore_cli.metrics import psnr
 from restore_cli.training.least_squares import solve_last_layer
 from restore_cli.training.losses import LOSSES
 from restore_cli.training.recipes import Recipe
+from restore_cli.training.steps import as_tuple, in_precision
 
-VALIDATION_PATCH = 128
 VALIDATION_SEED = 2003  # another stream than any training seed gives
 SOLVE_SEED = 1999
 SOLVE_BATCHES = 100
@@ -44,7 +44,7 @@ class Progress:
     seconds: float  # since this call began
     psnr: float | None = None  # of the averaged weights on held-out photographs, dB
     input_psnr: float | None = None  # of the degraded input of the same pairs
-    validation_loss: float | None = None  # of a generator instead
+    validation_loss: float | None = None  # instead, where there is nothing to compare with
 
 
 @dataclass
@@ -124,10 +124,6 @@ def begin_with(network: nn.Module, other: nn.Module) -> None:
     network.load_state_dict(own | fitting)
 
 
-def as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return outputs if isinstance(outputs, tuple) else (outputs,)
-
-
 def pairs_of(
     recipe: Recipe,
     photos: Sequence[Tensor],
@@ -169,35 +165,53 @@ def batches(pairs: Pairs, size: int, start: int, workers: int) -> Iterator[tuple
 def held_out_pairs(recipe: Recipe, photos: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """One (degraded, clean) pair of each held-out photograph, the same every time.
 
-    Draws that leave a photograph as it was say nothing of a network and are drawn again.
+    Draws that leave a photograph as it was say nothing of a network and are drawn again; where
+    nothing clean is known, the two are the same.
     """
     for index, photo in enumerate(photos):
         pairs = pairs_of(
             recipe,
             [photo],
-            patch=VALIDATION_PATCH,
+            patch=recipe.validation_patch,
             seed=VALIDATION_SEED + index,
             length=VALIDATION_DRAWS,
         )
         draws = (pairs[draw] for draw in range(VALIDATION_DRAWS))
-        yield next((d, c) for d, c in draws if not torch.equal(d, c))
+        yield next((d, c) for d, c in draws if not (recipe.paired and torch.equal(d, c)))
 
 
 def validate(
     recipe: Recipe, network: nn.Module, photos: Sequence[Tensor], device: torch.device
-) -> tuple[float, float]:
-    """Mean PSNR (dB) of the results and of the inputs over the held-out photographs.
-
-    Smaller inputs count as enlarged by bicubic.
-    """
-    restored_scores, input_scores = [], []
+) -> dict[str, float]:
+    """What the network reaches on the held-out photographs, in the mean; fields of Progress."""
+    judge = _fidelity if recipe.paired else _held_out_loss
     with torch.inference_mode():
-        for degraded, clean in held_out_pairs(recipe, photos):
-            result = as_tuple(network(degraded[None].to(device)))[-1].clamp(0, 1).cpu()
-            restored_scores.append(psnr(result, clean[None]).item())
-            same_size = resize_matlab(degraded, *clean.shape[-2:]).clamp(0, 1)
-            input_scores.append(psnr(same_size[None], clean[None]).item())
-    return sum(restored_scores) / len(restored_scores), sum(input_scores) / len(input_scores)
+        scores = [
+            judge(recipe, network, degraded[None].to(device), clean[None].to(device))
+            for degraded, clean in held_out_pairs(recipe, photos)
+        ]
+    return {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
+
+
+def _fidelity(
+    recipe: Recipe, network: nn.Module, degraded: Tensor, clean: Tensor
+) -> dict[str, float]:
+    """PSNR (dB) of the result and of the input; a smaller input counts as enlarged by bicubic."""
+    result = as_tuple(recipe.feed(network)(degraded))[-1].clamp(0, 1)
+    same_size = resize_matlab(degraded[0].cpu(), *clean.shape[-2:]).clamp(0, 1)
+    return {
+        "psnr": psnr(result.cpu(), clean.cpu()).item(),
+        "input_psnr": psnr(same_size[None], clean.cpu()).item(),
+    }
+
+
+def _held_out_loss(
+    recipe: Recipe, network: nn.Module, degraded: Tensor, clean: Tensor
+) -> dict[str, float]:
+    """The loss as it is at the end of the training, with the same draws every time."""
+    draws = Generator().manual_seed(VALIDATION_SEED)
+    loss = recipe.loss_step(network, degraded, clean, LOSSES[recipe.loss], 1.0, draws)
+    return {"validation_loss": loss.item()}
 
 
 def parameter_groups(recipe: Recipe, network: nn.Module) -> list[dict[str, Any]]:
@@ -239,9 +253,11 @@ def take_step(
         # Older states know of no paces.
         group["lr"] = learning_rate(recipe, state.step, steps) * group.get("pace", 1.0)
     degraded = degraded.to(device, memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        outputs = as_tuple(state.network(degraded))
-    loss = LOSSES[recipe.loss]([output.float() for output in outputs], clean.to(device))
+    network = recipe.feed(in_precision(state.network, device, bf16=bf16))
+    draws = Generator().manual_seed(state.step)  # so a resumed training draws the same
+    loss = recipe.loss_step(
+        network, degraded, clean.to(device), LOSSES[recipe.loss], state.step / steps, draws
+    )
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
@@ -304,7 +320,8 @@ def fit(
 
     def checkpoint(loss: float) -> None:
         solve(state, recipe, pairs)
-        score, input_score = validate(recipe, state.average, held_out, device)
+        scores = validate(recipe, state.average, held_out, device)
+        score = scores["psnr"] if recipe.paired else -scores["validation_loss"]
         elapsed = time.monotonic() - began
         state.seconds = seconds_before + elapsed
         if score > state.best:
@@ -314,8 +331,9 @@ def fit(
                 "seconds": round(state.seconds),
                 "seed": seed,
                 "loss": recipe.loss,
-                "validation_psnr": score,
-                "validation_input_psnr": input_score,
+            } | {
+                f"validation_{name.removeprefix('validation_')}": value
+                for name, value in scores.items()
             }
             save(
                 state.average,
@@ -325,7 +343,7 @@ def fit(
                 record=record,
             )
         state.write(state_file)
-        progress = Progress(state.step, steps, loss, elapsed, score, input_score)
+        progress = Progress(state.step, steps, loss, elapsed, **scores)
         with (out / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(asdict(progress)) + "\n")
         on_progress(progress)

@@ -8,9 +8,18 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from restore_cli.data.degrade import nothing, random_rain
+from restore_cli.data.noise import random_noise
 from restore_cli.data.pairs import Degrade
 from restore_cli.errors import UsageError
 from restore_cli.training.losses import LOSSES
+from restore_cli.training.steps import (
+    Feed,
+    LossStep,
+    plain,
+    self_supervised,
+    standardized,
+    supervised,
+)
 
 T = TypeVar("T")
 
@@ -28,6 +37,7 @@ class Recipe:
     learning_rate: float  # of Adam at its peak; see loop.learning_rate
     ema: float = 0.999  # decay of the averaged weights that are validated and kept
     validate_every: int = 500  # steps
+    validation_patch: int = 128  # pixels, of a held-out photograph
     config: Mapping[str, object] = field(default_factory=dict)
     scale: int = 1  # above 1: the network is given photographs reduced so many times
     grey: bool = False  # train on luma
@@ -35,6 +45,9 @@ class Recipe:
     last_layer: str | None = None  # followed by a pixel shuffle alone: solved, if the loss is mse
     last_pace: float = 1.0  # times the learning rate, between the solutions
     candidates: int = 1  # random crops, of which the one with the highest contrast is taken
+    feed: Feed = plain  # how pictures reach the network
+    loss_step: LossStep = supervised
+    paired: bool = True  # False: `degrade` leaves pictures as they are, nothing clean is known
 
 
 DPENET = Recipe(
@@ -67,6 +80,33 @@ ESPCN = Recipe(
     last_pace=0.1,  # sec. 3.2
 )
 
+CBSN = Recipe(
+    # The paper's: noisy photographs alone, none of them clean, each network learns its camera.
+    arch="cbsn",
+    degrade=nothing,
+    loss="l1",
+    patch=120,  # a multiple of both strides
+    batch=4,
+    steps=20_000,
+    learning_rate=3e-4,
+    validation_patch=120,
+    config={"channels": 32, "num_module": 5},
+    loss_step=self_supervised,
+    paired=False,
+)
+
+# With clean photographs and made noise, for weights that suit any camera; learning from one's own
+# noisy photographs may go on from there.
+CBSN_CAMERA = replace(
+    CBSN,
+    degrade=random_noise,
+    learning_rate=1e-3,
+    validation_patch=128,
+    feed=standardized,
+    loss_step=supervised,
+    paired=True,
+)
+
 RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
     {
         "dpenet": {
@@ -80,6 +120,17 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
             "default": ESPCN,
             # Crops of 192 to 144 px for MS-SSIM, which needs 161 px for its five scales.
             "large": replace(ESPCN, patch=48, batch=8),
+        },
+        "cbsn": {
+            "default": CBSN,
+            # Its rate halves every 100,000 steps; here as loop.learning_rate has it.
+            "paper": replace(CBSN, learning_rate=1e-4, steps=500_000, config={}),
+            "camera": CBSN_CAMERA,
+            # 131 thousand multiply-adds a pixel of the 3.65 million of the published size. Channels
+            # not divisible by 16 gave a gradient of NaN in bfloat16 on a CPU (torch 2.13).
+            "fast": replace(
+                CBSN_CAMERA, patch=64, steps=6_000, config={"channels": 32, "num_module": 4}
+            ),
         },
     }
 )

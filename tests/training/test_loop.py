@@ -24,13 +24,10 @@ from restore_cli.training import loop
 from restore_cli.training.loop import fit, learning_rate, open_state, update_average
 from restore_cli.training.recipes import find_recipe
 
-TINY = replace(find_recipe("dpenet"), patch=16, batch=2, steps=6, validate_every=3)
+TINY = replace(
+    find_recipe("dpenet"), patch=16, batch=2, steps=6, validate_every=3, validation_patch=24
+)
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def small_validation(monkeypatch):
-    monkeypatch.setattr(loop, "VALIDATION_PATCH", 24)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +137,9 @@ def test_the_average_follows_fast_at_first_and_slowly_later():
         assert average.weight.item() == pytest.approx(wanted)
 
 
-UPSCALING = replace(find_recipe("espcn", scale=2), patch=8, batch=2, steps=4, validate_every=2)
+UPSCALING = replace(
+    find_recipe("espcn", scale=2), patch=8, batch=2, steps=4, validate_every=2, validation_patch=24
+)
 
 
 @pytest.mark.parametrize("loss", ["l1", "mse", "ms_ssim", "mix"])
@@ -154,7 +153,7 @@ def test_a_network_that_enlarges_trains_by_each_loss(photos, tmp_path, loss):
 def test_the_input_of_an_upscaling_counts_as_enlarged_by_bicubic(photos):
     network = registry.build("espcn", scale=2)
     held_out = loop.load_photos(photos, grey=True)[1]
-    _, of_input = loop.validate(UPSCALING, network, held_out, CPU)
+    of_input = loop.validate(UPSCALING, network, held_out, CPU)["input_psnr"]
     degraded, clean = next(loop.held_out_pairs(UPSCALING, held_out))
     bicubic = resize_matlab(degraded, *clean.shape[-2:])
     assert of_input == pytest.approx(psnr(bicubic.clamp(0, 1), clean).item())
