@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import Annotated, Any, Literal
 
 import typer
@@ -22,9 +25,18 @@ from restore_cli.errors import RestoreError
 
 INTERRUPTED = 130  # what shells report for SIGINT
 READER_GONE = 141  # and for SIGPIPE
+TERMINATED = 143  # and for SIGTERM
 TyperUsageError: Any = typer.BadParameter.__base__  # Typer does not export its name
 
 Shell = Literal["bash", "zsh", "fish", "powershell", "pwsh"]
+
+
+class Terminated(KeyboardInterrupt):
+    """Asked to end by a scheduler or by `kill`: what Ctrl-C tidies up is tidied up then too."""
+
+
+def terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated
 
 
 class RestoreGroup(TyperGroup):
@@ -41,6 +53,8 @@ class RestoreGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         console.keep_odd_file_names()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)
         try:
             return super().invoke(ctx)
         except RestoreError as error:
@@ -48,7 +62,8 @@ class RestoreGroup(TyperGroup):
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as interrupt:
             console.show_interrupted()
-            raise typer.Exit(INTERRUPTED) from interrupt
+            code = TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+            raise typer.Exit(code) from interrupt
         except BrokenPipeError as gone:
             console.drop_stdout()
             raise typer.Exit(READER_GONE) from gone

@@ -141,16 +141,19 @@ def interruptible():
 
 
 @posix_only
-def test_an_interrupted_batch_leaves_whole_files_only(tmp_path, random_weights, interruptible):
+@pytest.mark.parametrize(("how", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interrupted_batch_leaves_whole_files_only(
+    tmp_path, random_weights, interruptible, how, code
+):
     names = [f"{number}.png" for number in range(200)]
     for name in names:
         Image.effect_noise((16, 16), 50).convert("RGB").save(tmp_path / name)
     out = tmp_path / "out"
     process = start("derain", tmp_path, "-o", out, "--weights", random_weights)
     process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.Signals[how])
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert said.splitlines()[-1] == "restore: interrupted"
     assert "Traceback" not in said
     written = {path.name for path in out.iterdir()}
