@@ -17,7 +17,17 @@ def loaded_by(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--help", "--version", "derain --help", "eval --help", "train --help", "weights list", "nope"],
+    [
+        "--help",
+        "--version",
+        "derain --help",
+        "eval --help",
+        "train --help",
+        "weights list",
+        "nope",
+        "derain no-such-file.png",
+        "derain samples -o out --dry-run",
+    ],
 )
 def test_what_needs_no_network_loads_nothing_heavy(arguments):
     code = (

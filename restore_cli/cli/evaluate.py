@@ -162,7 +162,7 @@ def plain_name(name: str) -> str:
 
 def pictures_by_name(folder: Path) -> dict[str, Path]:
     """Visible pictures by their path below `folder` without suffix. Raises InputError."""
-    from restore_cli.imaging.files import READABLE_SUFFIXES
+    from restore_cli.imaging.formats import READABLE_SUFFIXES
 
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):

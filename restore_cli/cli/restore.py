@@ -161,21 +161,26 @@ def carry_out(task: str, choices: Choices, load: Load, *, scale: str = "1") -> N
         if choices.dry_run:
             _show_plan(planned, report)
             return
-        from restore_cli.pipelines.restorer import RunOptions
 
-        options = RunOptions(
-            spec.arch,
-            choices.weights,
-            tile,
-            overlap,
-            choices.device,
-            choices.precision,
-            choices.seed,
-        )
+        def load_network() -> Restorer | Upscaler:
+            from restore_cli.pipelines.restorer import RunOptions
+
+            return load(
+                RunOptions(
+                    spec.arch,
+                    choices.weights,
+                    tile,
+                    overlap,
+                    choices.device,
+                    choices.precision,
+                    choices.seed,
+                )
+            )
+
         restore_all(
             task,
             planned,
-            lambda: load(options),
+            load_network,
             report,
             quality=choices.quality,
             overwrite=choices.overwrite,

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import NothingToDo
-from restore_cli.imaging.files import READABLE_SUFFIXES, read
+from restore_cli.imaging.files import read
+from restore_cli.imaging.formats import READABLE_SUFFIXES
 from restore_cli.imaging.resize import resize_matlab
 
 HELD_OUT_EVERY = 20  # pictures of a class whose index modulo 20 is 7 are held out

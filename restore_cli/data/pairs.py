@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 
 from restore_cli.errors import NothingToDo
 from restore_cli.imaging.colour import luma
-from restore_cli.imaging.files import READABLE_SUFFIXES, read
+from restore_cli.imaging.files import read
+from restore_cli.imaging.formats import READABLE_SUFFIXES
 from restore_cli.imaging.resize import resize_matlab
 
 Degrade = Callable[[Tensor, Generator], Tensor]

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from PIL import UnidentifiedImageError
 
@@ -25,38 +24,16 @@ from restore_cli.errors import (
     OutputError,
     OutputExists,
     UnreadableImage,
-    UsageError,
 )
 from restore_cli.imaging import eight_bit, metadata, png, pnm, tiff
+from restore_cli.imaging.formats import Format, format_of
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.levels import MOST_PIXELS, Stored, to_image, to_levels
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["png", "jpeg", "webp", "tiff"]
-
-SUFFIXES: dict[str, Format] = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".webp": "webp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-}
-READABLE_SUFFIXES = frozenset([*SUFFIXES, ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"])
 DEEP_FORMATS = ("png", "tiff")
 LARGEST_FILE = MOST_PIXELS * 8 + (1 << 28)  # bytes: RGBA of 16 bit, not packed, and its metadata
-
-
-def format_of(path: Path) -> Format:
-    """The format that a suffix asks for. Raises UsageError."""
-    try:
-        return SUFFIXES[path.suffix.lower()]
-    except KeyError:
-        raise UsageError(
-            f"{path.name}: cannot write {path.suffix or 'a file without suffix'}",
-            hint=f"one of: {', '.join(SUFFIXES)}",
-        ) from None
 
 
 def read(source: Path) -> Image:

@@ -21,7 +21,7 @@ from restore_cli.errors import (
     UnreadableImage,
     UsageError,
 )
-from restore_cli.imaging.files import READABLE_SUFFIXES, SUFFIXES, Format, format_of
+from restore_cli.imaging.formats import READABLE_SUFFIXES, SUFFIXES, Format, format_of
 
 Existing = Literal["error", "overwrite", "skip"]
 

@@ -23,7 +23,8 @@ from restore_cli.errors import (
     UsageError,
 )
 from restore_cli.imaging import levels as levels_module
-from restore_cli.imaging.files import decode, encode, format_of, read, write
+from restore_cli.imaging.files import decode, encode, read, write
+from restore_cli.imaging.formats import format_of
 from restore_cli.imaging.image import Image, Metadata
 from tests.imaging.pictures import XMP, camera_exif, icc_profile, noise, pillow_file, png_file
 
