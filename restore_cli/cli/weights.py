@@ -172,7 +172,7 @@ def _line(entry: WeightsEntry) -> tuple[str, ...]:
         for metric, value in metrics.items()
     ]
     where, _ = locate(entry)
-    size = f"{entry.size / 1e6:.1f} MB"
+    size = f"{entry.size / 1e6:.1f} MB" if entry.size >= 1e6 else f"{entry.size / 1e3:.0f} kB"
     return entry.name, ", ".join(_tasks(entry)), size, where, scores[0] if scores else ""
 
 
