@@ -6,7 +6,7 @@ Every number here is checked by a test that runs the network (tests/test_registr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -29,6 +29,15 @@ class NetworkSpec:
     config: str  # the name of its config dataclass in the same module
     default_weights: str  # they need not be on this machine: most networks come without
     paper: str
+    task_weights: Mapping[str, str] = field(default_factory=dict, kw_only=True)  # instead of them
+
+    def weights_for(self, task: str) -> str:
+        """The name of the weights that do `task` where none are named."""
+        return self.task_weights.get(task, self.default_weights)
+
+    def own_weights(self) -> tuple[str, ...]:
+        """The names of the weights of all its tasks."""
+        return tuple(dict.fromkeys(self.weights_for(task) for task in self.tasks))
 
 
 Spec = TypeVar("Spec", bound=NetworkSpec)
@@ -39,7 +48,7 @@ class ModelSpec(NetworkSpec):
     """What the pipeline must know, besides, of a network that takes a picture."""
 
     adapter: str  # how it is fed and read: a key of pipelines.adapters.ADAPTERS
-    scale: int  # output size / input size
+    scale: int  # output size / input size, of pictures; see network_scale
     channels: int  # 3 for RGB, 1 for luma
     multiple: int  # sizes are padded to a multiple of this
     radius: int | None  # receptive radius in input pixels; None: it sees the whole image
@@ -47,6 +56,11 @@ class ModelSpec(NetworkSpec):
     bytes_per_pixel: int  # of a tile, of working memory in float32, by benchmarks/memory.py
     fixed_size: tuple[int, int] | None  # (H, W) if it works at one size only
     tiling: Literal["exact", "approximate", "never"]
+
+    @property
+    def network_scale(self) -> int:
+        """Output size / input size of the network: the picture may be enlarged before."""
+        return 1 if self.adapter == "pre_upscaled" else self.scale
 
 
 TML_PAPER = (
@@ -152,7 +166,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 tasks=("denoise", "enhance", "upscale"),
                 module="restore_cli.models.mirnet:MIRNet",
                 config="MIRNetConfig",
-                adapter="rgb",
+                adapter="pre_upscaled",
                 scale=1,
                 channels=3,
                 multiple=4,
@@ -162,6 +176,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 fixed_size=None,
                 tiling="approximate",
                 default_weights="mirnet.denoise",
+                task_weights={"enhance": "mirnet.enhance", "upscale": "mirnet.sr_x2"},
                 paper="Zamir et al., Learning Enriched Features for Real Image Restoration and "
                 "Enhancement, ECCV 2020 (arXiv 2003.06792)",
             ),
@@ -218,12 +233,16 @@ def find(arch: str) -> NetworkSpec:
 
 
 def configured(spec: Spec, config: Mapping[str, Any]) -> Spec:
-    """The fact sheet of a network so configured, where its config has a say in the facts."""
+    """The fact sheet of a network so configured, where its config has a say in the facts.
+
+    Of a network that does many things, a configuration that enlarges does nothing else.
+    """
     if not isinstance(spec, ModelSpec):
         return spec
     facts: dict[str, Any] = {}
     if "scale" in config:
         facts["scale"] = config["scale"]
+        facts["tasks"] = ("upscale",) if config["scale"] > 1 else spec.tasks
     if "in_channels" in config:
         facts["channels"] = config["in_channels"]
     if "nominal_size" in config:

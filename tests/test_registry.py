@@ -72,7 +72,8 @@ def test_the_names_in_the_spec_exist(spec):
     assert spec.adapter in ADAPTERS
     assert spec.tasks
     assert set(spec.tasks) <= set(get_args(Task))
-    assert spec.default_weights.startswith(f"{spec.arch}.")
+    assert set(spec.task_weights) <= set(spec.tasks)
+    assert all(name.startswith(f"{spec.arch}.") for name in spec.own_weights())
 
 
 @each_network

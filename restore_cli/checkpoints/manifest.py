@@ -53,7 +53,7 @@ def find(name: str) -> WeightsEntry:
     if is_cached(name):
         return _read_cached(_cached_record(name))
     for spec in NETWORKS.values():
-        if name == spec.default_weights:
+        if name in spec.own_weights():
             raise WeightsMissing(
                 f"restore comes without weights for {spec.arch}",
                 hint=f"import a file of yours: restore weights import FILE --as {name}",

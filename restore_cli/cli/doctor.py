@@ -114,8 +114,8 @@ def _weights() -> Iterator[Finding]:
     from restore_cli.checkpoints import manifest
     from restore_cli.checkpoints.library import verify
 
-    for spec in registry.NETWORKS.values():
-        name = spec.default_weights
+    names = [name for spec in registry.NETWORKS.values() for name in spec.own_weights()]
+    for name in names:
         try:
             status = verify(manifest.find(name)).status
         except WeightsMissing as error:  # a network without weights of its own is no fault

@@ -81,7 +81,8 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
     So a resumed training sees what an uninterrupted one would have seen.
     degraded is (C, patch, patch); clean is `scale` times as large, and degraded is made of the
     photograph reduced so many times. candidates: of so many random crops the one with the highest
-    contrast is taken, since much of any photograph is sky.
+    contrast is taken, since much of any photograph is sky. pre_upscaled: degraded is made as large
+    as clean again, by bicubic.
     """
 
     def __init__(
@@ -94,10 +95,12 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         length: int,
         scale: int = 1,
         candidates: int = 1,
+        pre_upscaled: bool = False,
     ):
         self.photos = [low_resolution(p, scale) if scale > 1 else (p, p) for p in photos]
         self.degrade, self.patch, self.scale = degrade, patch, scale
-        self.candidates, self.seed, self.length = candidates, seed, length
+        self.candidates, self.pre_upscaled = candidates, pre_upscaled
+        self.seed, self.length = seed, length
 
     def redrawn(self, *, seed: int, length: int) -> Pairs:
         """Other pairs of the same photographs, which are not reduced again."""
@@ -119,7 +122,10 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         )
         if self.scale > 1:
             start = turned(crop(low, top, left, self.patch), turn)
-        return self.degrade(start, generator), clean
+        degraded = self.degrade(start, generator)
+        if self.pre_upscaled:
+            degraded = resize_matlab(degraded, *clean.shape[-2:]).clamp(0, 1)
+        return degraded, clean
 
     def _place(self, photo: Tensor, generator: Generator) -> tuple[int, int]:
         """Top and left of a crop: of the candidates the one with the highest contrast."""

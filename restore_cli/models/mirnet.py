@@ -23,6 +23,7 @@ class MIRNetConfig:
     n_MSRB: int = 2  # multi-scale residual blocks in each group; the paper's MRB
     height: int = 3  # streams of an MRB, each half the size and twice the channels of the one above
     width: int = 2  # columns of an MRB; between two columns the streams are fused
+    scale: int = 1  # how much larger its inputs were made before; the network keeps their size
 
 
 REDUCTION = 8  # of the channels inside channel attention and SKFF

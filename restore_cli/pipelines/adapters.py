@@ -32,8 +32,8 @@ class Adapter(Protocol):
         """What the network is fed, (1, spec.channels, H, W), and what makes pixels of its answer.
 
         pixels: (C, H, W) in [0, 1], C 1 or 3; what is fed may have another size. The answer
-        that `finish` gets is spec.scale times as large as what was fed; pixels of C channels and
-        of the picture's own size times spec.scale come back, not yet clamped.
+        that `finish` gets is spec.network_scale times as large as what was fed; pixels of C
+        channels and of the picture's own size times spec.scale come back, not yet clamped.
         """
         ...
 
@@ -43,6 +43,12 @@ def rgb(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     if pixels.shape[0] == 3:
         return pixels[None], lambda answer: answer[0]
     return pixels.expand(3, -1, -1)[None], lambda answer: answer[0].mean(0, keepdim=True)
+
+
+def pre_upscaled(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
+    """As rgb, for a network that keeps the size of what bicubic has enlarged before."""
+    height, width = (side * spec.scale for side in pixels.shape[-2:])
+    return rgb(resize_matlab(pixels, height, width).clamp(0, 1), spec)
 
 
 REFLECTED = 32  # pixels around the picture, as the official inference of C-BSN has them
@@ -120,5 +126,11 @@ def _full_range_ycbcr(pixels: Tensor) -> tuple[Tensor, Finish]:
 
 
 ADAPTERS: Mapping[str, Adapter] = MappingProxyType(
-    {"rgb": rgb, "standardized": standardized, "fixed_size": fixed_size, "luma": luma}
+    {
+        "rgb": rgb,
+        "pre_upscaled": pre_upscaled,
+        "standardized": standardized,
+        "fixed_size": fixed_size,
+        "luma": luma,
+    }
 )

@@ -89,7 +89,7 @@ class Restorer:
     def run(self, pixels: Tensor, *, on_progress: OnProgress | None = None) -> Tensor:
         """(C, H, W) in [0, 1] -> (C, scale * H, scale * W) in [0, 1], float32 on the CPU."""
         prepared, finish = ADAPTERS[self.spec.adapter](pixels, self.spec)
-        height, width = (side * self.spec.scale for side in prepared.shape[-2:])
+        height, width = (side * self.spec.network_scale for side in prepared.shape[-2:])
         padded = pad_to_multiple(prepared, self.spec.multiple)
         tile = self._first_tile(*padded.shape[-2:])
         while True:
@@ -107,7 +107,7 @@ class Restorer:
     def _run_tiles(
         self, picture: Tensor, tile: int | None, on_progress: OnProgress | None
     ) -> Tensor:
-        spec = self.spec
+        spec, scale = self.spec, self.spec.network_scale
         batch, channels, height, width = picture.shape
         plan = plan_tiles(
             height,
@@ -120,17 +120,17 @@ class Restorer:
         if self.precision == "auto":
             self.precision = self._settle_precision(cut(picture, plan.rows[0], plan.columns[0]))
         dtype = DTYPES[self.precision]
-        result = torch.zeros(batch, channels, height * spec.scale, width * spec.scale)
+        result = torch.zeros(batch, channels, height * scale, width * scale)
         progress = _Progress(self.network, len(plan), on_progress)
         for row, column in plan:
             answer = self._forward(cut(picture, row, column), dtype)
-            piece = kept(answer, row, column, spec.scale).cpu()
+            piece = kept(answer, row, column, scale).cpu()
             if not torch.isfinite(piece).all():
                 raise BrokenOutput(
                     f"{self.checkpoint.name} produced NaN or infinity in {self.precision}",
                     hint="try --precision fp32, or other weights",
                 )
-            blend_in(result, piece, row, column, spec.scale)
+            blend_in(result, piece, row, column, scale)
             progress.tile_done()
         return result
 
@@ -254,11 +254,11 @@ def load_restorer(task: str, options: RunOptions) -> Restorer:
     Raises UsageError, WeightsError, DeviceError.
     """
     spec = registry.find_for_task(task, options.model)
-    checkpoint = load_checkpoint(options.weights or spec.default_weights)
+    checkpoint = load_checkpoint(options.weights or spec.weights_for(task))
     if task not in checkpoint.spec.tasks:
         raise WeightsMismatch(
             f"{checkpoint.name} is made to {' or '.join(checkpoint.spec.tasks)}, not to {task}",
-            hint=f"for example --weights {spec.default_weights}",
+            hint=f"for example --weights {spec.weights_for(task)}",
         )
     return Restorer(checkpoint, options)
 

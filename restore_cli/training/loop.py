@@ -140,6 +140,7 @@ def pairs_of(
         seed=seed,
         length=length,
         scale=recipe.scale,
+        pre_upscaled=recipe.pre_upscaled,
         candidates=candidates,
     )
 

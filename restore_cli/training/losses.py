@@ -23,8 +23,10 @@ Loss = Callable[[Sequence[Tensor], Tensor], Tensor]
 MIX_ALPHA = 0.84  # Zhao et al. 2016 (arXiv 1511.08861)
 DISSIMILAR = 1e-4  # least value of a term of MS-SSIM: at 0 its fractional power has no slope
 
+# MIRNet, official training script; MPRNet has the same in the edge loss that DPENet took from it,
+# whose own script leaves it undefined.
+CHARBONNIER_EPSILON = 1e-3
 EDGE_WEIGHT = 0.05  # DPENet, official training script
-EDGE_EPSILON = 1e-3  # undefined in that script; the value of MPRNet, where its edge loss is from
 
 
 def _pyramid_blur(x: Tensor) -> Tensor:
@@ -41,10 +43,14 @@ def laplacian(x: Tensor) -> Tensor:
     return x - _pyramid_blur(coarse)
 
 
+def charbonnier_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Mean absolute difference, made smooth around 0."""
+    return ((x - y).square() + CHARBONNIER_EPSILON**2).sqrt().mean()
+
+
 def edge(prediction: Tensor, target: Tensor) -> Tensor:
     """Charbonnier distance of the Laplacians."""
-    difference = laplacian(prediction) - laplacian(target)
-    return (difference.square() + EDGE_EPSILON**2).sqrt().mean()
+    return charbonnier_distance(laplacian(prediction), laplacian(target))
 
 
 def l1(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
@@ -53,6 +59,10 @@ def l1(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
 
 def mse(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
     return torch.stack([F.mse_loss(output, target) for output in outputs]).sum()
+
+
+def charbonnier(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
+    return torch.stack([charbonnier_distance(output, target) for output in outputs]).sum()
 
 
 def ms_ssim(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
@@ -83,7 +93,14 @@ def ssim_edge(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
 
 
 LOSSES: Mapping[str, Loss] = MappingProxyType(
-    {"l1": l1, "mse": mse, "ms_ssim": ms_ssim, "mix": mix, "ssim_edge": ssim_edge}
+    {
+        "l1": l1,
+        "mse": mse,
+        "charbonnier": charbonnier,
+        "ms_ssim": ms_ssim,
+        "mix": mix,
+        "ssim_edge": ssim_edge,
+    }
 )
 
 

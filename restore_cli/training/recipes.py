@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from restore_cli.data.degrade import nothing, random_rain
+from restore_cli.data.lowlight import random_low_light
 from restore_cli.data.noise import random_noise
 from restore_cli.data.pairs import Degrade
 from restore_cli.errors import UsageError
@@ -40,6 +41,7 @@ class Recipe:
     validation_patch: int = 128  # pixels, of a held-out photograph
     config: Mapping[str, object] = field(default_factory=dict)
     scale: int = 1  # above 1: the network is given photographs reduced so many times
+    pre_upscaled: bool = False  # and enlarged again, for a network that keeps the size
     grey: bool = False  # train on luma
     zooms: tuple[float, ...] = (1.0,)  # photographs are taken in these sizes
     last_layer: str | None = None  # followed by a pixel shuffle alone: solved, if the loss is mse
@@ -107,6 +109,51 @@ CBSN_CAMERA = replace(
     paired=True,
 )
 
+MIRNET = Recipe(
+    # Official training script: patches of 128 px, batch 16, Adam, Charbonnier loss; it clamps the
+    # output before the loss, which leaves what is out of range without a gradient. A network of
+    # a twelfth of the size learns from a higher rate than its 2e-4.
+    arch="mirnet",
+    degrade=random_noise,
+    loss="charbonnier",
+    patch=128,
+    batch=16,
+    steps=40_000,
+    learning_rate=5e-4,
+    validate_every=1_000,
+    # 2.66 M parameters, 5.1 MiB in half precision; 620 thousand multiply-adds a pixel of the
+    # 7.3 million of the published size.
+    config={"n_feat": 32, "n_RRG": 2, "n_MSRB": 1},
+    zooms=(1.0, 0.7),  # smaller copies have no traces of JPEG, so they are clean
+)
+# 0.67 M parameters, 156 thousand multiply-adds a pixel: for a CPU.
+MIRNET_SMALL = {"n_feat": 16, "n_RRG": 2, "n_MSRB": 1}
+
+
+def _mirnet_upscaling(scale: int) -> Recipe:
+    """The network sees about 128 px of the enlarged picture."""
+    patch = MIRNET.patch // scale // 4 * 4  # enlarged, still a multiple of 4
+    return replace(
+        MIRNET,
+        degrade=nothing,
+        scale=scale,
+        pre_upscaled=True,
+        patch=patch,
+        validation_patch=patch,
+        config={**MIRNET.config, "scale": scale},
+        zooms=ESPCN.zooms,
+        candidates=ESPCN.candidates,
+    )
+
+
+MIRNET_TASKS = {
+    "denoise": MIRNET,
+    "enhance": replace(MIRNET, degrade=random_low_light),
+    "sr_x2": _mirnet_upscaling(2),
+    "sr_x3": _mirnet_upscaling(3),
+    "sr_x4": _mirnet_upscaling(4),
+}
+
 RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
     {
         "dpenet": {
@@ -132,6 +179,22 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
                 CBSN_CAMERA, patch=64, steps=6_000, config={"channels": 32, "num_module": 4}
             ),
         },
+        "mirnet": {
+            "default": MIRNET,
+            **MIRNET_TASKS,
+            **{
+                f"{task}_small": replace(
+                    recipe,
+                    patch=recipe.patch // 2,
+                    batch=8,
+                    learning_rate=1e-3,
+                    config={**recipe.config, **MIRNET_SMALL},
+                )
+                for task, recipe in MIRNET_TASKS.items()
+            },
+            # The network of the paper on its patches; it took 60 epochs of 96,000 of them.
+            "paper": replace(MIRNET, config={}, learning_rate=2e-4, steps=360_000),
+        },
     }
 )
 
@@ -144,7 +207,11 @@ def find_recipe(
     recipe = _choose(presets, preset or "default", f"preset of {name}")
     if scale is not None:
         if recipe.scale == 1:
-            raise UsageError(f"{name} does not change the size", hint="leave --scale out")
+            enlarging = ", ".join(key for key, other in presets.items() if other.scale > 1)
+            raise UsageError(
+                f"{name} does not change the size" + (f" by preset {preset}" if preset else ""),
+                hint=f"--preset, one of: {enlarging}" if enlarging else "leave --scale out",
+            )
         recipe = replace(recipe, scale=scale, config={**recipe.config, "scale": scale})
     if loss is not None:
         _choose(LOSSES, loss, "loss")

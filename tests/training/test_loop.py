@@ -24,9 +24,8 @@ from restore_cli.training import loop
 from restore_cli.training.loop import fit, learning_rate, open_state, update_average
 from restore_cli.training.recipes import find_recipe
 
-TINY = replace(
-    find_recipe("dpenet"), patch=16, batch=2, steps=6, validate_every=3, validation_patch=24
-)
+SMALL = {"batch": 2, "validation_patch": 24}
+TINY = replace(find_recipe("dpenet"), patch=16, steps=6, validate_every=3, **SMALL)
 CPU = torch.device("cpu")
 
 
@@ -137,9 +136,7 @@ def test_the_average_follows_fast_at_first_and_slowly_later():
         assert average.weight.item() == pytest.approx(wanted)
 
 
-UPSCALING = replace(
-    find_recipe("espcn", scale=2), patch=8, batch=2, steps=4, validate_every=2, validation_patch=24
-)
+UPSCALING = replace(find_recipe("espcn", scale=2), patch=8, steps=4, validate_every=2, **SMALL)
 
 
 @pytest.mark.parametrize("loss", ["l1", "mse", "ms_ssim", "mix"])

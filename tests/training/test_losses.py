@@ -63,3 +63,9 @@ def test_the_gradient_of_an_inverted_picture_is_finite(name, size):
     output = (1 - target).requires_grad_()
     LOSSES[name]([output], target).backward()
     assert output.grad.isfinite().all()
+
+
+def test_charbonnier_is_l1_but_for_the_smallest_differences():
+    assert_close(LOSSES["charbonnier"]([TARGET], TARGET), torch.tensor(1e-3))
+    distant = LOSSES["charbonnier"]([TARGET + 0.5], TARGET)
+    assert_close(distant, torch.tensor((0.25 + 1e-6) ** 0.5))
