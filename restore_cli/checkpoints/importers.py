@@ -395,7 +395,9 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
         ),
         "cbsn": Layout(
             official_name=_cbsn_name,
-            signature=frozenset({"conv0.weight", "b1.conv1.weight", "b2.conv4.bias"}),
+            signature=frozenset(
+                {"conv0.weight", "conv4.weight", "b1.conv1.weight", "b2.conv4.bias"}
+            ),
             config=_cbsn_config,
         ),
         "fitv2": Layout(

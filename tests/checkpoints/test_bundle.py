@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from restore_cli.checkpoints import load
@@ -75,6 +75,7 @@ def test_a_data_file_cut_short_is_damaged(copy):
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(at=1131, byte=0)  # the name of a tensor that the config is read from
 @given(at=st.integers(0, INDEX.stat().st_size - 1), byte=st.integers(0, 255))
 def test_a_damaged_index_gives_an_error_or_other_tensors_never_a_crash(at, byte, copy):
     index = bytearray(INDEX.read_bytes())
