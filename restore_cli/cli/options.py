@@ -112,6 +112,12 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="No progress, no summary; warnings and errors stay.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+Strength = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, metavar="0..1", help="How much of the change is made, in linear steps."
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of the random numbers, if any are drawn.")]
 
 

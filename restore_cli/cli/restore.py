@@ -31,6 +31,7 @@ from restore_cli.cli.options import (
     Seed,
     SkipExisting,
     Sources,
+    Strength,
     Tile,
     WeightsName,
     existing_targets,
@@ -83,6 +84,7 @@ class Choices:
     quiet: bool
     dry_run: bool
     seed: int
+    strength: float = 1.0
 
 
 def restoring(task: str, summary: str) -> Callable[..., None]:
@@ -107,6 +109,7 @@ def restoring(task: str, summary: str) -> Callable[..., None]:
         quiet: Quiet = False,
         dry_run: DryRun = False,
         seed: Seed = 0,
+        strength: Strength = 1.0,
     ) -> None:
         def load(options: RunOptions) -> Restorer:
             from restore_cli.pipelines.restorer import load_restorer
@@ -131,6 +134,7 @@ def restoring(task: str, summary: str) -> Callable[..., None]:
             quiet,
             dry_run,
             seed,
+            strength,
         )
         carry_out(task, choices, load)
 
@@ -174,6 +178,7 @@ def carry_out(task: str, choices: Choices, load: Load, *, scale: str = "1") -> N
                     choices.device,
                     choices.precision,
                     choices.seed,
+                    choices.strength,
                 )
             )
 
@@ -188,6 +193,7 @@ def carry_out(task: str, choices: Choices, load: Load, *, scale: str = "1") -> N
 
 
 derain = restoring("derain", "Remove rain from pictures and folders of pictures (DPENet).")
+denoise = restoring("denoise", "Remove noise from pictures and folders of pictures (C-BSN).")
 
 
 def restore_all(

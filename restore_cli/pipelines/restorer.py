@@ -54,6 +54,11 @@ class RunOptions:
     device: str = "auto"
     precision: Precision = "auto"
     seed: int = 0
+    strength: float = 1.0  # how far from the picture (0) to the result (1), where sizes are equal
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"--strength {self.strength:g}: wanted a number from 0 to 1")
 
 
 class Restorer:
@@ -65,6 +70,8 @@ class Restorer:
     def __init__(self, checkpoint: Checkpoint, options: RunOptions):
         if not isinstance(checkpoint.spec, ModelSpec):
             raise WeightsMismatch(f"{checkpoint.name} takes no picture, so it restores none")
+        if checkpoint.spec.scale != 1 and options.strength != 1:
+            raise UsageError(f"{checkpoint.name} enlarges, so strength has nothing to blend")
         self.checkpoint = checkpoint
         self.spec = checkpoint.spec
         self.options = options
@@ -102,7 +109,9 @@ class Restorer:
                 tile = self._smaller_tile(tile, padded, error)
             release_unused(self.device)  # only now is nothing held by the traceback
         self.tile = tile
-        return finish(result[..., :height, :width]).clamp_(0, 1)
+        result = finish(result[..., :height, :width]).clamp_(0, 1)
+        strength = self.options.strength
+        return result if strength == 1 else torch.lerp(pixels, result, strength)
 
     def _run_tiles(
         self, picture: Tensor, tile: int | None, on_progress: OnProgress | None
@@ -272,13 +281,15 @@ def restore(
     tile: int | Literal["auto", "off"] = "auto",
     overlap: int | Literal["auto", "exact"] = "auto",
     device: str = "auto",
+    strength: float = 1.0,
 ) -> Tensor:
     """The restored image, (C', H', W') in [0, 1], of `image` (C, H, W) in [0, 1], C 1 or 3.
 
     task: denoise, derain, enhance or upscale, as far as a network for it is there.
+    strength: 0 leaves the image as it is, 1 restores it, between the two are linear steps.
     Computed in float32.
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3):
         raise UsageError(f"image has shape {tuple(image.shape)}, wanted (1 or 3, H, W)")
-    options = RunOptions(model, weights, tile, overlap, device, precision="fp32")
+    options = RunOptions(model, weights, tile, overlap, device, precision="fp32", strength=strength)
     return load_restorer(task, options).run(image.float().cpu())
