@@ -18,6 +18,7 @@ from restore_cli.cli import console, weights
 from restore_cli.cli.doctor import doctor
 from restore_cli.cli.evaluate import evaluate
 from restore_cli.cli.restore import denoise, derain
+from restore_cli.cli.run import run
 from restore_cli.cli.samples import samples
 from restore_cli.cli.train import train
 from restore_cli.cli.upscale import upscale
@@ -108,6 +109,7 @@ def restore(
 app.command(epilog="Example: restore derain photos/ -o out/ --recursive")(derain)
 app.command(epilog="Example: restore denoise photo.jpg --strength 0.7")(denoise)
 app.command(epilog="Example: restore upscale photo.png --scale 3")(upscale)
+app.command(epilog="Example: restore run photo.jpg --steps derain,upscale:2")(run)
 app.command("eval", epilog="Example: restore eval out/ clean/ --protocol y")(evaluate)
 app.command(epilog="Example: restore train dpenet --data photos/ --out run/ --time 2h")(train)
 app.add_typer(weights.app, name="weights", help="List, inspect, fetch, import, verify weights.")

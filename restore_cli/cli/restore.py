@@ -43,9 +43,12 @@ if TYPE_CHECKING:
     from restore_cli.jobs.plan import Job, Plan
     from restore_cli.jobs.run import Result
     from restore_cli.pipelines.restorer import Restorer, RunOptions
+    from restore_cli.pipelines.series import Series
     from restore_cli.pipelines.upscaler import Upscaler
 
-Load = Callable[["RunOptions"], "Restorer | Upscaler"]
+    AnyRestorer = Restorer | Upscaler | Series
+
+Load = Callable[["RunOptions"], "AnyRestorer"]
 Failure = tuple[str, RestoreError]  # of which source
 
 SOME_FAILED = 6
@@ -142,19 +145,25 @@ def restoring(task: str, summary: str) -> Callable[..., None]:
     return command
 
 
-def carry_out(task: str, choices: Choices, load: Load, *, scale: str = "1") -> None:
-    """Refuse contradictions, plan, and restore. scale: as it stands in names of targets."""
+def carry_out(
+    task: str, choices: Choices, load: Load, *, scale: str = "1", model: str | None = None
+) -> None:
+    """Refuse contradictions, plan, and restore.
+
+    scale, model: as they stand in names of targets; model None: the network that is chosen.
+    """
     existing = existing_targets(choices.overwrite, choices.skip_existing)
     tile = pixels_or(choices.tile, TILE_WORDS, option="--tile")
     overlap = pixels_or(choices.overlap, OVERLAP_WORDS, option="--overlap", least=0)
-    spec = registry.find_for_task(task, choices.model)
+    if model is None:
+        model = registry.find_for_task(task, choices.model).arch
     from restore_cli.jobs.plan import plan
 
     planned = plan(
         choices.source,
         choices.output,
         task=task,
-        model=spec.arch,
+        model=model,
         scale=scale,
         recursive=choices.recursive,
         format=choices.format,
@@ -166,12 +175,12 @@ def carry_out(task: str, choices: Choices, load: Load, *, scale: str = "1") -> N
             _show_plan(planned, report)
             return
 
-        def load_network() -> Restorer | Upscaler:
+        def load_network() -> AnyRestorer:
             from restore_cli.pipelines.restorer import RunOptions
 
             return load(
                 RunOptions(
-                    spec.arch,
+                    model,
                     choices.weights,
                     tile,
                     overlap,
@@ -199,7 +208,7 @@ denoise = restoring("denoise", "Remove noise from pictures and folders of pictur
 def restore_all(
     task: str,
     planned: Plan,
-    load: Callable[[], Restorer | Upscaler],
+    load: Callable[[], AnyRestorer],
     report: Reporter,
     *,
     quality: int | None,
@@ -231,7 +240,7 @@ def restore_all(
 def _run(
     task: str,
     jobs: Sequence[Job],
-    load: Callable[[], Restorer | Upscaler],
+    load: Callable[[], AnyRestorer],
     report: Reporter,
     *,
     quality: int | None,
@@ -315,7 +324,7 @@ def _show_settled(planned: Plan, report: Reporter) -> None:
         report.data(_record(item.source, "failed", error=item.error))
 
 
-def _show(result: Result, restorer: Restorer | Upscaler, report: Reporter) -> None:
+def _show(result: Result, restorer: AnyRestorer, report: Reporter) -> None:
     job = result.job
     if report.json:
         known = _record(str(job.source), result.status, target=str(job.target), error=result.error)
@@ -340,10 +349,10 @@ def _record(
     } | dict.fromkeys(CIRCUMSTANCES)
 
 
-def _circumstances(result: Result, restorer: Restorer | Upscaler) -> dict[str, object]:
+def _circumstances(result: Result, restorer: AnyRestorer) -> dict[str, object]:
     return {
         "seconds": round(result.seconds, 3),
-        "model": restorer.spec.arch,
+        "model": restorer.model,
         "weights": result.weights,
         "weights_sha256": result.weights_sha256,
         "device": str(restorer.device),
@@ -355,6 +364,6 @@ def _circumstances(result: Result, restorer: Restorer | Upscaler) -> dict[str, o
     }
 
 
-def _how(result: Result, restorer: Restorer | Upscaler) -> str:
+def _how(result: Result, restorer: AnyRestorer) -> str:
     tiles = f"tiles of {result.tile} px" if result.tile else "untiled"
     return f"{result.weights} on {restorer.device}, {result.precision}, {tiles}"

@@ -119,10 +119,12 @@ def usual_factor(weights: str | None) -> float:
     return scale_of(weights)
 
 
-def factor_of(text: str) -> float:
-    """`2` or `2.5` as a number above 1. Raises UsageError."""
+def factor_of(text: str, *, where: str | None = None) -> float:
+    """`2` or `2.5` as a number above 1; where: it was given. Raises UsageError."""
     if re.fullmatch(r"\d{1,3}(\.\d+)?", text) is None or float(text) <= 1:
-        raise UsageError(f"--scale {text}: wanted a factor above 1", hint="for example --scale 2")
+        raise UsageError(
+            f"{where or f'--scale {text}'}: wanted a factor above 1", hint="for example 2, or 2.5"
+        )
     return float(text)
 
 

@@ -30,6 +30,7 @@ PARTICIPLES = {
     "derain": "derained",
     "enhance": "enhanced",
     "upscale": "upscaled",
+    "run": "restored",
 }
 SUFFIX_OF: dict[Format, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 FIELDS = ("stem", "ext", "task", "model", "scale", "rel")

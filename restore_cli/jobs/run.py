@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO, Literal, Protocol
 
-from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.errors import OutputError, RestoreError
 from restore_cli.imaging.files import decode, encode, read, write
 from restore_cli.imaging.image import Image
 from restore_cli.jobs.plan import Job, Standard
+from restore_cli.pipelines.restorer import Used
 
 WAITING = 2  # pictures at most on either side of the network
 
@@ -25,17 +25,9 @@ class Restores(Protocol):
     """What turns a picture into a better one: pipelines.restorer.Restorer."""
 
     @property
-    def checkpoint(self) -> Checkpoint:
-        """What the last picture was restored with; so the others."""
+    def used(self) -> tuple[Used, ...]:
+        """The networks that the last picture went through, in their order."""
         ...
-
-    @property
-    def tile(self) -> int | None:
-        """The side of its tiles; None: it went as a whole."""
-        ...
-
-    @property
-    def precision(self) -> str: ...
 
     def __call__(
         self, image: Image, *, on_progress: Callable[[int, int], None] | None = None
@@ -44,7 +36,10 @@ class Restores(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job; width and height are those of the restored picture."""
+    """What became of a job; width and height are those of the restored picture.
+
+    Of several networks, one after the other: the smallest tile, and names joined by "+".
+    """
 
     job: Job
     status: Literal["ok", "failed"]
@@ -68,9 +63,7 @@ class _Loaded:
 class _Restored:
     image: Image
     seconds: float  # up to now
-    tile: int | None
-    precision: str
-    checkpoint: Checkpoint
+    used: tuple[Used, ...]
 
 
 def run(
@@ -144,14 +137,14 @@ def _restore(
     began = time.monotonic()
     restored = restorer(loaded.image, on_progress=on_progress)
     seconds = loaded.seconds + time.monotonic() - began
-    return _Restored(restored, seconds, restorer.tile, restorer.precision, restorer.checkpoint)
+    return _Restored(restored, seconds, restorer.used)
 
 
 def _write(
     job: Job, restored: _Restored, quality: int | None, overwrite: bool, stdout: BinaryIO | None
 ) -> Result:
     began = time.monotonic()
-    image = restored.image
+    image, used = restored.image, restored.used
     try:
         if isinstance(job.target, Standard):
             assert stdout is not None  # whoever plans for stdout hands it over
@@ -166,10 +159,10 @@ def _write(
         restored.seconds + time.monotonic() - began,
         width=image.width,
         height=image.height,
-        tile=restored.tile,
-        precision=restored.precision,
-        weights=restored.checkpoint.name,
-        weights_sha256=restored.checkpoint.sha256,
+        tile=min((each.tile for each in used if each.tile is not None), default=None),
+        precision="+".join(dict.fromkeys(each.precision for each in used)),
+        weights="+".join(each.weights for each in used),
+        weights_sha256="+".join(each.sha256 for each in used),
     )
 
 

@@ -61,6 +61,17 @@ class RunOptions:
             raise UsageError(f"--strength {self.strength:g}: wanted a number from 0 to 1")
 
 
+@dataclass(frozen=True)
+class Used:
+    """Some weights, and how a picture went through their network."""
+
+    model: str
+    weights: str
+    sha256: str
+    tile: int | None  # the side of its tiles; None: it went as a whole
+    precision: str
+
+
 class Restorer:
     """A network on a device, ready to restore pictures of any size.
 
@@ -83,6 +94,16 @@ class Restorer:
         # A GPU has no use for pieces: its memory is as fast for large tensors as for small ones.
         self.network = in_pieces(network) if self.device.type == "cpu" else network
         self._overlap, self._blend = self._context()
+
+    @property
+    def model(self) -> str:
+        return self.spec.arch
+
+    @property
+    def used(self) -> tuple[Used, ...]:
+        """What the last picture was restored with."""
+        made = self.checkpoint
+        return (Used(self.model, made.name, made.sha256, self.tile, self.precision),)
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
         """The restored picture. Raises OutOfMemory, BrokenOutput."""

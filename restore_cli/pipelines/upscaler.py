@@ -15,11 +15,11 @@ from torch import Tensor
 
 from restore_cli import registry
 from restore_cli.checkpoints import manifest
-from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
+from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.errors import InputError, UsageError, WeightsMismatch, WeightsMissing
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
-from restore_cli.pipelines.restorer import OnProgress, Restorer, RunOptions
+from restore_cli.pipelines.restorer import OnProgress, Restorer, RunOptions, Used
 from restore_cli.registry import ModelSpec
 
 LARGEST = 16  # times, by repetition; what is invented beyond has nothing to do with the picture
@@ -76,7 +76,7 @@ def weights_by_scale(spec: ModelSpec) -> dict[int, str]:
 class Upscaler:
     """Networks of several factors as one restorer that reaches any size.
 
-    As Restorer: `checkpoint`, `precision` and `tile` are those of the last network that ran.
+    `used` has the networks that ran for the last picture, in their order.
     """
 
     def __init__(self, known: Mapping[int, str], options: RunOptions, target: Target):
@@ -88,31 +88,23 @@ class Upscaler:
         else:
             self._last = self._restorer(min(known))
         self.device = self._last.device
+        self.used: tuple[Used, ...] = ()
 
     @property
-    def spec(self) -> ModelSpec:
-        return self._last.spec
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        return self._last.checkpoint
-
-    @property
-    def precision(self) -> str:
-        return self._last.precision
-
-    @property
-    def tile(self) -> int | None:
-        return self._last.tile
+    def model(self) -> str:
+        return self._last.model
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
         """The enlarged picture. Raises InputError, OutOfMemory, BrokenOutput."""
         height, width = self.target.of(image.height, image.width)
         chain = self._chain(max(height / image.height, width / image.width))
+        used: tuple[Used, ...] = ()
         for index, factor in enumerate(chain):
             self._last = self._restorer(factor)
-            image = self._last(image, on_progress=_share(on_progress, index, len(chain)))
-        return _resized(image, height, width)
+            image = self._last(image, on_progress=share(on_progress, index, len(chain)))
+            used += self._last.used
+        self.used = used
+        return resized(image, height, width)
 
     def run(self, pixels: Tensor) -> Tensor:
         """(C, H, W) in [0, 1] -> the enlarged one."""
@@ -172,14 +164,15 @@ def _out_of_reach(factor: float, known: Sequence[int], repeat: bool) -> UsageErr
     return UsageError(f"no weights enlarge x{factor:g}: there are {there}", hint=hint)
 
 
-def _share(on_progress: OnProgress | None, index: int, count: int) -> OnProgress | None:
+def share(on_progress: OnProgress | None, index: int, count: int) -> OnProgress | None:
     """Of a whole of `count` networks, the part that network `index` is."""
     if on_progress is None:
         return None
     return lambda done, total: on_progress(index * total + done, count * total)
 
 
-def _resized(image: Image, height: int, width: int) -> Image:
+def resized(image: Image, height: int, width: int) -> Image:
+    """By bicubic, alpha too; the picture itself where it has that size."""
     if (image.height, image.width) == (height, width):
         return image
     pixels = resize_matlab(image.pixels, height, width).clamp_(0, 1)

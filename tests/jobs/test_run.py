@@ -8,21 +8,17 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as Pillow
-from torch import nn
 
-from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.errors import BrokenOutput
 from restore_cli.jobs.plan import Job, Standard
 from restore_cli.jobs.run import WAITING, run
-from restore_cli.registry import MODELS
+from restore_cli.pipelines.restorer import Used
 
 
 class Inverting:
     """A quick stand-in for a Restorer that remembers what was done, and can be told to fail."""
 
-    tile = 64
-    precision = "fp32"
-    checkpoint = Checkpoint("inverting", Path("none"), "ab" * 32, MODELS["dpenet"], nn.Identity())
+    used = (Used("none", "inverting", "ab" * 32, 64, "fp32"),)
 
     def __init__(self, before=lambda number: None):
         self.done = 0

@@ -1,0 +1,149 @@
+"""`restore run`: several restorations of a picture in one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from restore_cli import registry
+from restore_cli.cli.options import (
+    Backend,
+    Device,
+    DryRun,
+    FormatName,
+    Json,
+    Output,
+    Overlap,
+    Overwrite,
+    Precision,
+    Quality,
+    Quiet,
+    Recursive,
+    Seed,
+    SkipExisting,
+    Sources,
+    Tile,
+)
+from restore_cli.cli.restore import Choices, carry_out
+from restore_cli.cli.upscale import factor_of, usual_factor
+from restore_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from restore_cli.pipelines.restorer import RunOptions
+    from restore_cli.pipelines.series import Series
+
+TASKS = tuple(task for task in get_args(registry.Task) if task != "generate")
+EXAMPLE = "for example --steps derain,denoise,upscale:2"
+
+Steps = Annotated[
+    str,
+    typer.Option(
+        metavar="STEP,STEP...",
+        help=f"What is done, in this order: {', '.join(TASKS)} or upscale:FACTOR.",
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="STEP=NAME", help="Network of a step; once for each."),
+]
+WeightsOfSteps = Annotated[
+    list[str] | None,
+    typer.Option("--weights", metavar="STEP=NAME|FILE", help="Weights of a step; once for each."),
+]
+
+
+def run(
+    source: Sources,
+    steps: Steps,
+    output: Output = None,
+    model: Models = None,
+    weights: WeightsOfSteps = None,
+    tile: Tile = "auto",
+    overlap: Overlap = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    backend: Backend = "torch",
+    recursive: Recursive = False,
+    format: FormatName = None,
+    quality: Quality = None,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    seed: Seed = 0,
+) -> None:
+    """Restore pictures in several steps, with no rounding in between.
+
+    Results are called {stem}_restored{ext}. Tiles, overlap and precision hold for each step.
+    """
+    chosen = steps_of(steps)
+    tasks = [task for task, _ in chosen]
+    models = by_step(model or [], tasks, option="--model")
+    files = by_step(weights or [], tasks, option="--weights")
+    networks = [registry.find_for_task(task, models.get(task)).arch for task in tasks]
+    factors = [
+        factor or usual_factor(files.get("upscale")) if task == "upscale" else 1.0
+        for task, factor in chosen
+    ]
+
+    def load(options: RunOptions) -> Series:
+        from restore_cli.pipelines.series import Step, load_series
+
+        planned = [
+            Step(task, factor, models.get(task), files.get(task))
+            for task, factor in zip(tasks, factors, strict=True)
+        ]
+        return load_series(planned, options)
+
+    choices = Choices(
+        source,
+        output,
+        None,
+        None,
+        tile,
+        overlap,
+        device,
+        precision,
+        recursive,
+        format,
+        quality,
+        overwrite,
+        skip_existing,
+        json,
+        quiet,
+        dry_run,
+        seed,
+    )
+    carry_out("run", choices, load, scale=f"{math.prod(factors):g}", model="+".join(networks))
+
+
+def steps_of(text: str) -> list[tuple[str, float | None]]:
+    """`derain,upscale:2` as [("derain", None), ("upscale", 2.0)]. Raises UsageError."""
+    steps = []
+    for step in text.split(","):
+        task, colon, factor = step.strip().partition(":")
+        if task not in TASKS:
+            raise UsageError(f"--steps {text}: no step is called {task!r}", hint=EXAMPLE)
+        if colon and task != "upscale":
+            raise UsageError(f"--steps {text}: {task} takes no number", hint=EXAMPLE)
+        steps.append((task, factor_of(factor, where=f"--steps {text}") if colon else None))
+    return steps
+
+
+def by_step(given: Sequence[str], tasks: Sequence[str], *, option: str) -> dict[str, str]:
+    """`derain=NAME` as {"derain": "NAME"}. Raises UsageError."""
+    found: dict[str, str] = {}
+    for text in given:
+        task, equals, name = text.partition("=")
+        if not (equals and name) or task not in tasks or task in found:
+            twice = f"{option} {text}: {task} has been given already"
+            wanted = f"{option} {text}: wanted STEP=NAME with a STEP of --steps"
+            raise UsageError(
+                twice if task in found else wanted, hint=f"for example {option} {tasks[0]}=NAME"
+            )
+        found[task] = name
+    return found
