@@ -5,34 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from restore_cli import registry
+from restore_cli.cli.choices import Choices, with_choices
 from restore_cli.cli.console import Reporter, binary_stdin, binary_stdout, reporter
 from restore_cli.cli.options import (
     OVERLAP_WORDS,
     TILE_WORDS,
-    Backend,
-    Device,
-    DryRun,
-    FormatName,
-    Json,
     ModelName,
-    Output,
-    Overlap,
-    Overwrite,
-    Precision,
-    Quality,
-    Quiet,
-    Recursive,
-    Seed,
-    SkipExisting,
-    Sources,
     Strength,
-    Tile,
     WeightsName,
     existing_targets,
     pixels_or,
@@ -66,97 +51,35 @@ CIRCUMSTANCES = (
 )
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What every restoring command lets its user choose."""
-
-    source: list[str]
-    output: str | None
-    model: str | None
-    weights: str | None
-    tile: str
-    overlap: str
-    device: str
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    recursive: bool
-    format: Literal["png", "jpeg", "webp", "tiff"] | None
-    quality: int | None
-    overwrite: bool
-    skip_existing: bool
-    json: bool
-    quiet: bool
-    dry_run: bool
-    seed: int
-    strength: float = 1.0
-
-
 def restoring(task: str, summary: str) -> Callable[..., None]:
     """The command that does `task` to pictures; `summary` is its line of help."""
 
     def command(
-        source: Sources,
-        output: Output = None,
+        choices: Choices,
         model: ModelName = None,
         weights: WeightsName = None,
-        tile: Tile = "auto",
-        overlap: Overlap = "auto",
-        device: Device = "auto",
-        precision: Precision = "auto",
-        backend: Backend = "torch",
-        recursive: Recursive = False,
-        format: FormatName = None,
-        quality: Quality = None,
-        overwrite: Overwrite = False,
-        skip_existing: SkipExisting = False,
-        json: Json = False,
-        quiet: Quiet = False,
-        dry_run: DryRun = False,
-        seed: Seed = 0,
         strength: Strength = 1.0,
     ) -> None:
         def load(options: RunOptions) -> Restorer:
             from restore_cli.pipelines.restorer import load_restorer
 
-            return load_restorer(task, options)
+            return load_restorer(task, replace(options, weights=weights, strength=strength))
 
-        choices = Choices(
-            source,
-            output,
-            model,
-            weights,
-            tile,
-            overlap,
-            device,
-            precision,
-            recursive,
-            format,
-            quality,
-            overwrite,
-            skip_existing,
-            json,
-            quiet,
-            dry_run,
-            seed,
-            strength,
-        )
-        carry_out(task, choices, load)
+        carry_out(task, choices, load, model=registry.find_for_task(task, model).arch)
 
     command.__name__, command.__doc__ = task, summary
-    return command
+    return with_choices(command)
 
 
-def carry_out(
-    task: str, choices: Choices, load: Load, *, scale: str = "1", model: str | None = None
-) -> None:
+def carry_out(task: str, choices: Choices, load: Load, *, model: str, scale: str = "1") -> None:
     """Refuse contradictions, plan, and restore.
 
-    scale, model: as they stand in names of targets; model None: the network that is chosen.
+    load: gets what all commands let choose; what one has of its own, it puts in there.
+    scale, model: as they stand in names of targets.
     """
     existing = existing_targets(choices.overwrite, choices.skip_existing)
     tile = pixels_or(choices.tile, TILE_WORDS, option="--tile")
     overlap = pixels_or(choices.overlap, OVERLAP_WORDS, option="--overlap", least=0)
-    if model is None:
-        model = registry.find_for_task(task, choices.model).arch
     from restore_cli.jobs.plan import plan
 
     planned = plan(
@@ -180,14 +103,12 @@ def carry_out(
 
             return load(
                 RunOptions(
-                    model,
-                    choices.weights,
-                    tile,
-                    overlap,
-                    choices.device,
-                    choices.precision,
-                    choices.seed,
-                    choices.strength,
+                    model=model,
+                    tile=tile,
+                    overlap=overlap,
+                    device=choices.device,
+                    precision=choices.precision,
+                    seed=choices.seed,
                 )
             )
 

@@ -9,25 +9,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from restore_cli import registry
-from restore_cli.cli.options import (
-    Backend,
-    Device,
-    DryRun,
-    FormatName,
-    Json,
-    Output,
-    Overlap,
-    Overwrite,
-    Precision,
-    Quality,
-    Quiet,
-    Recursive,
-    Seed,
-    SkipExisting,
-    Sources,
-    Tile,
-)
-from restore_cli.cli.restore import Choices, carry_out
+from restore_cli.cli.choices import Choices, with_choices
+from restore_cli.cli.restore import carry_out
 from restore_cli.cli.upscale import factor_of, usual_factor
 from restore_cli.errors import UsageError
 
@@ -55,26 +38,9 @@ WeightsOfSteps = Annotated[
 ]
 
 
+@with_choices
 def run(
-    source: Sources,
-    steps: Steps,
-    output: Output = None,
-    model: Models = None,
-    weights: WeightsOfSteps = None,
-    tile: Tile = "auto",
-    overlap: Overlap = "auto",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    backend: Backend = "torch",
-    recursive: Recursive = False,
-    format: FormatName = None,
-    quality: Quality = None,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
-    seed: Seed = 0,
+    choices: Choices, steps: Steps, model: Models = None, weights: WeightsOfSteps = None
 ) -> None:
     """Restore pictures in several steps, with no rounding in between.
 
@@ -99,26 +65,7 @@ def run(
         ]
         return load_series(planned, options)
 
-    choices = Choices(
-        source,
-        output,
-        None,
-        None,
-        tile,
-        overlap,
-        device,
-        precision,
-        recursive,
-        format,
-        quality,
-        overwrite,
-        skip_existing,
-        json,
-        quiet,
-        dry_run,
-        seed,
-    )
-    carry_out("run", choices, load, scale=f"{math.prod(factors):g}", model="+".join(networks))
+    carry_out("run", choices, load, model="+".join(networks), scale=f"{math.prod(factors):g}")
 
 
 def steps_of(text: str) -> list[tuple[str, float | None]]:

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restore_cli.cli.options import (
-    Backend,
-    Device,
-    DryRun,
-    FormatName,
-    Json,
-    ModelName,
-    Output,
-    Overlap,
-    Overwrite,
-    Precision,
-    Quality,
-    Quiet,
-    Recursive,
-    Seed,
-    SkipExisting,
-    Sources,
-    Tile,
-    WeightsName,
-)
-from restore_cli.cli.restore import Choices, carry_out
+from restore_cli import registry
+from restore_cli.cli.choices import Choices, with_choices
+from restore_cli.cli.options import ModelName, WeightsName
+from restore_cli.cli.restore import carry_out
 from restore_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,28 +36,14 @@ Repeat = Annotated[
 ]
 
 
+@with_choices
 def upscale(
-    source: Sources,
-    output: Output = None,
+    choices: Choices,
     scale: Scale = None,
     size: Size = None,
     repeat: Repeat = False,
     model: ModelName = None,
     weights: WeightsName = None,
-    tile: Tile = "auto",
-    overlap: Overlap = "auto",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    backend: Backend = "torch",
-    recursive: Recursive = False,
-    format: FormatName = None,
-    quality: Quality = None,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
-    seed: Seed = 0,
 ) -> None:
     """Enlarge pictures and folders of pictures (ESPCN)."""
     if scale and size:
@@ -84,30 +54,12 @@ def upscale(
     def load(options: RunOptions) -> Upscaler:
         from restore_cli.pipelines.upscaler import Target, load_upscaler
 
-        return load_upscaler(options, Target(factor, wanted, repeat))
+        return load_upscaler(replace(options, weights=weights), Target(factor, wanted, repeat))
 
-    choices = Choices(
-        source,
-        output,
-        model,
-        weights,
-        tile,
-        overlap,
-        device,
-        precision,
-        recursive,
-        format,
-        quality,
-        overwrite,
-        skip_existing,
-        json,
-        quiet,
-        dry_run,
-        seed,
-    )
     if factor is None and wanted is None:
         factor = usual_factor(weights)
-    carry_out("upscale", choices, load, scale=size or f"{factor:g}")
+    network = registry.find_for_task("upscale", model).arch
+    carry_out("upscale", choices, load, model=network, scale=size or f"{factor:g}")
 
 
 def usual_factor(weights: str | None) -> float:
