@@ -43,7 +43,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
 
     Raises WeightsMissing, WeightsCorrupt (checksum, contents) or WeightsMismatch (the network).
     """
-    if _is_path(name_or_path):
+    if is_path(name_or_path):
         return _load_file(Path(os.path.expanduser(name_or_path)))
     return _load_entry(manifest.find(str(name_or_path)))
 
@@ -87,7 +87,8 @@ def our_state(file: WeightFile) -> tuple[str, Mapping[str, Any], dict[str, Tenso
     return about.arch, about.config, file.state
 
 
-def _is_path(name_or_path: str | Path) -> bool:
+def is_path(name_or_path: str | Path) -> bool:
+    """Whether it means a file, not a name of the manifest."""
     if isinstance(name_or_path, Path):
         return True
     path = Path(name_or_path)

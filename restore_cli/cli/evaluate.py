@@ -17,7 +17,7 @@ from restore_cli.cli.options import Json, Quiet
 from restore_cli.errors import InputError, NothingToDo, RestoreError, UnreadableImage, UsageError
 
 if TYPE_CHECKING:
-    from restore_cli.metrics import EvalProtocol, Scores
+    from restore_cli.metrics import EvalProtocol, Means, Scores
 
 Pair = tuple[Path, Path]  # restored, reference
 ProtocolName = Literal["rgb", "rgb_float", "y", "y_float", "sr_x2", "sr_x3", "sr_x4"]
@@ -37,15 +37,6 @@ class Row:
     reference: Path
     scores: Scores
     bit_depth: int  # the larger of the two
-
-
-@dataclass(frozen=True)
-class Means:
-    """Over the pairs that have the number; None where none has."""
-
-    psnr: float | None  # identical pairs left out; inf where all are
-    ssim: float | None
-    ms_ssim: float | None
 
 
 def evaluate(
@@ -191,6 +182,8 @@ def show_row(row: Row, protocol: str, report: Reporter) -> None:
 
 def show_means(rows: Sequence[Row], failed: int, protocol: str, report: Reporter) -> None:
     """The last line; in words only where there is more than one pair."""
+    from restore_cli.metrics import means_of
+
     means = means_of([row.scores for row in rows])
     identical = sum(math.isinf(row.scores.psnr) for row in rows)
     if report.json:
@@ -204,19 +197,6 @@ def show_means(rows: Sequence[Row], failed: int, protocol: str, report: Reporter
     small = sum(row.scores.ms_ssim is None for row in rows)
     if small:
         report.say(f"{small} of {len(rows)} pairs are too small for MS-SSIM (sides over 160 px)")
-
-
-def means_of(scores: Sequence[Scores]) -> Means:
-    finite = [each.psnr for each in scores if not math.isinf(each.psnr)]
-    return Means(
-        psnr=mean(finite) if finite or not scores else math.inf,
-        ssim=mean([each.ssim for each in scores if each.ssim is not None]),
-        ms_ssim=mean([each.ms_ssim for each in scores if each.ms_ssim is not None]),
-    )
-
-
-def mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
 
 
 def as_json(scores: Scores | Means) -> dict[str, float | str | None]:

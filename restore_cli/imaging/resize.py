@@ -1,4 +1,4 @@
-"""Antialiased bicubic resizing as MATLAB's imresize does it.
+"""Antialiased bicubic resizing as MATLAB's imresize does it, and Pillow's Lanczos to compare.
 
 Super-resolution benchmarks are defined by it: their low-resolution files are its output. The cubic
 kernel (Keys, a = -0.5) is widened by the factor when the picture shrinks, and the border pixel is
@@ -11,7 +11,9 @@ import math
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
+from PIL import Image as Pillow
 from torch import Tensor
 
 BLOCK = 64  # outputs per dense matrix: enough to keep BLAS busy, few enough to waste little
@@ -39,6 +41,14 @@ def resize_matlab(
         if round_levels:
             work = (work + 0.5).floor().clamp(0, 255)
     return (work / 255 if round_levels else work).to(x.dtype)
+
+
+def resize_lanczos(x: Tensor, height: int, width: int) -> Tensor:
+    """(C, H, W) in [0, 1] as Pillow resizes 8-bit pictures by LANCZOS, C = 1 or 3."""
+    levels = (x.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+    picture = Pillow.fromarray(np.ascontiguousarray(levels.squeeze(-1).numpy()))
+    resized = np.atleast_3d(np.array(picture.resize((width, height), Pillow.Resampling.LANCZOS)))
+    return torch.from_numpy(resized).permute(2, 0, 1).float() / 255
 
 
 def _resize_axis(x: Tensor, axis: int, size: int) -> Tensor:

@@ -1,7 +1,17 @@
 """Two tensors in, numbers out: how close a restored picture is to its reference."""
 
 from restore_cli.metrics.pixel import psnr
-from restore_cli.metrics.protocol import PROTOCOLS, EvalProtocol, Scores, measure
+from restore_cli.metrics.protocol import PROTOCOLS, EvalProtocol, Means, Scores, means_of, measure
 from restore_cli.metrics.structure import ms_ssim, ssim
 
-__all__ = ["PROTOCOLS", "EvalProtocol", "Scores", "measure", "ms_ssim", "psnr", "ssim"]
+__all__ = [
+    "PROTOCOLS",
+    "EvalProtocol",
+    "Means",
+    "Scores",
+    "means_of",
+    "measure",
+    "ms_ssim",
+    "psnr",
+    "ssim",
+]

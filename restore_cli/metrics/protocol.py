@@ -6,7 +6,8 @@ border up to 0.3 dB, rounding some hundredths.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -62,6 +63,15 @@ class Scores:
     ms_ssim: float | None  # None: a side is shorter than 161 px
 
 
+@dataclass(frozen=True)
+class Means:
+    """Over the pairs that have the number; None where none has."""
+
+    psnr: float | None  # identical pairs left out; inf where all are
+    ssim: float | None
+    ms_ssim: float | None
+
+
 def measure(restored: Tensor, reference: Tensor, protocol: EvalProtocol) -> Scores:
     """The scores of one picture under `protocol`, in float64.
 
@@ -78,6 +88,16 @@ def measure(restored: Tensor, reference: Tensor, protocol: EvalProtocol) -> Scor
     if x.shape[0] != y.shape[0]:
         x, y = x.expand(3, -1, -1), y.expand(3, -1, -1)
     return Scores(psnr(x, y).item(), *_structure(x, y))
+
+
+def means_of(scores: Sequence[Scores]) -> Means:
+    """The mean of each number over the pairs that have it."""
+    finite = [each.psnr for each in scores if not math.isinf(each.psnr)]
+    return Means(
+        psnr=_mean(finite) if finite or not scores else math.inf,
+        ssim=_mean([each.ssim for each in scores if each.ssim is not None]),
+        ms_ssim=_mean([each.ms_ssim for each in scores if each.ms_ssim is not None]),
+    )
 
 
 def _structure(x: Tensor, y: Tensor) -> tuple[float | None, float | None]:
@@ -111,3 +131,7 @@ def _round(x: Tensor, rounding: Rounding | None) -> Tensor:
 
 def _size(pixels: Tensor) -> str:
     return f"{pixels.shape[-1]}x{pixels.shape[-2]}"
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None

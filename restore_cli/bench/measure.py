@@ -1,0 +1,152 @@
+"""Weights over pairs: scores, time, memory, and crops to look at.
+
+Each row is measured in a process of its own (bench/apart.py), so that its peak of memory is that of
+its own work, and a row that dies takes no other with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from restore_cli.bench.baselines import BASELINES, Baseline
+from restore_cli.bench.machine import peak_memory
+from restore_cli.bench.suite import Candidate
+from restore_cli.checkpoints.load import load_checkpoint
+from restore_cli.data.sets import PairSet, load_pair
+from restore_cli.errors import InputError, RestoreError
+from restore_cli.imaging.files import encode
+from restore_cli.imaging.image import Image
+from restore_cli.metrics import PROTOCOLS, Scores, measure
+from restore_cli.pipelines.restorer import Restorer, RunOptions
+
+CROP = 160  # pixels a side of what is shown
+CROPS = 4  # pictures of a set that are shown
+
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What became of one pair."""
+
+    name: str
+    part: str | None
+    scores: Scores
+    seconds: float
+    pixels: int  # of the result
+    crop: bytes | None = None  # PNG
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of all pairs of a set, by some weights or by a baseline."""
+
+    pictures: tuple[Picture, ...]
+    failed: tuple[str, ...] = ()  # what was wrong with the others
+    about: Mapping[str, object] = field(default_factory=dict)  # how it was computed
+
+
+def measure_weights(
+    candidate: Candidate,
+    pairs: PairSet,
+    options: RunOptions,
+    protocol: str,
+    crops: bool,
+    tell: Tell,
+) -> Measured:
+    """The weights on all pairs. Raises RestoreError where not even the network can be had."""
+    checkpoint = load_checkpoint(candidate.weights)
+    restorer = Restorer(checkpoint, options)
+    with suppress(RestoreError):  # it is told with its picture
+        # The first run settles precision and tiles, and starts threads.
+        restorer.run(load_pair(pairs, 0)[0])
+    measured = _over_pairs(pairs, restorer.run, protocol, crops, tell)
+    (used,) = restorer.used
+    about = {
+        "weights_sha256": used.sha256,
+        "device": str(restorer.device),
+        "precision": used.precision,
+        "tile": used.tile,
+        "peak_memory_mb": peak_memory(restorer.device),
+    }
+    return replace(measured, about=about)
+
+
+def measure_baselines(
+    pairs: PairSet, protocol: str, crops: bool, tell: Tell
+) -> dict[str, Measured]:
+    """What stands beside the weights, by name."""
+    chosen: dict[str, Baseline] = dict(BASELINES[pairs.task])
+    found = {}
+    for number, (name, baseline) in enumerate(chosen.items()):
+
+        def run(pixels: Tensor, baseline: Baseline = baseline) -> Tensor:
+            return baseline(pixels, pairs.scale)
+
+        def tell_part(done: int, total: int, number: int = number) -> None:
+            tell(number * total + done, len(chosen) * total)
+
+        found[name] = _over_pairs(pairs, run, protocol, crops, tell_part)
+    return found
+
+
+def _over_pairs(
+    pairs: PairSet, run: Callable[[Tensor], Tensor], protocol: str, crops: bool, tell: Tell
+) -> Measured:
+    pictures, failed = [], []
+    shown = set(shown_of(pairs)) if crops else set()
+    for index, pair in enumerate(pairs.pairs):
+        try:
+            degraded, clean = load_pair(pairs, index)
+            began = time.perf_counter()
+            restored = run(degraded)
+            seconds = time.perf_counter() - began
+            scores = measure(restored, clean, PROTOCOLS[protocol])
+        except RestoreError as error:
+            failed.append(f"{pair.clean.name}: {error.message}")
+        else:
+            crop = None
+            if index in shown:
+                crop = as_png(cut_out(restored, *place(pairs, degraded, clean)))
+            size = restored.shape[-2] * restored.shape[-1]
+            pictures.append(Picture(pair.clean.stem, pair.part, scores, seconds, size, crop))
+        tell(index + 1, len(pairs.pairs))
+    return Measured(tuple(pictures), tuple(failed))
+
+
+def shown_of(pairs: PairSet) -> Iterator[int]:
+    """The pictures of a set that are shown: of each part as many, the first ones."""
+    parts = list(dict.fromkeys(pair.part for pair in pairs.pairs))
+    for part in parts:
+        own = [index for index, pair in enumerate(pairs.pairs) if pair.part == part]
+        yield from own[: max(1, CROPS // len(parts))]
+
+
+def place(pairs: PairSet, degraded: Tensor, clean: Tensor) -> tuple[int, int]:
+    """(top, left) of the crop where the degraded picture is farthest from the truth.
+
+    Raises InputError where their sizes do not fit.
+    """
+    seen = next(iter(BASELINES[pairs.task].values()))(degraded, pairs.scale)
+    if seen.shape[-2:] != clean.shape[-2:]:
+        raise InputError(f"{pairs.name}: a picture and its truth do not have the same size")
+    distance = (seen - clean).square().mean(0, keepdim=True)
+    window = [min(CROP, side) for side in distance.shape[-2:]]
+    stride = max(1, CROP // 10)
+    means = F.avg_pool2d(distance, window, stride)[0]
+    row, column = divmod(int(means.argmax()), means.shape[1])
+    return row * stride, column * stride
+
+
+def cut_out(pixels: Tensor, top: int, left: int) -> Tensor:
+    return pixels[:, top : top + CROP, left : left + CROP]
+
+
+def as_png(pixels: Tensor) -> bytes:
+    return encode(Image(pixels), format="png")

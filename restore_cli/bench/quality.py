@@ -1,0 +1,123 @@
+"""All weights on all sets, one row after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from restore_cli.bench.apart import apart
+from restore_cli.bench.measure import (
+    Measured,
+    as_png,
+    cut_out,
+    measure_baselines,
+    measure_weights,
+    place,
+    shown_of,
+)
+from restore_cli.bench.rows import Row, empty_row, failed_row, quality_rows
+from restore_cli.bench.suite import Candidate
+from restore_cli.data.sets import PairSet, load_pair
+from restore_cli.errors import RestoreError
+from restore_cli.metrics import Scores
+from restore_cli.pipelines.restorer import RunOptions
+
+OnCase = Callable[[str, int, int], None]  # what is measured, pictures done, of how many
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Crops of one place of a picture: the truth, and what each way made of it."""
+
+    measured_on: str
+    picture: str
+    target: bytes  # PNG
+    ways: dict[str, tuple[bytes, Scores]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Rows of some weights on a set; `error` where there are none."""
+
+    rows: list[Row]
+    notes: tuple[str, ...] = ()  # what was wrong with single pictures
+    error: RestoreError | None = None
+
+
+def run_quality(
+    sets: Sequence[PairSet],
+    candidates: Sequence[Candidate],
+    options: RunOptions,
+    *,
+    protocol: str | None = None,
+    shots: list[Shot] | None = None,
+    on_case: OnCase,
+) -> Iterator[Outcome]:
+    """Measure whoever does what a set asks for. protocol None: that of the papers.
+
+    shots: crops are added to it.
+    """
+    for pairs in sets:
+        able = [candidate for candidate in candidates if candidate.does(pairs)]
+        if able:
+            yield from _run_set(pairs, able, options, protocol or pairs.protocol, shots, on_case)
+
+
+def _run_set(
+    pairs: PairSet,
+    candidates: Sequence[Candidate],
+    options: RunOptions,
+    protocol: str,
+    shots: list[Shot] | None,
+    on_case: OnCase,
+) -> Iterator[Outcome]:
+    title = f"{pairs.name} x{pairs.scale}" if pairs.scale > 1 else pairs.name
+    crops = shots is not None
+
+    def tell_of(who: str) -> Callable[[int, int], None]:
+        return lambda done, total: on_case(f"{title}, {who}", done, total)
+
+    baselines = measure_baselines(pairs, protocol, crops, tell_of("baselines"))
+    shown = _shots(pairs, title) if crops else []
+    for name, baseline in baselines.items():
+        _put_in(shown, name, baseline)
+    for candidate in candidates:
+        try:
+            measured = apart(
+                measure_weights,
+                candidate,
+                pairs,
+                options,
+                protocol,
+                crops,
+                tell=tell_of(candidate.name),
+            )
+        except RestoreError as error:
+            row = empty_row(candidate, pairs.task, pairs.name, protocol, pairs.scale)
+            yield Outcome([failed_row(row, error)], error=error)
+        else:
+            _put_in(shown, candidate.name, measured)
+            rows = quality_rows(candidate, pairs, protocol, measured, baselines)
+            yield Outcome(rows, measured.failed)
+    if shots is not None:
+        shots += shown
+
+
+def _shots(pairs: PairSet, title: str) -> list[Shot]:
+    found = []
+    for index in shown_of(pairs):
+        try:
+            degraded, clean = load_pair(pairs, index)
+            target = as_png(cut_out(clean, *place(pairs, degraded, clean)))
+        except RestoreError:  # it is told with the row
+            continue
+        found.append(Shot(title, pairs.pairs[index].clean.stem, target))
+    return found
+
+
+def _put_in(shots: Sequence[Shot], way: str, measured: Measured) -> None:
+    crops = {picture.name: picture for picture in measured.pictures}
+    for shot in shots:
+        picture = crops.get(shot.picture)
+        if picture is not None and picture.crop is not None:
+            shot.ways[way] = (picture.crop, picture.scores)

@@ -1,0 +1,106 @@
+"""The rows of the document that `restore bench` writes, and the document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isinf
+from typing import Any
+
+from restore_cli import __version__
+from restore_cli.bench.measure import Measured, Picture
+from restore_cli.bench.suite import PUBLISHED, Candidate
+from restore_cli.data.sets import PairSet
+from restore_cli.errors import RestoreError
+from restore_cli.metrics import means_of
+
+Row = dict[str, Any]  # the fields of empty_row
+
+
+def document(machine: Mapping[str, object], rows: Sequence[Row]) -> dict[str, object]:
+    return {"version": __version__, "machine": dict(machine), "rows": list(rows)}
+
+
+def empty_row(candidate: Candidate, task: str, measured_on: str, protocol: str, scale: int) -> Row:
+    """All fields of a row, those that are measured null."""
+    return {
+        "task": task,
+        "model": candidate.spec.arch,
+        "weights": candidate.name,
+        "weights_sha256": None,
+        "set": measured_on,
+        "scale": scale,
+        "protocol": protocol,
+        "images": 0,
+        "failed": 0,
+        "psnr": None,
+        "ssim": None,
+        "ms_ssim": None,
+        "seconds": None,
+        "megapixels_per_second": None,
+        "peak_memory_mb": None,
+        "device": None,
+        "precision": None,
+        "tile": None,
+        "published": None,
+        "baseline": {},
+        "error": None,
+    }
+
+
+def failed_row(row: Row, error: RestoreError) -> Row:
+    return row | {"error": {"kind": error.kind, "message": error.message, "hint": error.hint}}
+
+
+def quality_rows(
+    candidate: Candidate,
+    pairs: PairSet,
+    protocol: str,
+    measured: Measured,
+    baselines: Mapping[str, Measured],
+) -> list[Row]:
+    """A row for each part of the set, if it has several, and one for the whole."""
+    parts = list(dict.fromkeys(picture.part for picture in measured.pictures))
+    wanted = [*parts, None] if len(parts) > 1 else [None]
+    return [_row(candidate, pairs, protocol, part, measured, baselines) for part in wanted]
+
+
+def _row(
+    candidate: Candidate,
+    pairs: PairSet,
+    protocol: str,
+    part: str | None,
+    measured: Measured,
+    baselines: Mapping[str, Measured],
+) -> Row:
+    pictures = _of_part(measured, part)
+    seconds = sum(picture.seconds for picture in pictures)
+    pixels = sum(picture.pixels for picture in pictures)
+    name = pairs.name if part is None else f"{pairs.name}/{part}"
+    published = PUBLISHED.get((candidate.spec.arch, pairs.name, pairs.scale))
+    return {
+        **empty_row(candidate, pairs.task, name, protocol, pairs.scale),
+        **measured.about,
+        **scores_of(pictures),
+        "images": len(pictures),
+        "failed": len(measured.failed),
+        "seconds": round(seconds, 3),
+        "megapixels_per_second": round(pixels / 1e6 / seconds, 3) if seconds else None,
+        "published": None if published is None else vars(published),
+        "baseline": {
+            name: scores_of(_of_part(baseline, part)) for name, baseline in baselines.items()
+        },
+    }
+
+
+def _of_part(measured: Measured, part: str | None) -> list[Picture]:
+    return [picture for picture in measured.pictures if part in (None, picture.part)]
+
+
+def scores_of(pictures: Sequence[Picture]) -> Row:
+    """Means over pictures, rounded to what means something."""
+    means = means_of([picture.scores for picture in pictures])
+    values = {"psnr": (means.psnr, 3), "ssim": (means.ssim, 5), "ms_ssim": (means.ms_ssim, 5)}
+    return {
+        name: None if value is None else "inf" if isinf(value) else round(value, digits)
+        for name, (value, digits) in values.items()
+    }

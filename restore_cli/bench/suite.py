@@ -1,0 +1,91 @@
+"""Which weights are measured on which pairs, and what papers say they reach there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import cast
+
+from restore_cli import registry
+from restore_cli.checkpoints import manifest
+from restore_cli.checkpoints.load import is_path, load_checkpoint
+from restore_cli.data.sets import PairSet
+from restore_cli.errors import UsageError
+from restore_cli.registry import MODELS, ModelSpec, Task
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Some weights that restore, and their fact sheet."""
+
+    weights: str  # a name, or the path of a file
+    spec: ModelSpec
+
+    @property
+    def name(self) -> str:
+        return Path(self.weights).stem if is_path(self.weights) else self.weights
+
+    def does(self, pairs: PairSet) -> bool:
+        scale = self.spec.scale if pairs.task == "upscale" else 1
+        return pairs.task in self.spec.tasks and scale == pairs.scale
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure of a paper, and how sure it is."""
+
+    psnr: float
+    ssim: float | None
+    note: str
+
+
+IMAGENET = "trained on ImageNet; as others quote the paper"
+PUBLISHED: Mapping[tuple[str, str, int], Published] = MappingProxyType(
+    {  # (arch, set, scale)
+        ("espcn", "set5", 3): Published(33.13, None, f"{IMAGENET}, not checked against it"),
+        ("espcn", "set14", 3): Published(29.49, None, f"{IMAGENET}, not checked against it"),
+        ("espcn", "set5", 4): Published(30.90, None, IMAGENET),
+        ("espcn", "set14", 4): Published(27.73, None, IMAGENET),
+        ("mirnet", "lol", 1): Published(24.14, 0.830, "quoted from memory of the paper"),
+    }
+)
+
+
+def candidates(names: Sequence[str]) -> list[Candidate]:
+    """The weights called so; the name of a network stands for all of its weights on this machine.
+
+    No names: all weights there are. Raises UsageError, WeightsError.
+    """
+    here = {
+        entry.name: _candidate(entry)
+        for entry in manifest.entries().values()
+        if entry.arch in MODELS and manifest.locate(entry)[0] in ("bundled", "cached")
+    }
+    if not names:
+        return list(here.values())
+    found: list[Candidate] = []
+    for name in names:
+        if name in MODELS:
+            own = [each for each in here.values() if each.spec.arch == name]
+            if not own:
+                manifest.find(MODELS[name].default_weights)  # says how to get them
+            found += own
+        else:
+            found.append(here[name] if name in here else _loaded(name))
+    return list({each.weights: each for each in found}.values())
+
+
+def _candidate(entry: manifest.WeightsEntry) -> Candidate:
+    spec = registry.configured(MODELS[entry.arch], entry.config)
+    if entry.tasks is not None:
+        spec = replace(spec, tasks=cast("tuple[Task, ...]", entry.tasks))
+    return Candidate(entry.name, spec)
+
+
+def _loaded(name: str) -> Candidate:
+    spec = load_checkpoint(name).spec
+    if not isinstance(spec, ModelSpec):
+        raise UsageError(f"{name} takes no picture, so there is nothing to measure it on")
+    return Candidate(name, spec)

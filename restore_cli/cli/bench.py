@@ -1,0 +1,327 @@
+"""`restore bench`: quality on test sets, and speed beside plain PyTorch."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from restore_cli.cli.console import Bar, Reporter, reporter
+from restore_cli.cli.evaluate import ProtocolName
+from restore_cli.cli.options import (
+    OVERLAP_WORDS,
+    TILE_WORDS,
+    Device,
+    Overlap,
+    Precision,
+    Quiet,
+    Tile,
+    pixels_or,
+)
+from restore_cli.errors import NothingToDo, OutputError, RestoreError, UsageError
+
+if TYPE_CHECKING:
+    from restore_cli.bench.quality import Shot
+    from restore_cli.bench.report import Table
+    from restore_cli.bench.rows import Row
+    from restore_cli.bench.speed import Workload
+    from restore_cli.bench.suite import Candidate
+    from restore_cli.data.sets import PairSet
+    from restore_cli.pipelines.restorer import RunOptions
+
+app = typer.Typer(no_args_is_help=True)
+
+SOME_FAILED = 6
+
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME|FOLDER",
+        help="A public set, or a folder with pairs (docs/evaluation.md); several times for more. "
+        "[default: all public sets that are in --data]",
+    ),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="A network, or weights by name or file; several times for more. "
+        "[default: all weights on this machine]",
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Where public sets lie, each in a folder of its name. [default: data/]"
+    ),
+]
+JsonFile = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write the document there; - for stdout."),
+]
+HtmlFile = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with crops there.")
+]
+
+
+@app.command(epilog="Example: restore bench quality --set set5 --data sets/ --html report.html")
+def quality(
+    set: Sets = None,
+    model: Models = None,
+    data: Data = None,
+    task: Annotated[
+        Literal["derain", "denoise", "enhance"] | None,
+        typer.Option(help="Of folders that hold input/ and target/."),
+    ] = None,
+    protocol: Annotated[
+        ProtocolName | None,
+        typer.Option(help="See docs/evaluation.md. [default: that of the papers]"),
+    ] = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    tile: Tile = "auto",
+    overlap: Overlap = "auto",
+    json: JsonFile = None,
+    html: HtmlFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure weights on test sets by the papers' protocols."""
+    _refuse_unwritable(json, html)
+    options = _options(device, precision, tile, overlap)
+    with reporter("bench", quiet=quiet) as report:
+        sets = _sets(set or [], data, task, report)
+        from restore_cli.bench.quality import run_quality
+        from restore_cli.bench.report import quality_table
+        from restore_cli.bench.suite import candidates
+
+        chosen = candidates(model or [])
+        _say_who_is_alone(sets, chosen, report)
+        shots: list[Shot] | None = None if html is None else []
+        result = _Result("restore bench quality", options, json, html, report)
+        with _Cases(report) as cases:
+            for outcome in run_quality(
+                sets, chosen, options, protocol=protocol, shots=shots, on_case=cases.show
+            ):
+                for note in outcome.notes:
+                    report.warn(note)
+                result.add(outcome.rows, outcome.error, failed=bool(outcome.notes))
+        result.finish(quality_table(result.rows), shots or [])
+
+
+@app.command(epilog="Example: restore bench speed --model dpenet --size 1024 --rounds 5")
+def speed(
+    set: Sets = None,
+    model: Models = None,
+    data: Data = None,
+    size: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=16,
+            metavar="PIXELS",
+            help="Side of a square picture; several times for more. [default: 512]",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Of which the median counts.")
+    ] = 3,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    tile: Tile = "auto",
+    overlap: Overlap = "auto",
+    json: JsonFile = None,
+    html: HtmlFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Time the pipeline beside plain PyTorch, in one run."""
+    if set and size:
+        raise UsageError("--set and --size contradict each other", hint="give one of them")
+    _refuse_unwritable(json, html)
+    options = _options(device, precision, tile, overlap)
+    with reporter("bench", quiet=quiet) as report:
+        sets = _sets(set, data, None, report) if set else []
+        from restore_cli.bench.report import speed_table
+        from restore_cli.bench.speed import run_speed
+        from restore_cli.bench.suite import candidates
+
+        work = _workloads(candidates(model or []), sets, size or [512])
+        result = _Result("restore bench speed", options, json, html, report)
+        with _Cases(report) as cases:
+            for rows, error in run_speed(work, options, rounds, cases.show):
+                result.add(rows, error)
+        result.finish(speed_table(result.rows), [])
+
+
+def _options(
+    device: str, precision: Literal["auto", "fp32", "bf16", "fp16"], tile: str, overlap: str
+) -> RunOptions:
+    side = pixels_or(tile, TILE_WORDS, option="--tile")
+    context = pixels_or(overlap, OVERLAP_WORDS, option="--overlap", least=0)
+    from restore_cli.pipelines.restorer import RunOptions
+
+    return RunOptions(tile=side, overlap=context, device=device, precision=precision)
+
+
+def _sets(
+    names: Sequence[str],
+    data: Path | None,
+    task: Literal["derain", "denoise", "enhance"] | None,
+    report: Reporter,
+) -> list[PairSet]:
+    """The pairs of what is named, else of all public sets that are there."""
+    from restore_cli.data.sets import SETS, folder_pairs, public_pairs
+
+    where = Path("data") if data is None else data
+    if data is not None and not data.is_dir():
+        raise NothingToDo(f"{data}: no such folder", hint="--data is where the sets lie")
+    found: list[PairSet] = []
+    for name in names:
+        if name in SETS:
+            found += public_pairs(SETS[name], where)
+        elif Path(name).is_dir():
+            found += folder_pairs(Path(name), task)
+        else:
+            raise UsageError(
+                f"--set {name}: neither a folder nor a known set",
+                hint=f"known are: {', '.join(SETS)}",
+            )
+    if names:
+        return found
+    missing = []
+    for known in SETS.values():
+        if (where / known.name).is_dir():
+            found += public_pairs(known, where)
+        else:
+            missing.append(known.name)
+    if not found:
+        raise NothingToDo(
+            f"{where} has none of the sets {', '.join(missing)}",
+            hint="where a set comes from: restore bench quality --set NAME",
+        )
+    if missing:
+        report.say(f"not in {where}: {', '.join(missing)}")
+    return found
+
+
+def _say_who_is_alone(
+    sets: Sequence[PairSet], candidates: Sequence[Candidate], report: Reporter
+) -> None:
+    """Name the sets that nobody works on. Raises NothingToDo where those are all."""
+    alone = [
+        f"{pairs.name} x{pairs.scale}" if pairs.scale > 1 else pairs.name
+        for pairs in sets
+        if not any(each.does(pairs) for each in candidates)
+    ]
+    if len(alone) == len(sets):
+        raise NothingToDo(
+            f"no weights for {', '.join(alone)}", hint="restore weights list shows what there is"
+        )
+    if alone:
+        report.say(f"no weights for {', '.join(alone)}")
+
+
+def _workloads(
+    candidates: Sequence[Candidate], sets: Sequence[PairSet], sizes: Sequence[int]
+) -> list[tuple[Candidate, Workload]]:
+    from restore_cli.bench.speed import Degraded, Square
+
+    work: list[tuple[Candidate, Workload]] = []
+    for candidate in candidates:
+        work += [(candidate, Degraded(pairs)) for pairs in sets if candidate.does(pairs)]
+        if not sets:
+            work += [(candidate, Square(side)) for side in sizes]
+    if not work:
+        raise NothingToDo("no weights for these sets", hint="restore weights list shows what is")
+    return work
+
+
+class _Cases:
+    """A bar for each thing that is measured."""
+
+    def __init__(self, report: Reporter):
+        self.report = report
+        self.what = ""
+        self.bar: Bar | None = None
+
+    def show(self, what: str, done: int, total: int) -> None:
+        if what != self.what:
+            self.close()
+            self.what, self.bar = what, self.report.progress(total, what)
+        if self.bar is not None:
+            self.bar.update(done, total)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def __enter__(self) -> _Cases:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class _Result:
+    """Rows as they come; the JSON file is written anew after each, so that no row is lost."""
+
+    def __init__(
+        self,
+        title: str,
+        options: RunOptions,
+        json: str | None,
+        html: Path | None,
+        report: Reporter,
+    ):
+        from restore_cli.bench.machine import describe
+        from restore_cli.pipelines.device import pick_device
+
+        self.title, self.json, self.html, self.report = title, json, html, report
+        self.machine = describe(pick_device(options.device))
+        self.rows: list[Row] = []
+        self.failed: list[RestoreError] = []
+        self.incomplete = False
+
+    def add(self, rows: Sequence[Row], error: RestoreError | None, failed: bool = False) -> None:
+        self.rows += rows
+        self.incomplete |= failed or error is not None
+        if error is not None:
+            self.report.error(error, about=f"{rows[0]['weights']} on {rows[0]['set']}")
+        if self.json not in (None, "-"):
+            from restore_cli.checkpoints.save import write_whole
+
+            write_whole(self._document().encode(), Path(str(self.json)))
+
+    def finish(self, table: Table, shots: Sequence[Shot]) -> None:
+        """The table for people, files, and code 6 where something failed."""
+        from restore_cli import __version__
+        from restore_cli.bench.report import page
+        from restore_cli.checkpoints.save import write_whole
+
+        columns, lines = table
+        self.report.table(columns, lines)
+        if self.html is not None:
+            about = {"version": __version__, "machine": self.machine}
+            write_whole(page(self.title, about, table, shots).encode(), self.html)
+        if self.json == "-":
+            self.report.data(self._document().rstrip("\n"))
+        for path in (self.json, self.html):
+            if path not in (None, "-"):
+                self.report.data(str(path))
+        if self.incomplete:
+            raise typer.Exit(SOME_FAILED)
+
+    def _document(self) -> str:
+        from restore_cli.bench.rows import document
+
+        return json_format.dumps(document(self.machine, self.rows), indent=1) + "\n"
+
+
+def _refuse_unwritable(json: str | None, html: Path | None) -> None:
+    """Better now than after an hour of measuring. Raises OutputError."""
+    for target in (None if json in (None, "-") else Path(str(json)), html):
+        if target is not None and not target.absolute().parent.is_dir():
+            raise OutputError(f"{target}: there is no such folder", hint="make it first")

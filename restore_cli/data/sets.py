@@ -1,0 +1,289 @@
+"""Test sets in folders: the public ones, and pairs of a user's own.
+
+No set comes with restore. A set lies in a folder of its name, and its pairs in two folders in it,
+under the same names:
+
+    input/ target/        what is done with them must be said
+    noisy/ clean/         denoise          noisy25/ original/   the same
+    low/ high/            enhance          rainy/ clean/        derain
+    LR/ HR/               upscale; also x2/LR/ x2/HR/ and LR_x2/ HR/, and so for 3 and 4
+
+Names of low resolution may end in _LR and x2, those of high resolution in _HR. A public set of
+clean pictures alone is given noise here.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from restore_cli.data.noise import gaussian_noise
+from restore_cli.errors import InputError, NothingToDo, UnreadableImage, UsageError
+from restore_cli.imaging.files import read
+from restore_cli.imaging.formats import READABLE_SUFFIXES
+from restore_cli.registry import Task
+
+logger = logging.getLogger(__name__)
+
+SCALES = (2, 3, 4)
+LAYOUTS: Sequence[tuple[str, str, Task | None]] = (
+    ("input", "target", None),
+    ("noisy", "clean", "denoise"),
+    ("noisy25", "original", "denoise"),
+    ("low", "high", "enhance"),
+    ("rainy", "clean", "derain"),
+    ("LR", "HR", "upscale"),
+)
+
+
+@dataclass(frozen=True)
+class PublicSet:
+    """A set that papers measure on, as far as it can be had."""
+
+    name: str
+    task: Task
+    source: str  # where it comes from
+    licence: str
+    layout: str  # what its folder holds
+    inside: str = "."  # the folder in it that has the pairs
+    parts: tuple[str, ...] = ()  # how names begin, where the set is of several
+    sigma: float | None = None  # of the noise that its clean pictures get, in levels of 255
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A degraded picture and the truth; degraded None: made of the truth."""
+
+    degraded: Path | None
+    clean: Path
+    part: str | None = None
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Pairs that are measured alike."""
+
+    name: str
+    task: Task
+    pairs: tuple[Pair, ...]
+    scale: int = 1
+    sigma: float | None = None  # as of PublicSet
+
+    @property
+    def protocol(self) -> str:
+        """The name of what papers measure for the task (docs/evaluation.md)."""
+        if self.task == "upscale":
+            return f"sr_x{self.scale}" if self.scale in SCALES else "y"
+        return "y_float" if self.task == "derain" else "rgb"
+
+
+SELFEXSR = "jbhuang0604/SelfExSR at 8f6dd8c, data/"
+SR_LICENCE = "none stated; for evaluation only"
+
+SETS: Mapping[str, PublicSet] = MappingProxyType(
+    {
+        each.name: each
+        for each in (
+            PublicSet(
+                name="set5",
+                task="upscale",
+                source=f"{SELFEXSR}Set5/image_SRF_2, _3 and _4",
+                licence=SR_LICENCE,
+                layout="x2/HR/ x2/LR/ x3/HR/ x3/LR/ x4/HR/ x4/LR/",
+            ),
+            PublicSet(
+                name="set14",
+                task="upscale",
+                source=f"{SELFEXSR}Set14/image_SRF_2, _3 and _4",
+                licence=SR_LICENCE,
+                layout="x2/HR/ x2/LR/ x3/HR/ x3/LR/ x4/HR/ x4/LR/",
+            ),
+            PublicSet(
+                name="urban100",
+                task="upscale",
+                source=f"{SELFEXSR}Urban100/image_SRF_4",
+                licence=SR_LICENCE,
+                layout="HR/ LR_x4/",
+            ),
+            PublicSet(
+                name="bsd68",
+                task="denoise",
+                source="clausmichele/CBSD68-dataset at 51a07a9, CBSD68/original_png and noisy25",
+                licence="Berkeley: non-commercial research and education",
+                layout="noisy25/ original/ (noise of sigma 25, clipped to 8 bit)",
+            ),
+            PublicSet(
+                name="kodak",
+                task="denoise",
+                source="the Kodak PhotoCD PCD0992, for example imazen/codec-corpus, kodak/",
+                licence="unrestricted",
+                layout="kodimNN.png (noise of sigma 25 is added in floats)",
+                sigma=25,
+            ),
+            PublicSet(
+                name="realnoise-test",
+                task="denoise",
+                source="csjunxu/MCWNNM-ICCV2017 at e6db69b, Real_ccnoise_denoised_part, as cc_*; "
+                "csjunxu/PolyU-Real-World-Noisy-Images-Dataset at 3af0f26, as polyu_*",
+                licence="non-commercial, research and education",
+                layout="noisy/ clean/",
+                parts=("cc", "polyu"),
+            ),
+            PublicSet(
+                name="derain-test",
+                task="derain",
+                source="Rain100L: Arvaesri/PreNet at c12ee08, datasets/test/Rain100L; Rain100H: "
+                "kuijiang94/MSPFN at 26e6073, model/test/test_data/R100H; irr: "
+                "wwzjer/Semi-supervised-IRR at dca2a89, data/rainy_image_dataset",
+                licence="none stated; for evaluation only",
+                layout="input/ target/, names beginning with rain100l, rain100h or irr",
+                parts=("rain100l", "rain100h", "irr"),
+            ),
+            PublicSet(
+                name="lowlight-test",
+                task="enhance",
+                source="nirajmahajan/Low-Light-Enhancement-Using-Deep-Retinex-Decomposition at "
+                "a52017b, results/known, as lolpanel_*; sjmoran/DeepLPF at e610b2b, as fivek_*",
+                licence="none stated; for evaluation only",
+                layout="pairs/low/ pairs/high/",
+                inside="pairs",
+                parts=("lolpanel", "fivek"),
+            ),
+            PublicSet(
+                name="lol",
+                task="enhance",
+                source="LOL, the 15 pairs of eval15 (Wei et al., Deep Retinex Decomposition, "
+                "BMVC 2018)",
+                licence="for research",
+                layout="low/ high/",
+            ),
+        )
+    }
+)
+
+
+def public_pairs(known: PublicSet, data: Path) -> list[PairSet]:
+    """The pairs of a public set in data/NAME, one PairSet for each scale.
+
+    Raises NothingToDo with the way to get the set.
+    """
+    folder = data / known.name
+    if not folder.is_dir():
+        raise NothingToDo(
+            f"{known.name} is not in {data}",
+            hint=f"it is from {known.source} (licence: {known.licence}); put it into {folder} as "
+            f"{known.layout}",
+        )
+    if known.sigma is not None:
+        clean = [Pair(None, path) for path in _pictures(folder)]
+        return [
+            PairSet(f"{known.name}+noise{known.sigma:g}", known.task, tuple(clean), 1, known.sigma)
+        ]
+    found = [
+        PairSet(known.name, known.task, tuple(_with_parts(pairs, known.parts)), scale or 1)
+        for _, scale, pairs in _pair_folders(folder / known.inside)
+    ]
+    if not found:
+        raise NothingToDo(f"{folder} has no pairs", hint=f"it should hold {known.layout}")
+    return found
+
+
+def folder_pairs(folder: Path, task: Task | None = None) -> list[PairSet]:
+    """The pairs of a user's folder; task: what is done with them, where the folders do not say.
+
+    Raises NothingToDo, UsageError, InputError.
+    """
+    found = []
+    for said, scale, pairs in _pair_folders(folder):
+        factor = scale or _factor(pairs)
+        meant = "upscale" if factor > 1 else task or said
+        if meant is None:
+            raise UsageError(
+                f"{folder}: input/ and target/ do not say what is to be done",
+                hint="add --task derain, denoise or enhance",
+            )
+        found.append(PairSet(folder.name, meant, tuple(pairs), factor))
+    if not found:
+        layouts = ", ".join(f"{degraded}/ {clean}/" for degraded, clean, _ in LAYOUTS)
+        raise NothingToDo(f"{folder} has no pairs", hint=f"it should hold one of: {layouts}")
+    return found
+
+
+def load_pair(pairs: PairSet, index: int) -> tuple[Tensor, Tensor]:
+    """(degraded, clean), each (C, H, W) in [0, 1]. Raises InputError."""
+    pair = pairs.pairs[index]
+    clean = read(pair.clean).pixels
+    if pair.degraded is not None:
+        return read(pair.degraded).pixels, clean
+    assert pairs.sigma is not None  # only sets that get noise have no degraded files
+    generator = torch.Generator().manual_seed(index)
+    return gaussian_noise(clean, pairs.sigma / 255, generator), clean
+
+
+def _pair_folders(folder: Path) -> Iterator[tuple[Task | None, int | None, list[Pair]]]:
+    """(task, scale, pairs) of each two folders that belong together; None: they do not say."""
+    for degraded, clean, task in LAYOUTS:
+        if pairs := _paired(folder / degraded, folder / clean):
+            yield task, None, pairs
+    for scale in SCALES:
+        for low, high in ((f"x{scale}/LR", f"x{scale}/HR"), (f"LR_x{scale}", "HR")):
+            if pairs := _paired(folder / low, folder / high):
+                yield "upscale", scale, pairs
+
+
+def _paired(degraded: Path, clean: Path) -> list[Pair]:
+    """Files of the same plain name, in its order."""
+    if not (degraded.is_dir() and clean.is_dir()):
+        return []
+    truths = {_plain(path): path for path in _pictures(clean)}
+    pairs = []
+    for path in _pictures(degraded):
+        if truth := truths.get(_plain(path)):
+            pairs.append(Pair(path, truth))
+        else:
+            logger.warning("%s has no partner in %s", path, clean)
+    return pairs
+
+
+def _plain(path: Path) -> str:
+    return re.sub(r"_?(LR|HR|x[234])$", "", path.stem)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in READABLE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def _with_parts(pairs: Sequence[Pair], parts: Sequence[str]) -> Iterator[Pair]:
+    for pair in pairs:
+        part = re.split("[-_]", pair.clean.stem)[0]
+        yield Pair(pair.degraded, pair.clean, part if part in parts else None)
+
+
+def _factor(pairs: Sequence[Pair]) -> int:
+    """How many times as large the truths are, by the first that can be read. Raises InputError."""
+    for pair in pairs:
+        assert pair.degraded is not None  # files of folders have both
+        try:
+            degraded, clean = read(pair.degraded), read(pair.clean)
+        except UnreadableImage:
+            continue  # told when it is measured
+        factor = round(clean.width / degraded.width)
+        if (clean.height, clean.width) != (factor * degraded.height, factor * degraded.width):
+            raise InputError(
+                f"{pair.degraded} is {degraded.width}x{degraded.height}, {pair.clean} "
+                f"{clean.width}x{clean.height}",
+                hint="the truth must be as large, or a whole number of times as large",
+            )
+        return factor
+    raise NothingToDo(f"none of the {len(pairs)} pairs around {pairs[0].clean} can be read")

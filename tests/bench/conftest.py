@@ -1,0 +1,41 @@
+"""Small pairs, and weights that were never trained."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def picture(path, height, width, *, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    levels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(levels).save(path)
+
+
+@pytest.fixture
+def rainy(tmp_path):
+    """A folder of two pairs that are to be derained, 24 x 18 px."""
+    folder = tmp_path / "rainy-pairs"
+    for seed, name in enumerate(("a.png", "b.png")):
+        picture(folder / "rainy" / name, 18, 24, seed=seed)
+        picture(folder / "clean" / name, 18, 24, seed=seed + 9)
+    return folder
+
+
+@pytest.fixture
+def doubled(tmp_path):
+    """A folder of one pair that is to be enlarged by 2."""
+    folder = tmp_path / "sr"
+    picture(folder / "LR" / "img_1_LR.png", 12, 15, seed=1)
+    picture(folder / "HR" / "img_1_HR.png", 24, 30, seed=2)
+    return folder
+
+
+@pytest.fixture
+def together(monkeypatch):
+    """Rows are measured in this process: starting one takes longer than all the rest."""
+
+    def in_this_process(work, *arguments, tell):
+        return work(*arguments, tell)
+
+    monkeypatch.setattr("restore_cli.bench.quality.apart", in_this_process)
+    monkeypatch.setattr("restore_cli.bench.speed.apart", in_this_process)

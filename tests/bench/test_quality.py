@@ -1,0 +1,153 @@
+"""Rows of weights on pairs, beside their baselines."""
+
+import pytest
+import torch
+
+from restore_cli import registry
+from restore_cli.bench.baselines import BASELINES
+from restore_cli.bench.measure import CROP, place
+from restore_cli.bench.quality import run_quality
+from restore_cli.bench.suite import candidates
+from restore_cli.checkpoints.save import save
+from restore_cli.data.sets import SETS, Pair, PairSet, folder_pairs, load_pair, public_pairs
+from restore_cli.imaging.files import read
+from restore_cli.metrics import PROTOCOLS, measure
+from restore_cli.pipelines.restorer import RunOptions, load_restorer
+from tests.bench.conftest import picture
+
+CPU = RunOptions(device="cpu", precision="fp32")
+
+pytestmark = pytest.mark.usefixtures("together")
+
+
+def run(sets, weights, **options):
+    return list(
+        run_quality(sets, candidates([str(weights)]), CPU, on_case=lambda *_: None, **options)
+    )
+
+
+def test_a_row_has_the_scores_of_the_restored_pictures(rainy, random_weights):
+    (outcome,) = run(folder_pairs(rainy), random_weights)
+    (row,) = outcome.rows
+    restorer = load_restorer("derain", RunOptions(weights=str(random_weights), precision="fp32"))
+    scores = [
+        measure(
+            restorer.run(read(rainy / "rainy" / name).pixels),
+            read(rainy / "clean" / name).pixels,
+            PROTOCOLS["y_float"],
+        )
+        for name in ("a.png", "b.png")
+    ]
+    assert row["psnr"] == pytest.approx((scores[0].psnr + scores[1].psnr) / 2, abs=1e-3)
+    assert row["ssim"] == pytest.approx((scores[0].ssim + scores[1].ssim) / 2, abs=1e-5)
+    assert (row["task"], row["protocol"], row["images"]) == ("derain", "y_float", 2)
+    assert (row["model"], row["weights"], row["set"]) == ("dpenet", "random", "rainy-pairs")
+    assert row["seconds"] > 0
+    assert row["peak_memory_mb"] > 50  # torch alone takes more
+
+
+def test_a_row_has_the_scores_of_the_input_beside_it(rainy, random_weights):
+    (outcome,) = run(folder_pairs(rainy), random_weights)
+    scores = [
+        measure(
+            read(rainy / "rainy" / name).pixels,
+            read(rainy / "clean" / name).pixels,
+            PROTOCOLS["y_float"],
+        ).psnr
+        for name in ("a.png", "b.png")
+    ]
+    assert outcome.rows[0]["baseline"]["input"]["psnr"] == pytest.approx(sum(scores) / 2, abs=1e-3)
+
+
+def test_another_protocol_can_be_asked_for(rainy, random_weights):
+    (outcome,) = run(folder_pairs(rainy), random_weights, protocol="rgb")
+    assert outcome.rows[0]["protocol"] == "rgb"
+
+
+def test_each_part_of_a_set_has_a_row_and_all_of_it_too(tmp_path, random_weights):
+    for seed, name in enumerate(("irr-01.png", "rain100h-001.png", "rain100h-002.png")):
+        for side in ("input", "target"):
+            picture(tmp_path / "derain-test" / side / name, 12, 14, seed=seed)
+    (outcome,) = run(public_pairs(SETS["derain-test"], tmp_path), random_weights)
+    assert [(row["set"], row["images"]) for row in outcome.rows] == [
+        ("derain-test/irr", 1),
+        ("derain-test/rain100h", 2),
+        ("derain-test", 3),
+    ]
+
+
+def test_a_broken_picture_is_left_out_and_counted(rainy, random_weights):
+    (rainy / "rainy" / "a.png").write_bytes(b"")
+    (outcome,) = run(folder_pairs(rainy), random_weights)
+    assert (outcome.rows[0]["images"], outcome.rows[0]["failed"]) == (1, 1)
+    assert "a.png: the file is empty" in outcome.notes[0].replace(str(rainy / "rainy") + "/", "")
+
+
+def test_weights_that_cannot_be_loaded_are_a_row_with_an_error(rainy, random_weights):
+    chosen = candidates([str(random_weights)])
+    random_weights.unlink()
+    (outcome,) = run_quality(folder_pairs(rainy), chosen, CPU, on_case=lambda *_: None)
+    assert outcome.error is not None
+    assert (outcome.rows[0]["psnr"], outcome.rows[0]["error"]["kind"]) == (None, "WeightsMissing")
+
+
+def test_only_weights_of_the_same_factor_are_measured(doubled, tmp_path):
+    for scale in (2, 3):
+        path = tmp_path / f"x{scale}.safetensors"
+        network = registry.build("espcn", scale=scale)
+        save(network, path, arch="espcn", config={"scale": scale}, record={})
+    chosen = candidates([str(tmp_path / "x2.safetensors"), str(tmp_path / "x3.safetensors")])
+    rows = [
+        row
+        for outcome in run_quality(folder_pairs(doubled), chosen, CPU, on_case=lambda *_: None)
+        for row in outcome.rows
+    ]
+    assert [(row["weights"], row["scale"], row["protocol"]) for row in rows] == [("x2", 2, "sr_x2")]
+    assert set(rows[0]["baseline"]) == {"bicubic", "lanczos"}
+
+
+def test_crops_show_every_way_and_the_truth(rainy, random_weights):
+    shots = []
+    run(folder_pairs(rainy), random_weights, shots=shots)
+    assert [(shot.picture, [*shot.ways]) for shot in shots] == [
+        ("a", ["input", "random"]),
+        ("b", ["input", "random"]),
+    ]
+    assert shots[0].target.startswith(b"\x89PNG")
+
+
+def test_the_crop_lies_where_the_picture_is_worst():
+    pairs = PairSet("set", "derain", (Pair(None, None),))
+    clean = torch.zeros(3, 500, 600)
+    degraded = clean.clone()
+    degraded[:, 400:420, 300:320] = 1
+    top, left = place(pairs, degraded, clean)
+    assert top <= 400 and top + CROP >= 420
+    assert left <= 300 and left + CROP >= 320
+
+
+@pytest.mark.parametrize(
+    ("task", "name"), [(task, name) for task, known in BASELINES.items() for name in known]
+)
+def test_each_baseline_gives_a_picture_of_the_right_size(task, name):
+    scale = 2 if task == "upscale" else 1
+    result = BASELINES[task][name](torch.rand(3, 40, 50), scale)
+    assert result.shape == (3, 40 * scale, 50 * scale)
+    assert 0 <= float(result.min()) <= float(result.max()) <= 1
+
+
+def test_bilateral_takes_noise_off_flat_colours():
+    noisy = (0.5 + 0.05 * torch.randn(3, 32, 32)).clamp(0, 1)
+    assert BASELINES["denoise"]["bilateral"](noisy, 1).std() < noisy.std() / 2
+
+
+def test_clahe_brightens_the_dark():
+    dark = torch.rand(3, 64, 64) * 0.1
+    assert BASELINES["enhance"]["clahe"](dark, 1).mean() > 1.5 * dark.mean()
+
+
+def test_noise_of_a_clean_set_is_not_clipped(tmp_path):
+    picture(tmp_path / "kodak" / "kodim01.png", 20, 20, seed=0)
+    (pairs,) = public_pairs(SETS["kodak"], tmp_path)
+    assert pairs.name == "kodak+noise25"
+    assert float(load_pair(pairs, 0)[0].max()) > 1
