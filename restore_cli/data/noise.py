@@ -116,7 +116,7 @@ def spread(noise: Tensor, generator: Generator) -> Tensor:
     Cameras smooth colours more than brightness, so the channels come to share their noise.
     """
     shared = uniform(0.5, 0.9, generator)
-    noise = (1 - shared) * noise + shared * noise.mean(0, keepdim=True)
+    noise = _shared(noise, shared)
     draw = uniform(0, 1, generator)
     if draw < 0.2:
         return blur(noise, uniform(0.6, 1.4, generator))
@@ -149,6 +149,23 @@ def correlated_noise(clean: Tensor, shot: float, read: float, generator: Generat
     return clean + noise * (shot * clean.clamp(min=0) + read).sqrt()
 
 
+def blotched_noise(clean: Tensor, sigma: float, generator: Generator) -> Tensor:
+    """`clean` plus what a camera's own denoising leaves: fine grain, and blotches under it.
+
+    Blotches are what a denoiser that looks only so far cannot tell from the picture; they have
+    more colour than the grain. sigma: of all noise, where brightness is 0.4; elsewhere more or
+    less, as the tone curve has it. Neither clipped nor rounded.
+    """
+    grain = blur(torch.randn(clean.shape, generator=generator), uniform(0.35, 1.1, generator))
+    grain = _shared(grain, uniform(0.3, 0.9, generator))
+    blotches = _coarse(clean, log_uniform(2, 12, generator), generator)
+    blotches = _shared(blotches, uniform(0, 0.8, generator))
+    share = uniform(0, 0.5, generator)  # of the blotches in the power
+    noise = math.sqrt(1 - share) * _of_power_1(grain) + math.sqrt(share) * _of_power_1(blotches)
+    law = ((clean.mean(0) + 0.1) / 0.5) ** uniform(-0.4, 0.5, generator)
+    return clean + sigma * law * noise
+
+
 def gaussian_noise(clean: Tensor, sigma: float, generator: Generator) -> Tensor:
     """`clean` plus white noise of standard deviation `sigma`, neither clipped nor rounded."""
     return clean + sigma * torch.randn(clean.shape, generator=generator)
@@ -170,6 +187,27 @@ def random_noise(clean: Tensor, generator: Generator) -> Tensor:
     if draw < 0.95:
         return random_gaussian_noise(clean, generator)
     return clean
+
+
+def random_weak_noise(clean: Tensor, generator: Generator) -> Tensor:
+    """The mix for photographs as people have them: mostly weak noise, and one in eight clean.
+
+    Noise of 0.6 to 14 of 255 is drawn log-uniformly, so that half is below 3. Strong noise stays
+    in it: a quarter is photograph_noise, 8 % white up to 50 of 255. What is clean may have been
+    through JPEG of high quality; it has to come back as it is.
+    """
+    draw = uniform(0, 1, generator)
+    if draw < 0.12:
+        return through_jpeg(clean, int(uniform(85, 101, generator))) if draw < 0.06 else clean
+    if draw < 0.57:
+        sigma = log_uniform(0.6, 14, generator) / 255
+        return to_file(blotched_noise(clean, sigma, generator), generator)
+    if draw < 0.82:
+        return photograph_noise(clean, generator)
+    if draw < 0.92:
+        shot, read = uniform(0, 0.02, generator), uniform(0, 6e-4, generator)
+        return to_file(correlated_noise(clean, shot, read, generator), generator)
+    return gaussian_noise(clean, log_uniform(1, 50, generator) / 255, generator)
 
 
 def to_file(pixels: Tensor, generator: Generator) -> Tensor:
@@ -211,6 +249,22 @@ def _demosaic(mosaic: Tensor) -> Tensor:
     # Reflection about the border pixel keeps the pattern of the mosaic.
     padded = F.pad(mosaic[None], (1, 1, 1, 1), mode="reflect")
     return F.conv2d(padded, kernels, groups=3)[0]
+
+
+def _shared(noise: Tensor, share: float) -> Tensor:
+    """Each channel's own noise, and `share` of what is common to all of them."""
+    return (1 - share) * noise + share * noise.mean(0, keepdim=True)
+
+
+def _coarse(clean: Tensor, factor: float, generator: Generator) -> Tensor:
+    """White noise of cells `factor` pixels wide, enlarged to the size of `clean`."""
+    cells = [math.ceil(side / factor) + 1 for side in clean.shape[-2:]]
+    noise = torch.randn(1, 3, *cells, generator=generator)
+    return F.interpolate(noise, clean.shape[-2:], mode="bicubic")[0]
+
+
+def _of_power_1(noise: Tensor) -> Tensor:
+    return noise / noise.square().mean().sqrt().clamp(min=1e-6)
 
 
 def _there_and_back(noise: Tensor, factor: float) -> Tensor:

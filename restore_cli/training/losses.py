@@ -26,6 +26,7 @@ DISSIMILAR = 1e-4  # least value of a term of MS-SSIM: at 0 its fractional power
 # MIRNet, official training script; MPRNet has the same in the edge loss that DPENet took from it,
 # whose own script leaves it undefined.
 CHARBONNIER_EPSILON = 1e-3
+NEGLIGIBLE = (0.5 / 255) ** 2  # mean squared error that rounding to 8 bit may hide
 EDGE_WEIGHT = 0.05  # DPENet, official training script
 
 
@@ -65,6 +66,15 @@ def charbonnier(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
     return torch.stack([charbonnier_distance(output, target) for output in outputs]).sum()
 
 
+def log_error(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
+    """Half the logarithm of each picture's mean squared error: PSNR, its sign and unit changed.
+
+    So a picture with little noise, whose detail is easily lost, counts as much as one with a lot.
+    """
+    errors = [(output - target).square().mean((-3, -2, -1)) for output in outputs]
+    return torch.stack([(error + NEGLIGIBLE).log().mean() / 2 for error in errors]).sum()
+
+
 def ms_ssim(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
     """1 - MS-SSIM over each output: Snell et al. 2017 (arXiv 1511.06409), no pixel term.
 
@@ -97,6 +107,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "l1": l1,
         "mse": mse,
         "charbonnier": charbonnier,
+        "log_error": log_error,
         "ms_ssim": ms_ssim,
         "mix": mix,
         "ssim_edge": ssim_edge,

@@ -21,6 +21,7 @@ Feed = Callable[[Network], Network]
 LossStep = Callable[[Network, Tensor, Tensor, Loss, float, Generator], Tensor]
 
 BLIND_SPOT = BlindSpotWeights()
+BLIND_SHARE = 0.2  # of the blind mode, where the full one is what matters
 RAMP = 0.4  # of the steps: 200,000 of the paper's 500,000
 
 
@@ -56,12 +57,37 @@ def plain(network: Network) -> Network:
 def standardized(network: Network) -> Network:
     """Pictures with mean 0 and deviation 1, undone afterwards."""
 
-    def run(degraded: Tensor) -> Tensor:
+    def run(degraded: Tensor, *mode: bool) -> Tensor:
         mean, deviation = statistics(degraded)
-        restored: Tensor = network((degraded - mean) / deviation) * deviation + mean
+        restored: Tensor = network((degraded - mean) / deviation, *mode) * deviation + mean
         return restored
 
     return run
+
+
+TOGETHER = 3  # patches
+
+
+def standardized_together(network: Network) -> Network:
+    """As standardized, by statistics that a few patches share, as if they were one picture.
+
+    A patch is flatter than the photograph that it is from: by its own statistics, a network would
+    learn noise far larger against the deviation than it ever meets in a photograph.
+    """
+
+    def run(degraded: Tensor, *mode: bool) -> Tensor:
+        moments = [_joint_statistics(few) for few in torch.split(degraded, TOGETHER)]
+        mean, deviation = (torch.cat(parts) for parts in zip(*moments, strict=True))
+        restored: Tensor = network((degraded - mean) / deviation, *mode) * deviation + mean
+        return restored
+
+    return run
+
+
+def _joint_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    side_by_side = x.permute(1, 2, 0, 3).flatten(2)[None]  # (1, 3, H, B W)
+    mean, deviation = statistics(side_by_side)
+    return mean.expand(len(x), -1, -1, -1), deviation.expand(len(x), -1, -1, -1)
 
 
 def supervised(
@@ -76,6 +102,25 @@ def supervised(
     return loss(as_tuple(network(degraded)), clean)
 
 
+def supervised_blind_too(
+    network: Network,
+    degraded: Tensor,
+    clean: Tensor,
+    loss: Loss,
+    done: float,
+    generator: Generator,
+) -> Tensor:
+    """As supervised, for C-BSN, and a little for its blind mode, on every second or fifth pixel:
+    so it is met by the self-supervised loss, which may go on from there.
+    """
+    fully = supervised(network, degraded, clean, loss, done, generator)
+    strides = (BLIND_SPOT.stride_i, BLIND_SPOT.stride_b)
+    stride = strides[int(torch.randint(2, (), generator=generator))]
+    top, left = torch.randint(stride, (2,), generator=generator).tolist()
+    few = (..., slice(top, None, stride), slice(left, None, stride))
+    return fully + BLIND_SHARE * loss(as_tuple(network(degraded[few], True)), clean[few])
+
+
 def self_supervised(
     network: Network,
     degraded: Tensor,
@@ -86,6 +131,24 @@ def self_supervised(
 ) -> Tensor:
     """C-BSN's loss, which knows noisy pictures alone; it is of standardized pictures itself."""
     mean, deviation = statistics(degraded)
-    choice = draw_choice(degraded, BLIND_SPOT.stride_i, generator)
     noisy = (degraded - mean) / deviation
-    return blind_spot(network, noisy, choice, min(done / RAMP, 1), BLIND_SPOT).total
+    return _blind_spot(network, noisy, min(done / RAMP, 1), generator)
+
+
+def self_supervised_on(
+    network: Network,
+    degraded: Tensor,
+    clean: Tensor,
+    loss: Loss,
+    done: float,
+    generator: Generator,
+) -> Tensor:
+    """As self_supervised, of pictures that are standardized already, for a network that knows both
+    its modes: all three losses count from the first step.
+    """
+    return _blind_spot(network, degraded, 1.0, generator)
+
+
+def _blind_spot(network: Network, noisy: Tensor, ramp: float, generator: Generator) -> Tensor:
+    choice = draw_choice(noisy, BLIND_SPOT.stride_i, generator)
+    return blind_spot(network, noisy, choice, ramp, BLIND_SPOT).total

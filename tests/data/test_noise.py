@@ -10,6 +10,7 @@ from restore_cli.data.noise import (
     DND,
     SIDD,
     Camera,
+    blotched_noise,
     correlated_noise,
     gaussian_noise,
     photograph_noise,
@@ -18,6 +19,7 @@ from restore_cli.data.noise import (
     random_gaussian_noise,
     random_levels,
     random_noise,
+    random_weak_noise,
     sensor_noise,
     unprocess,
 )
@@ -122,11 +124,39 @@ def test_gaussian_noise_is_white_and_not_clipped():
 
 
 @pytest.mark.parametrize(
-    "degrade", [photograph_noise, random_gaussian_noise, random_noise], ids=lambda f: f.__name__
+    "degrade",
+    [photograph_noise, random_gaussian_noise, random_noise, random_weak_noise],
+    ids=lambda f: f.__name__,
 )
 def test_the_same_seed_gives_the_same_noise(degrade):
     clean = smooth_scene(32)
     assert torch.equal(degrade(clean, seeded(8)), degrade(clean, seeded(8)))
+
+
+def test_blotches_lie_under_the_grain():
+    clean = torch.full((3, 128, 128), 0.4)
+    drawn = [blotched_noise(clean, 0.02, seeded(seed)) - clean for seed in range(60)]
+    next_pixel, behind, channels = torch.stack([correlations(d) for d in drawn]).mean(0).tolist()
+    far = torch.stack([(d[..., 4:] * d[..., :-4]).mean() / d.square().mean() for d in drawn])
+    assert next_pixel == pytest.approx(0.55, abs=0.1)
+    assert behind == pytest.approx(0.25, abs=0.1)
+    assert 0.03 < far.mean() < 0.2
+    assert channels == pytest.approx(0.5, abs=0.15)
+
+
+def test_blotched_noise_has_the_strength_that_was_asked_for():
+    clean = torch.full((3, 96, 96), 0.4)
+    sigmas = [(blotched_noise(clean, 0.02, seeded(seed)) - clean).std() for seed in range(40)]
+    assert torch.stack(sigmas).mean().item() == pytest.approx(0.02, rel=0.05)
+
+
+def test_weak_noise_is_the_rule_and_none_is_part_of_it():
+    clean = smooth_scene(64)
+    drawn = [(random_weak_noise(clean, seeded(s)) - clean).square().mean() for s in range(300)]
+    sigmas = torch.stack(drawn).sqrt() * 255
+    assert 5 <= (sigmas == 0).sum() <= 32  # 6 % of 300, and three standard deviations
+    assert sigmas.median() < 6
+    assert sigmas.max() > 25
 
 
 def test_photographs_have_eight_bits():

@@ -69,3 +69,14 @@ def test_charbonnier_is_l1_but_for_the_smallest_differences():
     assert_close(LOSSES["charbonnier"]([TARGET], TARGET), torch.tensor(1e-3))
     distant = LOSSES["charbonnier"]([TARGET + 0.5], TARGET)
     assert_close(distant, torch.tensor((0.25 + 1e-6) ** 0.5))
+
+
+def test_halving_every_error_lowers_the_log_error_by_the_same_whatever_it_was():
+    strong, weak = 0.2 * torch.ones(2, 3, 8, 8), torch.zeros(2, 3, 8, 8)
+    weak[:] = torch.tensor([0.2, 0.02])[:, None, None, None]
+    zero = torch.zeros(2, 3, 8, 8)
+    gained = [
+        (LOSSES["log_error"]([x], zero) - LOSSES["log_error"]([x / 2], zero)).item()
+        for x in (strong, weak)
+    ]
+    assert gained == pytest.approx([0.693] * 2, abs=0.03)  # ln 2, less what rounding hides

@@ -14,7 +14,13 @@ from restore_cli.pipelines.adapters import standardized as adapter
 from restore_cli.registry import MODELS
 from restore_cli.training.loop import fit
 from restore_cli.training.recipes import find_recipe
-from restore_cli.training.steps import self_supervised, standardized
+from restore_cli.training.steps import (
+    self_supervised,
+    self_supervised_on,
+    standardized,
+    standardized_together,
+    supervised_blind_too,
+)
 
 CPU = torch.device("cpu")
 TINY = {
@@ -108,3 +114,57 @@ def test_made_noise_trains_against_the_clean_side(noisy, tmp_path):
     (line,) = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert line["validation_loss"] is None
     assert line["input_psnr"] > 0
+
+
+def test_patches_together_are_fed_as_parts_of_one_picture():
+    picture = torch.rand(1, 3, 20, 60) * torch.linspace(0.1, 1, 60)
+    used, _ = adapter(picture[0], MODELS["cbsn"])
+    inner = used[..., 19:-19, 32:-32]  # 20 rows reflect 19 of them
+    seen = []
+
+    def network(x):
+        seen.append(x)
+        return x
+
+    patches = torch.cat(picture.split(20, dim=-1))
+    assert_close(standardized_together(network)(patches), patches, atol=1e-6, rtol=0)
+    assert_close(torch.cat(list(seen[0]), dim=-1), inner[0], atol=1e-5, rtol=0)
+
+
+def test_six_patches_are_two_pictures():
+    patches = (
+        torch.rand(6, 3, 10, 10) * torch.tensor([1.0, 1, 1, 0.4, 0.4, 0.4])[:, None, None, None]
+    )
+    seen = []
+    standardized_together(lambda x: (seen.append(x), x)[1])(patches)
+    for few in seen[0].split(3):
+        assert few.std(correction=0).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_the_blind_mode_is_taught_on_every_second_or_fifth_pixel():
+    noisy, clean, asked = torch.rand(1, 3, 20, 20), torch.rand(1, 3, 20, 20), []
+
+    def network(x, blind=False):
+        asked.append((tuple(x.shape[-2:]), blind))
+        return x
+
+    def loss(outputs, target):
+        assert outputs[0].shape == target.shape
+        return (outputs[0] - target).abs().mean()
+
+    for seed in range(20):
+        draws = torch.Generator().manual_seed(seed)
+        supervised_blind_too(network, noisy, clean, loss, 0.0, draws)
+    assert set(asked) == {((20, 20), False), ((10, 10), True), ((4, 4), True)}
+
+
+def test_going_on_all_three_losses_count_at_once():
+    noisy = torch.randn(1, 3, 20, 20)
+    noisy = (noisy - noisy.mean((-2, -1), keepdim=True)) / noisy.std(
+        (-2, -1), correction=0, keepdim=True
+    )
+    at_once, at_last = (
+        step(half, noisy, noisy, None, done, torch.Generator().manual_seed(0))
+        for step, done in ((self_supervised_on, 0.0), (self_supervised, 1.0))
+    )
+    assert_close(at_once, at_last)
