@@ -37,6 +37,7 @@ Load = Callable[["RunOptions"], "AnyRestorer"]
 Failure = tuple[str, RestoreError]  # of which source
 
 SOME_FAILED = 6
+HARDLY_ANY = 0.7 / 255  # noise; rounding alone is 0.3
 CIRCUMSTANCES = (
     "seconds",
     "model",
@@ -203,6 +204,8 @@ def _run(
             elif not described:
                 report.say(_how(result, restorer))
                 described = True
+            if result.noise is not None:
+                report.say(_found(result.noise, "" if alone else f"{result.job.source}: "))
             _show(result, restorer, report)
     return failures
 
@@ -283,6 +286,11 @@ def _circumstances(result: Result, restorer: AnyRestorer) -> dict[str, object]:
         "height": result.height,
         "seed": restorer.options.seed,
     }
+
+
+def _found(noise: float, where: str) -> str:
+    levels = f"{where}noise of {255 * noise:.1f} of 255 found"
+    return f"{levels}: left nearly as it is" if noise < HARDLY_ANY else levels
 
 
 def _how(result: Result, restorer: AnyRestorer) -> str:

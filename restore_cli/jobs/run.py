@@ -51,6 +51,7 @@ class Result:
     precision: str | None = None
     weights: str | None = None
     weights_sha256: str | None = None
+    noise: float | None = None  # that was found in the picture; of a range of 1
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ def _write(
         precision="+".join(dict.fromkeys(each.precision for each in used)),
         weights="+".join(each.weights for each in used),
         weights_sha256="+".join(each.sha256 for each in used),
+        noise=next((each.noise for each in used if each.noise is not None), None),
     )
 
 

@@ -26,6 +26,7 @@ from restore_cli.pipelines.device import (
     pick_device,
     release_unused,
 )
+from restore_cli.pipelines.noise_limit import limit_to_noise
 from restore_cli.pipelines.pieces import chains_of, in_pieces
 from restore_cli.registry import ModelSpec
 
@@ -70,6 +71,7 @@ class Used:
     sha256: str
     tile: int | None  # the side of its tiles; None: it went as a whole
     precision: str
+    noise: float | None = None  # its deviation, where that was measured; of a range of 1
 
 
 class Restorer:
@@ -78,7 +80,8 @@ class Restorer:
     `precision` and `tile` say what was really taken; "auto" is settled by the first picture.
     """
 
-    def __init__(self, checkpoint: Checkpoint, options: RunOptions):
+    def __init__(self, checkpoint: Checkpoint, options: RunOptions, *, limited: bool = False):
+        """limited: what is taken away is limited to noise, as of a denoiser."""
         if not isinstance(checkpoint.spec, ModelSpec):
             raise WeightsMismatch(f"{checkpoint.name} takes no picture, so it restores none")
         if checkpoint.spec.scale != 1 and options.strength != 1:
@@ -89,6 +92,8 @@ class Restorer:
         self.device = pick_device(options.device)
         self.precision: str = options.precision
         self.tile: int | None = None
+        self.noise: float | None = None  # found in the last picture
+        self.limited = limited
         self._limit: int | None = None  # the largest tile, once memory has run out
         network = checkpoint.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # A GPU has no use for pieces: its memory is as fast for large tensors as for small ones.
@@ -103,7 +108,7 @@ class Restorer:
     def used(self) -> tuple[Used, ...]:
         """What the last picture was restored with."""
         made = self.checkpoint
-        return (Used(self.model, made.name, made.sha256, self.tile, self.precision),)
+        return (Used(self.model, made.name, made.sha256, self.tile, self.precision, self.noise),)
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
         """The restored picture. Raises OutOfMemory, BrokenOutput."""
@@ -131,6 +136,8 @@ class Restorer:
             release_unused(self.device)  # only now is nothing held by the traceback
         self.tile = tile
         result = finish(result[..., :height, :width]).clamp_(0, 1)
+        if self.limited:
+            self.noise = limit_to_noise(pixels, result)
         strength = self.options.strength
         return result if strength == 1 else torch.lerp(pixels, result, strength)
 
@@ -290,7 +297,7 @@ def load_restorer(task: str, options: RunOptions) -> Restorer:
             f"{checkpoint.name} is made to {' or '.join(checkpoint.spec.tasks)}, not to {task}",
             hint=f"for example --weights {spec.weights_for(task)}",
         )
-    return Restorer(checkpoint, options)
+    return Restorer(checkpoint, options, limited=task == "denoise")
 
 
 def restore(
