@@ -17,13 +17,12 @@ from torch import Tensor
 from restore_cli.bench.baselines import BASELINES, Baseline
 from restore_cli.bench.machine import peak_memory
 from restore_cli.bench.suite import Candidate
-from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import InputError, RestoreError
 from restore_cli.imaging.files import encode
 from restore_cli.imaging.image import Image
 from restore_cli.metrics import PROTOCOLS, Scores, measure
-from restore_cli.pipelines.restorer import Restorer, RunOptions
+from restore_cli.pipelines.restorer import RunOptions, load_restorer
 
 CROP = 160  # pixels a side of what is shown
 CROPS = 4  # pictures of a set that are shown
@@ -61,8 +60,7 @@ def measure_weights(
     tell: Tell,
 ) -> Measured:
     """The weights on all pairs. Raises RestoreError where not even the network can be had."""
-    checkpoint = load_checkpoint(candidate.weights)
-    restorer = Restorer(checkpoint, options)
+    restorer = load_restorer(pairs.task, replace(options, weights=candidate.weights))
     with suppress(RestoreError):  # it is told with its picture
         # The first run settles precision and tiles, and starts threads.
         restorer.run(load_pair(pairs, 0)[0])

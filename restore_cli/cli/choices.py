@@ -20,6 +20,7 @@ from restore_cli.cli.options import (
     Precision,
     Quality,
     Quiet,
+    Record,
     Recursive,
     Seed,
     SkipExisting,
@@ -50,6 +51,7 @@ class Choices:
     quiet: Quiet = False
     dry_run: DryRun = False
     seed: Seed = 0
+    record: Record = True
 
 
 def with_choices(function: Callable[..., None]) -> Callable[..., None]:

@@ -118,6 +118,12 @@ Strength = Annotated[
         min=0, max=1, metavar="0..1", help="How much of the change is made, in linear steps."
     ),
 ]
+Record = Annotated[
+    bool,
+    typer.Option(
+        "--record/--no-record", help="Tell in the metadata how it was made, for restore replay."
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Of the random numbers, if any are drawn.")]
 
 

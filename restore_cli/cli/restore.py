@@ -120,6 +120,7 @@ def carry_out(task: str, choices: Choices, load: Load, *, model: str, scale: str
             report,
             quality=choices.quality,
             overwrite=choices.overwrite,
+            record=choices.record,
         )
 
 
@@ -135,6 +136,7 @@ def restore_all(
     *,
     quality: int | None,
     overwrite: bool,
+    record: bool,
 ) -> None:
     """Do what is planned, and say what became of it.
 
@@ -146,7 +148,15 @@ def restore_all(
     if report.json:
         _show_settled(planned, report)
     if planned.jobs:
-        failures += _run(task, planned.jobs, load, report, quality=quality, overwrite=overwrite)
+        failures += _run(
+            task,
+            planned.jobs,
+            load,
+            report,
+            quality=quality,
+            overwrite=overwrite,
+            record=record,
+        )
     if failures and len(planned) == 1:
         raise failures[0][1]
     failed, skipped = len(failures), len(planned.skipped)
@@ -167,9 +177,11 @@ def _run(
     *,
     quality: int | None,
     overwrite: bool,
+    record: bool,
 ) -> list[Failure]:
     """Run the jobs, show each result, and return the failures by their sources."""
     from restore_cli.jobs.plan import Standard
+    from restore_cli.jobs.record import Recipe, settings_of
     from restore_cli.jobs.run import run
     from restore_cli.pipelines.device import keep_freed_memory
 
@@ -194,6 +206,7 @@ def _run(
         stdin=stdin,
         stdout=stdout,
         on_tile=on_tile,
+        recipe=Recipe(task, settings_of(restorer.options, restorer.device)) if record else None,
     )
     failures: list[Failure] = []
     described = False

@@ -38,16 +38,20 @@ LARGEST_FILE = MOST_PIXELS * 8 + (1 << 28)  # bytes: RGBA of 16 bit, not packed,
 
 def read(source: Path) -> Image:
     """The picture in a file, upright. Raises UnreadableImage, ImageTooLarge."""
+    return replace(decode(contents(source), name=str(source)), source=source)
+
+
+def contents(source: Path) -> bytes:
+    """The bytes of a file that may be a picture. Raises UnreadableImage, ImageTooLarge."""
     try:
         size = source.stat().st_size
         if size > LARGEST_FILE:
             raise ImageTooLarge(f"{source}: {size:,} bytes are more than any picture that is read")
-        data = source.read_bytes()
+        return source.read_bytes()
     except OSError as error:
         raise UnreadableImage(
             f"{source}: {error.strerror or error}", hint="check the path and its permissions"
         ) from error
-    return replace(decode(data, name=str(source)), source=source)
 
 
 def decode(data: bytes, *, name: str) -> Image:
@@ -113,7 +117,7 @@ def encode(image: Image, *, format: Format, quality: int | None = None) -> bytes
     Raises OutputError.
     """
     depth = image.bit_depth if format in DEEP_FORMATS else 8
-    carried = metadata.leaving(image)
+    carried = metadata.leaving(image, eight_bit.ONE_SEGMENT if format == "jpeg" else None)
     if format == "tiff":
         return tiff.encode(image, depth, carried)
     levels = to_levels(image, depth, on_white=format == "jpeg")

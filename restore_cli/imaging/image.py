@@ -18,6 +18,7 @@ class Metadata:
     exif: bytes | None = None  # from its byte order mark on
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None  # (x, y) dots per inch
+    record: str | None = None  # how the picture is made (JSON), to go out in its XMP
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 
 from restore_cli.imaging import exif as tags
+from restore_cli.imaging import xmp as packets
 from restore_cli.imaging.image import Image, Metadata
 
 logger = logging.getLogger(__name__)
@@ -65,9 +66,19 @@ def _sensible(dpi: Resolution | None) -> bool:
     return dpi is not None and all(math.isfinite(value) and 0 < value < FINEST for value in dpi)
 
 
-def leaving(image: Image) -> Metadata:
-    """What goes out with a picture: EXIF that tells its size, and a profile that fits it."""
-    metadata = image.metadata
+def leaving(image: Image, longest_xmp: int | None = None) -> Metadata:
+    """What goes out with a picture: EXIF that tells its size, and a profile that fits it.
+
+    The record of another picture, from which this one was made, does not go out.
+    longest_xmp: bytes that the format holds; a record never costs the user's own XMP its place.
+    """
+    metadata = replace(image.metadata, xmp=packets.without_record(image.metadata.xmp))
+    if metadata.record is not None:
+        packet = packets.with_record(metadata.xmp, metadata.record)
+        if packet is not None and len(packet) <= (longest_xmp or len(packet)):
+            metadata = replace(metadata, xmp=packet)
+        else:
+            logger.info("the record of how it was made is left out: no room in its XMP")
     if metadata.exif is not None:
         sized = tags.resized(metadata.exif, image.height, image.width)
         metadata = replace(metadata, exif=sized)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import BinaryIO, Literal, Protocol
 
 from restore_cli.errors import OutputError, RestoreError
-from restore_cli.imaging.files import decode, encode, read, write
+from restore_cli.imaging.files import contents, decode, encode, write
 from restore_cli.imaging.image import Image
 from restore_cli.jobs.plan import Job, Standard
+from restore_cli.jobs.record import Recipe, made, to_text
 from restore_cli.pipelines.restorer import Used
 
 WAITING = 2  # pictures at most on either side of the network
@@ -57,12 +59,14 @@ class Result:
 @dataclass(frozen=True)
 class _Loaded:
     image: Image
+    sha256: str
     seconds: float
 
 
 @dataclass(frozen=True)
 class _Restored:
     image: Image
+    source_sha256: str
     seconds: float  # up to now
     used: tuple[Used, ...]
 
@@ -76,11 +80,13 @@ def run(
     stdin: bytes = b"",
     stdout: BinaryIO | None = None,
     on_tile: OnTile | None = None,
+    recipe: Recipe | None = None,
 ) -> Generator[Result, None, None]:
     """Restore the source of each job into its target; a Result as soon as each is finished.
 
     A picture that fails does not stop the others: its Result carries the RestoreError.
     stdin, stdout: what Standard.INPUT holds, and where Standard.OUTPUT goes.
+    recipe: with it each result tells, in its metadata, how it was made.
     on_tile: gets the index of the picture in work, its tiles done, and its tiles in all.
     Closing the generator drops what is not yet being written; no file is left half-written.
     """
@@ -103,6 +109,7 @@ def run(
                         quality,
                         overwrite,
                         stdout,
+                        recipe,
                     )
                 )
             except RestoreError as error:
@@ -125,10 +132,12 @@ def _within(index: int, on_tile: OnTile | None) -> Callable[[int, int], None] | 
 def _read(job: Job, stdin: bytes) -> _Loaded:
     began = time.monotonic()
     if isinstance(job.source, Standard):
-        image = decode(stdin, name=job.source.value)
+        data = stdin
+        image = decode(data, name=job.source.value)
     else:
-        image = read(job.source)
-    return _Loaded(image, time.monotonic() - began)
+        data = contents(job.source)
+        image = replace(decode(data, name=str(job.source)), source=job.source)
+    return _Loaded(image, hashlib.sha256(data).hexdigest(), time.monotonic() - began)
 
 
 def _restore(
@@ -138,14 +147,21 @@ def _restore(
     began = time.monotonic()
     restored = restorer(loaded.image, on_progress=on_progress)
     seconds = loaded.seconds + time.monotonic() - began
-    return _Restored(restored, seconds, restorer.used)
+    return _Restored(restored, loaded.sha256, seconds, restorer.used)
 
 
 def _write(
-    job: Job, restored: _Restored, quality: int | None, overwrite: bool, stdout: BinaryIO | None
+    job: Job,
+    restored: _Restored,
+    quality: int | None,
+    overwrite: bool,
+    stdout: BinaryIO | None,
+    recipe: Recipe | None,
 ) -> Result:
     began = time.monotonic()
     image, used = restored.image, restored.used
+    if recipe is not None:
+        image = _recorded(image, job, restored, recipe, quality)
     try:
         if isinstance(job.target, Standard):
             assert stdout is not None  # whoever plans for stdout hands it over
@@ -166,6 +182,17 @@ def _write(
         weights_sha256="+".join(each.sha256 for each in used),
         noise=next((each.noise for each in used if each.noise is not None), None),
     )
+
+
+def _recorded(
+    image: Image, job: Job, restored: _Restored, recipe: Recipe, quality: int | None
+) -> Image:
+    """The picture with the record of how it was made in its metadata."""
+    name = job.source.value if isinstance(job.source, Standard) else job.source.name
+    record = made(
+        recipe, name, restored.source_sha256, restored.used, format=job.format, quality=quality
+    )
+    return replace(image, metadata=replace(image.metadata, record=to_text(record)))
 
 
 def _pipe_out(data: bytes, stdout: BinaryIO) -> None:

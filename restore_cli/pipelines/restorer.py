@@ -71,6 +71,8 @@ class Used:
     sha256: str
     tile: int | None  # the side of its tiles; None: it went as a whole
     precision: str
+    height: int  # of the result
+    width: int
     noise: float | None = None  # its deviation, where that was measured; of a range of 1
 
 
@@ -94,6 +96,7 @@ class Restorer:
         self.tile: int | None = None
         self.noise: float | None = None  # found in the last picture
         self.limited = limited
+        self._size: tuple[int, int] | None = None  # (H, W) of the last result
         self._limit: int | None = None  # the largest tile, once memory has run out
         network = checkpoint.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # A GPU has no use for pieces: its memory is as fast for large tensors as for small ones.
@@ -107,8 +110,11 @@ class Restorer:
     @property
     def used(self) -> tuple[Used, ...]:
         """What the last picture was restored with."""
+        if self._size is None:
+            return ()
         made = self.checkpoint
-        return (Used(self.model, made.name, made.sha256, self.tile, self.precision, self.noise),)
+        how = (self.tile, self.precision, *self._size, self.noise)
+        return (Used(self.model, made.name, made.sha256, *how),)
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
         """The restored picture. Raises OutOfMemory, BrokenOutput."""
@@ -136,6 +142,7 @@ class Restorer:
             release_unused(self.device)  # only now is nothing held by the traceback
         self.tile = tile
         result = finish(result[..., :height, :width]).clamp_(0, 1)
+        self._size = (result.shape[-2], result.shape[-1])
         if self.limited:
             self.noise = limit_to_noise(pixels, result)
         strength = self.options.strength

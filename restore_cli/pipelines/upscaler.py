@@ -103,7 +103,8 @@ class Upscaler:
             self._last = self._restorer(factor)
             image = self._last(image, on_progress=share(on_progress, index, len(chain)))
             used += self._last.used
-        self.used = used
+        # What is made of the last network's result is part of its work.
+        self.used = (*used[:-1], replace(used[-1], height=height, width=width))
         return resized(image, height, width)
 
     def run(self, pixels: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from restore_cli.pipelines.restorer import Used
 class Inverting:
     """A quick stand-in for a Restorer that remembers what was done, and can be told to fail."""
 
-    used = (Used("none", "inverting", "ab" * 32, 64, "fp32"),)
+    used = (Used("none", "inverting", "ab" * 32, 64, "fp32", 5, 7),)
 
     def __init__(self, before=lambda number: None):
         self.done = 0
@@ -132,8 +132,8 @@ def test_pictures_are_read_while_the_network_works(jobs, monkeypatch):
 
     from restore_cli.jobs import run as module
 
-    actual = module.read
-    monkeypatch.setattr(module, "read", reading)
+    actual = module.contents
+    monkeypatch.setattr(module, "contents", reading)
     restorer = Inverting(lambda number: number or wait_until(lambda: len(read) == 1 + WAITING))
     assert len(list(run(jobs(6), restorer))) == 6
 
@@ -143,8 +143,8 @@ def test_no_more_pictures_are_held_than_needed(jobs, monkeypatch):
 
     ahead = []
     started = []
-    actual = module.read
-    monkeypatch.setattr(module, "read", lambda path: started.append(path) or actual(path))
+    actual = module.contents
+    monkeypatch.setattr(module, "contents", lambda path: started.append(path) or actual(path))
     restorer = Inverting(lambda number: ahead.append(len(started) - number))
     list(run(jobs(9), restorer))
     assert max(ahead) <= WAITING + 1

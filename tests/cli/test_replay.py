@@ -1,0 +1,190 @@
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from restore_cli import registry
+from restore_cli.checkpoints.save import save
+from restore_cli.cli.main import app
+from restore_cli.imaging.files import write
+from restore_cli.imaging.image import Image as Picture
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.effect_noise((40, 28), 50).convert("RGB").save(path)
+    return path
+
+
+@pytest.fixture
+def x2(tmp_path):
+    path = tmp_path / "x2.safetensors"
+    save(registry.build("espcn", scale=2), path, arch="espcn", config={"scale": 2}, record={})
+    return path
+
+
+def restore(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.fixture
+def derained(photo, random_weights):
+    """photo_derained.png, made by weights that are in a file."""
+    done = restore("derain", photo, "--weights", random_weights, "--tile", 16)
+    assert done.exit_code == 0, done.stderr
+    return photo.with_name("photo_derained.png")
+
+
+def test_a_result_comes_out_the_same_byte_for_byte(derained, random_weights):
+    result = restore("replay", derained, "--weights", random_weights)
+    assert result.exit_code == 0, result.stderr
+    target = derained.with_name("photo_derained_replayed.png")
+    assert result.stdout == f"{target}\n"
+    assert "byte for byte" in result.stderr
+    assert target.read_bytes() == derained.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif"])
+def test_other_formats_do_too(photo, random_weights, tmp_path, suffix):
+    made = tmp_path / f"made{suffix}"
+    quality = () if suffix == ".tif" else ("--quality", 80)
+    restore("derain", photo, "-o", made, "--weights", random_weights, *quality)
+    result = restore("replay", made, "--weights", random_weights)
+    assert "byte for byte" in result.stderr
+    assert made.with_name(f"made_replayed{suffix}").read_bytes() == made.read_bytes()
+
+
+def test_every_step_is_replayed_with_its_factor(photo, random_weights, x2):
+    weights = ("--weights", f"derain={random_weights}", "--weights", f"upscale={x2}")
+    restore("run", photo, "--steps", "upscale:1.5,derain", *weights)
+    made = photo.with_name("photo_restored.png")
+    result = restore("replay", made, "--weights", random_weights, "--weights", x2, "--json")
+    row = json.loads(result.stdout)
+    assert (row["identical"], row["pixels_identical"]) == (True, True)
+    assert [used["model"] for used in row["record"]["networks"]] == ["espcn", "dpenet"]
+
+
+def test_a_denoised_picture_is_limited_to_its_noise_again(tmp_path):
+    photo, weights = tmp_path / "photo.png", tmp_path / "tiny.safetensors"
+    Image.effect_noise((80, 64), 20).convert("RGB").save(photo)
+    config = {"channels": 8, "num_module": 1}
+    save(registry.build("cbsn", **config), weights, arch="cbsn", config=config, record={})
+    restore("denoise", photo, "--weights", weights, "--strength", 0.7)
+    made = tmp_path / "photo_denoised.png"
+    result = restore("replay", made, "--weights", weights, "--json")
+    row = json.loads(result.stdout)
+    assert row["record"]["networks"][0]["noise"] > 0
+    assert row["identical"], result.stderr
+
+
+def test_weights_are_found_again_by_their_checksum(photo, tmp_path):
+    made = tmp_path / "made.png"
+    restore("upscale", photo, "-o", made, "--weights", "espcn.x2")
+    result = restore("replay", made)
+    assert result.exit_code == 0, result.stderr
+    assert "byte for byte" in result.stderr
+
+
+def test_the_source_may_lie_elsewhere(derained, random_weights, tmp_path):
+    moved = tmp_path / "elsewhere" / "renamed.png"
+    moved.parent.mkdir()
+    shutil.move(derained.with_name("photo.png"), moved)
+    result = restore("replay", derained, "--source", moved, "--weights", random_weights)
+    assert "byte for byte" in result.stderr
+
+
+def test_pixels_that_differ_are_told(derained, random_weights):
+    other = derained.with_name("other.png")
+    text = derained.read_bytes()
+    other.write_bytes(text)
+    with Image.open(derained) as picture:
+        changed = picture.point(lambda level: 255 - level)
+        changed.info.clear()
+        from PIL import PngImagePlugin
+
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", picture.info["xmp"].decode())
+        changed.save(other, pnginfo=info)
+    result = restore("replay", other, "--weights", random_weights, "--json")
+    row = json.loads(result.stdout)
+    assert (row["identical"], row["pixels_identical"]) == (False, False)
+    assert row["largest_difference"] > 0.1
+    assert "pixels differ by up to" in result.stderr
+
+
+def test_the_record_can_be_shown(derained):
+    result = restore("replay", derained, "--show")
+    record = json.loads(result.stdout)
+    assert record["command"] == "derain"
+    assert record["source"] == "photo.png"
+    assert record["networks"][0]["tile"] == 16
+    assert not derained.with_name("photo_derained_replayed.png").exists()
+
+
+def test_no_record_is_kept_where_none_is_wanted(photo, random_weights):
+    restore("derain", photo, "--weights", random_weights, "--no-record")
+    result = restore("replay", photo.with_name("photo_derained.png"))
+    assert result.exit_code == 3
+    assert "does not tell how it was made" in result.stderr
+
+
+def test_a_generated_picture_is_refused_with_its_own_words(tmp_path):
+    path = tmp_path / "made.png"
+    write(Picture(torch.rand(3, 4, 4)), path)
+    data = path.read_bytes()
+    path.write_bytes(data[:-12] + b"\0\0\0\x0eiTXtrestore\0\0\0\0\0{}" + b"\0" * 4 + data[-12:])
+    result = restore("replay", path)
+    assert result.exit_code == 3
+    assert "was generated" in result.stderr
+
+
+def test_another_source_is_exit_3(derained, random_weights):
+    Image.new("RGB", (40, 28)).save(derained.with_name("photo.png"))
+    result = restore("replay", derained, "--weights", random_weights)
+    assert result.exit_code == 3
+    assert "was made of one with" in result.stderr
+
+
+def test_a_missing_source_is_exit_3(derained):
+    derained.with_name("photo.png").unlink()
+    result = restore("replay", derained)
+    assert result.exit_code == 3
+    assert "hint: say where it is: --source FILE" in result.stderr
+
+
+def test_missing_weights_are_exit_4(derained):
+    result = restore("replay", derained)
+    assert result.exit_code == 4
+    assert "the weights random" in result.stderr
+
+
+def test_other_weights_of_the_same_name_are_exit_4(photo, tmp_path):
+    renamed = tmp_path / "espcn.x2.safetensors"
+    save(registry.build("espcn", scale=2), renamed, arch="espcn", config={"scale": 2}, record={})
+    restore("upscale", photo, "--weights", renamed)
+    result = restore("replay", photo.with_name("photo_upscaled.png"))
+    assert result.exit_code == 4
+    assert "espcn.x2 has sha256" in result.stderr
+
+
+def test_nothing_is_overwritten_unasked(derained, random_weights):
+    target = derained.with_name("photo_derained_replayed.png")
+    target.write_bytes(b"precious")
+    result = restore("replay", derained, "--weights", random_weights)
+    assert result.exit_code == 3
+    assert target.read_bytes() == b"precious"
+
+
+def test_another_format_is_refused(derained, tmp_path):
+    result = restore("replay", derained, "-o", tmp_path / "out.jpg")
+    assert result.exit_code == 2
+    assert "the result was png" in result.stderr
+
+
+def test_a_device_that_is_not_there_is_exit_5(derained, random_weights):
+    result = restore("replay", derained, "--weights", random_weights, "--device", "cuda:99")
+    assert result.exit_code == 5
