@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from restore_cli import registry
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.load import SUFFIXES, our_state
 from restore_cli.checkpoints.manifest import NAME, WeightsEntry
@@ -46,16 +48,19 @@ def fetch_weights(
 
 
 def import_weights(
-    source: Path, name: str | None = None, *, overwrite: bool = False
+    source: Path, name: str | None = None, *, scale: int | None = None, overwrite: bool = False
 ) -> WeightsEntry:
     """Keep a weight file, official or ours, in the cache as safetensors, called `name`.
 
     name: "arch.tag"; None: made of the network it fits and the file's own name.
-    Raises UsageError for a name that does not fit or is bundled, OutputExists for one that was
-    imported before (unless `overwrite`), WeightsError for the file.
+    scale: by what it enlarges, where its tensors do not tell.
+    Raises UsageError for a name or scale that does not fit, or a name that is bundled, OutputExists
+    for one that was imported before (unless `overwrite`), WeightsError for the file.
     """
     file = read(source)
     arch, config, state = our_state(file)
+    if scale is not None:
+        config = _with_scale(arch, config, scale)
     name = name or f"{arch}.{_tag(source.name, arch)}"
     _check_name(name, arch, overwrite)
     origin = f"imported from {source.name}, sha256 {file.sha256}"
@@ -91,6 +96,14 @@ def verify(entry: WeightsEntry) -> Verified:
         return Verified(entry, "missing", path, None)
     found = sha256_of(path)
     return Verified(entry, "ok" if found == entry.sha256 else "corrupt", path, found)
+
+
+def _with_scale(arch: str, config: Mapping[str, Any], scale: int) -> dict[str, Any]:
+    if "upscale" not in registry.find(arch).tasks:
+        raise UsageError(f"the weights are for {arch}, which does not enlarge")
+    if config.get("scale", scale) != scale:
+        raise UsageError(f"the weights enlarge x{config['scale']}, not x{scale}")
+    return {**config, "scale": scale}
 
 
 def _tag(name: str, arch: str) -> str:

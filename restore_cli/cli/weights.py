@@ -103,6 +103,10 @@ def import_file(
     name: Annotated[
         str | None, typer.Option("--as", help="Its name, NETWORK.TAG; else made of FILE's.")
     ] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="By what it enlarges; MIRNet's files do not tell."),
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -110,7 +114,8 @@ def import_file(
     """Keep an official checkpoint in the cache, under a name."""
     from restore_cli.checkpoints.library import import_weights
 
-    entry = import_weights(Path(os.path.expanduser(file)), name, overwrite=overwrite)
+    path = Path(os.path.expanduser(file))
+    entry = import_weights(path, name, scale=scale, overwrite=overwrite)
     with reporter("weights", quiet=quiet, json=json) as report:
         report.data(_summary(entry) if json else entry.name)
         report.say(f"use it with: --weights {entry.name}")

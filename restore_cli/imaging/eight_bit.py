@@ -34,6 +34,8 @@ FINEST_JPEG = 65_535  # dots per inch
 ONE_SEGMENT = 65_533 - 29  # bytes that JPEG holds of EXIF, and of XMP after its name
 ALL_SEGMENTS = 255 * (65_533 - 14)  # that it holds of an ICC profile
 SCAN, END = 0xDA, b"\xff\xd9"  # markers in a JPEG
+NOTHING = 128  # the level of pixels that a JPEG does not have
+MORE = b"\x5a" * 256  # some data of a scan
 WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 UNITS = (1, 2)  # of JPEG's density, inch and centimetre; 0 is only a ratio
 
@@ -59,8 +61,11 @@ def decode(data: bytes) -> Stored:
             picture, fits = _cmyk_to_srgb(opened, metadata.icc)
             metadata = replace(metadata, icc=None)
             left_out += [] if fits else ["its ICC profile, which is not for CMYK or damaged"]
+        levels = _levels(picture)
+        if opened.format in ("JPEG", "MPO") and _ends_in_nothing(levels) and _wants_more(data):
+            raise ValueError("its end is missing")
         return Stored(
-            _levels(picture),
+            levels,
             orientation=orientation,
             metadata=metadata,
             left_out=tuple(left_out),
@@ -83,18 +88,43 @@ def _own_limits() -> Iterator[None]:
 
 def _has_end(jpeg: bytes) -> bool:
     """Whether the first scan is followed by an end: Pillow reads on into anything else."""
+    scan = _first_scan(jpeg)
+    return scan is None or jpeg.find(END, scan) >= 0  # without one it is not for us to tell
+
+
+def _first_scan(jpeg: bytes) -> int | None:
+    """The place of its marker."""
     at = 2
     while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
         marker = jpeg[at + 1]
         if marker == SCAN:
-            return jpeg.find(END, at) >= 0
+            return at
         if marker == 0xFF:  # a fill byte
             at += 1
         elif marker in WITHOUT_LENGTH:
             at += 2
         else:
             at += 2 + struct.unpack_from(">H", jpeg, at + 2)[0]
-    return True  # not for us to tell
+    return None
+
+
+def _ends_in_nothing(levels: Array) -> bool:
+    """Whether the last pixel has the grey that stands for blocks that never came."""
+    return bool((levels[-1, -1] == NOTHING).all())
+
+
+def _wants_more(jpeg: bytes) -> bool:
+    """Whether more data before the end would change the picture: so a part of it is missing.
+
+    A whole picture with that grey in its corner does not care for what follows its last block.
+    """
+    scan = _first_scan(jpeg)
+    if scan is None:
+        return False
+    end = jpeg.find(END, scan)
+    longer = jpeg[:end] + MORE + jpeg[end:]
+    with Pillow.open(io.BytesIO(jpeg)) as given, Pillow.open(io.BytesIO(longer)) as other:
+        return not np.array_equal(np.asarray(given), np.asarray(other))
 
 
 def _read_metadata(opened: Pillow.Image) -> tuple[Metadata, int]:

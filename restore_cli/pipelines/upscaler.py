@@ -63,12 +63,16 @@ def factors_of(target: float, known: Sequence[int], *, repeat: bool) -> tuple[in
 
 
 def weights_by_scale(spec: ModelSpec) -> dict[int, str]:
-    """The names of the weights of a network that enlarge, by their factor; `arch.xN` first."""
+    """The names of the weights of a network that enlarge, by their factor.
+
+    Of several with one factor `arch.xN` or `arch.sr_xN` is taken, else the first.
+    """
     found: dict[int, str] = {}
     for entry in manifest.entries().values():
         if entry.arch == spec.arch:
             scale = registry.configured(spec, entry.config).scale
-            if scale > 1 and (scale not in found or entry.name == f"{spec.arch}.x{scale}"):
+            usual = (f"{spec.arch}.x{scale}", f"{spec.arch}.sr_x{scale}")
+            if scale > 1 and (scale not in found or entry.name in usual):
                 found[scale] = entry.name
     return found
 

@@ -8,11 +8,10 @@ training sees what an uninterrupted one would have seen.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -26,7 +25,7 @@ from restore_cli.data.classes import ClassImages, fit_area, fit_square, load_cla
 from restore_cli.errors import NothingToDo, OutputError, OutputExists, UsageError
 from restore_cli.models.fit import grid_of, patchify
 from restore_cli.pipelines.generator import pixel_scheduler
-from restore_cli.training.loop import Progress, State, update_average
+from restore_cli.training.loop import Progress, State, update_average, write_log
 
 VALIDATION_SEED = 2003
 
@@ -301,8 +300,7 @@ def fit_classes(
         save(state.average, weights_file, arch=recipe.arch, config=config, record=record)
         state.write(state_file)
         progress = Progress(state.step, steps, loss, elapsed, validation_loss=score)
-        with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(asdict(progress)) + "\n")
+        write_log(out / "log.jsonl", progress)
         on_progress(progress)
 
     try:

@@ -69,9 +69,19 @@ class State:
         }
 
     def write(self, path: Path) -> None:
+        """Whole or not at all. Raises OutputError."""
         part = path.with_suffix(".part")
-        torch.save(self.as_dict(), part)
-        part.replace(path)
+        try:
+            try:
+                torch.save(self.as_dict(), part)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:  # torch's own writer gives the latter
+            raise OutputError(
+                f"{path}: the state of the training cannot be written: {error}",
+                hint="make room there, and go on with --resume",
+            ) from error
 
     def resume(self, path: Path, device: torch.device) -> None:
         try:
@@ -179,6 +189,15 @@ def held_out_pairs(recipe: Recipe, photos: Sequence[Tensor]) -> Iterator[tuple[T
         )
         draws = (pairs[draw] for draw in range(VALIDATION_DRAWS))
         yield next((d, c) for d, c in draws if not (recipe.paired and torch.equal(d, c)))
+
+
+def write_log(path: Path, progress: Progress) -> None:
+    """Add a line. Raises OutputError."""
+    try:
+        with path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(asdict(progress)) + "\n")
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}", hint="make room there") from error
 
 
 def validate(
@@ -345,8 +364,7 @@ def fit(
             )
         state.write(state_file)
         progress = Progress(state.step, steps, loss, elapsed, **scores)
-        with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(asdict(progress)) + "\n")
+        write_log(out / "log.jsonl", progress)
         on_progress(progress)
 
     try:

@@ -77,6 +77,30 @@ def test_a_name_that_does_not_fit_is_refused(name, bundle, official_file):
     assert "--as dpenet.TAG" in caught.value.hint
 
 
+@pytest.fixture
+def mirnet_file(tmp_path):
+    """A small MIRNet that does not say by what it enlarges."""
+    config = {"n_feat": 16, "n_RRG": 1, "n_MSRB": 1}
+    path = tmp_path / "mirnet.safetensors"
+    save(registry.build("mirnet", **config), path, arch="mirnet", config=config, record={})
+    return path
+
+
+def test_a_file_that_does_not_tell_its_scale_is_given_one(bundle, mirnet_file):
+    import_weights(mirnet_file, "mirnet.sr_x3", scale=3)
+    spec = load_checkpoint("mirnet.sr_x3").spec
+    assert (spec.scale, spec.tasks) == (3, ("upscale",))
+
+
+def test_a_scale_that_does_not_fit_is_refused(bundle, official_file, tmp_path):
+    with pytest.raises(UsageError, match="dpenet, which does not enlarge"):
+        import_weights(official_file, scale=2)
+    path = tmp_path / "espcn.safetensors"
+    save(registry.build("espcn", scale=2), path, arch="espcn", config={"scale": 2}, record={})
+    with pytest.raises(UsageError, match="enlarge x2, not x3"):
+        import_weights(path, scale=3)
+
+
 def test_the_name_of_a_bundled_file_is_taken(bundled, official_file):
     with pytest.raises(UsageError, match="comes with restore already"):
         import_weights(official_file, "dpenet.default", overwrite=True)

@@ -79,6 +79,31 @@ def test_a_cut_cmyk_jpeg_with_a_profile_is_refused():
         decode(data[:-2000], name="it")
 
 
+JPEGS = {
+    "plain": {},
+    "without chroma subsampling": {"subsampling": 0},
+    "with restart markers": {"restart_marker_blocks": 4},
+}
+
+
+@pytest.mark.parametrize("share", [0.4, 0.8, 0.97])
+@pytest.mark.parametrize("options", JPEGS.values(), ids=JPEGS)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_that_was_cut_and_then_closed_is_refused(mode, options, share):
+    picture = Pillow.fromarray(noise(75, 90, 3)).convert(mode)
+    data = pillow_file(picture, "jpeg", **options)
+    with pytest.raises(UnreadableImage, match="its end is missing"):
+        decode(data[: int(len(data) * share)] + b"\xff\xd9", name="it")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_whole_jpeg_may_end_in_the_grey_of_missing_blocks(mode):
+    picture = Pillow.new(mode, (75, 90), (128, 128, 128) if mode == "RGB" else 128)
+    picture.paste(Pillow.fromarray(noise(40, 75, 3)).convert(mode))
+    data = pillow_file(picture, "jpeg")
+    assert decode(data, name="it").pixels[0, -1, -1] * 255 == 128
+
+
 @pytest.mark.parametrize("way", range(1, 9))
 @pytest.mark.parametrize("format", ["jpeg", "webp", "png"])
 def test_the_orientation_is_applied_once(format, way):

@@ -7,13 +7,21 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from restore_cli import registry, restore
+from restore_cli.checkpoints.library import import_weights
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import InputError, UsageError, WeightsMismatch
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.pipelines.restorer import Restorer, RunOptions
-from restore_cli.pipelines.upscaler import Target, Upscaler, factors_of, load_upscaler, scale_of
+from restore_cli.pipelines.upscaler import (
+    Target,
+    Upscaler,
+    factors_of,
+    load_upscaler,
+    scale_of,
+    weights_by_scale,
+)
 
 CPU = {"device": "cpu", "precision": "fp32"}
 
@@ -160,3 +168,12 @@ def test_progress_of_several_networks_is_one(upscaler):
     run = upscaler(2, scale=4, repeat=True)
     run(Image(torch.rand(1, 4, 4)), on_progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("usual", ["espcn.x5", "espcn.sr_x5"])
+def test_of_several_weights_of_one_factor_the_usual_name_is_taken(tmp_path, usual):
+    path = tmp_path / "x5.safetensors"
+    save(registry.build("espcn", scale=5), path, arch="espcn", config={"scale": 5}, record={})
+    for name in ("espcn.another", usual, "espcn.yet-another"):
+        import_weights(path, name)
+    assert weights_by_scale(registry.MODELS["espcn"])[5] == usual

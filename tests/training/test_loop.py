@@ -85,6 +85,20 @@ def test_a_finished_training_has_nothing_to_resume(photos, tmp_path):
         fit(TINY, photos, tmp_path, device=CPU, steps=1, resume=True)
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError("file write failed")], ids=str
+)
+def test_a_full_disk_ends_the_training_in_one_line(photos, tmp_path, monkeypatch, error):
+    def no_room(state, path):
+        path.write_bytes(b"half of it")
+        raise error
+
+    monkeypatch.setattr(torch, "save", no_room)
+    with pytest.raises(OutputError, match=r"state\.pt: the state of the training"):
+        fit(TINY, photos, tmp_path, device=CPU)
+    assert not (tmp_path / "state.part").exists()
+
+
 def test_a_state_of_another_network_is_refused(photos, tmp_path):
     torch.save({"network": {}}, tmp_path / "state.pt")
     with pytest.raises(WeightsMismatch, match=r"state\.pt"):
