@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
@@ -87,13 +86,13 @@ def scores_in_words(scores: Mapping[str, float | None] | None) -> str:
 
 
 def page(title: str, about: Mapping[str, object], table: Table, shots: Sequence[Shot]) -> str:
-    """HTML with its pictures in it. about: the document without its rows."""
+    """HTML with its pictures in it. about: what is known of the machine, and the like."""
     return "\n".join(
         (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<style>{STYLE}</style><h1>{escape(title)}</h1>",
-            f"<p><code>{escape(json.dumps(about))}</code></p>",
+            f"<p>{escape(', '.join(_facts(about)))}</p>",
             *_table(table),
             *(["<h2>Crops</h2>", f"<p>{CROPS}</p>"] if shots else []),
             *(line for shot in shots for line in _shot(shot)),
@@ -106,6 +105,10 @@ CROPS = (
     "The first pictures of each set, each where the degraded one is farthest from the truth. "
     "Scores are those of the whole picture: PSNR (dB) / SSIM."
 )
+
+
+def _facts(about: Mapping[str, object]) -> Iterator[str]:
+    yield from (f"{name} {value}" for name, value in about.items() if value is not None)
 
 
 def _table(table: Table) -> Iterator[str]:

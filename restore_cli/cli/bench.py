@@ -173,15 +173,16 @@ def _sets(
     report: Reporter,
 ) -> list[PairSet]:
     """The pairs of what is named, else of all public sets that are there."""
-    from restore_cli.data.sets import SETS, folder_pairs, public_pairs
+    from restore_cli.data.sets import SETS, find_set, folder_pairs, public_pairs
 
     where = Path("data") if data is None else data
     if data is not None and not data.is_dir():
         raise NothingToDo(f"{data}: no such folder", hint="--data is where the sets lie")
     found: list[PairSet] = []
     for name in names:
-        if name in SETS:
-            found += public_pairs(SETS[name], where)
+        if public := find_set(name):
+            known, part = public
+            found += public_pairs(known, where, part)
         elif Path(name).is_dir():
             found += folder_pairs(Path(name), task)
         else:
@@ -304,7 +305,7 @@ class _Result:
         columns, lines = table
         self.report.table(columns, lines)
         if self.html is not None:
-            about = {"version": __version__, "machine": self.machine}
+            about = {"restore": __version__, **self.machine}
             write_whole(page(self.title, about, table, shots).encode(), self.html)
         if self.json == "-":
             self.report.data(self._document().rstrip("\n"))

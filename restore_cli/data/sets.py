@@ -169,8 +169,18 @@ SETS: Mapping[str, PublicSet] = MappingProxyType(
 )
 
 
-def public_pairs(known: PublicSet, data: Path) -> list[PairSet]:
-    """The pairs of a public set in data/NAME, one PairSet for each scale.
+def find_set(name: str) -> tuple[PublicSet, str | None] | None:
+    """The public set that is called so, or has a part that is; and that part."""
+    for known in SETS.values():
+        if name == known.name:
+            return known, None
+        if name in known.parts:
+            return known, name
+    return None
+
+
+def public_pairs(known: PublicSet, data: Path, part: str | None = None) -> list[PairSet]:
+    """The pairs of a public set in data/NAME, or of a part of it; one PairSet for each scale.
 
     Raises NothingToDo with the way to get the set.
     """
@@ -186,12 +196,18 @@ def public_pairs(known: PublicSet, data: Path) -> list[PairSet]:
         return [
             PairSet(f"{known.name}+noise{known.sigma:g}", known.task, tuple(clean), 1, known.sigma)
         ]
-    found = [
-        PairSet(known.name, known.task, tuple(_with_parts(pairs, known.parts)), scale or 1)
-        for _, scale, pairs in _pair_folders(folder / known.inside)
-    ]
+    name = known.name if part is None else f"{known.name}/{part}"
+    found = []
+    for _, scale, pairs in _pair_folders(folder / known.inside):
+        labelled = _with_parts(pairs, known.parts)
+        wanted = tuple(pair for pair in labelled if part in (None, pair.part))
+        if wanted:
+            found.append(PairSet(name, known.task, wanted, scale or 1))
     if not found:
-        raise NothingToDo(f"{folder} has no pairs", hint=f"it should hold {known.layout}")
+        raise NothingToDo(
+            f"{folder} has no pairs" + (f" of {part}" if part else ""),
+            hint=f"it should hold {known.layout}",
+        )
     return found
 
 

@@ -58,10 +58,11 @@ def test_identical_pictures_are_infinitely_alike():
 
 def test_a_page_needs_no_other_file():
     shot = Shot("set5 x3", "img_1", b"png", {"espcn.x3": (b"png", Scores(32.4, 0.9, None))})
-    html = page("report", {"version": "1"}, quality_table([ROW]), [shot])
+    html = page("report", {"restore": "1.2", "gpu": None}, quality_table([ROW]), [shot])
     assert not re.search(r"(src|href)=\"(?!data:)", html)
     assert html.count("data:image/png;base64,") == 2
     assert "espcn.x3: 32.40 / 0.9000" in html
+    assert "<p>restore 1.2</p>" in html
 
 
 def test_names_are_escaped():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restore_cli.data.sets import SETS, folder_pairs, load_pair, public_pairs
+from restore_cli.data.sets import SETS, find_set, folder_pairs, load_pair, public_pairs
 from restore_cli.errors import InputError, NothingToDo, UsageError
 
 
@@ -85,6 +85,19 @@ def test_a_public_set_has_its_parts(tmp_path):
     (pairs,) = public_pairs(SETS["derain-test"], tmp_path)
     assert [pair.part for pair in pairs.pairs] == ["irr", "rain100l"]
     assert pairs.protocol == "y_float"
+
+
+def test_a_part_of_a_public_set_can_be_had_alone(tmp_path):
+    names = ("rain100l-005.png", "irr-01.png")
+    put(tmp_path, *(f"derain-test/{side}/{name}" for side in ("input", "target") for name in names))
+    known, part = find_set("rain100l")
+    (pairs,) = public_pairs(known, tmp_path, part)
+    assert (pairs.name, names_of(pairs)) == (
+        "derain-test/rain100l",
+        [("rain100l-005.png", "rain100l-005.png")],
+    )
+    with pytest.raises(NothingToDo, match="no pairs of rain100h"):
+        public_pairs(known, tmp_path, "rain100h")
 
 
 def test_a_public_set_has_all_its_scales(tmp_path):
