@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from restore_cli.errors import DeviceError, RestoreError
 
+KILLED = -9  # as Python tells SIGKILL, which the kernel sends where memory runs out
+
 Answer = TypeVar("Answer")
 Tell = Callable[[int, int], None]
 
@@ -38,7 +40,7 @@ def apart(work: Callable[..., Answer], *arguments: Any, tell: Tell) -> Answer:
         process.join()
         raise DeviceError(
             f"the process ended with {process.exitcode}",
-            hint="perhaps memory ran out" if process.exitcode == -signal.SIGKILL else None,
+            hint="perhaps memory ran out" if process.exitcode == KILLED else None,
         ) from None
     finally:
         process.terminate()
