@@ -244,7 +244,11 @@ def pixel_scheduler() -> Any:
     """How the UNets for classes are noised in training, and sampled."""
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler(beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing")
+    return DDIMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        timestep_spacing="trailing",
+        prediction_type="v_prediction",
+    )
 
 
 @dataclass(frozen=True)
@@ -289,8 +293,10 @@ class UNetSampler:
                     rescaling.step = step
                 answer = self.unet(torch.cat([x, x]), t, class_labels=labels).sample
                 away, toward = answer.chunk(2)
-                noise = away + request.guidance * (toward - away)
-                x = scheduler.step(noise, t, x, eta=request.eta, generator=generators).prev_sample
+                velocity = away + request.guidance * (toward - away)
+                x = scheduler.step(
+                    velocity, t, x, eta=request.eta, generator=generators
+                ).prev_sample
                 if on_progress:
                     on_progress(step + 1, request.steps)
         return _picture(x)

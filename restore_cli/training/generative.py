@@ -91,12 +91,15 @@ RECIPES: Mapping[str, Mapping[str, GenerativeRecipe]] = MappingProxyType(
             "quick": replace(
                 UNET,
                 side=32,
-                batch=32,
-                steps=4_000,
+                batch=16,
+                steps=6_000,
+                learning_rate=3e-4,
                 warm_up=200,
-                ema=0.999,
-                validate_every=400,
-                config={"sample_size": 32},
+                ema=0.998,
+                validate_every=500,
+                # Attention at the deepest level alone: what sees the whole picture at once would
+                # hide what happens to convolutions beyond the trained size.
+                config={"sample_size": 32, "attention_levels": 1},
             ),
         },
     }
@@ -165,8 +168,12 @@ class RectifiedFlow:
         return torch.mean(squared.sum(1) / lengths)
 
 
-class NoisePrediction:
-    """The noise in square pictures, at any of the steps of a DDPM."""
+class NoiseVelocity:
+    """Velocities from square pictures to noise, at any of the steps of a DDPM.
+
+    As Salimans and Ho, 2022 (arXiv 2202.00512): in a short training the place and outline of an
+    object, which are decided where nearly all is noise, come out sooner than by predicting noise.
+    """
 
     def __init__(self, data: ClassImages, device: torch.device):
         self.images = torch.stack(data.images).to(device)
@@ -183,9 +190,10 @@ class NoisePrediction:
         noise = _normal(images.shape, generator)
         kept = self.kept[t][:, None, None, None]
         noisy = kept.sqrt() * images + (1 - kept).sqrt() * noise
+        velocity = kept.sqrt() * noise - (1 - kept).sqrt() * images
         labels = _dropped(self.labels[rows // 2], drop, self.null, generator)
         answer: Tensor = network(noisy, t, class_labels=labels, return_dict=False)[0]
-        return (answer.float() - noise).square().mean()
+        return (answer.float() - velocity).square().mean()
 
 
 def _normal(shape: tuple[int, ...], generator: Generator) -> Tensor:
@@ -208,7 +216,7 @@ def _objectives(
         flows = [RectifiedFlow(part, patch, device) for part in parts]
         return flows[0], flows[1], parts[0].names
     parts = load_classes(data, lambda picture: fit_square(picture, recipe.side))
-    noises = [NoisePrediction(part, device) for part in parts]
+    noises = [NoiseVelocity(part, device) for part in parts]
     return noises[0], noises[1], parts[0].names
 
 

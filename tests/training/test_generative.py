@@ -18,7 +18,7 @@ from restore_cli.models.fit import unpatchify
 from restore_cli.training.generative import (
     FITV2,
     UNET,
-    NoisePrediction,
+    NoiseVelocity,
     RectifiedFlow,
     find_generative,
     fit_classes,
@@ -155,17 +155,17 @@ def test_times_gather_in_the_middle(mixed):
 @pytest.mark.parametrize("kind", ["flow", "noise"])
 def test_a_share_of_the_labels_is_dropped(kind, mixed):
     square = ClassImages(mixed.names, (torch.zeros(3, 4, 4, dtype=torch.uint8),) * 2, (0, 1))
-    objective = RectifiedFlow(mixed, 2, CPU) if kind == "flow" else NoisePrediction(square, CPU)
+    objective = RectifiedFlow(mixed, 2, CPU) if kind == "flow" else NoiseVelocity(square, CPU)
     asked, _ = ask(objective, [0, 2] * 2000, drop=0.1)
     labels = asked[2]
     assert (labels == 2).float().mean().item() == pytest.approx(0.1, abs=0.02)
     assert (labels[0::2] != 1).all()
 
 
-def test_the_loss_of_no_noise_is_one(mixed):
+def test_the_loss_of_no_velocity_to_noise_is_one(mixed):
     square = ClassImages(("a",), (torch.zeros(3, 8, 8, dtype=torch.uint8),), (0,))
-    (noisy, t, *_), loss = ask(NoisePrediction(square, CPU), [0, 1] * 50)
-    assert loss.item() == pytest.approx(1, abs=0.03)
+    (noisy, t, *_), loss = ask(NoiseVelocity(square, CPU), [0, 1] * 50)
+    assert loss.item() == pytest.approx(1, abs=0.05)
     assert noisy[t < 50].mean() < -0.8  # black is -1, and hardly noised in the first steps
 
 
