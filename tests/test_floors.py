@@ -23,7 +23,7 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     **dict.fromkeys(("PIL", "imageio", "tifffile", "imagecodecs"), ("imaging", "bench/report")),
     **dict.fromkeys(("socket", "ssl", "ftplib", "http", "urllib.request"), ("fetch",)),
     **dict.fromkeys(("requests", "httpx", "huggingface_hub"), ()),
-    "diffusers": ("pipelines/generator",),
+    "diffusers": ("pipelines/generator", "pipelines/text_to_image"),
     "ray": ("jobs/distributed",),
     **dict.fromkeys(("click", "typer._click", "torchvision"), ()),
 }

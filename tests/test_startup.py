@@ -27,6 +27,10 @@ def loaded_by(code: str) -> set[str]:
         "nope",
         "derain no-such-file.png",
         "derain samples -o out --dry-run",
+        "generate --help",
+        "generate --list-classes",
+        "generate ball --dry-run",
+        "generate no-such-class",
     ],
 )
 def test_what_needs_no_network_loads_nothing_heavy(arguments):

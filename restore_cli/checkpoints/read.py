@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 METADATA_KEY = "restore"  # of the JSON text in the metadata of our own files
+LONGEST_HEADER = 100_000_000  # bytes; safetensors itself takes no more
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,25 @@ def read(path: Path) -> WeightFile:
         return WeightFile(path, sha256, state, _about(data, path.name))
     state = _bare_state(_unpickle(data, path.name), path.name)
     return WeightFile(path, sha256, state, None)
+
+
+def read_about(path: Path) -> About | None:
+    """What a file of ours says of itself, its tensors left alone; None for any other file.
+
+    Raises WeightsMissing, WeightsCorrupt.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+            if not _is_safetensors(head):
+                return None
+            header = head + file.read(min(int.from_bytes(head[:8], "little"), LONGEST_HEADER) - 1)
+    except OSError as error:
+        raise WeightsMissing(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return _about(header, path.name)
+    except ValueError as error:
+        raise WeightsCorrupt(f"{path.name}: broken safetensors file: {error}") from error
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -17,6 +17,7 @@ from restore_cli import __version__
 from restore_cli.cli import bench, console, weights
 from restore_cli.cli.doctor import doctor
 from restore_cli.cli.evaluate import evaluate
+from restore_cli.cli.generate import generate
 from restore_cli.cli.replay import replay
 from restore_cli.cli.restore import denoise, derain
 from restore_cli.cli.run import run
@@ -112,6 +113,7 @@ app.command(epilog="Example: restore denoise photo.jpg --strength 0.7")(denoise)
 app.command(epilog="Example: restore upscale photo.png --scale 3")(upscale)
 app.command(epilog="Example: restore run photo.jpg --steps derain,upscale:2")(run)
 app.command(epilog="Example: restore replay photo_derained.jpg")(replay)
+app.command(epilog="Example: restore generate sunflower -o out.png")(generate)
 app.command("eval", epilog="Example: restore eval out/ clean/ --protocol y")(evaluate)
 app.add_typer(bench.app, name="bench", help="Measure quality on test sets, and speed.")
 app.command(epilog="Example: restore train dpenet --data photos/ --out run/ --time 2h")(train)

@@ -85,7 +85,7 @@ def box(x: Tensor, y: Tensor, across: float, down: float, wide: float, high: flo
 def polygon(x: Tensor, y: Tensor, corners: Iterable[tuple[float, float]]) -> Tensor:
     """A convex one, its corners clockwise as seen (y grows downwards)."""
     points = list(corners)
-    distance = torch.full(torch.broadcast_shapes(x.shape, y.shape), -math.inf)
+    distance = torch.full_like(x + y, -math.inf)
     for (x0, y0), (x1, y1) in zip(points, [*points[1:], points[0]], strict=True):
         length = math.hypot(x1 - x0, y1 - y0)
         out = ((x - x0) * (y1 - y0) - (y - y0) * (x1 - x0)) / length

@@ -19,6 +19,7 @@ class Metadata:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None  # (x, y) dots per inch
     record: str | None = None  # how the picture is made (JSON), to go out in its XMP
+    texts: tuple[tuple[str, str], ...] = ()  # (keyword, text); PNG alone takes them, none is read
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,8 @@ def _metadata_chunks(metadata: Metadata) -> Iterator[bytes]:
         yield _chunk(b"eXIf", metadata.exif)
     if metadata.xmp:
         yield _chunk(b"iTXt", XMP + b"\0\0\0\0\0" + metadata.xmp)
+    for keyword, text in metadata.texts:
+        yield _chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode())
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -126,7 +126,7 @@ def plan(
     found = [item for item in items if isinstance(item, _Found)]
     jobs = list(dict.fromkeys(naming.job(item, alone=len(items) == 1) for item in found))
     _refuse_collisions(jobs)
-    _refuse_unwritable(jobs)
+    refuse_unwritable([job.target for job in jobs if isinstance(job.target, Path)])
     there = {job for job in jobs if _exists(job.target)}
     if there and existing == "error":
         raise OutputExists(
@@ -307,7 +307,7 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if not isinstance(job.target, Path):
             continue
-        other = taken.setdefault(_name_everywhere(job.target), job)
+        other = taken.setdefault(name_everywhere(job.target), job)
         if other is not job:
             raise OutputCollision(
                 f"{other.source} and {job.source} would both become {job.target}",
@@ -326,14 +326,14 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _name_everywhere(path: Path) -> str:
+def name_everywhere(path: Path) -> str:
     """Equal for names that some file system takes for one: by case, or by form of the accents."""
     return unicodedata.normalize("NFC", str(path.resolve())).casefold()
 
 
-def _refuse_unwritable(jobs: Sequence[Job]) -> None:
-    """Better now than after the first picture has been computed."""
-    for folder in {job.target.parent for job in jobs if isinstance(job.target, Path)}:
+def refuse_unwritable(targets: Sequence[Path]) -> None:
+    """Better now than after the first picture has been computed. Raises OutputError."""
+    for folder in {target.parent for target in targets}:
         nearest = next(
             path for path in (folder, *folder.absolute().parents) if os.path.exists(path)
         )

@@ -165,7 +165,7 @@ def _write(
     try:
         if isinstance(job.target, Standard):
             assert stdout is not None  # whoever plans for stdout hands it over
-            _pipe_out(encode(image, format=job.format, quality=quality), stdout)
+            pipe_out(encode(image, format=job.format, quality=quality), stdout)
         else:
             write(image, job.target, quality=quality, overwrite=overwrite)
     except RestoreError as error:
@@ -195,7 +195,8 @@ def _recorded(
     return replace(image, metadata=replace(image.metadata, record=to_text(record)))
 
 
-def _pipe_out(data: bytes, stdout: BinaryIO) -> None:
+def pipe_out(data: bytes, stdout: BinaryIO) -> None:
+    """Write a picture to stdout. Raises OutputError."""
     try:
         stdout.write(data)
         stdout.flush()

@@ -193,15 +193,19 @@ def rope_for(
 
 def read_vae(folder: Path) -> Any:
     """The AutoencoderKL in a folder, never from the network. Raises WeightsMissing."""
+    missing = WeightsMissing(
+        f"{folder} holds no AutoencoderKL that can be read",
+        hint=f"wanted are config.json and diffusion_pytorch_model.safetensors: {VAE_FILES}",
+    )
+    if not (folder / "config.json").is_file():
+        raise missing  # else diffusers would take the folder for a name on the hub
     from diffusers import AutoencoderKL
 
     try:
-        return AutoencoderKL.from_pretrained(folder, local_files_only=True)
+        # Not by way of accelerate, which need not be there.
+        return AutoencoderKL.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
     except (OSError, ValueError) as error:
-        raise WeightsMissing(
-            f"{folder} holds no AutoencoderKL that can be read",
-            hint=f"wanted are config.json and diffusion_pytorch_model.safetensors: {VAE_FILES}",
-        ) from error
+        raise missing from error
 
 
 # UNets for classes, in pixels
@@ -261,6 +265,7 @@ class UNetRequest:
     seed: int = 0
     steps: int = 25
     guidance: float = 3.0
+    negative: int | None = None  # the class to go away from; None: the null class
     eta: float = 0.0  # noise of DDIM; 1 is what the paper used
     direct: bool = False  # without ScaleCrafter
 
@@ -277,13 +282,15 @@ class UNetSampler:
     @torch.inference_mode()
     def __call__(self, request: UNetRequest, *, on_progress: OnProgress | None = None) -> Tensor:
         """Pictures (count, 3, H, W) in [0, 1], float32 on the CPU. Raises UsageError."""
-        if not 0 <= request.label < self.null:
-            raise UsageError(f"there is no class {request.label}", hint=f"0 ... {self.null - 1}")
+        negative = self.null if request.negative is None else request.negative
+        for label in (request.label, request.negative or 0):
+            if not 0 <= label < self.null:
+                raise UsageError(f"there is no class {label}", hint=f"0 ... {self.null - 1}")
         _divided(request.size, self.unit)
         generators = [Generator().manual_seed(request.seed + i) for i in range(request.count)]
         drawn = [torch.randn((3, *request.size), generator=generator) for generator in generators]
         x = torch.stack(drawn).to(self.device)
-        labels = torch.tensor([self.null, request.label], device=self.device)
+        labels = torch.tensor([negative, request.label], device=self.device)
         labels = labels.repeat_interleave(request.count)
         scheduler = pixel_scheduler()
         scheduler.set_timesteps(request.steps)
@@ -385,6 +392,7 @@ class PromptRequest:
     steps: int = 50
     guidance: float = 7.5
     eta: float = 0.0  # of schedulers that take it; 1 is what the paper used
+    scheduler: str | None = None  # a key of text_to_image.SCHEDULERS; None: the pipeline's own
     direct: bool = False  # without ScaleCrafter
     freeu: bool = False
     disperse: bool = False

@@ -193,7 +193,8 @@ class NoiseVelocity:
         velocity = kept.sqrt() * noise - (1 - kept).sqrt() * images
         labels = _dropped(self.labels[rows // 2], drop, self.null, generator)
         answer: Tensor = network(noisy, t, class_labels=labels, return_dict=False)[0]
-        return (answer.float() - velocity).square().mean()
+        loss: Tensor = (answer.float() - velocity).square().mean()
+        return loss
 
 
 def _normal(shape: tuple[int, ...], generator: Generator) -> Tensor:

@@ -5,10 +5,12 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Pillow
 
 from restore_cli.errors import UnreadableImage
-from restore_cli.imaging.files import decode
+from restore_cli.imaging.files import decode, encode
+from restore_cli.imaging.image import Image, Metadata
 from tests.imaging.pictures import (
     XMP,
     camera_exif,
@@ -176,3 +178,12 @@ def test_a_large_profile_is_kept():
     profile = icc_profile() + np.random.default_rng(0).bytes(3_000_000)
     data = png_file(noise(5, 7, 3), (b"iCCP", b"big\0\0" + zlib.compress(profile, 1)))
     assert decode(data, name="it").metadata.icc == profile
+
+
+def test_texts_are_written_for_others_to_read():
+    texts = (("Software", "restore"), ("restore", '{"prompt": "Böschung 花"}'))
+    image = Image(torch.zeros(3, 2, 2), metadata=Metadata(texts=texts))
+    data = encode(image, format="png")
+    with Pillow.open(io.BytesIO(data)) as found:
+        assert found.text == dict(texts)
+    assert decode(data, name="x").metadata.texts == ()

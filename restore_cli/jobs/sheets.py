@@ -1,0 +1,140 @@
+"""From prompts to files, a picture each or several on one sheet; no network is loaded for it."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from restore_cli.errors import OutputCollision, OutputError, OutputExists, UsageError
+from restore_cli.imaging.formats import Format, format_of
+from restore_cli.jobs.plan import Existing, Standard, name_everywhere, refuse_unwritable
+
+FIELDS = ("prompt", "index", "seed", "model")
+LONGEST_NAME = 60  # characters of a prompt in the name of a file
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One file to be made: pictures of (prompt, seed), row by row."""
+
+    pictures: tuple[tuple[str, int], ...]
+    columns: int
+    target: Path | Standard
+
+    @property
+    def format(self) -> Format:
+        return "png" if isinstance(self.target, Standard) else format_of(self.target)
+
+    @property
+    def source(self) -> str:
+        return ", ".join(dict.fromkeys(prompt for prompt, _ in self.pictures))
+
+
+def plan_sheets(
+    prompts: Sequence[str],
+    output: str | None,
+    *,
+    count: int,
+    seed: int,
+    model: str,
+    existing: Existing = "error",
+) -> tuple[list[Sheet], list[Sheet]]:
+    """(to do, skipped because their targets exist). Picture i of a prompt has the seed `seed` + i.
+
+    output: None for {prompt}.png of each prompt; "-" for stdout; a file for all in one; a folder,
+    or a template with {index} or {seed}, for a file each; any other template for a file a prompt.
+    Raises UsageError, OutputCollision, OutputExists, OutputError.
+    """
+    if "" in prompts or output == "":
+        raise UsageError("a prompt or -o is empty", hint="perhaps a variable is not set")
+    sheets = _sheets(prompts, output, range(seed, seed + count), model)
+    targets = [sheet.target for sheet in sheets if isinstance(sheet.target, Path)]
+    _refuse_collisions(targets)
+    refuse_unwritable(targets)
+    for sheet in sheets:
+        _ = sheet.format  # refuses what cannot be written
+    there = [target for target in targets if os.path.lexists(target)]
+    if folders := [target for target in there if target.is_dir()]:
+        raise OutputError(f"{folders[0]} is a folder", hint="write a / behind it")
+    if there and existing == "error":
+        raise OutputExists(
+            f"there already: {', '.join(map(str, there[:3]))}",
+            hint="add --overwrite or --skip-existing, or choose another place with -o",
+        )
+    skipped = [sheet for sheet in sheets if existing == "skip" and sheet.target in there]
+    return [sheet for sheet in sheets if sheet not in skipped], skipped
+
+
+def _sheets(
+    prompts: Sequence[str], output: str | None, seeds: Sequence[int], model: str
+) -> list[Sheet]:
+    def all_of(prompt: str, target: Path) -> Sheet:
+        pictures = tuple((prompt, seed) for seed in seeds)
+        return Sheet(pictures, _columns(len(pictures)), target)
+
+    if output is None:
+        return [all_of(prompt, Path(f"{file_name(prompt)}.png")) for prompt in prompts]
+    path = Path(os.path.expanduser(output))
+    if "{" in output and not path.is_dir():
+        if not re.search(r"\{(index|seed)\b", output):
+            return [all_of(p, _filled(output, p, 0, seeds[0], model)) for p in prompts]
+        return [
+            Sheet(((prompt, seed),), 1, _filled(output, prompt, index, seed, model))
+            for prompt in prompts
+            for index, seed in enumerate(seeds)
+        ]
+    if output.endswith(("/", os.sep)) or path.is_dir():
+        return [
+            Sheet(((prompt, seed),), 1, path / f"{file_name(prompt)}_{seed}.png")
+            for prompt in prompts
+            for seed in seeds
+        ]
+    pictures = tuple((prompt, seed) for prompt in prompts for seed in seeds)
+    columns = len(seeds) if len(prompts) > 1 and len(seeds) > 1 else _columns(len(pictures))
+    return [Sheet(pictures, columns, Standard.OUTPUT if output == "-" else path)]
+
+
+def _columns(count: int) -> int:
+    """Of a sheet that is nearly square."""
+    return math.ceil(math.sqrt(count))
+
+
+def file_name(prompt: str) -> str:
+    """A prompt as a part of a file name that every system takes."""
+    plain = re.sub(r"[^\w]+", "-", prompt, flags=re.UNICODE).strip("-_")
+    return plain[:LONGEST_NAME].rstrip("-_") or "picture"
+
+
+def _filled(template: str, prompt: str, index: int, seed: int, model: str) -> Path:
+    values: Mapping[str, object] = {
+        "prompt": file_name(prompt),
+        "index": index,
+        "seed": seed,
+        "model": model,
+    }
+    try:
+        for _, name, _, _ in string.Formatter().parse(template):
+            if name is not None and name not in FIELDS:
+                raise ValueError(f"unknown field {name!r}")
+        return Path(os.path.expanduser(template.format(**values)))
+    except ValueError as error:
+        raise UsageError(
+            f"-o {template}: {error}", hint=f"fields: {' '.join('{' + f + '}' for f in FIELDS)}"
+        ) from error
+
+
+def _refuse_collisions(targets: Sequence[Path]) -> None:
+    taken: set[str] = set()
+    for target in targets:
+        name = name_everywhere(target)
+        if name in taken:
+            raise OutputCollision(
+                f"two pictures would both become {target}",
+                hint="tell them apart, for example -o 'out/{prompt}_{seed}.png'",
+            )
+        taken.add(name)

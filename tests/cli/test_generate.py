@@ -1,0 +1,225 @@
+"""`restore generate` with tiny random weights."""
+
+import json
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from typer.testing import CliRunner
+
+from restore_cli import registry
+from restore_cli.checkpoints.save import save
+from restore_cli.cli.main import app
+
+UNET = {
+    "sample_size": 8,
+    "num_classes": 2,
+    "widths": [8, 16],
+    "layers": 1,
+    "groups": 4,
+    "head_dim": 8,
+    "attention_levels": 1,
+}
+FIT = {
+    "hidden_size": 32,
+    "depth": 1,
+    "num_heads": 2,
+    "num_classes": 2,
+    "adaln_lora_dim": 8,
+    "in_channels": 3,
+    "context_size": 16,
+    "ori_max_pe_len": 4,
+}
+
+
+def weights_file(path, arch, config):
+    network = registry.build(arch, **config)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    save(network, path, arch=arch, config=config, record={"classes": ["ball", "sunflower"]})
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    return {
+        "unet": weights_file(folder / "unet.safetensors", "scalecrafter", UNET),
+        "fit": weights_file(folder / "fit.safetensors", "fitv2", FIT),
+        "latent": weights_file(folder / "latent.safetensors", "fitv2", FIT | {"in_channels": 4}),
+    }
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def generate(*arguments):
+    return CliRunner().invoke(app, ["generate", *map(str, arguments), "--steps", "2"])
+
+
+def made(*arguments):
+    result = generate(*arguments)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+each_network = pytest.mark.parametrize("network", ["unet", "fit"])
+
+
+@each_network
+def test_a_picture_is_made_and_tells_how(network, files, here):
+    result = made("sunflower", "--weights", files[network], "--size", "16x12", "--seed", 7)
+    assert result.stdout == "sunflower.png\n"
+    with Image.open(here / "sunflower.png") as picture:
+        assert picture.size == (16, 12)
+        texts = picture.text
+    assert texts["Description"] == "sunflower"
+    record = json.loads(texts["restore"])
+    assert (record["prompts"], record["seeds"]) == (["sunflower"], [7])
+    assert (record["width"], record["height"], record["weights"]) == (16, 12, network)
+    assert len(record["weights_sha256"]) == 64
+    assert record["settings"]["steps"] == 2
+
+
+@each_network
+def test_the_same_command_gives_the_same_bytes_and_another_seed_others(network, files, here):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        made("ball", "--weights", files[network], "-o", f"{name}.png", "--seed", seed)
+    first, second, third = ((here / f"{name}.png").read_bytes() for name in "abc")
+    assert first == second
+    assert first != third
+
+
+def test_a_picture_of_many_is_the_one_that_its_seed_makes_alone(files, here):
+    made("ball", "--weights", files["fit"], "--count", 3, "--seed", 4, "-o", "all/")
+    made("ball", "--weights", files["fit"], "--seed", 6, "-o", "alone.png")
+    assert (here / "all/ball_6.png").read_bytes() == (here / "alone.png").read_bytes()
+
+
+def test_many_in_one_file_are_a_grid(files, here):
+    made("ball", "sunflower", "--weights", files["fit"], "--count", 3, "-o", "grid.png")
+    with Image.open(here / "grid.png") as grid:
+        assert grid.size == (3 * 8 + 2 * 2, 2 * 8 + 2)
+        assert json.loads(grid.text["restore"])["seeds"] == [0, 1, 2] * 2
+
+
+@each_network
+def test_without_a_size_the_network_takes_its_own(network, files, here):
+    made("ball", "--weights", files[network])
+    with Image.open(here / "ball.png") as picture:  # the UNet goes beyond its own, 8
+        assert picture.size == ((16, 16) if network == "unet" else (8, 8))
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        ("unet", ("--direct",)),
+        ("unet", ("--sampler", "ddpm")),
+        ("unet", ("--negative", "ball")),
+        ("unet", ("--guidance", "5")),
+        ("fit", ("--sampler", "sde")),
+        ("fit", ("--negative", "ball")),
+        ("fit", ("--size", "16x16", "--rope", "linear")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
+)
+def test_each_choice_changes_the_picture(network, options, files, here):
+    size = () if "--size" in options else ("--size", "16x16")
+    common = ("sunflower", "--weights", files[network], *size)
+    made(*common, *options, "-o", "with.png")
+    made(*common, *options[:2] * ("--size" in options), "-o", "without.png")
+    assert (here / "with.png").read_bytes() != (here / "without.png").read_bytes()
+
+
+def test_json_has_a_line_for_each_file(files):
+    result = made("ball", "--weights", files["fit"], "--count", 2, "-o", "out/", "--json")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["target"] for row in rows] == ["out/ball_0.png", "out/ball_1.png"]
+    assert [row["seed"] for row in rows] == [0, 1]
+    first = rows[0] | {"seconds": None, "weights_sha256": None}
+    assert first == {
+        "source": "ball",
+        "target": "out/ball_0.png",
+        "status": "ok",
+        "error": None,
+        "seconds": None,
+        "model": "fitv2",
+        "weights": "fit",
+        "weights_sha256": None,
+        "device": "cpu",
+        "precision": "fp32",
+        "tile": None,
+        "width": 8,
+        "height": 8,
+        "seed": 0,
+    }
+
+
+def test_a_picture_goes_through_a_pipe(files):
+    result = made("ball", "--weights", files["fit"], "-o", "-")
+    assert result.stdout_bytes.startswith(b"\x89PNG")
+
+
+def test_latents_are_decoded_by_the_vae_in_a_folder(files, here):
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(4, 4),
+        norm_num_groups=2,
+    )
+    vae.save_pretrained(here / "vae")
+    made("ball", "--weights", files["latent"], "--vae", "vae", "--size", "20x12")
+    with Image.open(here / "ball.png") as picture:
+        assert picture.size == (20, 12)
+
+
+def test_classes_are_listed(files):
+    result = made("--list-classes", "--weights", files["fit"])
+    assert result.stdout == "ball\nsunflower\n"
+    row = json.loads(made("--list-classes", "--weights", files["fit"], "--json").stdout)
+    assert row == {
+        "model": "fitv2",
+        "weights": str(files["fit"]),
+        "classes": ["ball", "sunflower"],
+    }
+
+
+def test_a_dry_run_makes_nothing(files, here):
+    result = made("ball", "--weights", files["fit"], "--dry-run")
+    assert result.stdout == "ball -> ball.png\n"
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("sunflour", "--weights", "fit"), 2, "the nearest: sunflower"),
+        ((), 2, "nothing to make"),
+        (("ball", "--weights", "fit", "--size", "9x8"), 2, "multiples of 2"),
+        (("ball", "--weights", "fit", "--size", "big"), 2, "width x height"),
+        (("ball", "--weights", "fit", "--direct"), 2, "--direct has no effect"),
+        (("ball", "--weights", "unet", "--rope", "yarn"), 2, "--rope has no effect"),
+        (("ball", "--weights", "unet", "--size", "64x64"), 2, "8.0 times the side"),
+        (("ball", "--weights", "fit", "--sampler", "ddim"), 2, "one of: euler, midpoint"),
+        (("ball", "--weights", "fit", "--negative", "bell"), 2, "the nearest: ball"),
+        (("ball", "--weights", "fit", "-o", "-", "--json"), 2, "cannot both go to stdout"),
+        (("ball", "--weights", "fit", "--quality", "9"), 2, "--quality has no effect on png"),
+        (("ball", "--weights", "fit", "--base", "x"), 2, "contradict"),
+        (("ball", "--model", "fitv2", "--base", "x"), 2, "--base is for ScaleCrafter"),
+        (("0", "--weights", "latent"), 4, "latents of 4 channels"),
+        (("0", "--weights", "latent", "--vae", "nowhere"), 4, "holds no AutoencoderKL"),
+        (("ball", "--weights", "none.safetensors"), 4, "none.safetensors"),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else None,
+)
+def test_what_cannot_be_made_is_refused(arguments, code, words, files, here):
+    result = generate(*(files.get(word, word) for word in arguments))
+    assert result.exit_code == code
+    assert words in result.stderr
+    assert result.stdout == ""
+    assert not list(here.iterdir())
