@@ -38,10 +38,11 @@ SCHEDULERS = {
     "unipc": "UniPCMultistepScheduler",
 }
 GUIDANCE = 7.5
-# Estimates of what is alive at once, in numbers of 8 or 16 bytes' worth, from the shapes of the
-# largest features: of the UNet for each latent pixel, and of the VAE for each pixel.
+# Estimates, from the shapes of the largest features, of how many numbers are alive at once: in the
+# UNet for each latent pixel, in the VAE for each pixel.
 UNET_NUMBERS = 64 * 320 * 2
 VAE_NUMBERS = 4 * 256
+TILES_SAVE = 8  # times less for the VAE
 RESERVE = 0.9  # of the free memory, that is planned with
 
 Offload = Literal["none", "model", "sequential"]
@@ -65,27 +66,32 @@ class MemoryPlan:
         return ", ".join(what for what, is_so in chosen.items() if is_so) or "all at once"
 
 
+PLANS = (  # the fastest first
+    MemoryPlan(),
+    MemoryPlan(tiles=True),
+    MemoryPlan("model"),
+    MemoryPlan("model", tiles=True),
+    MemoryPlan("sequential", tiles=True, slices=True),
+)
+LAST_ON_CPU = MemoryPlan(tiles=True, slices=True)  # nothing to offload from
+
+
 def plan_memory(
     free: int, models: Sequence[int], size: tuple[int, int], *, width: int, on_gpu: bool
 ) -> MemoryPlan:
-    """The fastest plan that fits into `free` bytes.
+    """The fastest plan that fits into `free` bytes, else the one that needs least.
 
     models: bytes of the weights of each; size: (H, W) of the picture; width: bytes of a number.
     """
-    room = free * RESERVE
     pixels = size[0] * size[1]
     unet, vae = UNET_NUMBERS * width * pixels / 64, VAE_NUMBERS * width * pixels
-    tiles = max(vae, unet) == vae and sum(models) + vae > room
-    features = max(unet, vae / 8 if tiles else vae)
-    if sum(models) + features <= room:
-        return MemoryPlan("none", tiles)
-    tiles = tiles or vae + max(models) > room
-    features = max(unet, vae / 8 if tiles else vae)
-    if not on_gpu:  # the weights are where they are: only the work can shrink
-        return MemoryPlan("none", tiles, slices=True)
-    if max(models) + features <= room:
-        return MemoryPlan("model", tiles)
-    return MemoryPlan("sequential", tiles=True, slices=True)
+    plans = PLANS if on_gpu else (*PLANS[:2], LAST_ON_CPU)
+    for plan in plans[:-1]:
+        weights = sum(models) if plan.offload == "none" else max(models)
+        features = max(unet, vae / TILES_SAVE if plan.tiles else vae)
+        if weights + features <= free * RESERVE:
+            return plan
+    return plans[-1]
 
 
 def apply_plan(pipe: Any, plan: MemoryPlan, device: torch.device) -> None:

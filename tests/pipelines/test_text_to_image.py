@@ -28,7 +28,7 @@ SD_MODELS = (int(1.7 * GB), int(0.25 * GB), int(0.17 * GB))  # UNet, text encode
         (24, 512, True, MemoryPlan()),
         (24, 2048, True, MemoryPlan()),
         (8, 2048, True, MemoryPlan(tiles=True)),
-        (2.7, 512, True, MemoryPlan("model")),
+        (2.6, 512, True, MemoryPlan("model")),
         (1, 512, True, MemoryPlan("sequential", tiles=True, slices=True)),
         (3, 2048, False, MemoryPlan(tiles=True, slices=True)),
     ],
