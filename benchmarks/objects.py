@@ -2,6 +2,8 @@
 
     python benchmarks/objects.py objects32 --side 32 --count 500
     restore train unet --preset quick --data objects32 --out run
+    python benchmarks/objects.py mixed32 --side 32 --count 500 --aspects
+    restore train fitv2 --preset objects --data mixed32 --out run
 
 The same arguments, the same files.
 """
@@ -13,9 +15,21 @@ from pathlib import Path
 
 from torch import Generator
 
+from restore_cli.data.degrade import happens, uniform
 from restore_cli.data.objects import DRAWERS, draw_object
 from restore_cli.imaging.files import write
 from restore_cli.imaging.image import Image
+
+MULTIPLE = 4  # pixels, of the sides of pictures that are not square: the patches of a FiT
+
+
+def draw_size(side: int, generator: Generator) -> tuple[int, int]:
+    """(H, W) of at most side x side pixels: a square, or in half of all cases 1 to 2 or less."""
+    if happens(0.5, generator):
+        return side, side
+    stretch = 2 ** uniform(-0.5, 0.5, generator)
+    height, width = (int(s) // MULTIPLE * MULTIPLE for s in (side / stretch, side * stretch))
+    return height, width
 
 
 def main() -> None:
@@ -23,6 +37,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--side", type=int, default=32, help="of the pictures, in pixels")
     parser.add_argument("--count", type=int, default=500, help="of pictures of each class")
+    parser.add_argument("--aspects", action="store_true", help="not squares alone")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     generator = Generator().manual_seed(arguments.seed)
@@ -30,8 +45,9 @@ def main() -> None:
         folder = arguments.out / name
         folder.mkdir(parents=True, exist_ok=True)
         for index in range(arguments.count):
-            picture = draw_object(name, arguments.side, generator)
-            write(Image(picture), folder / f"{index:05}.png")
+            square = arguments.side, arguments.side
+            size = draw_size(arguments.side, generator) if arguments.aspects else square
+            write(Image(draw_object(name, size, generator)), folder / f"{index:05}.png")
         print(f"{folder}: {arguments.count}", flush=True)
 
 

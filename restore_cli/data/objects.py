@@ -23,36 +23,37 @@ Colour = tuple[float, float, float]
 Part = tuple[Tensor, Colour]  # distance (H, W) in object units, and what it is filled with
 
 SUPERSAMPLING = 4
-RADIUS = 0.25  # of the object, in sides of the picture
+RADIUS = 0.25  # of the object, in sides of a square picture
 JITTER = 0.1  # of radius and, in radii, of the place
 WHITE: Colour = (0.96, 0.95, 0.92)
 BROWN: Colour = (0.36, 0.2, 0.1)
 CREAM: Colour = (0.93, 0.8, 0.55)
 
 
-def draw_object(name: str, side: int, generator: Generator) -> Tensor:
-    """A new picture (3, side, side) in [0, 1] of a class of DRAWERS."""
-    fine = side * SUPERSAMPLING
-    radius = RADIUS * uniform(1 - JITTER, 1 + JITTER, generator)
-    across, down = (0.5 + RADIUS * uniform(-JITTER, JITTER, generator) for _ in range(2))
-    line = (torch.arange(fine) + 0.5) / fine
-    x, y = (line[None, :] - across) / radius, (line[:, None] - down) / radius
-    picture = ground(fine, generator)
+def draw_object(name: str, size: tuple[int, int], generator: Generator) -> Tensor:
+    """A new picture (3, H, W) in [0, 1] of a class of DRAWERS; size: (H, W), at most 1 to 2."""
+    height, width = (side * SUPERSAMPLING for side in size)
+    side = math.sqrt(height * width)  # of the square of the same area
+    radius = RADIUS * side * uniform(1 - JITTER, 1 + JITTER, generator)
+    across, down = (RADIUS * side * uniform(-JITTER, JITTER, generator) for _ in range(2))
+    x = (torch.arange(width)[None, :] + 0.5 - width / 2 - across) / radius
+    y = (torch.arange(height)[:, None] + 0.5 - height / 2 - down) / radius
+    picture = ground((height, width), generator)
     light = (1.1 - 0.35 * torch.hypot(x + 0.5, y + 0.5)).clamp(0.6, 1.1)  # from the upper left
     for distance, colour in DRAWERS[name](x, y, generator):
-        cover = (0.5 - distance * radius * fine).clamp(0, 1)
+        cover = (0.5 - distance * radius).clamp(0, 1)
         picture = torch.lerp(picture, torch.tensor(colour)[:, None, None] * light, cover)
     return F.avg_pool2d(picture, SUPERSAMPLING).clamp(0, 1)
 
 
-def ground(side: int, generator: Generator) -> Tensor:
-    """A pale, slightly cloudy ground (3, side, side) that brightens in one direction."""
+def ground(size: tuple[int, int], generator: Generator) -> Tensor:
+    """A pale, slightly cloudy ground (3, H, W) that brightens in one direction."""
     colour = hue(uniform(0, 1, generator), 0.1, uniform(0.78, 0.92, generator))
     angle, slope = uniform(0, 2 * math.pi, generator), uniform(0.0, 0.12, generator)
-    line = torch.linspace(-0.5, 0.5, side)
-    gradient = slope * (math.cos(angle) * line[None, :] + math.sin(angle) * line[:, None])
+    down, across = (torch.linspace(-0.5, 0.5, side) for side in size)
+    gradient = slope * (math.cos(angle) * across[None, :] + math.sin(angle) * down[:, None])
     clouds = 0.02 * torch.randn(1, 1, 8, 8, generator=generator)
-    clouds = F.interpolate(clouds, (side, side), mode="bicubic", align_corners=False)[0, 0]
+    clouds = F.interpolate(clouds, size, mode="bicubic", align_corners=False)[0, 0]
     return (torch.tensor(colour)[:, None, None] + gradient + clouds).clamp(0, 1)
 
 

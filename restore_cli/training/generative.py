@@ -85,6 +85,25 @@ RECIPES: Mapping[str, Mapping[str, GenerativeRecipe]] = MappingProxyType(
                 validate_every=400,
                 config={**FITV2.config, "patch_size": 2, "depth": 6},
             ),
+            # The project's own set of objects, in less than an hour of one core.
+            "objects": replace(
+                FITV2,
+                side=32,
+                batch=16,
+                steps=4_000,
+                learning_rate=8e-4,
+                warm_up=200,
+                ema=0.998,
+                validate_every=500,
+                config={
+                    **FITV2.config,
+                    "hidden_size": 192,
+                    "depth": 6,
+                    "adaln_lora_dim": 48,
+                    "context_size": 64,
+                    "ori_max_pe_len": 8,
+                },
+            ),
         },
         "unet": {
             "default": UNET,

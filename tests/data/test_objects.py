@@ -11,7 +11,7 @@ each_class = pytest.mark.parametrize("name", DRAWERS)
 
 
 def draw(name, side=32, seed=0):
-    return draw_object(name, side, Generator().manual_seed(seed))
+    return draw_object(name, (side, side), Generator().manual_seed(seed))
 
 
 @each_class
@@ -37,3 +37,11 @@ def test_the_object_lies_in_the_middle(name):
     rows, columns = foreground(draw(name, 64)).nonzero().float().mean(0)
     assert abs(rows - 32) < 8
     assert abs(columns - 32) < 8
+
+
+@pytest.mark.parametrize("size", [(20, 44), (44, 20), (24, 40)])
+def test_an_object_keeps_its_shape_in_a_picture_of_any_aspect(size):
+    picture = draw_object("heart", size, Generator().manual_seed(0))
+    assert picture.shape == (3, *size)
+    rows, columns = (foreground(picture).any(axis).sum().item() for axis in (1, 0))
+    assert abs(rows - columns) <= 2

@@ -7,7 +7,7 @@ from restore_cli.metrics.objects import areas, count_objects, repetition
 
 
 def draw(side, seed=0, name="heart"):
-    return draw_object(name, side, Generator().manual_seed(seed))
+    return draw_object(name, (side, side), Generator().manual_seed(seed))
 
 
 def tiled(rows, columns):
@@ -35,7 +35,7 @@ def test_repeated_objects_are_counted(rows, columns):
 def test_a_grown_object_counts_once_and_a_ground_not_at_all():
     assert count_objects(draw(64), trained=32) == 1
     assert count_objects(draw(128), trained=32) == 1
-    assert count_objects(ground(64, Generator().manual_seed(0)), trained=32) == 0
+    assert count_objects(ground((64, 64), Generator().manual_seed(0)), trained=32) == 0
 
 
 def test_repetition_tells_many_from_one():
