@@ -120,7 +120,7 @@ def generate(
     quiet: Quiet = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Make pictures of a class, or of any text by a Stable Diffusion that you have."""
+    """Make pictures of a class, or of a text with --base."""
     _refuse_contradictions(model, weights, base)
     with reporter("generate", quiet=quiet, json=json) as report:
         if list_classes:
