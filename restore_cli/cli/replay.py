@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,13 +23,13 @@ from restore_cli.errors import (
 )
 
 if TYPE_CHECKING:
+    from restore_cli.checkpoints.classes import ClassWeights
     from restore_cli.checkpoints.load import Checkpoint
+    from restore_cli.imaging.formats import Format
     from restore_cli.imaging.image import Image
     from restore_cli.jobs.record import Record
-    from restore_cli.jobs.run import Result
+    from restore_cli.jobs.remake import Generated
     from restore_cli.pipelines.restorer import Used
-
-GENERATED = b"restore\0\0\0\0\0{"  # how the text chunk of a generated PNG begins
 
 
 def replay(
@@ -64,37 +65,46 @@ def replay(
     quiet: Quiet = False,
 ) -> None:
     """Make a result again from its own record, and compare."""
-    from restore_cli.imaging.files import decode, read
+    from restore_cli.imaging.files import read
     from restore_cli.jobs.record import record_of
+    from restore_cli.jobs.remake import generated_in
 
     picture = read(result)
-    record = record_of(picture)
+    restored = record_of(picture)
+    generated = generated_in(result.read_bytes()) if restored is None else None
+    record = restored or generated
     if record is None:
-        raise _no_record(result)
+        raise InputError(
+            f"{result} does not tell how it was made",
+            hint="it is no result of restore, was made with --no-record, or lost its metadata",
+        )
     with reporter("replay", quiet=quiet, json=json) as report:
         if show:
             report.data(json_format.dumps(asdict(record)))
             return
         target = output or result.with_name(f"{result.stem}_replayed{result.suffix}")
-        _refuse_target(target, record, overwrite)
-        found = _source(result, source, record)
-        done = _make(found, target, record, _way(record, weights or []), device, overwrite)
-        if done.error is not None:
-            raise done.error
-        data = target.read_bytes()
-        same = data == result.read_bytes()
-        difference = 0.0 if same else _difference(picture, decode(data, name=str(target)))
-        _show(report, target, record, done, same, difference)
+        _refuse_target(target, restored.format if restored else "png", overwrite)
+        began = time.monotonic()
+        if restored is not None:
+            found = _source(result, source, restored)
+            _restore(found, target, restored, _way(restored, weights or []), device, overwrite)
+        else:
+            assert generated is not None  # one of them is there
+            found = None
+            _refuse_source(source)
+            _generate(target, generated, weights or [], device, overwrite)
+        seconds = time.monotonic() - began
+        _show(report, _compared(result, picture, target), found, target, record, seconds)
 
 
-def _make(
+def _restore(
     source: Path,
     target: Path,
     record: Record,
     way: Sequence[tuple[Used, Checkpoint]],
     device: str | None,
     overwrite: bool,
-) -> Result:
+) -> None:
     from restore_cli.jobs.plan import Job
     from restore_cli.jobs.record import Recipe, options_of, settings_of
     from restore_cli.jobs.run import run
@@ -114,32 +124,36 @@ def _make(
         quality=record.quality,
         recipe=recipe,
     )
-    return done
+    if done.error is not None:
+        raise done.error
 
 
-def _no_record(result: Path) -> InputError:
-    if GENERATED in result.read_bytes():
-        return InputError(
-            f"{result} was generated, and only restored pictures are replayed",
-            hint="restore generate with the prompt, seed and settings in its text makes it again",
-        )
-    return InputError(
-        f"{result} does not tell how it was made",
-        hint="it is no result of restore, was made with --no-record, or lost its metadata since",
-    )
+def _generate(
+    target: Path, record: Generated, named: Sequence[str], device: str | None, overwrite: bool
+) -> None:
+    from restore_cli.jobs.remake import remake
+
+    remake(record, _generator(record, named), target, device=device, overwrite=overwrite)
 
 
-def _refuse_target(target: Path, record: Record, overwrite: bool) -> None:
+def _refuse_target(target: Path, format: Format, overwrite: bool) -> None:
     """Before any work."""
     from restore_cli.imaging.formats import format_of
 
-    if format_of(target) != record.format:
+    if format_of(target) != format:
         raise UsageError(
-            f"{target.name} is {format_of(target)}, and the result was {record.format}",
+            f"{target.name} is {format_of(target)}, and the result was {format}",
             hint="give -o the same suffix",
         )
     if target.exists() and not overwrite:
         raise OutputExists(f"{target} exists", hint="add --overwrite, or choose another with -o")
+
+
+def _refuse_source(source: Path | None) -> None:
+    if source is not None:
+        raise UsageError(
+            "the picture was generated, of no --source", hint="leave it out; --weights may be given"
+        )
 
 
 def _source(result: Path, named: Path | None, record: Record) -> Path:
@@ -176,24 +190,54 @@ def _way(record: Record, named: Sequence[str]) -> list[tuple[Used, Checkpoint]]:
 
 
 def _known(used: Used) -> Checkpoint:
-    """Weights of this machine with the checksum of those used, whatever their name is."""
     from restore_cli.checkpoints.load import load_checkpoint
+
+    return load_checkpoint(_known_name(used.weights, used.sha256))
+
+
+def _generator(record: Generated, named: Sequence[str]) -> ClassWeights:
+    """The weights of a generator, checked. Raises WeightsError."""
+    from restore_cli.checkpoints.classes import class_weights
+    from restore_cli.checkpoints.load import load_checkpoint
+
+    if record.weights_sha256 is None:
+        raise WeightsMissing(
+            f"it was made by {record.weights}, whose files have no checksum here",
+            hint="restore generate with --base and what --show tells makes it again",
+        )
+    for name in named:
+        if load_checkpoint(name).sha256 == record.weights_sha256:
+            return class_weights(name)
+    return class_weights(_known_name(record.weights, record.weights_sha256))
+
+
+def _known_name(name: str, sha256: str) -> str:
+    """Weights of this machine with that checksum, whatever they are called. Raises WeightsError."""
     from restore_cli.checkpoints.manifest import entries
 
     known = entries()
     for entry in known.values():
-        if entry.sha256 == used.sha256:
-            return load_checkpoint(entry.name)
-    if used.weights in known:
+        if entry.sha256 == sha256:
+            return entry.name
+    if name in known:
         raise WeightsMismatch(
-            f"{used.weights} has sha256 {known[used.weights].sha256[:12]} here, "
-            f"but {used.sha256[:12]} was used",
+            f"{name} has sha256 {known[name].sha256[:12]} here, but {sha256[:12]} was used",
             hint="give the weights of that time by --weights FILE",
         )
     raise WeightsMissing(
-        f"the weights {used.weights} (sha256 {used.sha256[:12]}) are not on this machine",
+        f"the weights {name} (sha256 {sha256[:12]}) are not on this machine",
         hint="say where they are: --weights FILE",
     )
+
+
+def _compared(result: Path, picture: Image, target: Path) -> tuple[bool, float]:
+    """Whether the files are equal, and the largest difference of their pixels."""
+    from restore_cli.imaging.files import decode
+
+    data = target.read_bytes()
+    if data == result.read_bytes():
+        return True, 0.0
+    return False, _difference(picture, decode(data, name=str(target)))
 
 
 def _difference(before: Image, after: Image) -> float:
@@ -207,35 +251,39 @@ def _difference(before: Image, after: Image) -> float:
 
 
 def _show(
-    report: Reporter, target: Path, record: Record, done: Result, same: bool, difference: float
+    report: Reporter,
+    compared: tuple[bool, float],
+    source: Path | None,
+    target: Path,
+    record: Record | Generated,
+    seconds: float,
 ) -> None:
-    if same:
-        said = "the same, byte for byte"
-    elif difference == 0:
-        said = "the same pixels, in a file that differs"
-    else:
-        said = f"pixels differ by up to {difference * 255:.2g} of 255"
-    if not same:
-        from torch import __version__ as torch_version
-
-        from restore_cli import __version__
-
-        said += f"; made by restore {record.version} with torch {record.torch}, "
-        said += f"now {__version__} with {torch_version}"
+    same, difference = compared
     if report.json:
         report.data(
             {
-                "source": str(done.job.source),
+                "source": None if source is None else str(source),
                 "target": str(target),
                 "status": "ok",
                 "error": None,
                 "identical": same,
                 "pixels_identical": difference == 0,
                 "largest_difference": difference,
-                "seconds": round(done.seconds, 3),
+                "seconds": round(seconds, 3),
                 "record": asdict(record),
             }
         )
     else:
         report.data(str(target))
-    report.say(said)
+    report.say(_in_words(same, difference, record))
+
+
+def _in_words(same: bool, difference: float, record: Record | Generated) -> str:
+    from torch import __version__
+
+    if same:
+        return "the same, byte for byte"
+    then = f"made with torch {record.torch}, now {__version__}"
+    if difference == 0:
+        return f"the same pixels, in a file that differs; {then}"
+    return f"pixels differ by up to {difference * 255:.2g} of 255; {then}"

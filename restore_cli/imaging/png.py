@@ -109,6 +109,17 @@ def _text(chunk: Chunk) -> tuple[bytes, bytes] | None:
     return keyword, _unpack(text) if value[:1] == b"\1" else text
 
 
+def text_in(data: bytes, keyword: str) -> str | None:
+    """A text as `encode` writes it: not packed, in no language."""
+    if not data.startswith(SIGNATURE):
+        return None
+    start = keyword.encode("latin-1") + b"\0\0\0\0\0"
+    for chunk in _chunks(data):
+        if chunk.kind == b"iTXt" and chunk.body[: len(start)] == start:
+            return bytes(chunk.body[len(start) :]).decode("utf-8", "replace")
+    return None
+
+
 def _after_zeros(body: bytes, count: int) -> bytes:
     return body.split(b"\0", count)[-1]
 

@@ -95,8 +95,14 @@ def _sheets(
             for seed in seeds
         ]
     pictures = tuple((prompt, seed) for prompt in prompts for seed in seeds)
-    columns = len(seeds) if len(prompts) > 1 and len(seeds) > 1 else _columns(len(pictures))
-    return [Sheet(pictures, columns, Standard.OUTPUT if output == "-" else path)]
+    return [Sheet(pictures, columns_of(prompts, seeds), Standard.OUTPUT if output == "-" else path)]
+
+
+def columns_of(prompts: Sequence[str], seeds: Sequence[int]) -> int:
+    """Of a sheet of each prompt with each seed: a row a prompt, or nearly square."""
+    if len(prompts) > 1 and len(seeds) > 1:
+        return len(seeds)
+    return _columns(len(prompts) * len(seeds))
 
 
 def _columns(count: int) -> int:

@@ -2,15 +2,12 @@ import json
 import shutil
 
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
-from restore_cli.imaging.files import write
-from restore_cli.imaging.image import Image as Picture
 
 
 @pytest.fixture
@@ -132,14 +129,52 @@ def test_no_record_is_kept_where_none_is_wanted(photo, random_weights):
     assert "does not tell how it was made" in result.stderr
 
 
-def test_a_generated_picture_is_refused_with_its_own_words(tmp_path):
-    path = tmp_path / "made.png"
-    write(Picture(torch.rand(3, 4, 4)), path)
-    data = path.read_bytes()
-    path.write_bytes(data[:-12] + b"\0\0\0\x0eiTXtrestore\0\0\0\0\0{}" + b"\0" * 4 + data[-12:])
-    result = restore("replay", path)
-    assert result.exit_code == 3
-    assert "was generated" in result.stderr
+UNET = {
+    "sample_size": 8,
+    "num_classes": 2,
+    "widths": [8, 16],
+    "layers": 1,
+    "groups": 4,
+    "head_dim": 8,
+    "attention_levels": 1,
+}
+
+
+@pytest.fixture
+def generator(tmp_path):
+    """The weights of a generator of two classes that was never trained."""
+    path = tmp_path / "unet.safetensors"
+    network = registry.build("scalecrafter", **UNET)
+    record = {"classes": ["ball", "sunflower"]}
+    save(network, path, arch="scalecrafter", config=UNET, record=record)
+    return path
+
+
+def test_generated_pictures_come_out_the_same_too(generator, tmp_path):
+    made = tmp_path / "made.png"
+    asked = ("--count", 2, "--seed", 5, "--size", "16x12", "--steps", 2, "--guidance", 2)
+    restore("generate", "ball", "sunflower", "-o", made, "--weights", generator, *asked)
+    result = restore("replay", made, "--weights", generator, "--json")
+    assert result.exit_code == 0, result.stderr
+    row = json.loads(result.stdout)
+    assert (row["source"], row["identical"]) == (None, True)
+    assert row["record"]["seeds"] == [5, 6, 5, 6]
+
+
+def test_a_generated_picture_needs_its_weights(generator, tmp_path):
+    made = tmp_path / "made.png"
+    restore("generate", "ball", "-o", made, "--weights", generator, "--steps", 1)
+    result = restore("replay", made)
+    assert result.exit_code == 4
+    assert "the weights unet" in result.stderr
+
+
+def test_a_generated_picture_has_no_source(generator, tmp_path):
+    made = tmp_path / "made.png"
+    restore("generate", "ball", "-o", made, "--weights", generator, "--steps", 1)
+    result = restore("replay", made, "--source", made, "--weights", generator)
+    assert result.exit_code == 2
+    assert "of no --source" in result.stderr
 
 
 def test_another_source_is_exit_3(derained, random_weights):
