@@ -21,6 +21,7 @@ GROUND = 0  # its modules are single files, which may use each other
 ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     **dict.fromkeys(("typer", "rich"), ("cli",)),
     **dict.fromkeys(("PIL", "imageio", "tifffile", "imagecodecs"), ("imaging", "bench/report")),
+    "av": ("imaging/video", "imaging/video_writer"),
     **dict.fromkeys(("socket", "ssl", "ftplib", "http", "urllib.request"), ("fetch",)),
     **dict.fromkeys(("requests", "httpx", "huggingface_hub"), ()),
     "diffusers": ("pipelines/generator", "pipelines/text_to_image"),

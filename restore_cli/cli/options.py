@@ -31,7 +31,7 @@ def _starting(words: Iterable[str]) -> Callable[[str], list[str]]:
 
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE", help="Files, folders, globs, or - for stdin."),
+    typer.Argument(metavar="SOURCE", help="Files, folders, globs, videos, or - for stdin."),
 ]
 Output = Annotated[
     str | None,
@@ -39,8 +39,9 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUTPUT",
-        help="A file for one picture, else a folder or a template with {stem} {ext} {task} "
-        "{model} {scale} {rel}; - for stdout. [default: beside the source, as {stem}_{task}{ext}]",
+        help="A file for one picture or video, else a folder or a template with {stem} {ext} "
+        "{task} {model} {scale} {rel}; - for stdout. "
+        "[default: beside the source, as {stem}_{task}{ext}]",
     ),
 ]
 ModelName = Annotated[
@@ -95,12 +96,15 @@ Recursive = Annotated[
 ]
 FormatName = Annotated[
     Literal["png", "jpeg", "webp", "tiff"] | None,
-    typer.Option("--format", help="Of the results. [default: as the source]"),
+    typer.Option("--format", help="Of the pictures. [default: as the source]"),
 ]
 Quality = Annotated[
     int | None,
     typer.Option(
-        min=1, max=100, metavar="1..100", help="Of JPEG and WebP. [default: JPEG 95, WebP lossless]"
+        min=1,
+        max=100,
+        metavar="1..100",
+        help="Of JPEG, WebP and video. [default: JPEG 95, WebP lossless, video 90]",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]

@@ -93,7 +93,7 @@ def carry_out(task: str, choices: Choices, load: Load, *, model: str, scale: str
         format=choices.format,
         existing=existing,
     )
-    _refuse_contradictions(planned, choices.quality, choices.json)
+    _refuse_contradictions(planned, choices)
     with reporter(task, quiet=choices.quiet, json=choices.json) as report:
         if choices.dry_run:
             _show_plan(planned, report)
@@ -124,8 +124,8 @@ def carry_out(task: str, choices: Choices, load: Load, *, model: str, scale: str
         )
 
 
-derain = restoring("derain", "Remove rain from pictures and folders of pictures (DPENet).")
-denoise = restoring("denoise", "Remove noise from pictures and folders of pictures (C-BSN).")
+derain = restoring("derain", "Remove rain from pictures, folders and videos (DPENet).")
+denoise = restoring("denoise", "Remove noise from pictures, folders and videos (C-BSN).")
 
 
 def restore_all(
@@ -223,16 +223,24 @@ def _run(
     return failures
 
 
-def _refuse_contradictions(planned: Plan, quality: int | None, json: bool) -> None:
+def _refuse_contradictions(planned: Plan, choices: Choices) -> None:
+    from restore_cli.imaging.formats import is_container
     from restore_cli.jobs.plan import Standard
 
     formats = {job.format for job in planned.jobs}
-    if quality is not None and formats and not formats & {"jpeg", "webp"}:
+    videos = {format for format in formats if is_container(format)}
+    lossy = formats & {"jpeg", "webp"} | videos
+    if choices.quality is not None and formats and not lossy:
         raise UsageError(
             f"--quality has no effect on {' and '.join(sorted(formats))}",
             hint="leave it out, or add --format jpeg",
         )
-    if json and any(job.target is Standard.OUTPUT for job in planned.jobs):
+    if choices.format is not None and formats and formats == videos:
+        raise UsageError(
+            f"--format {choices.format} is for pictures, and there are videos only",
+            hint="leave it out; the name after -o chooses, for example -o out.mkv",
+        )
+    if choices.json and any(job.target is Standard.OUTPUT for job in planned.jobs):
         raise UsageError(
             "the picture and --json cannot both go to stdout", hint="add -o FILE for the picture"
         )
@@ -308,4 +316,7 @@ def _found(noise: float, where: str) -> str:
 
 def _how(result: Result, restorer: AnyRestorer) -> str:
     tiles = f"tiles of {result.tile} px" if result.tile else "untiled"
-    return f"{result.weights} on {restorer.device}, {result.precision}, {tiles}"
+    said = f"{result.weights} on {restorer.device}, {result.precision}, {tiles}"
+    if result.frames is None:
+        return said
+    return f"{said}; {result.frames} frames, {result.frames / result.seconds:.1f} a second"

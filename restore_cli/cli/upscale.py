@@ -45,7 +45,7 @@ def upscale(
     model: ModelName = None,
     weights: WeightsName = None,
 ) -> None:
-    """Enlarge pictures and folders of pictures (ESPCN)."""
+    """Enlarge pictures, folders and videos (ESPCN)."""
     if scale and size:
         raise UsageError("--scale and --size contradict each other", hint="give one of them")
     factor = None if scale is None else factor_of(scale)

@@ -26,6 +26,7 @@ from restore_cli.errors import (
     UnreadableImage,
 )
 from restore_cli.imaging import eight_bit, metadata, png, pnm, tiff
+from restore_cli.imaging.containers import is_video
 from restore_cli.imaging.formats import Format, format_of
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.levels import MOST_PIXELS, Stored, to_image, to_levels
@@ -71,6 +72,11 @@ def decode(data: bytes, *, name: str) -> Image:
             f"{name}: too large for the memory", hint="cut it into parts"
         ) from error
     except UnidentifiedImageError as error:
+        if is_video(data):
+            raise UnreadableImage(
+                f"{name}: a video, not a picture",
+                hint="videos are read from a file that is called so, for example clip.mp4",
+            ) from error
         raise UnreadableImage(
             f"{name}: not an image that can be read",
             hint="PNG, JPEG, WebP, TIFF, BMP, GIF and PNM can",
@@ -142,7 +148,7 @@ def write(
             with part.open("xb") as file:
                 file.write(data)
             _refuse_source(image, target)
-            _rename(part, target, overwrite)
+            put_in_place(part, target, overwrite)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
@@ -158,7 +164,8 @@ def _refuse_source(image: Image, target: Path) -> None:
         raise OutputCollision(f"{target} is the source", hint="choose another place with -o")
 
 
-def _rename(part: Path, target: Path, overwrite: bool) -> None:
+def put_in_place(part: Path, target: Path, overwrite: bool) -> None:
+    """Give a finished file its name. Raises OutputExists, OSError."""
     if overwrite:
         part.replace(target)
         return

@@ -17,17 +17,25 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 BLOCK = 64  # outputs per dense matrix: enough to keep BLAS busy, few enough to waste little
+CENTRE = 0.5  # of a sample, which is what pictures are aligned by
 
 Block = tuple[slice, Tensor]  # input samples, weights (inputs, outputs) in float64
 
 
 def resize_matlab(
-    x: Tensor, height: int, width: int, *, rounding: Literal["float", "uint8"] = "float"
+    x: Tensor,
+    height: int,
+    width: int,
+    *,
+    rounding: Literal["float", "uint8"] = "float",
+    anchors: tuple[float, float] = (CENTRE, CENTRE),
 ) -> Tensor:
     """`x` (..., H, W) resized to (..., height, width), same dtype; "float" may overshoot [0, 1].
 
     "uint8" rounds to the levels k / 255 after each of the two passes, as imresize does with 8-bit
     images: it reproduces the published low-resolution files sample for sample.
+    anchors: where in the width of a sample of the result, and of x, its value belongs; chroma of
+    video sits left of the middle.
     """
     round_levels = rounding == "uint8"
     if round_levels:
@@ -37,7 +45,10 @@ def resize_matlab(
     # imresize begins with the axis that shrinks most, with the rows when both shrink alike.
     factors = {-2: height / x.shape[-2], -1: width / x.shape[-1]}
     for axis in sorted(factors, key=factors.__getitem__):
-        work = _resize_axis(work, axis, height if axis == -2 else width)
+        if axis == -2:
+            work = _resize_axis(work, axis, height, (CENTRE, CENTRE))
+        else:
+            work = _resize_axis(work, axis, width, anchors)
         if round_levels:
             work = (work + 0.5).floor().clamp(0, 255)
     return (work / 255 if round_levels else work).to(x.dtype)
@@ -51,11 +62,11 @@ def resize_lanczos(x: Tensor, height: int, width: int) -> Tensor:
     return torch.from_numpy(resized).permute(2, 0, 1).float() / 255
 
 
-def _resize_axis(x: Tensor, axis: int, size: int) -> Tensor:
+def _resize_axis(x: Tensor, axis: int, size: int, anchors: tuple[float, float]) -> Tensor:
     if size == x.shape[axis]:
         return x
     pieces = []
-    for taken, weights in _blocks(x.shape[axis], size):
+    for taken, weights in _blocks(x.shape[axis], size, anchors):
         matrix = weights.to(x)
         if axis == -1:
             pieces.append(x[..., taken] @ matrix)
@@ -65,9 +76,9 @@ def _resize_axis(x: Tensor, axis: int, size: int) -> Tensor:
 
 
 @lru_cache(maxsize=32)  # training resizes crops of one size again and again
-def _blocks(source: int, target: int) -> tuple[Block, ...]:
+def _blocks(source: int, target: int, anchors: tuple[float, float]) -> tuple[Block, ...]:
     """The sparse (source, target) matrix of one axis as a band of dense blocks."""
-    index, weight = _taps(source, target)
+    index, weight = _taps(source, target, anchors)
     blocks = []
     for start in range(0, target, BLOCK):
         rows = slice(start, min(start + BLOCK, target))
@@ -78,13 +89,13 @@ def _blocks(source: int, target: int) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _taps(source: int, target: int) -> tuple[Tensor, Tensor]:
+def _taps(source: int, target: int, anchors: tuple[float, float]) -> tuple[Tensor, Tensor]:
     """For each output sample its inputs, (target, taps) int64, and their weights, sum 1."""
     scale = target / source
     shrink = min(scale, 1.0)
     support = 4 / shrink
     taps = math.ceil(support) + 2
-    centre = (torch.arange(target, dtype=torch.float64) + 0.5) / scale - 0.5  # pixel centres
+    centre = (torch.arange(target, dtype=torch.float64) + anchors[0]) / scale - anchors[1]
     left = (centre - support / 2).floor().long()
     index = left[:, None] + torch.arange(taps)
     weight = _cubic((centre[:, None] - index) * shrink)

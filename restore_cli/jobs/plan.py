@@ -21,7 +21,16 @@ from restore_cli.errors import (
     UnreadableImage,
     UsageError,
 )
-from restore_cli.imaging.formats import READABLE_SUFFIXES, SUFFIXES, Format, format_of
+from restore_cli.imaging.formats import (
+    CONTAINERS,
+    READABLE_SUFFIXES,
+    SUFFIXES,
+    VIDEO_SUFFIXES,
+    Container,
+    Format,
+    container_of,
+    format_of,
+)
 
 Existing = Literal["error", "overwrite", "skip"]
 
@@ -49,11 +58,11 @@ class Standard(Enum):
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to read and the place where its result goes."""
+    """One picture or video to read and the place where its result goes."""
 
     source: Path | Standard
     target: Path | Standard
-    format: Format
+    format: Format | Container
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,10 @@ class _Found:
         """As it counts for naming: stdin is a file called so."""
         return self.source if isinstance(self.source, Path) else self.root / self.source.value
 
+    @property
+    def is_video(self) -> bool:
+        return is_video(self.path.name)
+
 
 def plan(
     sources: Sequence[str],
@@ -103,8 +116,9 @@ def plan(
     """The jobs for `sources`: files, folders, globs, or "-" alone for stdin.
 
     output: None (beside each source), "-" (stdout), a file, a folder, or a template.
-    Folders give their visible pictures, `recursive` those below them too; links to folders are
-    not followed. A source that is not there becomes `unreadable`, the others are still planned.
+    Folders give their visible pictures and videos, `recursive` those below them too; links to
+    folders are not followed. A source that is not there becomes `unreadable`, the others are still
+    planned. `format` is for pictures alone.
     Raises NothingToDo, UsageError, OutputCollision, OutputExists, OutputError.
     """
     if "" in sources or output == "":
@@ -116,10 +130,10 @@ def plan(
     items = [item for text in sources for item in _expand(text, naming, recursive)]
     if not items:
         raise NothingToDo(
-            f"no picture in {', '.join(sources)}",
+            f"no picture or video in {', '.join(sources)}",
             hint="--recursive looks into the folders inside"
             if not recursive
-            else f"suffixes that count: {' '.join(sorted(READABLE_SUFFIXES))}",
+            else f"suffixes that count: {' '.join(sorted(READABLE_SUFFIXES | VIDEO_SUFFIXES))}",
         )
     if "-" in sources and len(items) > 1:
         raise UsageError("- (stdin) cannot be mixed with other sources", hint="give it alone")
@@ -163,10 +177,14 @@ class _Naming:
                     "-o - takes one picture, but there are several sources",
                     hint="name a folder, for example -o out/",
                 )
+            if found.is_video:
+                raise UsageError(
+                    f"{found.source}: a video cannot go to stdout", hint="name a file with -o"
+                )
             return Job(found.source, Standard.OUTPUT, SUFFIXES[self._suffix(found).lower()])
         target = self._target(found, alone)
-        format = format_of(target)
-        if self.format not in (None, format):
+        format = container_of(target) if found.is_video else format_of(target)
+        if self.format not in (None, format) and not found.is_video:
             raise UsageError(
                 f"{target.name} is {format}, but --format says {self.format}",
                 hint="leave one of them out, or write {ext} for the suffix",
@@ -196,11 +214,13 @@ class _Naming:
         if looks_so or os.path.isdir(chosen):
             return True
         # With many sources a dot is part of a folder's name (run.2), unless it is a picture's.
-        return not alone and chosen.suffix.lower() not in READABLE_SUFFIXES
+        return not alone and chosen.suffix.lower() not in READABLE_SUFFIXES | VIDEO_SUFFIXES
 
     def _suffix(self, found: _Found) -> str:
         """Of the result: the source's own where its format is kept."""
         own = found.path.suffix
+        if found.is_video:
+            return own if own.lower() in CONTAINERS else ".mkv"  # which holds any sound
         written = SUFFIXES.get(own.lower())
         if found.source is Standard.INPUT and self.format is None:
             raise UsageError(
@@ -238,9 +258,19 @@ def _path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file counts as a picture in a folder: by its suffix, and only if visible."""
-    return Path(name).suffix.lower() in READABLE_SUFFIXES and not name.startswith(".")
+def is_video(name: str) -> bool:
+    """Whether a file that is named counts as a video: by its suffix."""
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_source(name: str) -> bool:
+    """Whether a file counts in a folder: by its suffix, and only if visible.
+
+    Programs in TypeScript have the suffix of broadcasts, .ts; those count only if named.
+    """
+    suffix = Path(name).suffix.lower()
+    known = suffix in READABLE_SUFFIXES or (suffix in VIDEO_SUFFIXES and suffix != ".ts")
+    return known and not name.startswith(".")
 
 
 def _expand(text: str, naming: _Naming, recursive: bool) -> Iterator[_Found | Unreadable]:
@@ -262,14 +292,14 @@ def _expand(text: str, naming: _Naming, recursive: bool) -> Iterator[_Found | Un
 
 
 def _in_folder(folder: Path, naming: _Naming, recursive: bool) -> Iterator[_Found | Unreadable]:
-    """Pictures in a folder; neither our own earlier results nor what lies in the output folder."""
+    """What counts in a folder; neither our own earlier results nor what lies in the output."""
     failures: list[OSError] = []
     results = _path(naming.output).resolve() if naming.output else None
     for parent, folders, names in os.walk(folder, onerror=failures.append):
         visible = sorted(name for name in folders if recursive and not name.startswith("."))
         folders[:] = [name for name in visible if Path(parent, name).resolve() != results]
         for name in sorted(names):
-            if not is_picture(name) or _is_own_result(name, naming):
+            if not is_source(name) or _is_own_result(name, naming):
                 continue
             path = Path(parent, name)
             if os.path.isfile(path):
@@ -282,15 +312,15 @@ def _in_folder(folder: Path, naming: _Naming, recursive: bool) -> Iterator[_Foun
 
 
 def _matching(pattern: str, naming: _Naming) -> Iterator[_Found | Unreadable]:
-    """Pictures that match a glob which the shell has left to us."""
+    """Pictures and videos that match a glob which the shell has left to us."""
     parts = Path(pattern).parts
     plain = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     root = Path(*parts[:plain])
     paths = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-    pictures = [path for path in paths if is_picture(path.name) and os.path.isfile(path)]
-    if not pictures:
-        yield Unreadable(pattern, NothingToDo(f"no picture matches {pattern}"))
-    for path in pictures:
+    sources = [path for path in paths if is_source(path.name) and os.path.isfile(path)]
+    if not sources:
+        yield Unreadable(pattern, NothingToDo(f"no picture or video matches {pattern}"))
+    for path in sources:
         if not _is_own_result(path.name, naming):
             yield _Found(path, root)
 

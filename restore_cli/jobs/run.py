@@ -1,4 +1,4 @@
-"""Many pictures through one network, reading ahead and writing behind."""
+"""Many pictures and videos through one network, reading ahead and writing behind."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import BinaryIO, Literal, Protocol
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol, cast
 
 from restore_cli.errors import OutputError, RestoreError
 from restore_cli.imaging.files import contents, decode, encode, write
+from restore_cli.imaging.formats import Container, Format, is_container
 from restore_cli.imaging.image import Image
 from restore_cli.jobs.plan import Job, Standard
 from restore_cli.jobs.record import Recipe, made, to_text
@@ -38,7 +40,7 @@ class Restores(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job; width and height are those of the restored picture.
+    """What became of a job; width and height are those of the restored picture or video.
 
     Of several networks, one after the other: the smallest tile, and names joined by "+".
     """
@@ -54,6 +56,7 @@ class Result:
     weights: str | None = None
     weights_sha256: str | None = None
     noise: float | None = None  # that was found in the picture; of a range of 1
+    frames: int | None = None  # of a video
 
 
 @dataclass(frozen=True)
@@ -87,19 +90,27 @@ def run(
     A picture that fails does not stop the others: its Result carries the RestoreError.
     stdin, stdout: what Standard.INPUT holds, and where Standard.OUTPUT goes.
     recipe: with it each result tells, in its metadata, how it was made.
-    on_tile: gets the index of the picture in work, its tiles done, and its tiles in all.
+    on_tile: gets the index of the picture in work, its tiles done, and its tiles in all; of a
+    video its frames.
     Closing the generator drops what is not yet being written; no file is left half-written.
     """
     reader = ThreadPoolExecutor(1, "restore-reader")
     writer = ThreadPoolExecutor(1, "restore-writer")
-    coming = (reader.submit(_read, job, stdin) for job in jobs)
+    stills = [job for job in jobs if not is_container(job.format)]
+    coming = (reader.submit(_read, job, stdin) for job in stills)
     ahead = deque(islice(coming, WAITING))
     behind: deque[Future[Result]] = deque()
     try:
         for index, job in enumerate(jobs):
-            ahead.extend(islice(coming, 1))
             began = time.monotonic()
             try:
+                if is_container(job.format):
+                    while behind:  # a video may take hours: what is done before is told before
+                        yield behind.popleft().result()
+                    progress = _within(index, on_tile)
+                    yield _film(job, job.format, restorer, quality, overwrite, progress)
+                    continue
+                ahead.extend(islice(coming, 1))
                 # Unnamed, so that a picture is freed once the writer has done with it.
                 behind.append(
                     writer.submit(
@@ -121,6 +132,31 @@ def run(
     finally:
         reader.shutdown(cancel_futures=True)
         writer.shutdown(cancel_futures=True)
+
+
+def _film(
+    job: Job,
+    format: Container,
+    restorer: Restores,
+    quality: int | None,
+    overwrite: bool,
+    on_frame: Callable[[int, int], None] | None,
+) -> Result:
+    from restore_cli.jobs.movie import restore_movie  # pictures need not wait for FFmpeg
+
+    assert isinstance(job.source, Path) and isinstance(job.target, Path)  # so it was planned
+    began = time.monotonic()
+    movie = restore_movie(
+        job.source,
+        job.target,
+        restorer,
+        format=format,
+        quality=quality,
+        overwrite=overwrite,
+        on_frame=on_frame,
+    )
+    done = _done(job, time.monotonic() - began, movie.width, movie.height, restorer.used)
+    return replace(done, frames=movie.frames)
 
 
 def _within(index: int, on_tile: OnTile | None) -> Callable[[int, int], None] | None:
@@ -165,17 +201,23 @@ def _write(
     try:
         if isinstance(job.target, Standard):
             assert stdout is not None  # whoever plans for stdout hands it over
-            pipe_out(encode(image, format=job.format, quality=quality), stdout)
+            format = cast(Format, job.format)  # no video goes there
+            pipe_out(encode(image, format=format, quality=quality), stdout)
         else:
             write(image, job.target, quality=quality, overwrite=overwrite)
     except RestoreError as error:
         return Result(job, "failed", restored.seconds + time.monotonic() - began, error)
+    seconds = restored.seconds + time.monotonic() - began
+    return _done(job, seconds, image.width, image.height, used)
+
+
+def _done(job: Job, seconds: float, width: int, height: int, used: Sequence[Used]) -> Result:
     return Result(
         job,
         "ok",
-        restored.seconds + time.monotonic() - began,
-        width=image.width,
-        height=image.height,
+        seconds,
+        width=width,
+        height=height,
         tile=min((each.tile for each in used if each.tile is not None), default=None),
         precision="+".join(dict.fromkeys(each.precision for each in used)),
         weights="+".join(each.weights for each in used),

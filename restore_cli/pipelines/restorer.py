@@ -127,9 +127,33 @@ class Restorer:
     @torch.inference_mode()
     def run(self, pixels: Tensor, *, on_progress: OnProgress | None = None) -> Tensor:
         """(C, H, W) in [0, 1] -> (C, scale * H, scale * W) in [0, 1], float32 on the CPU."""
-        prepared, finish = ADAPTERS[self.spec.adapter](pixels, self.spec)
-        height, width = (side * self.spec.network_scale for side in prepared.shape[-2:])
-        padded = pad_to_multiple(prepared, self.spec.multiple)
+        fed, finish = ADAPTERS[self.spec.adapter](pixels, self.spec)
+        result = finish(self._answer(fed, on_progress)).clamp_(0, 1)
+        self._size = (result.shape[-2], result.shape[-1])
+        if self.limited:
+            self.noise = limit_to_noise(pixels, result)
+        strength = self.options.strength
+        return result if strength == 1 else torch.lerp(pixels, result, strength)
+
+    @property
+    def luma_alone(self) -> bool:
+        """Whether colours do not matter to the network."""
+        return self.spec.adapter == "luma" and self.spec.channels == 1
+
+    @torch.inference_mode()
+    def run_luma(self, luma: Tensor) -> Tensor:
+        """(1, H, W) -> (1, scale * H, scale * W), not clamped: luma as `rgb_to_ycbcr` has it.
+
+        For a network that sees nothing else: see `luma_alone`.
+        """
+        result = self._answer(luma[None], None)[0]
+        self._size = (result.shape[-2], result.shape[-1])
+        return result
+
+    def _answer(self, fed: Tensor, on_progress: OnProgress | None) -> Tensor:
+        """What the network makes of (1, channels, H, W): network_scale times as large."""
+        height, width = (side * self.spec.network_scale for side in fed.shape[-2:])
+        padded = pad_to_multiple(fed, self.spec.multiple)
         tile = self._first_tile(*padded.shape[-2:])
         while True:
             try:
@@ -141,12 +165,7 @@ class Restorer:
                 tile = self._smaller_tile(tile, padded, error)
             release_unused(self.device)  # only now is nothing held by the traceback
         self.tile = tile
-        result = finish(result[..., :height, :width]).clamp_(0, 1)
-        self._size = (result.shape[-2], result.shape[-1])
-        if self.limited:
-            self.noise = limit_to_noise(pixels, result)
-        strength = self.options.strength
-        return result if strength == 1 else torch.lerp(pixels, result, strength)
+        return result[..., :height, :width]
 
     def _run_tiles(
         self, picture: Tensor, tile: int | None, on_progress: OnProgress | None

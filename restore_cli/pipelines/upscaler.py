@@ -115,6 +115,24 @@ class Upscaler:
         """(C, H, W) in [0, 1] -> the enlarged one."""
         return self(Image(pixels)).pixels
 
+    @property
+    def luma_alone(self) -> bool:
+        """Whether colours do not matter to any network that may run."""
+        scale = self.target.scale
+        factors = list(self._known) if scale is None else self._chain(scale)
+        return all(self._restorer(factor).luma_alone for factor in factors)
+
+    def run_luma(self, luma: Tensor) -> Tensor:
+        """Luma alone, (1, H, W), enlarged; see Restorer.run_luma. Raises as `__call__` does."""
+        height, width = self.target.of(*luma.shape[-2:])
+        used: tuple[Used, ...] = ()
+        for factor in self._chain(max(height / luma.shape[-2], width / luma.shape[-1])):
+            self._last = self._restorer(factor)
+            luma = self._last.run_luma(luma)
+            used += self._last.used
+        self.used = used
+        return resize_matlab(luma, height, width)
+
     def _chain(self, factor: float) -> tuple[int, ...]:
         chain = factors_of(factor, list(self._known), repeat=self.target.repeat)
         if not chain:

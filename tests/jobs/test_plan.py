@@ -76,6 +76,53 @@ def test_format_chooses_the_suffix_unless_it_says_so_already(here, source, forma
     assert moves(source, output="out/", format=format) == {source: f"out/{target}"}
 
 
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("a.mp4", "out/a.mp4"),
+        ("a.MOV", "out/a.MOV"),
+        ("a.mkv", "out/a.mkv"),
+        ("a.webm", "out/a.webm"),
+        ("a.avi", "out/a.mkv"),
+        ("a.ts", "out/a.mkv"),
+    ],
+)
+def test_a_video_keeps_its_container_where_it_can_be_written(here, source, target):
+    touch(source)
+    assert moves(source, output="out/") == {source: target}
+    assert moves(source, output="out/", format="png") == {source: target}
+
+
+def test_a_video_lands_beside_its_source_or_where_a_template_says(here):
+    touch("in/a.mp4", "in/b.avi")
+    assert moves("in/a.mp4") == {"in/a.mp4": "in/a_derained.mp4"}
+    assert moves("in", output="{rel}/{stem}-dry{ext}") == {
+        "in/a.mp4": "a-dry.mp4",
+        "in/b.avi": "b-dry.mkv",
+    }
+
+
+def test_a_folder_gives_videos_but_no_programs(here):
+    touch("in/a.png", "in/b.mp4", "in/program.ts", "in/.hidden.mp4", "in/b_derained.mp4")
+    results = {"in/a.png": "in/a_derained.png", "in/b.mp4": "in/b_derained.mp4"}
+    assert moves("in", existing="overwrite") == results
+    assert moves("in/*", existing="overwrite") == results
+
+
+def test_a_video_becomes_no_picture(here):
+    touch("a.mp4")
+    with pytest.raises(UsageError, match=r"out\.png: a video cannot become \.png"):
+        planned("a.mp4", output="out.png")
+    with pytest.raises(UsageError, match="cannot go to stdout"):
+        planned("a.mp4", output="-")
+
+
+def test_videos_that_would_become_one_file_are_refused(here):
+    touch("a.avi", "a.mkv")
+    with pytest.raises(OutputCollision):
+        planned("a.avi", "a.mkv", output="out/")
+
+
 def test_a_folder_gives_its_own_visible_pictures(here):
     touch("in/b.png", "in/a.jpg", "in/.hidden.png", "in/notes.txt", "in/deeper/c.png")
     assert moves("in", output="out") == {"in/a.jpg": "out/a.jpg", "in/b.png": "out/b.png"}

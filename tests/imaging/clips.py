@@ -1,0 +1,152 @@
+"""Small videos that tests make, and what can be read of them without our own reader."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+
+RATE = 25
+TICK = Fraction(1, 12_800)  # of the clips that are made: 512 of them are a frame
+STEP = 512
+SOUND_RATE = 48_000
+
+
+def levels_of(height, width, number, bits=8):
+    """Luma of frame `number`: a slope that moves, so that each frame is another."""
+    rows, columns = np.indices((height, width))
+    slope = (3 * rows + 2 * columns + 5 * number) % 200 + 20
+    return (slope << (bits - 8)).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def picture_of(height, width, number, format):
+    """A frame as encoders take it; chroma differs between the planes, and along each."""
+    picture = av.VideoFrame(width, height, format)
+    bits = picture.format.components[0].bits
+    for index, plane in enumerate(picture.planes):
+        room = np.frombuffer(memoryview(plane), np.uint8 if bits == 8 else np.uint16)
+        room = room.reshape(plane.height, -1)
+        if index == 0:
+            room[:, : plane.width] = levels_of(plane.height, plane.width, number, bits)
+        else:
+            room[:, : plane.width] = np.arange(plane.width) % 32 + (60 + 70 * index << (bits - 8))
+    return picture
+
+
+def make_clip(
+    path,
+    *,
+    codec="libx264",
+    format="yuv420p",
+    size=(48, 64),
+    frames=6,
+    times=None,
+    sound="aac",
+    start=0,
+    set_up=lambda stream: None,
+    **options,
+):
+    """A video of `frames`, (H, W), lossless by H.264; with half as much sound again as pictures.
+
+    times: when each frame is shown, in ticks; start: how many later all begins.
+    set_up: gets the stream before the first frame.
+    """
+    height, width = size
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = width, height, format
+        stream.codec_context.time_base = TICK
+        stream.options = (
+            {"qp": "0", "preset": "ultrafast"} if codec == "libx264" else {}
+        ) | options
+        set_up(stream)
+        voice = container.add_stream(sound, rate=SOUND_RATE) if sound else None
+        for number in range(frames):
+            picture = picture_of(height, width, number, format)
+            picture.pts = start + (times[number] if times else number * STEP)
+            picture.time_base = TICK
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+        if voice is not None:
+            add_tone(container, voice, seconds=1.5 * frames / RATE, start=float(start * TICK))
+    return path
+
+
+def add_tone(container, stream, *, seconds, start=0):
+    layout = stream.codec_context.layout.name
+    count = len(stream.codec_context.layout.channels)
+    wave = np.sin(np.arange(int(seconds * SOUND_RATE)) * 2 * np.pi * 440 / SOUND_RATE) * 0.3
+    for first in range(0, len(wave), 960):  # what Opus takes at once
+        part = np.repeat(wave[None, first : first + 960].astype(np.float32), count, axis=0)
+        sound = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+        sound.sample_rate, sound.pts = SOUND_RATE, first + round(start * SOUND_RATE)
+        sound.time_base = Fraction(1, SOUND_RATE)
+        container.mux(stream.encode(sound))
+    container.mux(stream.encode())
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A video as FFmpeg reads it."""
+
+    codec: str
+    format: str
+    size: tuple[int, int]
+    rate: Fraction
+    duration: float
+    times: list[float]
+    colours: tuple[int, int, int, int]
+    aspect: Fraction | None
+    luma: list[np.ndarray]
+    sound: str
+    sound_times: list[float]
+    metadata: dict[str, str]
+
+
+def see(path):
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        pictures = list(container.decode(stream))
+        context = stream.codec_context
+        sound, sound_times = sound_of(path)
+        return Seen(
+            codec=context.codec.name,
+            format=context.pix_fmt,
+            size=(pictures[0].height, pictures[0].width),
+            rate=stream.average_rate,
+            duration=container.duration / av.time_base,
+            times=[round(picture.time, 4) for picture in pictures],
+            colours=(
+                context.color_range,
+                context.colorspace,
+                context.color_primaries,
+                context.color_trc,
+            ),
+            aspect=context.sample_aspect_ratio,
+            luma=[luma_of(picture) for picture in pictures],
+            sound=sound,
+            sound_times=sound_times,
+            metadata=dict(container.metadata),
+        )
+
+
+def sound_of(path):
+    """A digest of all packets of sound, and when each is heard."""
+    digest, times = hashlib.sha256(), []
+    with av.open(str(path)) as container:
+        if container.streams.audio:
+            for packet in container.demux(container.streams.audio[0]):
+                if packet.dts is not None:
+                    digest.update(bytes(packet))
+                    times.append(round(float(packet.pts * packet.time_base), 4))
+    return digest.hexdigest(), times
+
+
+def luma_of(picture):
+    plane = picture.planes[0]
+    bits = picture.format.components[0].bits
+    levels = np.frombuffer(memoryview(plane), np.uint8 if bits == 8 else np.uint16)
+    return levels.reshape(plane.height, -1)[:, : plane.width].copy()
