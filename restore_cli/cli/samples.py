@@ -1,4 +1,4 @@
-"""`restore samples`: the photographs that come with the package."""
+"""`restore samples`: the photographs and the clip that come with the package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from restore_cli.cli.console import reporter
 from restore_cli.cli.options import Overwrite, Quiet
 from restore_cli.errors import OutputError, OutputExists
 
-COPIED = (".png", ".jpg", ".webp", ".tif", ".md")  # pictures, and where each comes from
+COPIED = (".png", ".jpg", ".webp", ".tif", ".mp4", ".md")  # and where each comes from
 
 
 def samples(
@@ -24,7 +24,7 @@ def samples(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Copy the sample photographs into a folder."""
+    """Copy the sample photographs and a clip into a folder."""
     sources = sorted(path for path in assets.samples_dir().iterdir() if path.suffix in COPIED)
     targets = [Path(os.path.expanduser(folder)) / source.name for source in sources]
     there = [target for target in targets if os.path.exists(target)]
