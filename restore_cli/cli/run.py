@@ -42,7 +42,7 @@ WeightsOfSteps = Annotated[
 def run(
     choices: Choices, steps: Steps, model: Models = None, weights: WeightsOfSteps = None
 ) -> None:
-    """Restore pictures and videos in several steps, with no rounding in between.
+    """Restore pictures in several steps, with no rounding in between.
 
     Results are called {stem}_restored{ext}. Tiles, overlap and precision hold for each step.
     """
