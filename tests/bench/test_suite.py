@@ -4,6 +4,7 @@ import pytest
 
 from restore_cli import registry
 from restore_cli.bench.suite import PUBLISHED, candidates
+from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.save import save
 from restore_cli.data.sets import SETS, Pair, PairSet
 from restore_cli.errors import UsageError, WeightsMissing
@@ -29,9 +30,10 @@ def test_a_file_is_called_by_its_name(random_weights):
     assert (found.name, found.spec.arch) == ("random", "dpenet")
 
 
-def test_a_network_without_weights_says_how_to_get_them():
-    with pytest.raises(WeightsMissing, match="restore comes without weights for tml"):
-        candidates(["tml"])
+def test_a_network_without_weights_says_how_to_get_them(monkeypatch):
+    monkeypatch.setattr(manifest, "bundled_entries", dict)
+    with pytest.raises(WeightsMissing, match="restore comes without weights for dpenet"):
+        candidates(["dpenet"])
 
 
 def test_a_generator_has_nothing_to_restore(tmp_path):
