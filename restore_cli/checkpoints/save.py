@@ -42,17 +42,29 @@ def save_state(
     half: bool = False,
 ) -> None:
     """As save, for a state dict under our names."""
+    write_whole(encoded(state, path.name, arch=arch, config=config, record=record, half=half), path)
+
+
+def encoded(
+    state: Mapping[str, Tensor],
+    name: str,
+    *,
+    arch: str,
+    config: Mapping[str, Any],
+    record: Mapping[str, Any],
+    half: bool = False,
+) -> bytes:
+    """The bytes of a weight file; `name` is for errors alone."""
     from safetensors.torch import save as to_bytes
 
     stored = {key: _stored(value, half) for key, value in state.items()}
     if overflowed := [key for key, value in stored.items() if not value.isfinite().all()]:
         raise WeightsError(
-            f"{path.name}: {overflowed[0]} is not finite"
+            f"{name}: {overflowed[0]} is not finite"
             + (", or beyond the 65504 of float16" if half else "")
         )
     about = {"arch": arch, "config": dict(config), "record": dict(record)}
-    data = to_bytes(stored, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)})
-    write_whole(data, path)
+    return to_bytes(stored, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)})
 
 
 def write_whole(data: bytes, path: Path) -> None:

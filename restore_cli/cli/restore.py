@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     AnyRestorer = Restorer | Upscaler | Series
 
 Load = Callable[["RunOptions"], "AnyRestorer"]
+Refine = Callable[["AnyRestorer", "Sequence[Job]", Reporter], "AnyRestorer"]
 Failure = tuple[str, RestoreError]  # of which source
 
 SOME_FAILED = 6
@@ -72,11 +73,19 @@ def restoring(task: str, summary: str) -> Callable[..., None]:
     return with_choices(command)
 
 
-def carry_out(task: str, choices: Choices, load: Load, *, model: str, scale: str = "1") -> None:
+def carry_out(
+    task: str,
+    choices: Choices,
+    load: Load,
+    *,
+    model: str,
+    scale: str = "1",
+    refine: Refine | None = None,
+) -> None:
     """Refuse contradictions, plan, and restore.
 
     load: gets what all commands let choose; what one has of its own, it puts in there.
-    scale, model: as they stand in names of targets.
+    scale, model: as they stand in names of targets. refine: the network, before it restores.
     """
     existing = existing_targets(choices.overwrite, choices.skip_existing)
     tile = pixels_or(choices.tile, TILE_WORDS, option="--tile")
@@ -102,7 +111,7 @@ def carry_out(task: str, choices: Choices, load: Load, *, model: str, scale: str
         def load_network() -> AnyRestorer:
             from restore_cli.pipelines.restorer import RunOptions
 
-            return load(
+            restorer = load(
                 RunOptions(
                     model=model,
                     tile=tile,
@@ -112,6 +121,7 @@ def carry_out(task: str, choices: Choices, load: Load, *, model: str, scale: str
                     seed=choices.seed,
                 )
             )
+            return restorer if refine is None else refine(restorer, planned.jobs, report)
 
         restore_all(
             task,
@@ -125,7 +135,6 @@ def carry_out(task: str, choices: Choices, load: Load, *, model: str, scale: str
 
 
 derain = restoring("derain", "Remove rain from pictures, folders and videos (DPENet).")
-denoise = restoring("denoise", "Remove noise from pictures, folders and videos (C-BSN).")
 
 
 def restore_all(

@@ -7,7 +7,7 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -204,7 +204,7 @@ def validate(
     recipe: Recipe, network: nn.Module, photos: Sequence[Tensor], device: torch.device
 ) -> dict[str, float]:
     """What the network reaches on the held-out photographs, in the mean; fields of Progress."""
-    judge = _fidelity if recipe.paired else _held_out_loss
+    judge = _fidelity if recipe.paired else held_out_loss
     with torch.inference_mode():
         scores = [
             judge(recipe, network, degraded[None].to(device), clean[None].to(device))
@@ -225,7 +225,7 @@ def _fidelity(
     }
 
 
-def _held_out_loss(
+def held_out_loss(
     recipe: Recipe, network: nn.Module, degraded: Tensor, clean: Tensor
 ) -> dict[str, float]:
     """The loss as it is at the end of the training, with the same draws every time."""
@@ -285,6 +285,34 @@ def take_step(
     state.step += 1
     update_average(state.average, state.network, recipe.ema, state.step)
     return loss.detach()
+
+
+def take_steps(
+    state: State,
+    recipe: Recipe,
+    drawn: Iterable[tuple[Tensor, Tensor]],
+    steps: int,
+    checkpoint: Callable[[float], None],
+    *,
+    began: float,
+    time_limit: float | None,
+    bf16: bool,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    """A step for each batch that is drawn, while there is time since `began` (monotonic).
+
+    checkpoint: called with the last loss at each validation, and at the end.
+    """
+    for degraded, clean in drawn:
+        loss = take_step(state, recipe, steps, degraded, clean, bf16=bf16).item()
+        elapsed = time.monotonic() - began
+        out_of_time = time_limit is not None and elapsed > time_limit
+        if state.step % recipe.validate_every == 0 or state.step == steps or out_of_time:
+            checkpoint(loss)
+        else:
+            on_progress(Progress(state.step, steps, loss, elapsed))
+        if out_of_time:
+            break
 
 
 def solve(state: State, recipe: Recipe, pairs: Pairs) -> None:
@@ -370,16 +398,17 @@ def fit(
     try:
         if state.step == 0:
             solve(state, recipe, pairs)
-        for degraded, clean in batches(pairs, recipe.batch, state.step, workers):
-            loss = take_step(state, recipe, steps, degraded, clean, bf16=bf16).item()
-            elapsed = time.monotonic() - began
-            out_of_time = time_limit is not None and elapsed > time_limit
-            if state.step % recipe.validate_every == 0 or state.step == steps or out_of_time:
-                checkpoint(loss)
-            else:
-                on_progress(Progress(state.step, steps, loss, elapsed))
-            if out_of_time:
-                break
+        take_steps(
+            state,
+            recipe,
+            batches(pairs, recipe.batch, state.step, workers),
+            steps,
+            checkpoint,
+            began=began,
+            time_limit=time_limit,
+            bf16=bf16,
+            on_progress=on_progress,
+        )
     except KeyboardInterrupt:
         state.seconds = seconds_before + time.monotonic() - began
         state.write(state_file)

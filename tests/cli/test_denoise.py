@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -6,6 +8,7 @@ from restore_cli import registry
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
+from restore_cli.training import adapt
 
 TINY = {"channels": 8, "num_module": 1}
 
@@ -53,3 +56,84 @@ def test_a_network_without_weights_says_how_to_get_them(photo, monkeypatch):
     result = denoise(photo, "--model", "mirnet")
     assert result.exit_code == 4
     assert "restore weights import FILE --as mirnet.denoise" in result.stderr
+
+
+@pytest.fixture
+def large_photo(tmp_path, monkeypatch):
+    """One that is large enough to learn from, in eight steps on small crops."""
+    monkeypatch.setattr(adapt, "PATCH", 20)
+    monkeypatch.setattr(adapt, "_seconds_of_a_step", lambda *_, **__: 15.0)
+    monkeypatch.setattr(adapt, "ADAPT", replace(adapt.ADAPT, learning_rate=3e-3))
+    path = tmp_path / "large.png"
+    Image.effect_noise((60, 40), 50).convert("RGB").save(path)
+    return path
+
+
+def test_adapting_saves_weights_that_denoise_the_same_later(large_photo, tiny_cbsn, tmp_path):
+    camera, out = tmp_path / "camera.safetensors", tmp_path / "again.png"
+    first = denoise(large_photo, "--adapt", "--save", camera, "--weights", tiny_cbsn)
+    assert first.exit_code == 0, first.stderr
+    assert "adapted in 8 steps: held-out loss" in first.stderr
+    second = denoise(large_photo, "-o", out, "--weights", camera)
+    assert second.exit_code == 0, second.stderr
+    assert out.read_bytes() == large_photo.with_name("large_denoised.png").read_bytes()
+
+
+def test_adapting_that_does_not_help_is_said_and_changes_nothing(
+    large_photo, tiny_cbsn, tmp_path, monkeypatch
+):
+    losses = iter([1.0, *[2.0] * 20])
+    monkeypatch.setattr(adapt, "_judge", lambda *_: next(losses))
+    camera, plain = tmp_path / "camera.safetensors", tmp_path / "plain.png"
+    result = denoise(large_photo, "--adapt", "--save", camera, "--weights", tiny_cbsn, "-q")
+    assert result.exit_code == 0, result.stderr
+    assert "adapting did not help" in result.stderr
+    assert not camera.exists()
+    denoise(large_photo, "-o", plain, "--weights", tiny_cbsn)
+    assert plain.read_bytes() == large_photo.with_name("large_denoised.png").read_bytes()
+
+
+def test_an_interruption_saves_the_best_and_writes_no_picture(
+    large_photo, tiny_cbsn, tmp_path, monkeypatch
+):
+    def stopped(*arguments, on_progress, **options):
+        result = really(*arguments, **options)
+        return replace(result, interrupt=KeyboardInterrupt())
+
+    really = adapt.adapt
+    monkeypatch.setattr(adapt, "adapt", stopped)
+    camera = tmp_path / "camera.safetensors"
+    result = denoise(large_photo, "--adapt", "--save", camera, "--weights", tiny_cbsn)
+    assert result.exit_code == 130
+    assert camera.exists()
+    assert not large_photo.with_name("large_denoised.png").exists()
+
+
+@pytest.mark.parametrize("option", ["--time=10s", "--save=camera.safetensors"])
+def test_options_of_adapting_need_it(photo, option):
+    result = denoise(photo, option)
+    assert result.exit_code == 2
+    assert "--adapt" in result.stderr
+
+
+def test_a_network_without_a_blind_mode_cannot_adapt(photo):
+    assert denoise(photo, "--adapt", "--model", "mirnet").exit_code == 2
+
+
+def test_what_comes_through_a_pipe_cannot_be_adapted_to(tiny_cbsn):
+    result = denoise("-", "--format", "png", "--adapt", "--weights", tiny_cbsn)
+    assert result.exit_code == 2
+    assert "twice" in result.stderr
+
+
+def test_saved_weights_are_not_overwritten_unasked(photo, tiny_cbsn):
+    result = denoise(photo, "--adapt", "--save", tiny_cbsn, "--weights", tiny_cbsn)
+    assert result.exit_code == 3
+    assert "--overwrite" in result.stderr
+
+
+def test_the_noise_that_was_found_is_told(photo, tiny_cbsn, tmp_path):
+    clean = tmp_path / "clean.png"
+    Image.new("RGB", (64, 64), (90, 120, 60)).save(clean)
+    result = denoise(clean, "--weights", tiny_cbsn)
+    assert "noise of 0.0 of 255 found: left nearly as it is" in result.stderr

@@ -1,0 +1,121 @@
+"""`restore denoise`: pictures without noise, if wanted after learning from these very pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from restore_cli import registry
+from restore_cli.cli.choices import Choices, with_choices
+from restore_cli.cli.console import Reporter
+from restore_cli.cli.options import ModelName, Strength, WeightsName
+from restore_cli.cli.restore import carry_out
+from restore_cli.cli.train import seconds_of
+from restore_cli.errors import OutputExists, RestoreError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from restore_cli.cli.restore import AnyRestorer
+    from restore_cli.jobs.plan import Job
+    from restore_cli.pipelines.restorer import Restorer, RunOptions
+
+Adapt = Annotated[
+    bool,
+    typer.Option("--adapt", help="Learn from these pictures first; best from one camera, one ISO."),
+]
+Time = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="Of --adapt: 90s, 10m, 2h. [default: 2m]"),
+]
+Save = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Where --adapt keeps its weights, for --weights later."),
+]
+
+USUAL_TIME = "2m"
+
+
+@with_choices
+def denoise(
+    choices: Choices,
+    model: ModelName = None,
+    weights: WeightsName = None,
+    strength: Strength = 1.0,
+    adapt: Adapt = False,
+    time: Time = None,
+    save: Save = None,
+) -> None:
+    """Remove noise from pictures, folders and videos (C-BSN)."""
+    if not adapt and (time or save):
+        raise UsageError("--time and --save belong to --adapt", hint="add --adapt")
+    network = registry.find_for_task("denoise", model).arch
+    if adapt and network != "cbsn":
+        raise UsageError(f"{network} cannot adapt: it has no blind mode", hint="use --model cbsn")
+    seconds = seconds_of(time or USUAL_TIME)
+    if save is not None and save.exists() and not choices.overwrite:
+        raise OutputExists(f"{save} exists", hint="name another file, or add --overwrite")
+
+    def load(options: RunOptions) -> Restorer:
+        from restore_cli.pipelines.restorer import load_restorer
+
+        return load_restorer("denoise", replace(options, weights=weights, strength=strength))
+
+    def learn(restorer: AnyRestorer, jobs: Sequence[Job], report: Reporter) -> Restorer:
+        return adapted(restorer, jobs, report, seconds, save)
+
+    carry_out("denoise", choices, load, model=network, refine=learn if adapt else None)
+
+
+def adapted(
+    restorer: AnyRestorer, jobs: Sequence[Job], report: Reporter, seconds: float, save: Path | None
+) -> Restorer:
+    """The same restorer with weights that have learned from the pictures, if that helped.
+
+    Interrupted, it still saves what was best by then. Raises UsageError, NothingToDo, OutputError.
+    """
+    from restore_cli.pipelines.restorer import Restorer
+    from restore_cli.training.adapt import adapt, as_checkpoint
+
+    assert isinstance(restorer, Restorer)
+    start = restorer.checkpoint
+    with report.progress(round(seconds), "adapting (s)") as bar:
+        result = adapt(
+            start.module,
+            photos_of(jobs),
+            seconds=seconds,
+            device=restorer.device,
+            seed=restorer.options.seed,
+            on_progress=lambda passed: bar.update(round(passed)),
+        )
+    losses = f"held-out loss {result.before:.4f} before, {result.after:.4f} at best"
+    if result.helped:
+        report.say(f"adapted in {result.steps} steps: {losses}")
+        restorer = Restorer(as_checkpoint(start, result, save), restorer.options, limited=True)
+    else:
+        unsaved = "" if save is None else f", and {save} is not written"
+        report.warn(f"adapting did not help ({losses}): {start.name} is used as it is{unsaved}")
+    if result.interrupt is not None:
+        raise result.interrupt
+    return restorer
+
+
+def photos_of(jobs: Sequence[Job]) -> Iterator[Tensor]:
+    """The pictures of the jobs; one that cannot be read is left to the restoring to name.
+
+    Raises UsageError for one that comes through a pipe, which can be read only once.
+    """
+    from restore_cli.imaging.files import read
+    from restore_cli.jobs.plan import Standard
+
+    for job in jobs:
+        if isinstance(job.source, Standard):
+            raise UsageError("--adapt reads its pictures twice", hint="name a file instead of -")
+        try:
+            yield read(job.source).visible_colours().pixels
+        except RestoreError:
+            continue
