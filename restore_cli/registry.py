@@ -103,7 +103,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 bytes_per_pixel=3000,
                 fixed_size=None,
                 tiling="exact",
-                default_weights="cbsn.default",
+                default_weights="cbsn.fast",
                 paper="Jang et al., Self-supervised Image Denoising with Downsampled Invariance "
                 "Loss and Conditional Blind-Spot Network, ICCV 2023 (arXiv 2304.09507)",
             ),
