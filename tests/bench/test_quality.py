@@ -106,6 +106,14 @@ def test_only_weights_of_the_same_factor_are_measured(doubled, tmp_path):
     assert set(rows[0]["baseline"]) == {"bicubic", "lanczos"}
 
 
+def test_the_figure_of_the_paper_stands_beside_its_network_and_set(tmp_path):
+    picture(tmp_path / "set5" / "x3" / "LR" / "img_LR.png", 8, 9, seed=1)
+    picture(tmp_path / "set5" / "x3" / "HR" / "img_HR.png", 24, 27, seed=2)
+    (outcome,) = run(public_pairs(SETS["set5"], tmp_path), "espcn.x3")
+    assert outcome.rows[0]["published"]["psnr"] == 33.13
+    assert "not checked" in outcome.rows[0]["published"]["note"]
+
+
 def test_crops_show_every_way_and_the_truth(rainy, random_weights):
     shots = []
     run(folder_pairs(rainy), random_weights, shots=shots)
