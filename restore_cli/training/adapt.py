@@ -108,16 +108,19 @@ def adapt(
             after = value
         on_progress(time.monotonic() - began)
 
+    losses = (
+        take_step(state, recipe, steps, degraded, clean, bf16=bf16)
+        for degraded, clean in batches_of(training, steps, draws)
+    )
     try:
         take_steps(
             state,
-            recipe,
-            batches_of(training, steps, draws),
-            steps,
+            losses,
             keep_the_better,
+            steps=steps,
+            validate_every=recipe.validate_every,
             began=began,
             time_limit=seconds,
-            bf16=bf16,
             on_progress=lambda progress: on_progress(progress.seconds),
         )
     except KeyboardInterrupt as signal:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,12 +20,20 @@ import torch
 from torch import Generator, Tensor, nn
 
 from restore_cli import registry
-from restore_cli.checkpoints.save import save
 from restore_cli.data.classes import ClassImages, fit_area, fit_square, load_classes
-from restore_cli.errors import NothingToDo, OutputError, OutputExists, UsageError
+from restore_cli.errors import UsageError
 from restore_cli.models.fit import grid_of, patchify
 from restore_cli.pipelines.generator import pixel_scheduler
-from restore_cli.training.loop import Progress, State, update_average, write_log
+from restore_cli.training.loop import (
+    STATE_FILE,
+    Course,
+    Progress,
+    State,
+    Verdict,
+    refuse_another,
+    refuse_finished,
+    update_average,
+)
 
 VALIDATION_SEED = 2003
 
@@ -297,56 +305,33 @@ def fit_classes(
     steps = steps or recipe.steps
     began = time.monotonic()
     torch.manual_seed(seed)
-    state_file, weights_file = out / "state.pt", out / f"{recipe.arch}.safetensors"
-    if state_file.exists() and not resume:
-        raise OutputExists(
-            f"{out} holds a training already",
-            hint="add --resume to go on with it, or name another --out folder",
-        )
+    refuse_another(out, resume=resume)
     objective, held_out, names = _objectives(recipe, data, device)
     config = {**recipe.config, "num_classes": len(names)}
-    state = _open(recipe.arch, config, state_file, device)
-    if state.step >= steps:
-        raise NothingToDo(f"{out}: already trained for {state.step} steps", hint="raise --steps")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: {error.strerror}", hint="name another --out") from error
-    seconds_before = state.seconds
+    state = _open(recipe.arch, config, out / STATE_FILE, device)
+    refuse_finished(state, out, steps)
 
-    def checkpoint(loss: float) -> None:
+    def losses() -> Iterator[Tensor]:
+        while True:
+            yield take_step(state, recipe, objective, steps, seed=seed, bf16=bf16)
+
+    def judge() -> Verdict:
         score = validate(state.average, held_out, recipe.batch, device)
-        elapsed = time.monotonic() - began
-        state.seconds = seconds_before + elapsed
-        record = {
-            "classes": list(names),
-            "steps": state.step,
-            "seconds": round(state.seconds),
-            "seed": seed,
-            "validation_loss": score,
-        }
-        save(state.average, weights_file, arch=recipe.arch, config=config, record=record)
-        state.write(state_file)
-        progress = Progress(state.step, steps, loss, elapsed, validation_loss=score)
-        write_log(out / "log.jsonl", progress)
-        on_progress(progress)
+        record = {"classes": list(names), "validation_loss": score}
+        return Verdict({"validation_loss": score}, better=True, record=record)
 
-    try:
-        while state.step < steps:
-            loss = take_step(state, recipe, objective, steps, seed=seed, bf16=bf16).item()
-            elapsed = time.monotonic() - began
-            out_of_time = time_limit is not None and elapsed > time_limit
-            if state.step % recipe.validate_every == 0 or state.step == steps or out_of_time:
-                checkpoint(loss)
-            else:
-                on_progress(Progress(state.step, steps, loss, elapsed))
-            if out_of_time:
-                break
-    except KeyboardInterrupt:
-        state.seconds = seconds_before + time.monotonic() - began
-        state.write(state_file)
-        raise
-    return weights_file
+    course = Course(
+        recipe.arch,
+        config,
+        state,
+        out,
+        steps,
+        recipe.validate_every,
+        seed,
+        time_limit,
+        on_progress,
+    )
+    return course.run(losses(), judge, began)
 
 
 def _open(arch: str, config: Mapping[str, Any], path: Path, device: torch.device) -> State:

@@ -7,7 +7,7 @@ import json
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from restore_cli.training.losses import LOSSES
 from restore_cli.training.recipes import Recipe
 from restore_cli.training.steps import as_tuple, in_precision
 
+STATE_FILE = "state.pt"  # in the folder of a training
 VALIDATION_SEED = 2003  # another stream than any training seed gives
 SOLVE_SEED = 1999
 SOLVE_BATCHES = 100
@@ -254,11 +255,7 @@ def open_state(
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval().requires_grad_(False)
     state = State(network, average, torch.optim.Adam(parameter_groups(recipe, network)))
-    if path.exists() and not resume:
-        raise OutputExists(
-            f"{path.parent} holds a training already",
-            hint="add --resume to go on with it, or name another --out folder",
-        )
+    refuse_another(path.parent, resume=resume)
     if path.exists():
         state.resume(path, device)
     return state
@@ -289,29 +286,29 @@ def take_step(
 
 def take_steps(
     state: State,
-    recipe: Recipe,
-    drawn: Iterable[tuple[Tensor, Tensor]],
-    steps: int,
+    losses: Iterable[Tensor],
     checkpoint: Callable[[float], None],
     *,
+    steps: int,
+    validate_every: int,
     began: float,
     time_limit: float | None,
-    bf16: bool,
     on_progress: Callable[[Progress], None],
 ) -> None:
-    """A step for each batch that is drawn, while there is time since `began` (monotonic).
+    """Up to the step `steps`, while there is time since `began` (monotonic).
 
-    checkpoint: called with the last loss at each validation, and at the end.
+    losses: makes a step whenever it is asked for its loss. checkpoint: called with the last loss at
+    each validation, and at the end.
     """
-    for degraded, clean in drawn:
-        loss = take_step(state, recipe, steps, degraded, clean, bf16=bf16).item()
+    for tensor in losses:
+        loss = tensor.item()
         elapsed = time.monotonic() - began
-        out_of_time = time_limit is not None and elapsed > time_limit
-        if state.step % recipe.validate_every == 0 or state.step == steps or out_of_time:
+        last = state.step >= steps or (time_limit is not None and elapsed > time_limit)
+        if state.step % validate_every == 0 or last:
             checkpoint(loss)
         else:
             on_progress(Progress(state.step, steps, loss, elapsed))
-        if out_of_time:
+        if last:
             break
 
 
@@ -324,6 +321,109 @@ def solve(state: State, recipe: Recipe, pairs: Pairs) -> None:
     drawn = pairs.redrawn(seed=SOLVE_SEED, length=SOLVE_BATCHES * recipe.batch)
     solve_last_layer(state.average, layer, batches(drawn, recipe.batch, 0, workers=0))
     state.network.load_state_dict(state.average.state_dict())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a validation says of the averaged weights."""
+
+    scores: Mapping[str, float]  # fields of Progress
+    better: bool  # than any before: they are kept
+    record: Mapping[str, object]  # of how they came to be, for their file
+
+
+@dataclass(frozen=True)
+class Course:
+    """A training under way: what is the same whatever is learnt."""
+
+    arch: str
+    config: Mapping[str, Any]
+    state: State
+    out: Path
+    steps: int
+    validate_every: int
+    seed: int
+    time_limit: float | None
+    on_progress: Callable[[Progress], None]
+
+    @property
+    def weights_file(self) -> Path:
+        return self.out / f"{self.arch}.safetensors"
+
+    def run(self, losses: Iterable[Tensor], judge: Callable[[], Verdict], began: float) -> Path:
+        """Go on to the last step, or until the time is over; the path of the weights that are kept.
+
+        losses, began: as of take_steps. Ctrl-C keeps the state. Raises OutputError.
+        """
+        state, before = self.state, self.state.seconds
+        make_folder(self.out)
+
+        def checkpoint(loss: float) -> None:
+            verdict = judge()
+            elapsed = time.monotonic() - began
+            state.seconds = before + elapsed
+            self._keep(verdict)
+            progress = Progress(state.step, self.steps, loss, elapsed, **verdict.scores)
+            write_log(self.out / "log.jsonl", progress)
+            self.on_progress(progress)
+
+        try:
+            take_steps(
+                state,
+                losses,
+                checkpoint,
+                steps=self.steps,
+                validate_every=self.validate_every,
+                began=began,
+                time_limit=self.time_limit,
+                on_progress=self.on_progress,
+            )
+        except KeyboardInterrupt:
+            state.seconds = before + time.monotonic() - began
+            state.write(self.out / STATE_FILE)
+            raise
+        return self.weights_file
+
+    def _keep(self, verdict: Verdict) -> None:
+        """Write the state, and the weights if they are better."""
+        state = self.state
+        if verdict.better:
+            record: dict[str, object] = {
+                "steps": state.step,
+                "seconds": round(state.seconds),
+                "seed": self.seed,
+            }
+            save(
+                state.average,
+                self.weights_file,
+                arch=self.arch,
+                config=dict(self.config),
+                record=record | dict(verdict.record),
+            )
+        state.write(self.out / STATE_FILE)
+
+
+def make_folder(out: Path) -> None:
+    """Raises OutputError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: {error.strerror}", hint="name another --out") from error
+
+
+def refuse_finished(state: State, out: Path, steps: int) -> None:
+    """Raises NothingToDo."""
+    if state.step >= steps:
+        raise NothingToDo(f"{out}: already trained for {state.step} steps", hint="raise --steps")
+
+
+def refuse_another(out: Path, *, resume: bool) -> None:
+    """Raises OutputExists where a training lies in `out` and is not to be gone on with."""
+    if (out / STATE_FILE).exists() and not resume:
+        raise OutputExists(
+            f"{out} holds a training already",
+            hint="add --resume to go on with it, or name another --out folder",
+        )
 
 
 def fit(
@@ -354,63 +454,38 @@ def fit(
     steps = steps or recipe.steps
     began = time.monotonic()
     torch.manual_seed(seed)
-    state_file, weights_file = out / "state.pt", out / f"{recipe.arch}.safetensors"
-    state = open_state(recipe, state_file, device, resume=resume, init=init)
-    if state.step >= steps:
-        raise NothingToDo(f"{out}: already trained for {state.step} steps", hint="raise --steps")
+    state = open_state(recipe, out / STATE_FILE, device, resume=resume, init=init)
+    refuse_finished(state, out, steps)
     training, held_out = load_photos(data, grey=recipe.grey)
     pairs = training_pairs(recipe, training, steps, seed)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: {error.strerror}", hint="name another --out") from error
-    seconds_before = state.seconds
 
-    def checkpoint(loss: float) -> None:
+    def losses() -> Iterator[Tensor]:
+        if state.step == 0:
+            solve(state, recipe, pairs)
+        for degraded, clean in batches(pairs, recipe.batch, state.step, workers):
+            yield take_step(state, recipe, steps, degraded, clean, bf16=bf16)
+
+    def judge() -> Verdict:
         solve(state, recipe, pairs)
         scores = validate(recipe, state.average, held_out, device)
         score = scores["psnr"] if recipe.paired else -scores["validation_loss"]
-        elapsed = time.monotonic() - began
-        state.seconds = seconds_before + elapsed
-        if score > state.best:
-            state.best = score
-            record = {
-                "steps": state.step,
-                "seconds": round(state.seconds),
-                "seed": seed,
-                "loss": recipe.loss,
-            } | {
-                f"validation_{name.removeprefix('validation_')}": value
-                for name, value in scores.items()
-            }
-            save(
-                state.average,
-                weights_file,
-                arch=recipe.arch,
-                config=dict(recipe.config),
-                record=record,
-            )
-        state.write(state_file)
-        progress = Progress(state.step, steps, loss, elapsed, **scores)
-        write_log(out / "log.jsonl", progress)
-        on_progress(progress)
+        better = score > state.best
+        state.best = max(score, state.best)
+        named = {
+            f"validation_{name.removeprefix('validation_')}": value
+            for name, value in scores.items()
+        }
+        return Verdict(scores, better, {"loss": recipe.loss, **named})
 
-    try:
-        if state.step == 0:
-            solve(state, recipe, pairs)
-        take_steps(
-            state,
-            recipe,
-            batches(pairs, recipe.batch, state.step, workers),
-            steps,
-            checkpoint,
-            began=began,
-            time_limit=time_limit,
-            bf16=bf16,
-            on_progress=on_progress,
-        )
-    except KeyboardInterrupt:
-        state.seconds = seconds_before + time.monotonic() - began
-        state.write(state_file)
-        raise
-    return weights_file
+    course = Course(
+        recipe.arch,
+        recipe.config,
+        state,
+        out,
+        steps,
+        recipe.validate_every,
+        seed,
+        time_limit,
+        on_progress,
+    )
+    return course.run(losses(), judge, began)
