@@ -79,7 +79,7 @@ def generate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="euler, midpoint, heun, dopri5 or sde for FiTv2; ddim or ddpm for the UNet; ddim, "
+            help="euler, midpoint, heun, dopri5, sde for FiTv2; ddim, ddpm for the UNet; these, "
             "dpm, euler or unipc with --base.",
         ),
     ] = None,

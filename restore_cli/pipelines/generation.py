@@ -13,9 +13,9 @@ from torch import Tensor
 
 from restore_cli.checkpoints.classes import ClassWeights, number_of
 from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
-from restore_cli.errors import UsageError
+from restore_cli.errors import OutOfMemory, UsageError
 from restore_cli.models.fit import FiT, RopeMode
-from restore_cli.pipelines.device import pick_device
+from restore_cli.pipelines.device import is_out_of_memory, pick_device
 from restore_cli.pipelines.generator import (
     FiTRequest,
     FiTSampler,
@@ -88,13 +88,22 @@ class PictureGenerator:
     notes: tuple[str, ...] = ()  # for people: what was chosen for them
 
     def __call__(self, request: Any, seed: int, *, on_progress: OnProgress | None = None) -> Tensor:
-        """One picture (3, H, W) in [0, 1]. Raises UsageError, BrokenOutput.
+        """One picture (3, H, W) in [0, 1]. Raises UsageError, OutOfMemory, BrokenOutput.
 
         Never several at once: so each depends on its own seed alone, to the bit.
         """
         low = self.autocast and self.precision != "fp32"
-        with torch.autocast(self.device.type, DTYPES[self.precision], enabled=low):
-            pictures = self.sample(replace(request, seed=seed), on_progress=on_progress)
+        try:
+            with torch.autocast(self.device.type, DTYPES[self.precision], enabled=low):
+                pictures = self.sample(replace(request, seed=seed), on_progress=on_progress)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            height, width = request.size
+            raise OutOfMemory(
+                f"{width}x{height} does not fit into the memory of {self.device}",
+                hint="try a smaller --size",
+            ) from error
         return pictures[0]
 
 

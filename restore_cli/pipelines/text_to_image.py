@@ -32,7 +32,8 @@ from restore_cli.pipelines.generator import OnProgress, PromptRequest, ScaleCraf
 TEXT_PACKAGES = ("transformers", "accelerate")
 SINGLE_FILES = (".safetensors", ".ckpt")
 SCHEDULERS = {
-    "ddim": "DDIMScheduler",  # the paper's
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDIMScheduler",  # with its noise added again, as the paper used it
     "dpm": "DPMSolverMultistepScheduler",
     "euler": "EulerDiscreteScheduler",
     "unipc": "UniPCMultistepScheduler",
@@ -267,6 +268,7 @@ def _settle(asked: Asked, pipe: Any) -> PromptRequest:
         negative=asked.negative or "",
         guidance=GUIDANCE if asked.guidance is None else asked.guidance,
         scheduler=asked.sampler,
+        eta=1.0 if asked.sampler == "ddpm" else 0.0,
         direct=asked.direct,
         freeu=asked.freeu,
         disperse=asked.disperse,

@@ -193,7 +193,14 @@ def test_a_prompt_becomes_a_picture_beyond_the_trained_size(base, tmp_path):
 def test_each_choice_changes_what_a_prompt_becomes(base):
     asked = Asked("a sunflower", (32, 32), steps=3)
     generator = load_text_generator(str(base), [asked], GeneratorOptions())
-    changes = [{}, {"direct": True}, {"sampler": "euler"}, {"negative": "b"}, {"guidance": 2.0}]
+    changes = [
+        {},
+        {"direct": True},
+        {"sampler": "euler"},
+        {"sampler": "ddpm"},
+        {"negative": "b"},
+        {"guidance": 2.0},
+    ]
     pictures = [generator(generator.settle(Asked(**vars(asked) | change)), 0) for change in changes]
     assert torch.equal(generator(generator.settle(asked), 0), pictures[0])  # and nothing is left
     for changed in pictures[1:]:
