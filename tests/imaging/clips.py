@@ -44,6 +44,7 @@ def make_clip(
     size=(48, 64),
     frames=6,
     times=None,
+    rate=RATE,
     sound="aac",
     start=0,
     set_up=lambda stream: None,
@@ -56,7 +57,7 @@ def make_clip(
     """
     height, width = size
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=RATE)
+        stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, format
         stream.codec_context.time_base = TICK
         stream.options = (
