@@ -1,0 +1,184 @@
+"""Frames per second of `restore upscale clip.mp4`, beside its limit and beside plain eager PyTorch.
+
+    python benchmarks/video_speed.py --frames 24 --rounds 3
+
+960x540 to 1920x1080 by ESPCN x2. The limit is encoding alone, of frames that lie ready. Plain is
+what anyone would write first: one frame after the other is decoded to RGB, goes to YCbCr, through
+the network in float32 and contiguous, back to RGB, and to the same encoder. Between them stand ours
+in float32, and ours by way of RGB, which show what bfloat16 and the stored luma are worth. The ways
+take turns; medians are given. Beside the wall clock stands the time that the processors spent,
+which says more where others use the machine too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+
+import av
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from restore_cli.assets import samples_dir
+from restore_cli.checkpoints import load_checkpoint
+from restore_cli.imaging.colour import rgb_to_ycbcr, ycbcr_to_rgb
+from restore_cli.imaging.image import Image
+from restore_cli.imaging.planes import with_luma
+from restore_cli.imaging.video import open_clip
+from restore_cli.imaging.video_writer import writing
+from restore_cli.jobs.movie import restore_movie
+from restore_cli.pipelines.device import keep_freed_memory
+from restore_cli.pipelines.restorer import Restorer, RunOptions, load_restorer
+
+WIDTH, HEIGHT, RATE = 960, 540, 24
+WEIGHTS = "espcn.x2"
+ENCODER = {"crf": "17.7", "preset": "medium"}  # of --quality 90
+
+
+@dataclass
+class Way:
+    name: str
+    run: Callable[[], object]
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def time(self) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.run()
+        self.wall.append(time.perf_counter() - wall)
+        self.cpu.append(time.process_time() - cpu)
+
+
+def make_source(clip: Path, target: Path, frames: int) -> None:
+    """`frames` frames of a clip in 960x540, over and over if it is shorter, nearly lossless."""
+    with av.open(str(clip)) as source, av.open(str(target), "w") as out:
+        pictures = [p.reformat(WIDTH, HEIGHT, "yuv420p") for p in source.decode(video=0)]
+        stream = out.add_stream("libx264", rate=RATE, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for number in range(frames):
+            picture = pictures[number % len(pictures)]
+            picture.pts, picture.time_base = number, Fraction(1, RATE)
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode())
+
+
+def restorer(precision: str) -> Restorer:
+    return load_restorer("upscale", RunOptions(weights=WEIGHTS, device="cpu", precision=precision))  # type: ignore[arg-type]
+
+
+def ours(source: Path, target: Path, precision: str) -> Callable[[], object]:
+    network = restorer(precision)
+    return lambda: restore_movie(source, target, network, format="mp4", overwrite=True)
+
+
+def by_rgb(source: Path, target: Path) -> Callable[[], object]:
+    """A network that does not say that luma is enough for it."""
+    network = restorer("auto")
+
+    def enlarge(image: Image) -> Image:
+        return network(image)
+
+    return lambda: restore_movie(source, target, enlarge, format="mp4", overwrite=True)
+
+
+def encoding(source: Path, target: Path) -> Callable[[], object]:
+    """The writer alone; luma is doubled without a network beforehand."""
+    with open_clip(source) as clip:
+        frames = [
+            (frame, with_luma(frame.planes, doubled(frame.planes.luma))) for frame in clip.frames()
+        ]
+
+    def encode() -> None:
+        with (
+            open_clip(source) as clip,
+            writing(clip, target, format="mp4", quality=None, overwrite=True) as writer,
+        ):
+            next(clip.frames())  # the writer asks the clip for its colours
+            for frame, planes in frames:
+                writer.write(replace(frame, planes=planes, passing=()))
+
+    return encode
+
+
+def doubled(luma: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(luma[None, None] / 255, scale_factor=2, mode="bicubic")[0]
+
+
+def plain(source: Path, target: Path) -> Callable[[], object]:
+    network = load_checkpoint(WEIGHTS).module
+
+    @torch.inference_mode()
+    def run() -> None:
+        with av.open(str(source)) as clip, av.open(str(target), "w") as out:
+            stream = out.add_stream("libx264", rate=RATE, options=ENCODER)
+            stream.width, stream.height, stream.pix_fmt = 2 * WIDTH, 2 * HEIGHT, "yuv420p"
+            for picture in clip.decode(video=0):
+                rgb = torch.from_numpy(picture.to_ndarray(format="rgb24")).permute(2, 0, 1) / 255
+                ycbcr = rgb_to_ycbcr(rgb)[None]
+                luma = network(ycbcr[:, :1])
+                chroma = F.interpolate(ycbcr[:, 1:], scale_factor=2, mode="bicubic")
+                large = ycbcr_to_rgb(torch.cat([luma, chroma], 1))[0].clamp(0, 1)
+                levels = (large * 255).round().byte().permute(1, 2, 0).numpy()
+                result = av.VideoFrame.from_ndarray(np.ascontiguousarray(levels), "rgb24")
+                result.pts, result.time_base = picture.pts, picture.time_base
+                out.mux(stream.encode(result.reformat(format="yuv420p")))
+            out.mux(stream.encode())
+
+    return run
+
+
+def table(ways: list[Way], frames: int) -> str:
+    limit, *_, base = ways
+    lines = [
+        "| way | frames/s | of the limit | times plain | CPU ms/frame | plain's CPU / this |",
+        "|---|---|---|---|---|---|",
+    ]
+    for way in ways:
+        wall, cpu = median(way.wall), median(way.cpu)
+        lines.append(
+            f"| {way.name} | {frames / wall:.1f} | {median(limit.wall) / wall:.0%} "
+            f"| {median(base.wall) / wall:.2f} | {1000 * cpu / frames:.0f} "
+            f"| {median(base.cpu) / cpu:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clip", type=Path, default=samples_dir() / "rocket_rain.mp4")
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "source.mp4"), Path(folder, "target.mp4")
+        make_source(arguments.clip, source, arguments.frames)
+        ways = [
+            Way("encoding alone", encoding(source, target)),
+            Way("ours", ours(source, target, "auto")),
+            Way("ours, float32", ours(source, target, "fp32")),
+            Way("ours, by way of RGB", by_rgb(source, target)),
+            Way("plain, float32", plain(source, target)),
+        ]
+        for way in ways:
+            way.run()  # once for the caches, and to settle the precision
+        for _ in range(arguments.rounds):
+            for way in ways:
+                way.time()
+                print(f"{way.name}: {way.wall[-1]:.2f} s", file=sys.stderr)
+    print(f"{arguments.frames} frames, {torch.get_num_threads()} threads of torch\n")
+    print(table(ways, arguments.frames))
+
+
+if __name__ == "__main__":
+    main()
