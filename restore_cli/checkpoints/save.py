@@ -13,6 +13,8 @@ from restore_cli.errors import OutputError, WeightsError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+STATISTICS = ("running_mean", "running_var")  # few, and a variance may well exceed 65504
+
 
 def save(
     module: nn.Module,
@@ -26,8 +28,8 @@ def save(
     """Write the state of `module` to `path`, whole or not at all; the same input, the same bytes.
 
     config: fields of the network's config dataclass. record: how the weights came to be, as JSON.
-    half: floating point tensors in float16. Raises WeightsError if a value does not fit,
-    OutputError if the file cannot be written.
+    half: floating point tensors in float16, but for the statistics of batch norms.
+    Raises WeightsError if a value does not fit, OutputError if the file cannot be written.
     """
     save_state(module.state_dict(), path, arch=arch, config=config, record=record, half=half)
 
@@ -57,7 +59,9 @@ def encoded(
     """The bytes of a weight file; `name` is for errors alone."""
     from safetensors.torch import save as to_bytes
 
-    stored = {key: _stored(value, half) for key, value in state.items()}
+    stored = {
+        key: _stored(value, half and not key.endswith(STATISTICS)) for key, value in state.items()
+    }
     if overflowed := [key for key, value in stored.items() if not value.isfinite().all()]:
         raise WeightsError(
             f"{name}: {overflowed[0]} is not finite"

@@ -18,16 +18,19 @@ from restore_cli.imaging.formats import READABLE_SUFFIXES
 from restore_cli.imaging.resize import resize_matlab
 
 Degrade = Callable[[Tensor, Generator], Tensor]
+Suits = Callable[[Tensor], bool]
 
 VALIDATION_EVERY = 20  # photographs whose index modulo 20 is 7 are held out
 VALIDATION_REMAINDER = 7
 
 
-def load_photos(folder: Path, *, grey: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+def load_photos(
+    folder: Path, *, grey: bool = False, suits: Suits | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
     """All photographs below `folder`, sorted by path: (training, validation), uint8 (3, H, W).
 
-    grey: as 8-bit luma, (1, H, W). Raises NothingToDo where there are too few to hold one out for
-    validation.
+    grey: as 8-bit luma, (1, H, W). suits: leave out photographs of which it is false. Raises
+    NothingToDo where there are too few to hold one out for validation.
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES)
     if len(paths) <= VALIDATION_REMAINDER:
@@ -41,7 +44,13 @@ def load_photos(folder: Path, *, grey: bool = False) -> tuple[list[Tensor], list
         held_out = index % VALIDATION_EVERY == VALIDATION_REMAINDER
         pixels = read(path).pixels
         photo = to_uint8(luma(pixels) if grey else pixels.expand(3, -1, -1))
-        (validation if held_out else training).append(photo)
+        if suits is None or suits(photo):
+            (validation if held_out else training).append(photo)
+    if not (training and validation):
+        raise NothingToDo(
+            f"{folder}: none of {len(paths)} photographs suits this training, or one alone",
+            hint="name a folder of well-lit photographs with --data",
+        )
     return training, validation
 
 

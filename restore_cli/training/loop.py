@@ -20,6 +20,7 @@ from restore_cli import registry
 from restore_cli.checkpoints.load import load
 from restore_cli.checkpoints.save import save
 from restore_cli.data.pairs import Pairs, load_photos, reduced
+from restore_cli.data.views import Views
 from restore_cli.errors import NothingToDo, OutputError, OutputExists, WeightsMismatch
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics import psnr
@@ -116,7 +117,10 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
         for kept, new in zip(average.parameters(), network.parameters(), strict=True):
             kept.lerp_(new, 1 - decay)
         for stale, fresh in zip(average.buffers(), network.buffers(), strict=True):
-            stale.copy_(fresh)
+            if fresh.is_floating_point():  # statistics belong to weights, so they are averaged too
+                stale.lerp_(fresh, 1 - decay)
+            else:
+                stale.copy_(fresh)
 
 
 def begin_with(network: nn.Module, other: nn.Module) -> None:
@@ -143,7 +147,9 @@ def pairs_of(
     seed: int,
     length: int,
     candidates: int = 1,
-) -> Pairs:
+) -> Pairs | Views:
+    if recipe.view is not None:
+        return Views(photos, recipe.degrade, size=recipe.view, seed=seed, length=length)
     return Pairs(
         photos,
         recipe.degrade,
@@ -156,7 +162,9 @@ def pairs_of(
     )
 
 
-def training_pairs(recipe: Recipe, photos: Sequence[Tensor], steps: int, seed: int) -> Pairs:
+def training_pairs(
+    recipe: Recipe, photos: Sequence[Tensor], steps: int, seed: int
+) -> Pairs | Views:
     """All pairs of a training of so many steps, one batch after the other."""
     return pairs_of(
         recipe,
@@ -168,7 +176,9 @@ def training_pairs(recipe: Recipe, photos: Sequence[Tensor], steps: int, seed: i
     )
 
 
-def batches(pairs: Pairs, size: int, start: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    pairs: Pairs | Views, size: int, start: int, workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of `size` from number `start` on."""
     rest = Subset(pairs, range(start * size, len(pairs)))
     return iter(DataLoader(rest, size, num_workers=workers))
@@ -235,6 +245,13 @@ def held_out_loss(
     return {"validation_loss": loss.item()}
 
 
+def settle_norms(network: nn.Module) -> None:
+    """Let each batch norm normalise by the statistics that it has, as it will do in use."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
 def parameter_groups(recipe: Recipe, network: nn.Module) -> list[dict[str, Any]]:
     """The parameters of the network, those of the last layer apart: they learn more slowly."""
     own: list[nn.Parameter] = []
@@ -269,6 +286,8 @@ def take_step(
     for group in state.optimizer.param_groups:
         # Older states know of no paces.
         group["lr"] = learning_rate(recipe, state.step, steps) * group.get("pace", 1.0)
+    if state.step >= recipe.norms_settle * steps:
+        settle_norms(state.network)
     degraded = degraded.to(device, memory_format=torch.channels_last)
     network = recipe.feed(in_precision(state.network, device, bf16=bf16))
     draws = Generator().manual_seed(state.step)  # so a resumed training draws the same
@@ -312,9 +331,9 @@ def take_steps(
             break
 
 
-def solve(state: State, recipe: Recipe, pairs: Pairs) -> None:
+def solve(state: State, recipe: Recipe, pairs: Pairs | Views) -> None:
     """Give the averaged network its best last layer, and go on from there; see least_squares."""
-    if recipe.last_layer is None or recipe.loss != "mse":
+    if recipe.last_layer is None or recipe.loss != "mse" or isinstance(pairs, Views):
         return
     layer = state.average.get_submodule(recipe.last_layer)
     assert isinstance(layer, nn.Conv2d)
@@ -456,7 +475,7 @@ def fit(
     torch.manual_seed(seed)
     state = open_state(recipe, out / STATE_FILE, device, resume=resume, init=init)
     refuse_finished(state, out, steps)
-    training, held_out = load_photos(data, grey=recipe.grey)
+    training, held_out = load_photos(data, grey=recipe.grey, suits=recipe.suits)
     pairs = training_pairs(recipe, training, steps, seed)
 
     def losses() -> Iterator[Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from restore_cli.data.downsample import draw_choice
+from restore_cli.pipelines.adapters import IMAGENET_DEVIATION, IMAGENET_MEAN
 from restore_cli.training.losses import BlindSpotWeights, Loss, blind_spot
 
 Network = Callable[..., Any]
@@ -88,6 +89,17 @@ def _joint_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     side_by_side = x.permute(1, 2, 0, 3).flatten(2)[None]  # (1, 3, H, B W)
     mean, deviation = statistics(side_by_side)
     return mean.expand(len(x), -1, -1, -1), deviation.expand(len(x), -1, -1, -1)
+
+
+def imagenet(network: Network) -> Network:
+    """Pictures in ImageNet's normalisation, undone afterwards on each of the outputs."""
+
+    def run(degraded: Tensor) -> tuple[Tensor, ...]:
+        mean, deviation = IMAGENET_MEAN.to(degraded), IMAGENET_DEVIATION.to(degraded)
+        outputs = as_tuple(network((degraded - mean) / deviation))
+        return tuple(output * deviation + mean for output in outputs)
+
+    return run
 
 
 def supervised(

@@ -113,3 +113,12 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         save_dpenet(registry.build("dpenet"), tmp_path / "x")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_statistics_of_batch_norms_stay_in_single_precision(tmp_path):
+    network = registry.build("ugdc", stem_channels=2, nominal_size=(80, 80))
+    network.enter[1].running_var.fill_(1e6)  # more than float16 holds
+    config = {"stem_channels": 2, "nominal_size": (80, 80)}
+    path = tmp_path / "half.safetensors"
+    save(network, path, arch="ugdc", config=config, record={}, half=True)
+    assert load(path).enter[1].running_var[0] == 1e6

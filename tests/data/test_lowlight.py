@@ -2,7 +2,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from restore_cli.data.lowlight import gamma_dimmed, random_low_light, underexposed
+from restore_cli.data.lowlight import (
+    gamma_dimmed,
+    random_exposure,
+    random_low_light,
+    spotlit,
+    underexposed,
+)
 
 
 def scene(seed, size=64):
@@ -50,3 +56,46 @@ def test_dark_files_have_eight_bits():
 def test_the_same_seed_gives_the_same_darkness():
     first, second = (random_low_light(scene(1), torch.Generator().manual_seed(4)) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_less_light_leaves_white_white():
+    """Gains of the white balance belong to a sensor that is full, not to one that is not."""
+    white = torch.ones(3, 64, 64)
+    dark = underexposed(white, torch.Generator().manual_seed(0), noise=0.0)
+    assert (dark.amax(0) - dark.amin(0)).max() < 0.01
+    assert dark.max() < 0.7
+
+
+def test_uneven_light_is_missing_in_places_only():
+    clean = torch.full((3, 64, 64), 0.6)
+    generator = torch.Generator().manual_seed(3)
+    dark = underexposed(clean, generator, (4.0, 4.1), evenly=False, noise=0.0)
+    assert dark.max() > 0.55
+    assert dark.min() < 0.2
+
+
+def test_less_noise_is_asked_for_and_had():
+    flat = torch.full((3, 64, 64), 0.5)
+    for degrade in (gamma_dimmed, underexposed):
+        much, little = (
+            degrade(flat, torch.Generator().manual_seed(5), noise=noise).std((1, 2)).mean()
+            for noise in (1.0, 0.1)
+        )
+        assert little < 0.2 * much
+
+
+def test_a_network_for_any_exposure_sees_good_ones_and_mild_ones_too():
+    clean = scene(0)
+    means = levels(lambda _, generator: random_exposure(clean, generator), count=300)
+    untouched = (means - 255 * clean.mean()).abs() < 0.01
+    assert 0.09 < untouched.float().mean() < 0.21
+    assert ((means > 60) & ~untouched).float().mean() > 0.15
+    assert (means < 40).float().mean() > 0.2
+
+
+def test_a_scene_at_night_is_black_in_places_and_lit_in_others():
+    clean = torch.full((3, 64, 64), 0.6)
+    for seed in range(5):
+        night = spotlit(clean, torch.Generator().manual_seed(seed))
+        assert night.min() == 0
+        assert night.max() > 0.5

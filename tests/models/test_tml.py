@@ -101,3 +101,23 @@ def test_the_published_sizes_have_the_published_parameters_less_the_unused(width
     with torch.device("meta"):
         network = UGDC(UGDCConfig(stem_channels=width))
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize("size", [(16, 16), (79, 96), (100, 200)], ids=str)
+def test_any_size_is_taken_once_it_is_allowed(network, size):
+    anything = copy.deepcopy(network)
+    anything.allow_any_size()
+    with torch.inference_mode():
+        assert anything(torch.randn(1, 3, *size)).shape == (1, 3, *size)
+
+
+def test_sizes_that_were_taken_before_give_what_they_gave(network):
+    anything, low = copy.deepcopy(network), torch.randn(1, 3, 99, 99)
+    anything.allow_any_size()
+    with torch.inference_mode():
+        assert torch.equal(anything(low), network(low))
+
+
+def test_patches_are_weighed_as_the_convolution_does_it():
+    gdc, x = block(), torch.randn(2, 12, 23, 31)
+    assert_close(gdc.weighed(x), gdc.patch(x), atol=1e-5, rtol=0)  # float32 sum order

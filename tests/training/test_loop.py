@@ -245,3 +245,48 @@ def test_other_losses_have_no_closed_solution(photos):
         state, recipe, loop.training_pairs(recipe, loop.load_photos(photos, grey=True)[0], 1, 0)
     )
     assert torch.equal(state.average.subpixel.weight, before)
+
+
+TML = replace(
+    find_recipe("tml"),
+    steps=4,
+    batch=2,
+    validate_every=2,
+    view=(80, 80),
+    suits=None,
+    config={"pm_stem": 2, "em_stem": 2, "nominal_size": (80, 80)},
+)
+
+
+def test_troublemaker_learning_needs_nothing_but_photographs(photos, tmp_path):
+    loaded = load_checkpoint(fit(TML, photos, tmp_path, device=CPU))
+    assert (loaded.spec.arch, loaded.spec.fixed_size) == ("tml", (80, 80))
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["input_psnr"] > 0
+
+
+def test_both_models_of_tml_learn_at_once():
+    state = open_state(TML, Path("none"), CPU, resume=False, init=None)
+    before = {name: value.clone() for name, value in state.network.named_parameters()}
+    loop.take_step(state, TML, 100, *torch.rand(2, 2, 3, 80, 80), bf16=False)
+    for model in ("pm", "em"):
+        name = f"{model}.output.weight"
+        assert not torch.equal(state.network.get_parameter(name), before[name])
+
+
+def test_statistics_are_averaged_as_the_weights_they_belong_to():
+    average, network = (torch.nn.BatchNorm2d(1) for _ in range(2))
+    network.running_mean.fill_(1)
+    network.num_batches_tracked.fill_(7)
+    update_average(average, network, 0.9, 10**6)
+    assert average.running_mean.item() == pytest.approx(0.1)
+    assert average.num_batches_tracked.item() == 7
+
+
+@pytest.mark.parametrize(("step", "moves"), [(39, True), (40, False)])
+def test_batch_norm_keeps_its_statistics_from_a_share_of_the_steps_on(step, moves):
+    state = open_state(TML, Path("none"), CPU, resume=False, init=None)
+    state.step = step
+    before = state.network.pm.enter[1].running_mean.clone()
+    loop.take_step(state, TML, 100, *torch.rand(2, 2, 3, 80, 80), bf16=False)
+    assert torch.equal(state.network.pm.enter[1].running_mean, before) != moves
