@@ -17,6 +17,7 @@ from restore_cli import __version__
 from restore_cli.cli import bench, console, weights
 from restore_cli.cli.denoise import denoise
 from restore_cli.cli.doctor import doctor
+from restore_cli.cli.enhance import enhance
 from restore_cli.cli.evaluate import evaluate
 from restore_cli.cli.generate import generate
 from restore_cli.cli.replay import replay
@@ -111,6 +112,7 @@ def restore(
 
 app.command(epilog="Example: restore derain photos/ -o out/ --recursive")(derain)
 app.command(epilog="Example: restore denoise photo.jpg --strength 0.7")(denoise)
+app.command(epilog="Example: restore enhance night.jpg -o bright.jpg")(enhance)
 app.command(epilog="Example: restore upscale photo.png --scale 3")(upscale)
 app.command(epilog="Example: restore run photo.jpg --steps derain,upscale:2")(run)
 app.command(epilog="Example: restore replay photo_derained.jpg")(replay)

@@ -228,6 +228,8 @@ def _run(
                 described = True
             if result.noise is not None:
                 report.say(_found(result.noise, "" if alone else f"{result.job.source}: "))
+            if result.brightness is not None:
+                _say_if_bright(result.brightness, "" if alone else f"{result.job.source}: ", report)
             _show(result, restorer, report)
     return failures
 
@@ -321,6 +323,17 @@ def _circumstances(result: Result, restorer: AnyRestorer) -> dict[str, object]:
 def _found(noise: float, where: str) -> str:
     levels = f"{where}noise of {255 * noise:.1f} of 255 found"
     return f"{levels}: left nearly as it is" if noise < HARDLY_ANY else levels
+
+
+def _say_if_bright(brightness: float, where: str, report: Reporter) -> None:
+    from restore_cli.pipelines.adapters import darkness
+
+    changed = darkness(brightness)
+    said = f"{where}mean brightness {100 * brightness:.0f} %"
+    if changed == 0:
+        report.say(f"{said}: not dark, left as it is")
+    elif changed < 1:
+        report.say(f"{said}: not very dark, {100 * changed:.0f} % of the change is made")
 
 
 def _how(result: Result, restorer: AnyRestorer) -> str:

@@ -56,6 +56,7 @@ class Result:
     weights: str | None = None
     weights_sha256: str | None = None
     noise: float | None = None  # that was found in the picture; of a range of 1
+    brightness: float | None = None  # of the picture, in the mean
     frames: int | None = None  # of a video
 
 
@@ -223,6 +224,7 @@ def _done(job: Job, seconds: float, width: int, height: int, used: Sequence[Used
         weights="+".join(each.weights for each in used),
         weights_sha256="+".join(each.sha256 for each in used),
         noise=next((each.noise for each in used if each.noise is not None), None),
+        brightness=next((each.brightness for each in used if each.brightness is not None), None),
     )
 
 

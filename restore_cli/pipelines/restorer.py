@@ -17,7 +17,7 @@ from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError, WeightsMis
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.imaging.tiling import blend_in, cut, kept, pad_to_multiple, plan_tiles
-from restore_cli.pipelines.adapters import ADAPTERS
+from restore_cli.pipelines.adapters import ADAPTERS, brightness_of
 from restore_cli.pipelines.device import (
     SMALLEST_TILE,
     fastest_low_precision,
@@ -33,6 +33,7 @@ from restore_cli.registry import ModelSpec
 logger = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Resize = Literal["detail", "fit", "native"]
 OnProgress = Callable[[int, int], None]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,6 +57,7 @@ class RunOptions:
     precision: Precision = "auto"
     seed: int = 0
     strength: float = 1.0  # how far from the picture (0) to the result (1), where sizes are equal
+    resize: Resize = "detail"  # for a network of one size
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
@@ -74,6 +76,7 @@ class Used:
     height: int  # of the result
     width: int
     noise: float | None = None  # its deviation, where that was measured; of a range of 1
+    brightness: float | None = None  # of the picture, in the mean, where the result depends on it
 
 
 class Restorer:
@@ -89,15 +92,18 @@ class Restorer:
         if checkpoint.spec.scale != 1 and options.strength != 1:
             raise UsageError(f"{checkpoint.name} enlarges, so strength has nothing to blend")
         self.checkpoint = checkpoint
-        self.spec = checkpoint.spec
+        self.spec = resized(checkpoint.spec, options.resize)
         self.options = options
         self.device = pick_device(options.device)
         self.precision: str = options.precision
         self.tile: int | None = None
         self.noise: float | None = None  # found in the last picture
+        self.brightness: float | None = None  # of the last picture, likewise
         self.limited = limited
         self._size: tuple[int, int] | None = None  # (H, W) of the last result
         self._limit: int | None = None  # the largest tile, once memory has run out
+        if options.resize == "native":
+            checkpoint.module.allow_any_size()  # type: ignore[operator]
         network = checkpoint.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # A GPU has no use for pieces: its memory is as fast for large tensors as for small ones.
         self.network = in_pieces(network) if self.device.type == "cpu" else network
@@ -113,7 +119,7 @@ class Restorer:
         if self._size is None:
             return ()
         made = self.checkpoint
-        how = (self.tile, self.precision, *self._size, self.noise)
+        how = (self.tile, self.precision, *self._size, self.noise, self.brightness)
         return (Used(self.model, made.name, made.sha256, *how),)
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
@@ -130,6 +136,8 @@ class Restorer:
         fed, finish = ADAPTERS[self.spec.adapter](pixels, self.spec)
         result = finish(self._answer(fed, on_progress)).clamp_(0, 1)
         self._size = (result.shape[-2], result.shape[-1])
+        if self.spec.adapter == "fixed_size":
+            self.brightness = brightness_of(pixels)
         if self.limited:
             self.noise = limit_to_noise(pixels, result)
         strength = self.options.strength
@@ -218,7 +226,7 @@ class Restorer:
         if dtype is None:
             return "fp32"
         side = PROBE - PROBE % self.spec.multiple
-        probe = first[..., :side, :side]
+        probe = first if self.spec.tiling == "never" else first[..., :side, :side]
         error = self._forward(probe, dtype) - self._forward(probe, torch.float32)
         decibel = -10 * error.square().mean().clamp(min=1e-12).log10().item()
         taken = NAMES[dtype] if decibel >= GATE else "fp32"
@@ -242,6 +250,8 @@ class Restorer:
     def _first_tile(self, height: int, width: int) -> int | None:
         """The core size to begin with; None for the whole picture at once."""
         chosen = self.options.tile
+        if self.options.resize == "native":
+            self._refuse_too_large(height, width)
         if chosen == "off" or self.spec.tiling == "never":
             return self._capped(None, height, width)
         if chosen != "auto":
@@ -252,6 +262,16 @@ class Restorer:
         largest = max(self._largest_tile(), 4 * self._overlap)
         tile = max(SMALLEST_TILE, min(side, largest) // 32 * 32)
         return self._capped(None if tile >= max(height, width) else tile, height, width)
+
+    def _refuse_too_large(self, height: int, width: int) -> None:
+        """Before the system kills the process, which it does where memory is promised freely."""
+        needed, free = height * width * self.spec.bytes_per_pixel, free_memory(self.device)
+        if needed > free:
+            raise OutOfMemory(
+                f"{width} x {height} px at full size take about {needed / 2**30:.0f} GiB of "
+                f"memory, {free / 2**30:.0f} GiB are free",
+                hint="leave out --resize native",
+            )
 
     def _largest_tile(self) -> int:
         in_caches = self.device.type != "cpu" or self.network is not self.checkpoint.module
@@ -285,6 +305,21 @@ class Restorer:
             return None
         height, width = (side * self.spec.scale for side in alpha.shape[-2:])
         return resize_matlab(alpha, height, width).clamp_(0, 1)
+
+
+def resized(spec: ModelSpec, resize: Resize) -> ModelSpec:
+    """The fact sheet of a network of one size when pictures of other sizes come to it so.
+
+    Raises UsageError for a network that takes any size.
+    """
+    if resize == "detail":
+        return spec
+    if spec.fixed_size is None:
+        raise UsageError(
+            f"{spec.arch} takes pictures as they are, so there is nothing to resize",
+            hint="leave --resize out",
+        )
+    return replace(spec, adapter="stretched" if resize == "fit" else "imagenet")
 
 
 class _Progress:
