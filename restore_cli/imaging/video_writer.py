@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -128,11 +129,10 @@ class ClipWriter:
 
     def _refuse_what_does_not_fit(self) -> None:
         """Sound that the container cannot hold; subtitles are left out."""
-        held = self.container.supported_codecs
         for stream in list(self.clip.passing):
-            name = stream.codec_context.codec.name
-            if name in held:
+            if _holds(self.format, stream):
                 continue
+            name = stream.codec_context.codec.canonical_name
             if stream.type == "audio":
                 raise OutputError(
                     f"{self.target}: {self.format} cannot hold its sound, {name}",
@@ -140,6 +140,17 @@ class ClipWriter:
                 )
             logger.warning("%s: %s cannot hold its subtitles, %s", self.target, self.format, name)
             self.clip.passing.remove(stream)
+
+
+def _holds(format: Container, stream: Stream) -> bool:
+    """By trial: a container may know a codec and refuse it in its header all the same."""
+    with av.open(BytesIO(), "w", format=MUXERS[format]) as trial:
+        try:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+        except (av.FFmpegError, ValueError):
+            return False
+    return True
 
 
 @contextmanager

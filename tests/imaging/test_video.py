@@ -255,11 +255,56 @@ def test_title_and_language_are_kept(tmp_path):
         assert container.streams.audio[0].language == "fra"
 
 
-def test_sound_that_the_container_cannot_hold_is_refused_before_any_work(tmp_path):
-    source = make_clip(tmp_path / "a.mp4")
-    with pytest.raises(OutputError, match=r"webm cannot hold its sound, aac"):
-        copy(source, tmp_path / "b.webm")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4"]
+@pytest.mark.parametrize(
+    ("sound", "suffix"), [("aac", "webm"), ("flac", "mov"), ("libopus", "mov")], ids="-".join
+)
+def test_sound_that_the_container_cannot_hold_is_refused_before_any_work(tmp_path, sound, suffix):
+    source = make_clip(tmp_path / "a.mkv", sound=sound)
+    name = sound.removeprefix("lib")
+
+    def work(frame):
+        raise AssertionError("the work has begun")
+
+    with pytest.raises(OutputError, match=f"{suffix} cannot hold its sound, {name}"):
+        copy(source, tmp_path / f"b.{suffix}", turn=work)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv"]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_sound_of_a_broadcast_still_sounds(tmp_path, suffix):
+    """Its packets have headers of their own, which other containers keep elsewhere."""
+    source = make_clip(tmp_path / "a.ts")
+    target = copy(source, tmp_path / f"b.{suffix}")
+    assert samples_in(target) == samples_in(source) > 0
+
+
+def samples_in(path):
+    with av.open(str(path)) as container:
+        return sum(sound.samples for sound in container.decode(audio=0))
+
+
+def test_subtitles_go_along_where_they_can(tmp_path, caplog):
+    source = add_subtitle(make_clip(tmp_path / "plain.mkv", sound=None), tmp_path / "a.mkv")
+    kept = copy(source, tmp_path / "b.mkv")
+    with av.open(str(kept)) as container:
+        packets = [p for p in container.demux(container.streams.subtitles[0]) if p.dts is not None]
+        assert [bytes(packet) for packet in packets] == [b"It rains."]
+    assert len(see(copy(source, tmp_path / "b.mp4")).times) == 6
+    assert "b.mp4: mp4 cannot hold its subtitles, subrip" in caplog.text
+
+
+def add_subtitle(clip, target):
+    text = target.with_suffix(".srt")
+    text.write_text("1\n00:00:00,000 --> 00:00:00,200\nIt rains.\n")
+    with av.open(str(clip)) as video, av.open(str(text)) as words, av.open(str(target), "w") as out:
+        streams = [video.streams.video[0], words.streams.subtitles[0]]
+        copies = [out.add_stream_from_template(stream) for stream in streams]
+        for source, stream, copied in zip((video, words), streams, copies, strict=True):
+            for packet in source.demux(stream):
+                if packet.dts is not None:
+                    packet.stream = copied
+                    out.mux(packet)
+    return target
 
 
 def test_higher_quality_is_a_larger_file(tmp_path):
