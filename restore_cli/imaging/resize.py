@@ -65,14 +65,18 @@ def resize_lanczos(x: Tensor, height: int, width: int) -> Tensor:
 def _resize_axis(x: Tensor, axis: int, size: int, anchors: tuple[float, float]) -> Tensor:
     if size == x.shape[axis]:
         return x
-    pieces = []
+    shape = list(x.shape)
+    shape[axis] = size
+    result, start = x.new_empty(shape), 0
     for taken, weights in _blocks(x.shape[axis], size, anchors):
         matrix = weights.to(x)
+        outputs = slice(start, start + matrix.shape[1])
         if axis == -1:
-            pieces.append(x[..., taken] @ matrix)
+            result[..., outputs] = x[..., taken] @ matrix
         else:
-            pieces.append(matrix.T @ x[..., taken, :])
-    return torch.cat(pieces, dim=axis)
+            result[..., outputs, :] = matrix.T @ x[..., taken, :]
+        start = outputs.stop
+    return result
 
 
 @lru_cache(maxsize=32)  # training resizes crops of one size again and again

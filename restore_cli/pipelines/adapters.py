@@ -159,10 +159,13 @@ def luma(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     def finish(answer: Tensor) -> Tensor:
         if pixels.shape[0] == 1:
             return luma_to_grey(answer[0])
-        colours = torch.empty(3, *answer.shape[-2:])
+        height, width = answer.shape[-2:]
+        colours = torch.empty(3, height, width)  # filled in place: a panorama fits only once
         colours[:1] = answer[0]
-        colours[1:] = resize_matlab(ycbcr[1:], *answer.shape[-2:])
-        for top in range(0, colours.shape[1], STRIP):  # in place: a panorama fits only once
+        del answer
+        for channel in (1, 2):
+            colours[channel] = resize_matlab(ycbcr[channel], height, width)
+        for top in range(0, height, STRIP):
             strip = colours[:, top : top + STRIP]
             strip.copy_(ycbcr_to_rgb(strip))
         return colours
