@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from restore_cli import registry
 from restore_cli.checkpoints import manifest
@@ -17,6 +17,10 @@ from restore_cli.checkpoints.save import save_state
 from restore_cli.errors import OutputExists, UsageError, WeightsMissing
 from restore_cli.fetch import OnProgress, fetch, sha256_of
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Network = tuple[str, Mapping[str, Any], dict[str, "Tensor"]]  # name, config, state
 Status = Literal["ok", "corrupt", "missing", "not fetched"]
 
 
@@ -48,12 +52,18 @@ def fetch_weights(
 
 
 def import_weights(
-    source: Path, name: str | None = None, *, scale: int | None = None, overwrite: bool = False
+    source: Path,
+    name: str | None = None,
+    *,
+    scale: int | None = None,
+    enhancing: Path | None = None,
+    overwrite: bool = False,
 ) -> WeightsEntry:
     """Keep a weight file, official or ours, in the cache as safetensors, called `name`.
 
     name: "arch.tag"; None: made of the network it fits and the file's own name.
     scale: by what it enlarges, where its tensors do not tell.
+    enhancing: the file of TML's second network, to that of its first.
     Raises UsageError for a name or scale that does not fit, or a name that is bundled, OutputExists
     for one that was imported before (unless `overwrite`), WeightsError for the file.
     """
@@ -61,9 +71,13 @@ def import_weights(
     arch, config, state = our_state(file)
     if scale is not None:
         config = _with_scale(arch, config, scale)
+    origin = f"imported from {source.name}, sha256 {file.sha256}"
+    if enhancing is not None:
+        second = read(enhancing)
+        arch, config, state = _chain((arch, config, state), our_state(second))
+        origin += f", and {enhancing.name}, sha256 {second.sha256}"
     name = name or f"{arch}.{_tag(source.name, arch)}"
     _check_name(name, arch, overwrite)
-    origin = f"imported from {source.name}, sha256 {file.sha256}"
     record = dict(file.about.record) if file.about else {}
     target = manifest.weights_cache() / f"{name}.safetensors"
     save_state(state, target, arch=arch, config=config, record={**record, "origin": origin})
@@ -104,6 +118,33 @@ def _with_scale(arch: str, config: Mapping[str, Any], scale: int) -> dict[str, A
     if config.get("scale", scale) != scale:
         raise UsageError(f"the weights enlarge x{config['scale']}, not x{scale}")
     return {**config, "scale": scale}
+
+
+def _chain(predicting: Network, enhancing: Network) -> Network:
+    """The two networks of TML, which are published as a file each, as one."""
+    from restore_cli.models.tml import UGDCConfig
+
+    for arch, _, _ in (predicting, enhancing):
+        if arch != "ugdc":
+            raise UsageError(
+                f"only the two networks of TML are joined, one of these files is for {arch}",
+                hint="restore weights import Pred.pth.tar --with Enhance.pth.tar",
+            )
+    (_, first, pm), (_, second, em) = predicting, enhancing
+    config, other = UGDCConfig(**first), UGDCConfig(**second)
+    if (*config.nominal_size, config.patch) != (*other.nominal_size, other.patch):
+        raise UsageError(
+            f"the two are for pictures of {tuple(config.nominal_size)} and of "
+            f"{tuple(other.nominal_size)} (H, W), so they do not belong together"
+        )
+    joined = {
+        "pm_stem": config.stem_channels,
+        "em_stem": other.stem_channels,
+        "nominal_size": list(config.nominal_size),
+        "patch": config.patch,
+    }
+    state = {f"pm.{key}": value for key, value in pm.items()}
+    return "tml", joined, state | {f"em.{key}": value for key, value in em.items()}
 
 
 def _tag(name: str, arch: str) -> str:

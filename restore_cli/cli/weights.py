@@ -107,6 +107,10 @@ def import_file(
         int | None,
         typer.Option(min=1, metavar="N", help="By what it enlarges; MIRNet's files do not tell."),
     ] = None,
+    enhancing: Annotated[
+        Path | None,
+        typer.Option("--with", metavar="FILE", help="TML's second file (Enhance), to its first."),
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -115,7 +119,8 @@ def import_file(
     from restore_cli.checkpoints.library import import_weights
 
     path = Path(os.path.expanduser(file))
-    entry = import_weights(path, name, scale=scale, overwrite=overwrite)
+    second = None if enhancing is None else Path(os.path.expanduser(enhancing))
+    entry = import_weights(path, name, scale=scale, enhancing=second, overwrite=overwrite)
     with reporter("weights", quiet=quiet, json=json) as report:
         report.data(_summary(entry) if json else entry.name)
         report.say(f"use it with: --weights {entry.name}")

@@ -12,7 +12,8 @@ from restore_cli import registry
 from restore_cli.checkpoints import load, load_checkpoint
 from restore_cli.checkpoints.importers import LAYOUTS, from_official, read_official, recognise
 from restore_cli.checkpoints.library import import_weights
-from restore_cli.errors import WeightsMismatch
+from restore_cli.checkpoints.save import save
+from restore_cli.errors import UsageError, WeightsMismatch
 from restore_cli.models.mirnet import MIRNetConfig
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -277,6 +278,46 @@ def test_the_published_files_of_tml_load_as_they_are(tmp_path):
     diff = state["module.down4.maxpool_conv.1.double_conv.0.diff"]
     assert torch.equal(network.down[3][0].position, diff)
     assert import_weights(tmp_path / "Pred.pth.tar").name == "ugdc.pred"
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """The golden chain as TML publishes it: (state of both, file of the first, of the second)."""
+    case = json.loads((GOLDEN / "tml-chain" / "case.json").read_text())
+    state = {key: torch.randn(shape) for key, shape in case["shapes"].items()}
+    for prefix, name in (("pm.", "Pred"), ("em.", "Enhance")):
+        part = {
+            f"module.{key[3:]}": value for key, value in state.items() if key.startswith(prefix)
+        }
+        torch.save({"state_dict": part}, tmp_path / f"{name}.pth.tar")
+    return state, tmp_path / "Pred.pth.tar", tmp_path / "Enhance.pth.tar"
+
+
+def test_the_two_published_files_of_tml_become_one(chain):
+    state, pred, enhance = chain
+    entry = import_weights(pred, "tml.published", enhancing=enhance)
+    network = load("tml.published")
+    assert entry.config == {"pm_stem": 16, "em_stem": 8, "nominal_size": [80, 80], "patch": 5}
+    assert torch.equal(network.pm.output.weight, state["pm.outc.conv.weight"])
+    assert torch.equal(network.em.output.weight, state["em.outc.conv.weight"])
+    assert "Pred.pth.tar" in entry.origin and "Enhance.pth.tar" in entry.origin
+
+
+def test_only_the_files_of_tml_are_joined(chain, tmp_path):
+    _, pred, _ = chain
+    other = tmp_path / "espcn.safetensors"
+    save(registry.build("espcn"), other, arch="espcn", config={}, record={})
+    with pytest.raises(UsageError, match="one of these files is for espcn"):
+        import_weights(pred, enhancing=other)
+
+
+def test_networks_of_tml_for_other_sizes_do_not_belong_together(chain, tmp_path):
+    _, pred, _ = chain
+    config = {"stem_channels": 8, "nominal_size": [80, 160]}
+    other = tmp_path / "wide.safetensors"
+    save(registry.build("ugdc", **config), other, arch="ugdc", config=config, record={})
+    with pytest.raises(UsageError, match=r"\(80, 80\) and of \(80, 160\)"):
+        import_weights(pred, enhancing=other)
 
 
 def test_both_networks_of_tml_are_recognised_in_one_file():
