@@ -24,8 +24,9 @@ def request_for():
     return lambda name, side: UNetRequest(names.index(name), (side, side), steps=8)
 
 
-def test_the_bundled_unet_knows_the_classes_of_the_set():
-    assert set(class_weights("scalecrafter.default").classes) == set(DRAWERS)
+@pytest.mark.parametrize("name", ["scalecrafter.default", "fitv2.default"])
+def test_the_bundled_generators_know_the_classes_of_the_set(name):
+    assert set(class_weights(name).classes) == set(DRAWERS)
 
 
 @pytest.mark.slow

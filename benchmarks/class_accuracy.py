@@ -1,0 +1,115 @@
+"""Are generated things what they should be? A small classifier of shapes says.
+
+    python benchmarks/class_accuracy.py fitv2.default scalecrafter.default --count 8
+
+It is trained here, within a minute, on drawn pictures (restore_cli.data.objects) in grey and of
+normal contrast: colours would tell the classes apart by themselves. Measured: the share of pictures
+that it takes for the class they were made for, of pictures drawn anew and of generated ones at the
+trained size, and how many objects they hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from restore_cli.checkpoints.classes import class_weights
+from restore_cli.checkpoints.load import load_checkpoint
+from restore_cli.data.objects import DRAWERS, draw_object
+from restore_cli.metrics.objects import count_objects
+from restore_cli.models.fit import FiT
+from restore_cli.pipelines.generator import FiTRequest, FiTSampler, UNetRequest, UNetSampler
+
+SIDE = 32
+CLASSES = tuple(DRAWERS)
+NOISE = 0.1  # at most, of the pictures that it learns: generated ones are not quite clean
+
+
+def shapes(pictures: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 1, H, W), distance of each pixel from the ground, deviation 1."""
+    ground = pictures.flatten(2).median(2).values[..., None, None]
+    distance = (pictures - ground).norm(dim=1, keepdim=True)
+    return distance / distance.std((1, 2, 3), keepdim=True).clamp(min=1e-3)
+
+
+def drawn(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """(pictures, labels), `count` of each class; half of them mirrored."""
+    pictures = [
+        draw_object(name, (SIDE, SIDE), generator) for name in CLASSES for _ in range(count)
+    ]
+    labels = torch.arange(len(CLASSES)).repeat_interleave(count)
+    return torch.stack([p.flip(-1) if i % 2 else p for i, p in enumerate(pictures)]), labels
+
+
+def classifier(generator: Generator, steps: int = 300, batch: int = 64) -> nn.Module:
+    pictures, labels = drawn(80, generator)
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * (SIDE // 8) ** 2, len(CLASSES)),
+    )
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    for _ in range(steps):
+        rows = torch.randint(len(pictures), (batch,), generator=generator)
+        spread = NOISE * torch.rand(batch, 1, 1, 1, generator=generator)
+        noise = spread * torch.randn((batch, 3, SIDE, SIDE), generator=generator)
+        loss = F.cross_entropy(network(shapes(pictures[rows] + noise)), labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
+def generated(weights: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(pictures, labels) with the settings that `restore generate` takes by itself."""
+    module = load_checkpoint(weights).module
+    names = class_weights(weights).classes
+    made = []
+    for label, _ in enumerate(names):
+        if isinstance(module, FiT):
+            made.append(FiTSampler(module)(FiTRequest(label, (SIDE, SIDE), count, seed)))
+        else:
+            made.append(UNetSampler(module)(UNetRequest(label, (SIDE, SIDE), count, seed)))
+    labels = torch.tensor([CLASSES.index(name) for name in names]).repeat_interleave(count)
+    return torch.cat(made), labels
+
+
+@torch.inference_mode()
+def line(what: str, network: nn.Module, pictures: Tensor, labels: Tensor) -> str:
+    right = network(shapes(pictures)).argmax(1) == labels
+    worst = min(CLASSES, key=lambda name: right[labels == CLASSES.index(name)].float().mean())
+    share = right[labels == CLASSES.index(worst)].float().mean()
+    whole = [picture for picture, label in zip(pictures, labels, strict=True) if label]  # no balls
+    one = sum(count_objects(picture, trained=SIDE) == 1 for picture in whole) / len(whole)
+    return (
+        f"| {what} | {len(pictures)} | {right.float().mean():.0%} | {worst} {share:.0%} "
+        f"| {one:.0%} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("weights", nargs="+")
+    parser.add_argument("--count", type=int, default=8, help="of pictures of each class")
+    parser.add_argument("--seed", type=int, default=2000)
+    options = parser.parse_args()
+    network = classifier(Generator().manual_seed(0))
+    print("| pictures of | pictures | taken for their class | worst class | one object |")
+    print("| --- | --- | --- | --- | --- |")
+    print(line("the set, drawn anew", network, *drawn(20, Generator().manual_seed(1))))
+    for weights in options.weights:
+        pictures, labels = generated(weights, options.count, options.seed)
+        print(line(weights, network, pictures, labels), flush=True)
+
+
+if __name__ == "__main__":
+    main()
