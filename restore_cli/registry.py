@@ -189,16 +189,7 @@ GENERATORS: Mapping[str, NetworkSpec] = MappingProxyType(
     {
         spec.arch: spec
         for spec in (
-            # The first is the default of `restore generate`: its pictures are the cleaner ones.
-            NetworkSpec(
-                arch="scalecrafter",  # the small UNet that shows it; Stable Diffusion is a pipeline
-                tasks=("generate",),
-                module="restore_cli.pipelines.generator:class_unet",
-                config="UNetConfig",
-                default_weights="scalecrafter.default",
-                paper="He et al., ScaleCrafter: Tuning-free Higher-Resolution Visual Generation "
-                "with Diffusion Models, ICLR 2024 (arXiv 2310.07702)",
-            ),
+            # The first is the default of `restore generate`: more of its pictures are right.
             NetworkSpec(
                 arch="fitv2",
                 tasks=("generate",),
@@ -216,6 +207,15 @@ GENERATORS: Mapping[str, NetworkSpec] = MappingProxyType(
                 default_weights="fitv1.default",
                 paper="Lu et al., FiT: Flexible Vision Transformer for Diffusion Model, "
                 "ICML 2024 (arXiv 2402.12376)",
+            ),
+            NetworkSpec(
+                arch="scalecrafter",  # the small UNet that shows it; Stable Diffusion is a pipeline
+                tasks=("generate",),
+                module="restore_cli.pipelines.generator:class_unet",
+                config="UNetConfig",
+                default_weights="scalecrafter.default",
+                paper="He et al., ScaleCrafter: Tuning-free Higher-Resolution Visual Generation "
+                "with Diffusion Models, ICLR 2024 (arXiv 2310.07702)",
             ),
         )
     }
