@@ -1,3 +1,5 @@
+import signal
+
 import hypothesis
 import pytest
 import torch
@@ -25,3 +27,11 @@ def random_weights(tmp_path):
     path = tmp_path / "random.safetensors"
     save(registry.build("dpenet"), path, arch="dpenet", config={}, record={})
     return path
+
+
+@pytest.fixture
+def interruptible():
+    """Where the tests run in the background, SIGINT is ignored, and so by all that they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -132,14 +132,6 @@ def test_completion_loads_no_torch():
     assert done.stdout.split() == ["dpenet.default", "False"]
 
 
-@pytest.fixture
-def interruptible():
-    """Where the tests run in the background, SIGINT is ignored, and so by all that they start."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @posix_only
 @pytest.mark.parametrize(("how", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_an_interrupted_batch_leaves_whole_files_only(

@@ -133,7 +133,7 @@ def test_quality_is_for_videos_too(clip, x2):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_ctrl_c_leaves_nothing_and_is_exit_130(tmp_path, x2):
+def test_ctrl_c_leaves_nothing_and_is_exit_130(tmp_path, x2, interruptible):
     clip = make_clip(tmp_path / "clip.mp4", frames=400, size=(128, 192), sound=None)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "restore_cli", "upscale", clip, "-o", f"{out}/"]
