@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.noise import blur
 from restore_cli.imaging.files import read
 from restore_cli.metrics import PROTOCOLS, measure
-from restore_cli.pipelines.restorer import Restorer, RunOptions, load_restorer
+from restore_cli.pipelines.restorer import Precision, Restorer, RunOptions, load_restorer
 
 MAD = 0.6745  # of a unit normal
 
@@ -60,8 +61,8 @@ def non_local_means(pixels: Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(result)).permute(2, 0, 1).float()
 
 
-def methods(weights: str, precision: str) -> dict[str, Callable[[Tensor], Tensor]]:
-    options = RunOptions(weights=weights, device="cpu", precision=precision)  # type: ignore[arg-type]
+def methods(weights: str, precision: Precision) -> dict[str, Callable[[Tensor], Tensor]]:
+    options = RunOptions(weights=weights, device="cpu", precision=precision)
     return {
         "input": lambda pixels: pixels,
         "restore denoise": load_restorer("denoise", options).run,
@@ -77,8 +78,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--noisy", default="noisy")
     parser.add_argument("--clean", default="clean")
-    parser.add_argument("--weights", default="cbsn.default")
-    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--weights", default="cbsn.fast")
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     arguments = parser.parse_args()
     chosen = methods(arguments.weights, arguments.precision)
     print(f"| picture | {' | '.join(chosen)} |", f"|---|{'---|' * len(chosen)}", sep="\n")

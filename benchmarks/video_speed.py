@@ -36,7 +36,7 @@ from restore_cli.imaging.video import open_clip
 from restore_cli.imaging.video_writer import writing
 from restore_cli.jobs.movie import restore_movie
 from restore_cli.pipelines.device import keep_freed_memory
-from restore_cli.pipelines.restorer import Restorer, RunOptions, load_restorer
+from restore_cli.pipelines.restorer import Precision, Restorer, RunOptions, load_restorer
 
 WIDTH, HEIGHT, RATE = 960, 540, 24
 WEIGHTS = "espcn.x2"
@@ -70,11 +70,11 @@ def make_source(clip: Path, target: Path, frames: int) -> None:
         out.mux(stream.encode())
 
 
-def restorer(precision: str) -> Restorer:
-    return load_restorer("upscale", RunOptions(weights=WEIGHTS, device="cpu", precision=precision))  # type: ignore[arg-type]
+def restorer(precision: Precision) -> Restorer:
+    return load_restorer("upscale", RunOptions(weights=WEIGHTS, device="cpu", precision=precision))
 
 
-def ours(source: Path, target: Path, precision: str) -> Callable[[], object]:
+def ours(source: Path, target: Path, precision: Precision) -> Callable[[], object]:
     network = restorer(precision)
     return lambda: restore_movie(source, target, network, format="mp4", overwrite=True)
 

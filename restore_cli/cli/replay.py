@@ -65,13 +65,17 @@ def replay(
     quiet: Quiet = False,
 ) -> None:
     """Make a result again from its own record, and compare."""
-    from restore_cli.imaging.files import read
+    from restore_cli.imaging.files import contents, decode
+    from restore_cli.imaging.formats import VIDEO_SUFFIXES
     from restore_cli.jobs.record import record_of
     from restore_cli.jobs.remake import generated_in
 
-    picture = read(result)
+    if result.suffix.lower() in VIDEO_SUFFIXES:
+        raise InputError(f"{result} is a video, and videos carry no record of how they were made")
+    data = contents(result)
+    picture = decode(data, name=str(result))
     restored = record_of(picture)
-    generated = generated_in(result.read_bytes()) if restored is None else None
+    generated = generated_in(data) if restored is None else None
     record = restored or generated
     if record is None:
         raise InputError(

@@ -30,9 +30,9 @@ from restore_cli.training.loop import (
     Progress,
     State,
     Verdict,
+    descend,
     refuse_another,
     refuse_finished,
-    update_average,
 )
 
 VALIDATION_SEED = 2003
@@ -275,13 +275,7 @@ def take_step(
     rows = torch.randint(objective.count, (recipe.batch,), generator=generator, device=device)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         loss = objective.loss(state.network, rows, recipe.label_drop, generator)
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
-    state.optimizer.step()
-    state.step += 1
-    update_average(state.average, state.network, recipe.ema, state.step)
-    return loss.detach()
+    return descend(state, loss, recipe.ema)
 
 
 def fit_classes(

@@ -294,12 +294,17 @@ def take_step(
     loss = recipe.loss_step(
         network, degraded, clean.to(device), LOSSES[recipe.loss], state.step / steps, draws
     )
+    return descend(state, loss, recipe.ema)
+
+
+def descend(state: State, loss: Tensor, decay: float) -> Tensor:
+    """One update of the weights by the gradient of `loss`, and of their average; the loss."""
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
     state.optimizer.step()
     state.step += 1
-    update_average(state.average, state.network, recipe.ema, state.step)
+    update_average(state.average, state.network, decay, state.step)
     return loss.detach()
 
 

@@ -223,3 +223,11 @@ def test_another_format_is_refused(derained, tmp_path):
 def test_a_device_that_is_not_there_is_exit_5(derained, random_weights):
     result = restore("replay", derained, "--weights", random_weights, "--device", "cuda:99")
     assert result.exit_code == 5
+
+
+def test_a_video_is_said_to_carry_no_record(tmp_path):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"any")
+    result = CliRunner().invoke(app, ["replay", str(clip)])
+    assert result.exit_code == 3
+    assert "videos carry no record" in result.stderr
