@@ -11,16 +11,8 @@ from typer.testing import CliRunner
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
+from tests.unets import CLASS_UNET
 
-UNET = {
-    "sample_size": 8,
-    "num_classes": 2,
-    "widths": [8, 16],
-    "layers": 1,
-    "groups": 4,
-    "head_dim": 8,
-    "attention_levels": 1,
-}
 FIT = {
     "hidden_size": 32,
     "depth": 1,
@@ -46,7 +38,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     return {
-        "unet": weights_file(folder / "unet.safetensors", "scalecrafter", UNET),
+        "unet": weights_file(folder / "unet.safetensors", "scalecrafter", CLASS_UNET),
         "fit": weights_file(folder / "fit.safetensors", "fitv2", FIT),
         "latent": weights_file(folder / "latent.safetensors", "fitv2", FIT | {"in_channels": 4}),
     }

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
+from tests.unets import CLASS_UNET
 
 
 @pytest.fixture
@@ -129,24 +130,13 @@ def test_no_record_is_kept_where_none_is_wanted(photo, random_weights):
     assert "does not tell how it was made" in result.stderr
 
 
-UNET = {
-    "sample_size": 8,
-    "num_classes": 2,
-    "widths": [8, 16],
-    "layers": 1,
-    "groups": 4,
-    "head_dim": 8,
-    "attention_levels": 1,
-}
-
-
 @pytest.fixture
 def generator(tmp_path):
     """The weights of a generator of two classes that was never trained."""
     path = tmp_path / "unet.safetensors"
-    network = registry.build("scalecrafter", **UNET)
+    network = registry.build("scalecrafter", **CLASS_UNET)
     record = {"classes": ["ball", "sunflower"]}
-    save(network, path, arch="scalecrafter", config=UNET, record=record)
+    save(network, path, arch="scalecrafter", config=CLASS_UNET, record=record)
     return path
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+from diffusers import AutoencoderKL, UNet2DModel
 from torch import nn
 from torch.testing import assert_close
 
@@ -18,6 +18,7 @@ from restore_cli.models.scalecrafter import (
     shared_group_norm,
     spreadable,
 )
+from tests.unets import text_unet
 
 MIDDLE = [f"mid_block.resnets.{r}.conv{c}" for r in (0, 1) for c in (1, 2)]
 WIDE = Settings(dict.fromkeys(MIDDLE, 2.0), dilate_until=1.0)
@@ -28,16 +29,7 @@ DISPERSED = Settings(WIDE.factors, 1.0, dispersed=frozenset(MIDDLE), disperse_un
 @pytest.fixture(scope="module")
 def unet():
     torch.manual_seed(0)
-    return UNet2DConditionModel(
-        sample_size=8,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        attention_head_dim=2,
-        norm_num_groups=4,
-    ).eval()
+    return text_unet().eval()
 
 
 @pytest.fixture

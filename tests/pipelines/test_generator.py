@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, HeunDiscreteScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, HeunDiscreteScheduler
 from torch.testing import assert_close
 
 from restore_cli.errors import BrokenOutput, UsageError, WeightsMismatch, WeightsMissing
@@ -23,6 +23,7 @@ from restore_cli.pipelines.generator import (
     read_vae,
     rope_for,
 )
+from tests.unets import text_unet
 
 TINY = {"hidden_size": 32, "depth": 1, "num_heads": 2, "num_classes": 3}
 PIXELS = FiTConfig(**TINY, adaln_lora_dim=8, in_channels=3, context_size=16, ori_max_pe_len=4)
@@ -247,16 +248,7 @@ class Pipe:
 @pytest.fixture(scope="module")
 def unet():
     torch.manual_seed(0)
-    return UNet2DConditionModel(
-        sample_size=8,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        attention_head_dim=2,
-        norm_num_groups=4,
-    ).eval()
+    return text_unet().eval()
 
 
 @pytest.fixture

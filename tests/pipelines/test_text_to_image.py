@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -14,6 +14,7 @@ from restore_cli.errors import MissingExtra, UsageError, WeightsError, WeightsMi
 from restore_cli.pipelines import text_to_image
 from restore_cli.pipelines.generation import Asked, GeneratorOptions
 from restore_cli.pipelines.text_to_image import MemoryPlan, load_text_generator, plan_memory
+from tests.unets import text_unet
 
 GB = 1 << 30
 SD_MODELS = (int(1.7 * GB), int(0.25 * GB), int(0.17 * GB))  # UNet, text encoder, VAE; float16
@@ -147,16 +148,7 @@ def base(tmp_path_factory):
         ),
         text_encoder=transformers.CLIPTextModel(text),
         tokenizer=tokenizer,
-        unet=UNet2DConditionModel(
-            sample_size=8,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-            block_out_channels=(8, 16),
-            layers_per_block=1,
-            cross_attention_dim=8,
-            attention_head_dim=2,
-            norm_num_groups=4,
-        ),
+        unet=text_unet(),
         scheduler=DDIMScheduler(
             beta_schedule="scaled_linear",
             clip_sample=False,
