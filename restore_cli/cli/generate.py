@@ -88,7 +88,7 @@ def generate(
         typer.Option(
             metavar="MODE",
             help="How FiTv2 reads positions beyond its training: normal, linear, ntk-aware, "
-            "ntk-by-parts, yarn, ntk-aware-pro1 or -pro2. [default: by the size]",
+            "ntk-by-parts, yarn, ntk-aware-pro1 or -pro2. [default: by size and network]",
         ),
     ] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="Pictures of each prompt.")] = 1,

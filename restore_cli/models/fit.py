@@ -74,10 +74,27 @@ class FiTv1Config(FiTConfig):
     adaln_type: Literal["lora", "normal"] = "normal"
 
 
-def _high_resolution(config: FiTConfig) -> FiTConfig:
-    """The same network as it is trained further at 512 x 512."""
+PUBLISHED_GRID = 16  # patches along an axis in training
+
+
+def stretches_frequencies(config: FiTConfig) -> bool:
+    """Whether positions beyond the training are read by NTK, as of all published networks.
+
+    It leaves fast frequencies as they are, which must have turned often enough in training. On
+    smaller grids than the published they have not, and the thing gets lost in the picture
+    (weights/fitv2.md): there all frequencies are slowed down alike, "linear".
+    """
+    return config.ori_max_pe_len >= PUBLISHED_GRID
+
+
+def high_resolution(config: FiTConfig) -> FiTConfig:
+    """The same network as it is trained further at twice the side: FiTv2-HR at 512 x 512."""
     return replace(
-        config, context_size=1024, custom_freqs="ntk-aware", decouple=True, online_rope=True
+        config,
+        context_size=4 * config.context_size,
+        custom_freqs="ntk-aware" if stretches_frequencies(config) else "linear",
+        decouple=True,
+        online_rope=True,
     )
 
 
@@ -89,8 +106,8 @@ PUBLISHED: Mapping[str, FiTConfig] = MappingProxyType(
         "FiTv2-B/2": _B,
         "FiTv2-XL/2": _XL,
         "FiTv2-3B/2": _3B,
-        "FiTv2-XL/2-HR": _high_resolution(_XL),
-        "FiTv2-3B/2-HR": _high_resolution(_3B),
+        "FiTv2-XL/2-HR": high_resolution(_XL),
+        "FiTv2-3B/2-HR": high_resolution(_3B),
         "FiT-B/2": FiTv1Config(depth=12, hidden_size=768, num_heads=12),
         "FiT-XL/2": FiTv1Config(),
     }

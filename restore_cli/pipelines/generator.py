@@ -20,7 +20,15 @@ from restore_cli.errors import (
     WeightsMismatch,
     WeightsMissing,
 )
-from restore_cli.models.fit import FiT, FiTConfig, Rope, RopeMode, grid_of, unpatchify
+from restore_cli.models.fit import (
+    FiT,
+    FiTConfig,
+    Rope,
+    RopeMode,
+    grid_of,
+    stretches_frequencies,
+    unpatchify,
+)
 from restore_cli.models.scalecrafter import Rescaling, Settings, decode_in_step, scalecrafter
 from restore_cli.pipelines import flow
 from restore_cli.pipelines.presets import family_of, settings_for
@@ -179,7 +187,7 @@ def rope_for(
     """The position embedding for a size (h, w) in tokens, as the authors recommend it.
 
     A network that was trained to scale its positions always does; others do it, with the logits
-    sharpened, only for more tokens than they were trained with.
+    sharpened, only for more tokens than they were trained with. See stretches_frequencies.
     """
     trained = config.ori_max_pe_len
     if mode != "auto":
@@ -188,7 +196,8 @@ def rope_for(
         return Rope(config.custom_freqs, config.decouple, trained)
     if size[0] * size[1] <= config.context_size:
         return Rope()
-    return Rope("ntk-aware-pro2", decouple=True, trained=trained)
+    beyond: RopeMode = "ntk-aware-pro2" if stretches_frequencies(config) else "linear"
+    return Rope(beyond, decouple=True, trained=trained)
 
 
 def read_vae(folder: Path) -> Any:

@@ -83,7 +83,7 @@ def test_rules_of_an_ode_agree_with_enough_steps(fit):
 
 @pytest.mark.parametrize(
     "change",
-    [{"label": 0}, {"guidance": 4.0}, {"guidance_power": 2.0}, {"negative": 0}, {"rope": "linear"}],
+    [{"label": 0}, {"guidance": 4.0}, {"guidance_power": 2.0}, {"negative": 0}, {"rope": "yarn"}],
     ids=lambda change: next(iter(change)),
 )
 def test_each_choice_changes_the_picture(change, fit):
@@ -132,6 +132,10 @@ def test_a_broken_picture_is_no_picture(fit):
 )
 def test_positions_scale_as_the_authors_recommend(name, size, rope):
     assert rope_for(PUBLISHED[name], size) == rope
+
+
+def test_positions_of_a_small_trained_grid_scale_linearly():
+    assert rope_for(PIXELS, (5, 4)) == Rope("linear", decouple=True, trained=4)
 
 
 def test_a_named_position_mode_counts():
