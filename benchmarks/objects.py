@@ -4,6 +4,8 @@
     restore train unet --preset quick --data objects32 --out run
     python benchmarks/objects.py mixed32 --side 32 --count 500 --aspects
     restore train fitv2 --preset objects --data mixed32 --out run
+    python benchmarks/objects.py mixed64 --side 32 48 64 --count 300 --aspects
+    restore train fitv2 --preset objects_hr --init run/fitv2.safetensors --data mixed64 --out run_hr
 
 The same arguments, the same files.
 """
@@ -35,7 +37,9 @@ def draw_size(side: int, generator: Generator) -> tuple[int, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--side", type=int, default=32, help="of the pictures, in pixels")
+    parser.add_argument(
+        "--side", type=int, nargs="+", default=[32], help="of the pictures, in pixels, in turn"
+    )
     parser.add_argument("--count", type=int, default=500, help="of pictures of each class")
     parser.add_argument("--aspects", action="store_true", help="not squares alone")
     parser.add_argument("--seed", type=int, default=0)
@@ -45,8 +49,8 @@ def main() -> None:
         folder = arguments.out / name
         folder.mkdir(parents=True, exist_ok=True)
         for index in range(arguments.count):
-            square = arguments.side, arguments.side
-            size = draw_size(arguments.side, generator) if arguments.aspects else square
+            side = arguments.side[index % len(arguments.side)]
+            size = draw_size(side, generator) if arguments.aspects else (side, side)
             write(Image(draw_object(name, size, generator)), folder / f"{index:05}.png")
         print(f"{folder}: {arguments.count}", flush=True)
 

@@ -64,10 +64,10 @@ def train(
 
     chosen: Recipe | GenerativeRecipe
     if recipe in GENERATIVE:
-        if loss or scale or init or workers:
+        if loss or scale or workers:
             raise UsageError(
-                f"{recipe} has one loss and one scale, needs no workers and begins from nothing",
-                hint="leave --loss, --scale, --workers and --init out",
+                f"{recipe} has one loss and one scale, and needs no workers",
+                hint="leave --loss, --scale and --workers out",
             )
         chosen = find_generative(recipe, preset)
     else:
@@ -93,7 +93,7 @@ def train(
         train_by = (
             partial(fit_classes, chosen)
             if isinstance(chosen, GenerativeRecipe)
-            else partial(fit, chosen, workers=workers, init=init)
+            else partial(fit, chosen, workers=workers)
         )
         weights = train_by(
             data,
@@ -101,6 +101,7 @@ def train(
             steps=steps,
             time_limit=limit,
             resume=resume,
+            init=init,
             device=pick_device(device),
             bf16=bf16,
             seed=seed,

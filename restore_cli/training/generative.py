@@ -11,7 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -20,22 +20,27 @@ import torch
 from torch import Generator, Tensor, nn
 
 from restore_cli import registry
+from restore_cli.checkpoints.classes import class_weights
+from restore_cli.checkpoints.load import load
 from restore_cli.data.classes import ClassImages, fit_area, fit_square, load_classes
-from restore_cli.errors import UsageError
-from restore_cli.models.fit import grid_of, patchify
-from restore_cli.pipelines.generator import pixel_scheduler
+from restore_cli.errors import UsageError, WeightsMismatch
+from restore_cli.models.fit import FiTConfig, grid_of, high_resolution, patchify
+from restore_cli.pipelines.generator import UNetConfig, pixel_scheduler
 from restore_cli.training.loop import (
     STATE_FILE,
     Course,
     Progress,
     State,
     Verdict,
+    begin_with,
     descend,
     refuse_another,
     refuse_finished,
 )
 
 VALIDATION_SEED = 2003
+# What FiTv2 learns beyond its trained size, by parts of names; LN means adaLN. 14 % of FiTv2-XL/2.
+HIGH_RESOLUTION = ("x_embedder", "bias", "LN", "final_layer")
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,6 @@ class GenerativeRecipe:
     """One training of a generator, complete."""
 
     arch: str
-    side: int  # of the square whose area a picture may have
     batch: int
     steps: int
     learning_rate: float
@@ -51,13 +55,24 @@ class GenerativeRecipe:
     ema: float = 0.9995  # decay of the averaged weights that are validated and kept
     label_drop: float = 0.1  # share of labels that become the null class
     validate_every: int = 1000  # steps
-    config: Mapping[str, object] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    only: tuple[str, ...] = ()  # learns what has one of these in its name, the rest stays; (): all
+
+
+def at_high_resolution(recipe: GenerativeRecipe, **changes: Any) -> GenerativeRecipe:
+    """How FiTv2-HR is made of what `recipe` made: twice the side, and few parameters learn.
+
+    The released recipe draws those anew; here they go on from what they are.
+    """
+    before = FiTConfig(**recipe.config)
+    after = asdict(high_resolution(before))
+    changed = {name: value for name, value in after.items() if value != getattr(before, name)}
+    return replace(recipe, config={**recipe.config, **changed}, only=HIGH_RESOLUTION, **changes)
 
 
 FITV2 = GenerativeRecipe(
     # About 8 million parameters; patches of 4 x 4 pixels, so 256 tokens at 64 x 64.
     arch="fitv2",
-    side=64,
     batch=512,
     steps=40_000,
     learning_rate=4e-4,
@@ -73,10 +88,27 @@ FITV2 = GenerativeRecipe(
 UNET = GenerativeRecipe(
     # About 5.5 million parameters, with the layer names of Stable Diffusion.
     arch="scalecrafter",
-    side=64,
     batch=256,
     steps=40_000,
     learning_rate=2e-4,
+)
+FITV2_OBJECTS = replace(
+    # The project's own set of objects, in less than an hour of one core.
+    FITV2,
+    batch=16,
+    steps=4_000,
+    learning_rate=8e-4,
+    warm_up=200,
+    ema=0.998,
+    validate_every=500,
+    config={
+        **FITV2.config,
+        "hidden_size": 192,
+        "depth": 6,
+        "adaln_lora_dim": 48,
+        "context_size": 64,
+        "ori_max_pe_len": 8,
+    },
 )
 RECIPES: Mapping[str, Mapping[str, GenerativeRecipe]] = MappingProxyType(
     {
@@ -85,7 +117,6 @@ RECIPES: Mapping[str, Mapping[str, GenerativeRecipe]] = MappingProxyType(
             # Two CPU cores in an hour: a quarter of the pixels, patches of 2 x 2.
             "quick": replace(
                 FITV2,
-                side=32,
                 batch=32,
                 steps=4_000,
                 warm_up=200,
@@ -93,31 +124,14 @@ RECIPES: Mapping[str, Mapping[str, GenerativeRecipe]] = MappingProxyType(
                 validate_every=400,
                 config={**FITV2.config, "patch_size": 2, "depth": 6},
             ),
-            # The project's own set of objects, in less than an hour of one core.
-            "objects": replace(
-                FITV2,
-                side=32,
-                batch=16,
-                steps=4_000,
-                learning_rate=8e-4,
-                warm_up=200,
-                ema=0.998,
-                validate_every=500,
-                config={
-                    **FITV2.config,
-                    "hidden_size": 192,
-                    "depth": 6,
-                    "adaln_lora_dim": 48,
-                    "context_size": 64,
-                    "ori_max_pe_len": 8,
-                },
-            ),
+            "objects": FITV2_OBJECTS,
+            "hr": at_high_resolution(FITV2, steps=10_000, learning_rate=1e-4, warm_up=1),
+            "objects_hr": at_high_resolution(FITV2_OBJECTS, steps=1_500),
         },
         "unet": {
             "default": UNET,
             "quick": replace(
                 UNET,
-                side=32,
                 batch=16,
                 steps=6_000,
                 learning_rate=3e-4,
@@ -238,12 +252,14 @@ def _objectives(
 ) -> tuple[Objective, Objective, tuple[str, ...]]:
     """What to train on, what to validate on, and the names of the classes."""
     if recipe.arch == "fitv2":
-        patch = recipe.config["patch_size"]
-        assert isinstance(patch, int)
-        parts = load_classes(data, lambda picture: fit_area(picture, recipe.side, patch))
+        fit = FiTConfig(**recipe.config)
+        patch = fit.patch_size
+        area = math.isqrt(fit.context_size) * patch
+        parts = load_classes(data, lambda picture: fit_area(picture, area, patch))
         flows = [RectifiedFlow(part, patch, device) for part in parts]
         return flows[0], flows[1], parts[0].names
-    parts = load_classes(data, lambda picture: fit_square(picture, recipe.side))
+    side = UNetConfig(**recipe.config).sample_size
+    parts = load_classes(data, lambda picture: fit_square(picture, side))
     noises = [NoiseVelocity(part, device) for part in parts]
     return noises[0], noises[1], parts[0].names
 
@@ -286,6 +302,7 @@ def fit_classes(
     steps: int | None = None,
     time_limit: float | None = None,
     resume: bool = False,
+    init: str | None = None,
     device: torch.device,
     bf16: bool = False,
     seed: int = 0,
@@ -295,6 +312,7 @@ def fit_classes(
 
     As loop.fit, but the weights are those of the last validation: the loss of a flow says little
     of its pictures, so it chooses none. The names of the classes stand in the weights' record.
+    Raises UsageError for a recipe that trains weights further, where `init` names none.
     """
     steps = steps or recipe.steps
     began = time.monotonic()
@@ -302,7 +320,7 @@ def fit_classes(
     refuse_another(out, resume=resume)
     objective, held_out, names = _objectives(recipe, data, device)
     config = {**recipe.config, "num_classes": len(names)}
-    state = _open(recipe.arch, config, out / STATE_FILE, device)
+    state = _open(replace(recipe, config=config), out / STATE_FILE, device, init, names)
     refuse_finished(state, out, steps)
 
     def losses() -> Iterator[Tensor]:
@@ -328,11 +346,41 @@ def fit_classes(
     return course.run(losses(), judge, began)
 
 
-def _open(arch: str, config: Mapping[str, Any], path: Path, device: torch.device) -> State:
-    """A new state, or the one in `path`. Raises WeightsMismatch."""
-    network = registry.build(arch, **config).to(device)
+def _open(
+    recipe: GenerativeRecipe,
+    path: Path,
+    device: torch.device,
+    init: str | None,
+    names: tuple[str, ...],
+) -> State:
+    """A new state, or the one in `path`. Raises UsageError, WeightsError."""
+    network = registry.build(recipe.arch, **recipe.config)
+    if init is not None:
+        _begin(recipe, network, init, names)
+    elif recipe.only and not path.exists():
+        raise UsageError("this preset trains weights further", hint="name them: --init NAME|FILE")
+    network.to(device)
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    state = State(network, average, torch.optim.AdamW(network.parameters(), weight_decay=0.0))
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad = not recipe.only or any(part in name for part in recipe.only)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    state = State(network, average, torch.optim.AdamW(learning, weight_decay=0.0))
     if path.exists():
         state.resume(path, device)
     return state
+
+
+def _begin(recipe: GenerativeRecipe, network: nn.Module, init: str, names: tuple[str, ...]) -> None:
+    """Give `network` the weights `init`: where some will never learn, they must all fit."""
+    other = load(init)
+    if recipe.only:
+        shapes, own = (
+            {key: value.shape for key, value in module.state_dict().items()}
+            for module in (other, network)
+        )
+        if shapes != own or class_weights(init).classes not in ((), names):
+            raise WeightsMismatch(
+                f"{init} has other layers or classes than this training",
+                hint="begin with weights of the same preset, trained on the same classes",
+            )
+    begin_with(network, other)

@@ -1,5 +1,6 @@
 """Training of the generators: what they are shown, that they learn, that they go on."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,15 +12,16 @@ from typer.testing import CliRunner
 from restore_cli.checkpoints import load_checkpoint
 from restore_cli.cli.main import app
 from restore_cli.data.classes import ClassImages
-from restore_cli.errors import NothingToDo, OutputExists, UsageError
+from restore_cli.errors import NothingToDo, OutputExists, UsageError, WeightsMismatch
 from restore_cli.imaging.files import write
 from restore_cli.imaging.image import Image
-from restore_cli.models.fit import unpatchify
+from restore_cli.models.fit import PUBLISHED, FiT, Rope, unpatchify
 from restore_cli.training.generative import (
     FITV2,
     UNET,
     NoiseVelocity,
     RectifiedFlow,
+    at_high_resolution,
     find_generative,
     fit_classes,
     rate_at,
@@ -28,7 +30,6 @@ from restore_cli.training.generative import (
 CPU = torch.device("cpu")
 SMALL_FIT = replace(
     FITV2,
-    side=8,
     batch=16,
     steps=60,
     warm_up=5,
@@ -38,6 +39,8 @@ SMALL_FIT = replace(
     config={
         "in_channels": 3,
         "patch_size": 2,
+        "context_size": 16,
+        "ori_max_pe_len": 4,
         "hidden_size": 32,
         "depth": 1,
         "num_heads": 2,
@@ -46,7 +49,6 @@ SMALL_FIT = replace(
 )
 SMALL_UNET = replace(
     UNET,
-    side=8,
     batch=8,
     steps=40,
     warm_up=5,
@@ -62,6 +64,7 @@ SMALL_UNET = replace(
         "attention_levels": 1,
     },
 )
+SMALL_HR = at_high_resolution(SMALL_FIT, steps=2)
 each_recipe = pytest.mark.parametrize("recipe", [SMALL_FIT, SMALL_UNET], ids=["fitv2", "unet"])
 
 
@@ -229,6 +232,82 @@ def test_a_training_stops_in_time_and_keeps_its_weights(folder, tmp_path):
 def test_the_learning_rate_rises_stays_and_falls(step, share):
     recipe = replace(FITV2, warm_up=50)
     assert rate_at(recipe, step, 1000) == pytest.approx(share * recipe.learning_rate)
+
+
+# High resolution, as FiTv2-HR
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    """Weights of a small FiTv2 of red and blue."""
+    out = tmp_path_factory.mktemp("trained")
+    return fit_classes(SMALL_FIT, folder, out, device=CPU, steps=2)
+
+
+def learns(name):
+    """The rule of the paper's authors, on names."""
+    return any(part in name for part in ("x_embedder", "bias", "LN", "final_layer"))
+
+
+def test_at_high_resolution_exactly_the_authors_choice_of_parameters_moves(
+    trained, folder, tmp_path
+):
+    path = fit_classes(SMALL_HR, folder, tmp_path, init=str(trained), device=CPU)
+    before, after = (load_checkpoint(file).module.state_dict() for file in (trained, path))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if learns(name)}
+
+
+def test_that_choice_is_the_published_share_of_fitv2_xl():
+    with torch.device("meta"):
+        network = FiT(PUBLISHED["FiTv2-XL/2"])
+    counts = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    chosen = sum(count for name, count in counts.items() if learns(name))
+    assert chosen / sum(counts.values()) == pytest.approx(0.14151, abs=1e-5)
+
+
+def test_at_high_resolution_pictures_are_twice_as_large_and_positions_scale(
+    trained, folder, tmp_path
+):
+    path = fit_classes(SMALL_HR, folder, tmp_path, init=str(trained), device=CPU)
+    network = load_checkpoint(path).module
+    assert network.config.context_size == 4 * SMALL_FIT.config["context_size"]
+    assert network.rope == Rope("linear", decouple=True, trained=4)
+
+
+def test_high_resolution_needs_weights_to_begin_with(folder, tmp_path):
+    with pytest.raises(UsageError, match="trains weights further") as caught:
+        fit_classes(SMALL_HR, folder, tmp_path, device=CPU)
+    assert "--init" in caught.value.hint
+
+
+def test_high_resolution_of_other_classes_is_refused(trained, folder, tmp_path):
+    for name in ("green", "red"):
+        shutil.copytree(folder / "red", tmp_path / "classes" / name)
+    with pytest.raises(WeightsMismatch, match="other layers or classes"):
+        fit_classes(SMALL_HR, tmp_path / "classes", tmp_path / "out", init=str(trained), device=CPU)
+
+
+def test_high_resolution_of_another_network_is_refused(trained, folder, tmp_path):
+    wider = replace(SMALL_HR, config=SMALL_HR.config | {"hidden_size": 40})
+    with pytest.raises(WeightsMismatch, match="other layers or classes"):
+        fit_classes(wider, folder, tmp_path, init=str(trained), device=CPU)
+
+
+def test_a_resumed_training_at_high_resolution_needs_them_no_more(trained, folder, tmp_path):
+    fit_classes(SMALL_HR, folder, tmp_path, init=str(trained), device=CPU, steps=1)
+    path = fit_classes(SMALL_HR, folder, tmp_path, device=CPU, resume=True)
+    assert load_checkpoint(path).module.config.context_size == 64
+
+
+def test_other_classes_may_begin_with_what_fits(trained, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "classes")
+    shutil.copytree(folder / "red", tmp_path / "classes" / "green")
+    path = fit_classes(
+        SMALL_FIT, tmp_path / "classes", tmp_path / "out", init=str(trained), device=CPU, steps=1
+    )
+    began, now = (load_checkpoint(file).module.x_embedder.weight for file in (trained, path))
+    assert_close(now, began, atol=0.02, rtol=0)  # a step at the learning rate of 5e-3
 
 
 def test_an_unknown_preset_is_refused():
