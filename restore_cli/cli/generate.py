@@ -24,7 +24,7 @@ from restore_cli.cli.options import (
 )
 from restore_cli.cli.restore import CIRCUMSTANCES
 from restore_cli.cli.upscale import size_of
-from restore_cli.errors import NothingToDo, UsageError
+from restore_cli.errors import UsageError, WeightsMissing
 
 if TYPE_CHECKING:
     from restore_cli.checkpoints.classes import ClassWeights
@@ -230,7 +230,13 @@ def candidates(model: str | None, weights: str | None) -> list[ClassWeights]:
         return [class_weights(weights)]
     if model is not None:
         return [class_weights(find(model).default_weights)]
-    return installed()
+    able = installed()
+    if not able:
+        raise WeightsMissing(
+            "restore comes without weights of a generator",
+            hint="name some: --weights FILE, or --base FOLDER of a Stable Diffusion",
+        )
+    return able
 
 
 def _chosen(
@@ -238,13 +244,7 @@ def _chosen(
 ) -> ClassWeights:
     from restore_cli.checkpoints.classes import choose
 
-    able = candidates(model, weights)
-    if not able:
-        raise NothingToDo(
-            "restore comes without weights of a generator",
-            hint="name some: --weights FILE, or --base FOLDER of a Stable Diffusion",
-        )
-    return choose([*prompts, *([negative] if negative else [])], able)
+    return choose([*prompts, *([negative] if negative else [])], candidates(model, weights))
 
 
 def _refuse_contradictions(model: str | None, weights: str | None, base: str | None) -> None:

@@ -53,6 +53,10 @@ def replay(
             metavar="NAME|FILE", help="Where weights have another name now; several times for more."
         ),
     ] = None,
+    vae: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The VAE that decoded the latents of a FiTv2."),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute. [default: as then]"),
@@ -90,13 +94,14 @@ def replay(
         _refuse_target(target, restored.format if restored else "png", overwrite)
         began = time.monotonic()
         if restored is not None:
+            _refuse_vae(vae)
             found = _source(result, source, restored)
             _restore(found, target, restored, _way(restored, weights or []), device, overwrite)
         else:
             assert generated is not None  # one of them is there
             found = None
             _refuse_source(source)
-            _generate(target, generated, weights or [], device, overwrite)
+            _generate(target, generated, weights or [], device, vae, overwrite)
         seconds = time.monotonic() - began
         _show(report, _compared(result, picture, target), found, target, record, seconds)
 
@@ -133,11 +138,17 @@ def _restore(
 
 
 def _generate(
-    target: Path, record: Generated, named: Sequence[str], device: str | None, overwrite: bool
+    target: Path,
+    record: Generated,
+    named: Sequence[str],
+    device: str | None,
+    vae: Path | None,
+    overwrite: bool,
 ) -> None:
     from restore_cli.jobs.remake import remake
 
-    remake(record, _generator(record, named), target, device=device, overwrite=overwrite)
+    chosen = _generator(record, named)
+    remake(record, chosen, target, device=device, vae=vae, overwrite=overwrite)
 
 
 def _refuse_target(target: Path, format: Format, overwrite: bool) -> None:
@@ -158,6 +169,11 @@ def _refuse_source(source: Path | None) -> None:
         raise UsageError(
             "the picture was generated, of no --source", hint="leave it out; --weights may be given"
         )
+
+
+def _refuse_vae(vae: Path | None) -> None:
+    if vae is not None:
+        raise UsageError("--vae is for generated pictures, and this is none", hint="leave it out")
 
 
 def _source(result: Path, named: Path | None, record: Record) -> Path:

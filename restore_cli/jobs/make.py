@@ -88,6 +88,7 @@ def _texts(
         "model": generator.model,
         "weights": generator.weights,
         "weights_sha256": generator.sha256,
+        "vae_sha256": generator.vae_sha256,
         "width": width,
         "height": height,
         "device": generator.device.type,

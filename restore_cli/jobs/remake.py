@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from restore_cli.checkpoints.classes import ClassWeights
-from restore_cli.errors import InputError
+from restore_cli.errors import InputError, WeightsMismatch
 from restore_cli.imaging.png import text_in
 from restore_cli.jobs.make import Made, make_sheets
 from restore_cli.jobs.sheets import Sheet, columns_of
@@ -40,6 +40,7 @@ class Generated:
     precision: str
     settings: Mapping[str, Any]
     torch: str
+    vae_sha256: str | None = None  # None: there was no VAE apart from the weights
 
 
 def generated_in(data: bytes) -> Generated | None:
@@ -78,13 +79,23 @@ def remake(
     target: Path,
     *,
     device: str | None = None,
+    vae: Path | None = None,
     overwrite: bool = False,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Made:
-    """The same pictures in `target`. device: None for that of then. Raises RestoreError."""
+    """The same pictures in `target`. device: None for that of then; vae: the folder of one.
+
+    Raises RestoreError.
+    """
     precision = cast("Precision", record.precision)
-    options = GeneratorOptions(device=device or record.device, precision=precision)
+    options = GeneratorOptions(vae=vae, device=device or record.device, precision=precision)
     generator = load_class_generator(chosen, options)
+    if record.vae_sha256 != generator.vae_sha256:
+        raise WeightsMismatch(
+            f"the VAE in {vae} has sha256 {str(generator.vae_sha256)[:12]}, but "
+            f"{str(record.vae_sha256)[:12]} was used",
+            hint="name the folder of the one of that time: --vae FOLDER",
+        )
     as_then = replace(generator, weights=record.weights, settle=_settling(generator, record))
     prompts, seeds = list(dict.fromkeys(record.prompts)), list(dict.fromkeys(record.seeds))
     pictures = tuple(zip(record.prompts, record.seeds, strict=True))

@@ -24,6 +24,7 @@ from restore_cli.pipelines.generator import (
     UNetRequest,
     UNetSampler,
     read_vae,
+    vae_sha256,
 )
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -86,6 +87,7 @@ class PictureGenerator:
     sample: Callable[..., Tensor]
     autocast: bool = True  # where `precision` is below float32
     notes: tuple[str, ...] = ()  # for people: what was chosen for them
+    vae_sha256: str | None = None  # of a VAE that came on its own
 
     def __call__(self, request: Any, seed: int, *, on_progress: OnProgress | None = None) -> Tensor:
         """One picture (3, H, W) in [0, 1]. Raises UsageError, OutOfMemory, BrokenOutput.
@@ -132,7 +134,8 @@ def load_class_generator(chosen: ClassWeights, options: GeneratorOptions) -> Pic
     vae = None if options.vae is None else read_vae(options.vae)
     assert isinstance(checkpoint.module, FiT)
     fit = FiTSampler(checkpoint.module, vae=vae, device=device)
-    return _ready(checkpoint, device, options, lambda asked: _fit_request(asked, fit, names), fit)
+    ready = _ready(checkpoint, device, options, lambda asked: _fit_request(asked, fit, names), fit)
+    return ready if vae is None else replace(ready, vae_sha256=vae_sha256(vae))
 
 
 def _ready(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,7 +73,7 @@ class FiTSampler:
         if vae is None and channels != 3:
             raise WeightsMissing(
                 f"this FiT makes latents of {channels} channels, which a VAE must decode",
-                hint=f"name a folder with an AutoencoderKL; to get one: {VAE_FILES}",
+                hint=f"name its folder: --vae FOLDER; to get one: {VAE_FILES}",
             )
         if vae is not None and vae.config.latent_channels != channels:
             raise WeightsMismatch(
@@ -215,6 +216,15 @@ def read_vae(folder: Path) -> Any:
         return AutoencoderKL.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
     except (OSError, ValueError) as error:
         raise missing from error
+
+
+def vae_sha256(vae: Any) -> str:
+    """Of all that makes a VAE decode as it does: its tensors, and the scale of its latents."""
+    digest = sha256(repr(float(vae.config.scaling_factor)).encode())
+    for name, tensor in sorted(vae.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy())
+    return digest.hexdigest()
 
 
 # UNets for classes, in pixels

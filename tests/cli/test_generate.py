@@ -157,17 +157,48 @@ def test_a_picture_goes_through_a_pipe(files):
     assert result.stdout_bytes.startswith(b"\x89PNG")
 
 
-def test_latents_are_decoded_by_the_vae_in_a_folder(files, here):
+def save_vae(folder):
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         block_out_channels=(4, 4),
         norm_num_groups=2,
     )
-    vae.save_pretrained(here / "vae")
+    vae.save_pretrained(folder)
+
+
+def test_latents_are_decoded_by_the_vae_in_a_folder(files, here):
+    save_vae(here / "vae")
     made("ball", "--weights", files["latent"], "--vae", "vae", "--size", "20x12")
     with Image.open(here / "ball.png") as picture:
         assert picture.size == (20, 12)
+
+
+def replay(*arguments):
+    return CliRunner().invoke(app, ["replay", "ball.png", *map(str, arguments)])
+
+
+def test_latents_are_replayed_with_the_same_vae_and_no_other(files, here):
+    for name in ("vae", "other"):
+        save_vae(here / name)
+    made("ball", "--weights", files["latent"], "--vae", "vae", "--size", "20x12")
+    with_weights = ("--weights", files["latent"])
+    again = replay(*with_weights, "--vae", "vae")
+    assert "the same, byte for byte" in again.stderr
+    other = replay(*with_weights, "--vae", "other", "--overwrite")
+    assert other.exit_code == 4
+    assert "the VAE in other has sha256" in other.stderr
+    none = replay(*with_weights, "--overwrite")
+    assert none.exit_code == 4
+    assert "--vae FOLDER" in none.stderr
+
+
+@pytest.mark.parametrize("arguments", [("ball",), ("--list-classes",)], ids=["make", "list"])
+def test_without_any_weights_of_a_generator_it_is_exit_4(arguments, monkeypatch):
+    monkeypatch.setattr("restore_cli.checkpoints.classes.installed", list)
+    result = generate(*arguments)
+    assert result.exit_code == 4
+    assert "hint: name some: --weights FILE" in result.stderr
 
 
 def test_classes_are_listed(files):

@@ -167,6 +167,12 @@ def test_a_generated_picture_has_no_source(generator, tmp_path):
     assert "of no --source" in result.stderr
 
 
+def test_a_vae_is_for_generated_pictures_alone(derained, tmp_path):
+    result = restore("replay", derained, "--vae", tmp_path)
+    assert result.exit_code == 2
+    assert "--vae is for generated pictures" in result.stderr
+
+
 def test_another_source_is_exit_3(derained, random_weights):
     Image.new("RGB", (40, 28)).save(derained.with_name("photo.png"))
     result = restore("replay", derained, "--weights", random_weights)
