@@ -271,7 +271,7 @@ def open_state(
         begin_with(network, load(init))
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    state = State(network, average, torch.optim.Adam(parameter_groups(recipe, network)))
+    state = State(network, average, recipe.optimizer(parameter_groups(recipe, network)))
     refuse_another(path.parent, resume=resume)
     if path.exists():
         state.resume(path, device)
