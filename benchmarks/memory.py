@@ -1,10 +1,12 @@
 """Working memory of a network for each pixel of a tile: `bytes_per_pixel` in the registry.
 
     python benchmarks/memory.py derain --side 1024
+    python benchmarks/memory.py upscale --weights mirnet.sr_x4 --side 256
 
 Each case runs in a process of its own: the picture is one tile, and what the peak of the process
-rises by while it is restored is divided by its pixels. "whole" is the network as it is, as on a
-GPU; "pieces" as the pipeline runs it on the CPU. Linux only.
+rises by while it is restored is divided by the pixels that the network sees: those of the picture,
+enlarged where it is enlarged before. "whole" is the network as it is, as on a GPU; "pieces" as the
+pipeline runs it on the CPU. Linux only.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ def status(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-def one_case(task: str, model: str | None, side: int, how: str, precision: str) -> None:
+def one_case(task: str, weights: str | None, side: int, how: str, precision: str) -> None:
     import torch
 
     from restore_cli.pipelines.restorer import RunOptions, load_restorer
 
-    options = RunOptions(model, tile="off", device="cpu", precision=precision)  # type: ignore[arg-type]
+    options = RunOptions(weights=weights, tile="off", device="cpu", precision=precision)  # type: ignore[arg-type]
     restorer = load_restorer(task, options)
     if how == "whole":
         restorer.network = restorer.checkpoint.module
@@ -36,7 +38,8 @@ def one_case(task: str, model: str | None, side: int, how: str, precision: str) 
     pixels = torch.rand(3, side, side)
     before = status("VmRSS")
     restorer.run(pixels)
-    print(round((status("VmHWM") - before) / side**2))
+    seen = side * restorer.spec.scale // restorer.spec.network_scale
+    print(round((status("VmHWM") - before) / seen**2))
 
 
 def main() -> None:
@@ -44,12 +47,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("task")
-    parser.add_argument("--model")
+    parser.add_argument("--weights", metavar="NAME|FILE")
     parser.add_argument("--side", type=int, default=1024, help="of the square picture [1024]")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
-        one_case(arguments.task, arguments.model, arguments.side, *arguments.case)
+        one_case(arguments.task, arguments.weights, arguments.side, *arguments.case)
         return
     print("| run | precision | bytes per pixel |\n|---|---|---|")
     for case in CASES:

@@ -11,7 +11,7 @@ import typer
 from restore_cli import registry
 from restore_cli.cli.choices import Choices, with_choices
 from restore_cli.cli.restore import carry_out
-from restore_cli.cli.upscale import factor_of, usual_factor
+from restore_cli.cli.upscale import factor_of, usual_factor, usual_network
 from restore_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,11 +50,13 @@ def run(
     tasks = [task for task, _ in chosen]
     models = by_step(model or [], tasks, option="--model")
     files = by_step(weights or [], tasks, option="--weights")
-    networks = [registry.find_for_task(task, models.get(task)).arch for task in tasks]
     factors = [
         factor or usual_factor(files.get("upscale")) if task == "upscale" else 1.0
         for task, factor in chosen
     ]
+    if "upscale" in tasks and not {"upscale"} & (models.keys() | files.keys()):
+        models["upscale"] = usual_network(choices, max(factors), task="run")
+    networks = [registry.find_for_task(task, models.get(task)).arch for task in tasks]
 
     def load(options: RunOptions) -> Series:
         from restore_cli.pipelines.series import Step, load_series

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +11,14 @@ import typer
 
 from restore_cli import registry
 from restore_cli.cli.choices import Choices, with_choices
+from restore_cli.cli.console import Reporter
 from restore_cli.cli.options import ModelName, WeightsName
 from restore_cli.cli.restore import carry_out
 from restore_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from restore_cli.cli.restore import AnyRestorer
+    from restore_cli.jobs.plan import Job
     from restore_cli.pipelines.restorer import RunOptions
     from restore_cli.pipelines.upscaler import Upscaler
 
@@ -45,7 +49,7 @@ def upscale(
     model: ModelName = None,
     weights: WeightsName = None,
 ) -> None:
-    """Enlarge pictures, folders and videos (ESPCN)."""
+    """Enlarge pictures, folders and videos (ESPCN; pictures on a GPU: MIRNet)."""
     if scale and size:
         raise UsageError("--scale and --size contradict each other", hint="give one of them")
     factor = None if scale is None else factor_of(scale)
@@ -58,8 +62,36 @@ def upscale(
 
     if factor is None and wanted is None:
         factor = usual_factor(weights)
-    network = registry.find_for_task("upscale", model).arch
-    carry_out("upscale", choices, load, model=network, scale=size or f"{factor:g}")
+    left_open = model is None and weights is None
+    network = usual_network(choices, factor, repeat=repeat) if left_open else model
+    carry_out(
+        "upscale",
+        choices,
+        load,
+        model=registry.find_for_task("upscale", network).arch,
+        scale=size or f"{factor:g}",
+        refine=say_network if left_open else None,
+    )
+
+
+def usual_network(
+    choices: Choices, factor: float | None, *, task: str = "upscale", repeat: bool = False
+) -> str:
+    """The network that enlarges where neither it nor weights are named."""
+    from restore_cli.jobs.plan import hold_videos
+    from restore_cli.pipelines import factors
+
+    videos = hold_videos(choices.source, choices.output, task=task, recursive=choices.recursive)
+    return factors.usual_network(choices.device, factor, repeat=repeat, videos=videos)
+
+
+def say_network(restorer: AnyRestorer, jobs: Sequence[Job], report: Reporter) -> AnyRestorer:
+    from restore_cli.pipelines.factors import BETTER, FASTER
+
+    taken = restorer.model
+    other = f"--model {FASTER} is faster" if taken == BETTER else f"--model {BETTER} is sharper"
+    report.say(f"enlarging by {taken} on {restorer.device}; {other}")
+    return restorer
 
 
 def usual_factor(weights: str | None) -> float:

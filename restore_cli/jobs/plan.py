@@ -155,6 +155,15 @@ def plan(
     )
 
 
+def hold_videos(
+    sources: Sequence[str], output: str | None, *, task: str, recursive: bool = False
+) -> bool:
+    """Whether any of `sources` is a video, or gives one; arguments as those of `plan`."""
+    naming = _Naming(task, model="", scale="", output=output, format=None)
+    items = (item for text in sources for item in _expand(text, naming, recursive))
+    return any(isinstance(item, _Found) and item.is_video for item in items)
+
+
 @dataclass(frozen=True)
 class _Naming:
     """How targets are called."""

@@ -6,23 +6,19 @@ smaller. Beyond the largest, or to spare one, networks run one after the other (
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations_with_replacement
 
 from torch import Tensor
 
 from restore_cli import registry
-from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.errors import InputError, UsageError, WeightsMismatch, WeightsMissing
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
+from restore_cli.pipelines.factors import LARGEST, factors_of, weights_by_scale
 from restore_cli.pipelines.restorer import OnProgress, Restorer, RunOptions, Used
 from restore_cli.registry import ModelSpec
-
-LARGEST = 16  # times, by repetition; what is invented beyond has nothing to do with the picture
 
 
 @dataclass(frozen=True)
@@ -45,36 +41,6 @@ class Target:
                 hint="upscale makes pictures larger only",
             )
         return self.size
-
-
-def factors_of(target: float, known: Sequence[int], *, repeat: bool) -> tuple[int, ...]:
-    """The networks, one after the other, whose product is the least that reaches `target`.
-
-    One, unless `repeat`: then as many as there can be. Empty where none reaches it.
-    """
-    most = math.ceil(math.log2(LARGEST)) if repeat else 1
-    chains = [
-        chain
-        for length in range(1, most + 1)
-        for chain in combinations_with_replacement(sorted(known), length)
-        if target <= math.prod(chain) <= LARGEST
-    ]
-    return min(chains, key=lambda chain: (math.prod(chain), -len(chain)), default=())
-
-
-def weights_by_scale(spec: ModelSpec) -> dict[int, str]:
-    """The names of the weights of a network that enlarge, by their factor.
-
-    Of several with one factor `arch.xN` or `arch.sr_xN` is taken, else the first.
-    """
-    found: dict[int, str] = {}
-    for entry in manifest.entries().values():
-        if entry.arch == spec.arch:
-            scale = registry.configured(spec, entry.config).scale
-            usual = (f"{spec.arch}.x{scale}", f"{spec.arch}.sr_x{scale}")
-            if scale > 1 and (scale not in found or entry.name in usual):
-                found[scale] = entry.name
-    return found
 
 
 class Upscaler:

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
+from restore_cli.pipelines import factors
 
 
 @pytest.fixture
@@ -117,6 +118,42 @@ def test_exif_tells_the_new_size(tmp_path, x3):
         camera = large.getexif().get_ifd(ExifTags.IFD.Exif)
         assert camera[ExifTags.Base.ExifImageWidth] == 36
         assert large.info["dpi"] == (300, 300)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine that says it has a GPU, and computes on the CPU all the same."""
+    monkeypatch.setattr(factors, "_kind", lambda device: "cuda")
+
+
+@pytest.mark.parametrize(
+    ("options", "network", "other"),
+    [((), "mirnet", "espcn is faster"), (("--scale", "4"), "mirnet", "espcn is faster")],
+    ids=["x2", "x4"],
+)
+def test_a_gpu_enlarges_by_mirnet_and_that_is_said(photo, gpu, options, network, other):
+    result = upscale(photo, "-o", photo.parent / "{stem}_{model}{ext}", *options)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{photo.with_name(f'photo_{network}.png')}\n"
+    assert result.stderr.startswith(f"enlarging by {network} on cpu; --model {other}\n")
+
+
+def test_a_cpu_enlarges_by_espcn_and_that_is_said(photo):
+    result = upscale(photo, "--device", "cpu")
+    assert result.stderr.startswith("enlarging by espcn on cpu; --model mirnet is sharper\n")
+
+
+@pytest.mark.parametrize("named", [("--model", "espcn"), ("--weights", "espcn.x2")], ids=" ".join)
+def test_a_network_that_is_named_is_taken_on_a_gpu_too(photo, gpu, named):
+    result = upscale(photo, "--json", *named)
+    assert json.loads(result.stdout)["model"] == "espcn"
+    assert "enlarging by" not in result.stderr
+
+
+def test_several_steps_enlarge_by_the_same_rule(photo, gpu):
+    target = photo.parent / "{stem}_{model}{ext}"
+    result = CliRunner().invoke(app, ["run", str(photo), "--steps", "upscale:4", "-o", str(target)])
+    assert result.stdout == f"{photo.with_name('photo_mirnet.png')}\n"
 
 
 def test_weights_for_another_task_are_exit_4(photo, random_weights):

@@ -14,7 +14,7 @@ from restore_cli.errors import (
     UnreadableImage,
     UsageError,
 )
-from restore_cli.jobs.plan import Standard, plan
+from restore_cli.jobs.plan import Standard, hold_videos, plan
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX file names")
 
@@ -340,3 +340,20 @@ def test_a_name_that_is_no_text_is_planned(here):
     name = os.fsdecode(b"\xff.png")
     touch(f"in/{name}")
     assert moves("in", output="out") == {f"in/{name}": f"out/{name}"}
+
+
+@pytest.mark.parametrize(
+    ("sources", "recursive", "wanted"),
+    [
+        (["a.png"], False, False),
+        (["a.png", "b.mp4"], False, True),
+        (["in"], False, False),
+        (["in"], True, True),
+        (["in/*/*"], False, True),
+        (["-"], False, False),
+        (["missing.mp4"], False, False),
+    ],
+)
+def test_videos_among_the_sources_are_known_before_any_plan(here, sources, recursive, wanted):
+    touch("a.png", "b.mp4", "in/a.jpg", "in/deep/c.mkv")
+    assert hold_videos(sources, None, task="upscale", recursive=recursive) == wanted

@@ -7,21 +7,13 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from restore_cli import registry, restore
-from restore_cli.checkpoints.library import import_weights
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import InputError, UsageError, WeightsMismatch
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.pipelines.restorer import Restorer, RunOptions
-from restore_cli.pipelines.upscaler import (
-    Target,
-    Upscaler,
-    factors_of,
-    load_upscaler,
-    scale_of,
-    weights_by_scale,
-)
+from restore_cli.pipelines.upscaler import Target, Upscaler, load_upscaler, scale_of
 
 CPU = {"device": "cpu", "precision": "fp32"}
 
@@ -74,27 +66,6 @@ def test_tiles_with_4_px_of_context_equal_the_whole_picture(height, width, tile,
     assert run.spec.overlap == 4
     assert whole.shape == (channels, scale * height, scale * width)
     assert_close(run.run(pixels), whole, atol=1e-5, rtol=0)  # float32 sum order
-
-
-@pytest.mark.parametrize(
-    ("target", "known", "repeat", "wanted"),
-    [
-        (2, [2, 3, 4], False, (2,)),
-        (2.5, [2, 3, 4], False, (3,)),
-        (1.1, [2, 3, 4], False, (2,)),
-        (4, [2, 3, 4], False, (4,)),
-        (4, [2, 3], False, ()),
-        (5, [2, 3, 4], False, ()),
-        (4, [2, 3, 4], True, (2, 2)),
-        (6, [2, 3, 4], True, (2, 3)),
-        (7, [2, 3, 4], True, (2, 2, 2)),
-        (9, [3], True, (3, 3)),
-        (16, [2, 3, 4], True, (2, 2, 2, 2)),
-        (17, [2, 3, 4], True, ()),
-    ],
-)
-def test_the_least_factor_that_reaches_is_taken(target, known, repeat, wanted):
-    assert factors_of(target, known, repeat=repeat) == wanted
 
 
 def test_a_whole_factor_is_what_its_network_gives(upscaler, weights):
@@ -168,12 +139,3 @@ def test_progress_of_several_networks_is_one(upscaler):
     run = upscaler(2, scale=4, repeat=True)
     run(Image(torch.rand(1, 4, 4)), on_progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
-
-
-@pytest.mark.parametrize("usual", ["espcn.x5", "espcn.sr_x5"])
-def test_of_several_weights_of_one_factor_the_usual_name_is_taken(tmp_path, usual):
-    path = tmp_path / "x5.safetensors"
-    save(registry.build("espcn", scale=5), path, arch="espcn", config={"scale": 5}, record={})
-    for name in ("espcn.another", usual, "espcn.yet-another"):
-        import_weights(path, name)
-    assert weights_by_scale(registry.MODELS["espcn"])[5] == usual
