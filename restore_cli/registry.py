@@ -67,6 +67,8 @@ TML_PAPER = (
     "Song et al., Troublemaker Learning for Low-Light Image Enhancement, 2024 (arXiv 2402.04584)"
 )
 
+MIRNET_FEATURES = 64  # of the published size, for which the table has its memory
+
 MODELS: Mapping[str, ModelSpec] = MappingProxyType(
     {
         spec.arch: spec
@@ -118,7 +120,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 multiple=1,
                 radius=4,
                 overlap=4,
-                bytes_per_pixel=600,
+                bytes_per_pixel=640,
                 fixed_size=None,
                 tiling="exact",
                 default_weights="espcn.x2",
@@ -172,7 +174,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 multiple=4,
                 radius=None,
                 overlap=64,
-                bytes_per_pixel=7000,
+                bytes_per_pixel=4000,
                 fixed_size=None,
                 tiling="approximate",
                 default_weights="mirnet.denoise",
@@ -244,6 +246,10 @@ def configured(spec: Spec, config: Mapping[str, Any]) -> Spec:
     if "scale" in config:
         facts["scale"] = config["scale"]
         facts["tasks"] = ("upscale",) if config["scale"] > 1 else spec.tasks
+    if "n_feat" in config:  # of MIRNet, whose memory and halvings the others do not have
+        facts["bytes_per_pixel"] = spec.bytes_per_pixel * config["n_feat"] // MIRNET_FEATURES
+    if "height" in config:
+        facts["multiple"] = 2 ** (config["height"] - 1)
     if "in_channels" in config:
         facts["channels"] = config["in_channels"]
     if "nominal_size" in config:

@@ -163,7 +163,13 @@ def _options(
     context = pixels_or(overlap, OVERLAP_WORDS, option="--overlap", least=0)
     from restore_cli.pipelines.restorer import RunOptions
 
-    return RunOptions(tile=side, overlap=context, device=device, precision=precision)
+    return RunOptions(
+        tile="auto" if side == "exact" else side,
+        overlap=context,
+        exact=side == "exact",
+        device=device,
+        precision=precision,
+    )
 
 
 def _sets(

@@ -13,7 +13,7 @@ from restore_cli.errors import UsageError
 Word = TypeVar("Word", bound=str)
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-TILE_WORDS: tuple[Literal["auto", "off"], ...] = ("auto", "off")
+TILE_WORDS: tuple[Literal["auto", "off", "exact"], ...] = ("auto", "off", "exact")
 OVERLAP_WORDS: tuple[Literal["auto", "exact"], ...] = ("auto", "exact")
 
 
@@ -65,8 +65,9 @@ WeightsName = Annotated[
 Tile = Annotated[
     str,
     typer.Option(
-        metavar="auto|off|PIXELS",
-        help="Side of the tiles that a picture is cut into; auto: by the free memory.",
+        metavar="auto|off|exact|PIXELS",
+        help="Side of the tiles that a picture is cut into; auto: by the free memory; exact: "
+        "likewise, but as if the picture were whole, which takes MIRNet several times as long.",
         autocompletion=_starting(TILE_WORDS),
     ),
 ]

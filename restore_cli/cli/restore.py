@@ -114,8 +114,9 @@ def carry_out(
             restorer = load(
                 RunOptions(
                     model=model,
-                    tile=tile,
+                    tile="auto" if tile == "exact" else tile,
                     overlap=overlap,
+                    exact=tile == "exact",
                     device=choices.device,
                     precision=choices.precision,
                     seed=choices.seed,

@@ -49,7 +49,7 @@ def upscale(
     model: ModelName = None,
     weights: WeightsName = None,
 ) -> None:
-    """Enlarge pictures, folders and videos (ESPCN; pictures on a GPU: MIRNet)."""
+    """Enlarge pictures, folders and videos (ESPCN, MIRNet)."""
     if scale and size:
         raise UsageError("--scale and --size contradict each other", hint="give one of them")
     factor = None if scale is None else factor_of(scale)

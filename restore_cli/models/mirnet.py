@@ -34,8 +34,11 @@ def conv(in_channels: int, out_channels: int, size: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=False)
 
 
-def global_average(x: Tensor) -> Tensor:
-    return x.mean(dim=(-2, -1), keepdim=True)
+class GlobalAverage(nn.Module):
+    """The mean of each channel over the picture; a module, so that tiles can be given another."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(-2, -1), keepdim=True)  # (B, C, 1, 1)
 
 
 class SpatialAttention(nn.Module):
@@ -56,11 +59,12 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
+        self.average = GlobalAverage()
         self.squeeze = conv(channels, channels // REDUCTION, 1)
         self.excite = conv(channels // REDUCTION, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        weights: Tensor = self.excite(F.relu(self.squeeze(global_average(x))))  # (B, C, 1, 1)
+        weights: Tensor = self.excite(F.relu(self.squeeze(self.average(x))))  # (B, C, 1, 1)
         return x * weights.sigmoid()
 
 
@@ -87,12 +91,13 @@ class SKFF(nn.Module):
     def __init__(self, channels: int, streams: int):
         super().__init__()
         squeezed = max(channels // REDUCTION, LEAST_SQUEEZED)
+        self.average = GlobalAverage()
         self.squeeze = conv(channels, squeezed, 1)
         self.prelu = nn.PReLU()
         self.score = nn.ModuleList(conv(squeezed, channels, 1) for _ in range(streams))
 
     def forward(self, streams: Sequence[Tensor]) -> Tensor:
-        pooled = torch.stack([global_average(stream) for stream in streams]).sum(0)  # (B, C, 1, 1)
+        pooled = torch.stack([self.average(stream) for stream in streams]).sum(0)  # (B, C, 1, 1)
         z = self.prelu(self.squeeze(pooled))
         weights = torch.stack([score(z) for score in self.score]).softmax(0)  # (K, B, C, 1, 1)
         total = weights[0] * streams[0]
@@ -172,6 +177,16 @@ def resize(n_feat: int, source: int, target: int) -> nn.Sequential:
     return nn.Sequential(*(Up(n_feat * 2**j) for j in range(source, target, -1)))
 
 
+def reach_of(config: MIRNetConfig) -> int:
+    """How many pixels far an MRB sees, but for its averages.
+
+    The longest way leads down all streams, through the coarsest in every further column, and up.
+    """
+    coarsest: int = 2 ** (config.height - 1)
+    daus, downs, ups = 4 * (2 * coarsest - 1), 2 * (coarsest - 1), 2 * (coarsest - 1)
+    return daus + downs + (config.width - 1) * 4 * coarsest + ups + 1  # its own convolution
+
+
 class MRB(nn.Module):
     """Multi-scale residual block: parallel streams that tell each other what they see."""
 
@@ -180,6 +195,7 @@ class MRB(nn.Module):
         c = config
         streams = range(c.height)
         self.width = c.width
+        self.reach = reach_of(c)
         # official code: one DAU a stream serves every column; the paper does not say
         self.daus = nn.ModuleList(DAU(c.n_feat * 2**j) for j in streams)
         self.resize = nn.ModuleDict(

@@ -26,6 +26,7 @@ from restore_cli.pipelines.device import (
     pick_device,
     release_unused,
 )
+from restore_cli.pipelines.in_step import blocks_of, in_step, kept_bytes
 from restore_cli.pipelines.noise_limit import limit_to_noise
 from restore_cli.pipelines.pieces import chains_of, in_pieces
 from restore_cli.registry import ModelSpec
@@ -58,10 +59,16 @@ class RunOptions:
     seed: int = 0
     strength: float = 1.0  # how far from the picture (0) to the result (1), where sizes are equal
     resize: Resize = "detail"  # for a network of one size
+    exact: bool = False  # in tiles, but as if the picture were whole
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise UsageError(f"--strength {self.strength:g}: wanted a number from 0 to 1")
+        if self.exact and isinstance(self.overlap, int):
+            raise UsageError(
+                f"--tile exact and --overlap {self.overlap} contradict each other",
+                hint="leave one of them out",
+            )
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,8 @@ class Restorer:
         network = checkpoint.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # A GPU has no use for pieces: its memory is as fast for large tensors as for small ones.
         self.network = in_pieces(network) if self.device.type == "cpu" else network
+        if options.exact and self.spec.tiling == "approximate":
+            self.network = in_step(network, self.spec.multiple)
         self._overlap, self._blend = self._context()
 
     @property
@@ -180,10 +189,13 @@ class Restorer:
     ) -> Tensor:
         spec, scale = self.spec, self.spec.network_scale
         batch, channels, height, width = picture.shape
+        in_step = blocks_of(self.network)
+        for block in in_step:
+            block.side = tile
         plan = plan_tiles(
             height,
             width,
-            tile=tile,
+            tile=None if in_step else tile,
             overlap=self._overlap,
             blend=self._blend,
             multiple=spec.multiple,
@@ -236,11 +248,13 @@ class Restorer:
     def _context(self) -> tuple[int, int]:
         """(overlap, blend) in pixels."""
         spec, chosen = self.spec, self.options.overlap
-        if chosen == "exact":
+        if self.options.exact and spec.radius is None:
+            return max((block.block.reach for block in blocks_of(self.network)), default=0), 0
+        if chosen == "exact" or self.options.exact:
             if spec.radius is None:
                 raise UsageError(
                     f"{spec.arch} sees the whole picture, so no overlap is exact",
-                    hint="use --tile off, or --overlap auto",
+                    hint="use --tile exact, or --overlap auto",
                 )
             return spec.radius, 0
         overlap = spec.overlap if chosen == "auto" else chosen
@@ -251,7 +265,9 @@ class Restorer:
         """The core size to begin with; None for the whole picture at once."""
         chosen = self.options.tile
         if self.options.resize == "native":
-            self._refuse_too_large(height, width)
+            self._refuse_too_large(height, width, self.spec.bytes_per_pixel, "--resize native")
+        if self.options.exact:
+            self._refuse_too_large(height, width, kept_bytes(self.network), "--tile exact")
         if chosen == "off" or self.spec.tiling == "never":
             return self._capped(None, height, width)
         if chosen != "auto":
@@ -263,18 +279,21 @@ class Restorer:
         tile = max(SMALLEST_TILE, min(side, largest) // 32 * 32)
         return self._capped(None if tile >= max(height, width) else tile, height, width)
 
-    def _refuse_too_large(self, height: int, width: int) -> None:
-        """Before the system kills the process, which it does where memory is promised freely."""
-        needed, free = height * width * self.spec.bytes_per_pixel, free_memory(self.device)
+    def _refuse_too_large(self, height: int, width: int, each: int, option: str) -> None:
+        """Before the system kills the process, which it does where memory is promised freely.
+
+        each: bytes for a pixel of the whole picture. option: that asks for it.
+        """
+        needed, free = height * width * each, free_memory(self.device)
         if needed > free:
             raise OutOfMemory(
                 f"{width} x {height} px at full size take about {needed / 2**30:.0f} GiB of "
                 f"memory, {free / 2**30:.0f} GiB are free",
-                hint="leave out --resize native",
+                hint=f"leave out {option}",
             )
 
     def _largest_tile(self) -> int:
-        in_caches = self.device.type != "cpu" or self.network is not self.checkpoint.module
+        in_caches = self.device.type != "cpu" or chains_of(self.network)
         return LARGEST_TILE if in_caches else LARGEST_CPU_TILE
 
     def _capped(self, tile: int | None, height: int, width: int) -> int | None:
@@ -323,15 +342,18 @@ def resized(spec: ModelSpec, resize: Resize) -> ModelSpec:
 
 
 class _Progress:
-    """Tells of each tile, and within it of each block where the network runs in pieces."""
+    """Tells of each tile, and within it of each block where the network runs block by block."""
 
     def __init__(self, network: nn.Module, tiles: int, on_progress: OnProgress | None):
-        chains = chains_of(network)
-        self.steps = max(1, sum(len(chain.blocks) for chain in chains))  # of one tile
+        chains, blocks = chains_of(network), blocks_of(network)
+        steps = sum(len(chain.blocks) for chain in chains) + len(blocks)
+        self.steps = max(1, steps)  # of one tile
         self.tiles, self.on_progress = tiles, on_progress
         self.tile = self.block = 0
         for chain in chains:
             chain.on_block = self.block_done
+        for block in blocks:
+            block.on_block = self.block_done
 
     def block_done(self) -> None:
         self.block += 1
@@ -367,7 +389,7 @@ def restore(
     *,
     model: str | None = None,
     weights: str | None = None,
-    tile: int | Literal["auto", "off"] = "auto",
+    tile: int | Literal["auto", "off", "exact"] = "auto",
     overlap: int | Literal["auto", "exact"] = "auto",
     device: str = "auto",
     strength: float = 1.0,
@@ -380,5 +402,14 @@ def restore(
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3):
         raise UsageError(f"image has shape {tuple(image.shape)}, wanted (1 or 3, H, W)")
-    options = RunOptions(model, weights, tile, overlap, device, precision="fp32", strength=strength)
+    options = RunOptions(
+        model,
+        weights,
+        tile="auto" if tile == "exact" else tile,
+        overlap=overlap,
+        exact=tile == "exact",
+        device=device,
+        precision="fp32",
+        strength=strength,
+    )
     return load_restorer(task, options).run(image.float().cpu())

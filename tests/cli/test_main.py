@@ -106,7 +106,7 @@ def test_the_completion_script_of_any_shell_can_be_shown(shell):
         ("restore derain --precision ", 3, ["auto", "fp32", "bf16", "fp16"]),
         ("restore derain --format ", 3, ["png", "jpeg", "webp", "tiff"]),
         ("restore derain --device c", 3, ["cpu", "cuda"]),
-        ("restore derain --tile ", 3, ["auto", "off"]),
+        ("restore derain --tile ", 3, ["auto", "off", "exact"]),
         ("restore derain --overlap e", 3, ["exact"]),
         ("restore derain --model dpe", 3, ["dpenet"]),
         ("restore derain --weights dpenet.def", 3, ["dpenet.default"]),

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
+from restore_cli.pipelines import restorer
 from tests.unets import CLASS_UNET
 
 
@@ -54,6 +55,21 @@ def test_other_formats_do_too(photo, random_weights, tmp_path, suffix):
     result = restore("replay", made, "--weights", random_weights)
     assert "byte for byte" in result.stderr
     assert made.with_name(f"made_replayed{suffix}").read_bytes() == made.read_bytes()
+
+
+def test_tiles_that_were_exact_are_exact_again(photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(restorer, "free_memory", lambda device: 2**20)  # so that there are tiles
+    monkeypatch.setattr(restorer, "SMALLEST_TILE", 32)
+    config = {"n_feat": 8, "n_RRG": 1, "n_MSRB": 1}
+    weights = tmp_path / "tiny.safetensors"
+    save(registry.build("mirnet", **config), weights, arch="mirnet", config=config, record={})
+    chosen = ("--weights", weights, "--tile", "exact", "--precision", "fp32", "--json")
+    done = restore("enhance", photo, *chosen)
+    assert json.loads(done.stdout)["tile"] == 32
+    made = photo.with_name("photo_enhanced.png")
+    row = json.loads(restore("replay", made, "--weights", weights, "--json").stdout)
+    assert row["identical"]
+    assert row["record"]["settings"]["exact"]
 
 
 def test_every_step_is_replayed_with_its_factor(photo, random_weights, x2):

@@ -47,7 +47,7 @@ def test_what_is_enlarged_before_is_enlarged_by_bicubic(channels):
     assert_close(finish(prepared), bicubic)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 1), (7, 13), (16, 20)])
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 70), (33, 1), (7, 13), (16, 20)])
 @pytest.mark.parametrize("scale", [2, 3])
 def test_a_network_that_corrects_nothing_leaves_bicubic(weights, size, scale):
     pixels = torch.rand(3, *size)
@@ -77,6 +77,6 @@ def test_weights_that_enlarge_do_nothing_else(weights):
 
 
 @pytest.mark.parametrize("task", ["denoise", "enhance"])
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (7, 13)])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (1, 70), (33, 1), (7, 13)])
 def test_weights_that_keep_the_size_restore_any_size(weights, task, size):
     assert restorer(task, weights(1)).run(torch.rand(3, *size)).shape == (3, *size)

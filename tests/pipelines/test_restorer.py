@@ -20,6 +20,16 @@ def test_tiles_with_the_whole_receptive_radius_equal_the_whole_picture(random_we
     torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=0)  # float32 sum order
 
 
+def test_exact_tiles_of_a_network_that_sees_so_far_have_that_overlap(random_weights):
+    exact = restorer(random_weights, exact=True)
+    assert (exact._overlap, exact._blend) == (exact.spec.radius, 0)
+
+
+def test_exact_tiles_with_a_smaller_overlap_are_refused():
+    with pytest.raises(UsageError, match="--tile exact and --overlap 8 contradict"):
+        RunOptions(exact=True, overlap=8)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 13), (33, 64)])
 def test_any_size_comes_back_in_its_size(random_weights, size):
     assert restorer(random_weights).run(torch.rand(3, *size)).shape == (3, *size)
