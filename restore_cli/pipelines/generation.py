@@ -109,6 +109,17 @@ class PictureGenerator:
         return pictures[0]
 
 
+Own = TypeVar("Own")  # a request
+
+
+def as_asked(request: Own, **wanted: Any) -> Own:
+    """The request with what a user wanted of it; None: as it is."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    record: Any = request
+    changed: Own = replace(record, **given)
+    return changed
+
+
 def settings_of(request: Any) -> dict[str, object]:
     """What decides a picture besides its prompt, seed and size, for its record."""
     own = {"prompt", "label", "seed", "count", "size"}
@@ -172,7 +183,7 @@ def _fit_request(asked: Asked, fit: FiTSampler, names: Sequence[str]) -> FiTRequ
         rope=_one_of(asked.rope, ("auto", *get_args(RopeMode)), "auto", option="--rope"),
         rule=_one_of(asked.sampler, rules, "midpoint", option="--sampler"),
     )
-    return request if asked.guidance is None else replace(request, guidance=asked.guidance)
+    return as_asked(request, guidance=asked.guidance)
 
 
 def _unet_request(asked: Asked, sampler: UNetSampler, names: Sequence[str]) -> UNetRequest:
@@ -192,8 +203,7 @@ def _unet_request(asked: Asked, sampler: UNetSampler, names: Sequence[str]) -> U
         eta=UNET_SAMPLERS[_one_of(asked.sampler, ways, "ddim", option="--sampler")],
         direct=asked.direct,
     )
-    request = request if asked.steps is None else replace(request, steps=asked.steps)
-    return request if asked.guidance is None else replace(request, guidance=asked.guidance)
+    return as_asked(request, steps=asked.steps, guidance=asked.guidance)
 
 
 def _label(prompt: str, names: Sequence[str]) -> int:

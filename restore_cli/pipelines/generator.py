@@ -109,10 +109,7 @@ class FiTSampler:
 
     def _tokens(self, request: FiTRequest) -> tuple[int, int]:
         """(h, w) of the picture in tokens. Raises UsageError."""
-        classes = self.network.config.num_classes
-        for label in (request.label, request.negative):
-            if label is not None and not 0 <= label < classes:
-                raise UsageError(f"there is no class {label}", hint=f"0 ... {classes - 1}")
+        _check_labels(request, self.network.config.num_classes)
         if request.guidance < 1:
             raise UsageError(f"guidance {request.guidance:g} is below 1", hint="1 is none")
         return _divided(request.size, self.unit)
@@ -301,11 +298,9 @@ class UNetSampler:
     @torch.inference_mode()
     def __call__(self, request: UNetRequest, *, on_progress: OnProgress | None = None) -> Tensor:
         """Pictures (count, 3, H, W) in [0, 1], float32 on the CPU. Raises UsageError."""
-        negative = self.null if request.negative is None else request.negative
-        for label in (request.label, request.negative or 0):
-            if not 0 <= label < self.null:
-                raise UsageError(f"there is no class {label}", hint=f"0 ... {self.null - 1}")
+        _check_labels(request, self.null)
         _divided(request.size, self.unit)
+        negative = self.null if request.negative is None else request.negative
         generators = [Generator().manual_seed(request.seed + i) for i in range(request.count)]
         drawn = [torch.randn((3, *request.size), generator=generator) for generator in generators]
         x = torch.stack(drawn).to(self.device)
@@ -470,6 +465,13 @@ class ScaleCrafterSampler:
 
 
 # Common to all
+
+
+def _check_labels(request: FiTRequest | UNetRequest, classes: int) -> None:
+    """Raises UsageError."""
+    for label in (request.label, request.negative):
+        if label is not None and not 0 <= label < classes:
+            raise UsageError(f"there is no class {label}", hint=f"0 ... {classes - 1}")
 
 
 def _divided(size: tuple[int, int], unit: int) -> tuple[int, int]:

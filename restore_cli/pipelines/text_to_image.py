@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from restore_cli.pipelines.generation import (
     GeneratorOptions,
     PictureGenerator,
     Precision,
+    as_asked,
 )
 from restore_cli.pipelines.generator import OnProgress, PromptRequest, ScaleCrafterSampler
 
@@ -38,7 +39,6 @@ SCHEDULERS = {
     "euler": "EulerDiscreteScheduler",
     "unipc": "UniPCMultistepScheduler",
 }
-GUIDANCE = 7.5
 # Estimates, from the shapes of the largest features, of how many numbers are alive at once: in the
 # UNet for each latent pixel, in the VAE for each pixel.
 UNET_NUMBERS = 64 * 320 * 2
@@ -266,7 +266,6 @@ def _settle(asked: Asked, pipe: Any) -> PromptRequest:
         prompt=asked.prompt,
         size=asked.size or (height, width),
         negative=asked.negative or "",
-        guidance=GUIDANCE if asked.guidance is None else asked.guidance,
         scheduler=asked.sampler,
         eta=1.0 if asked.sampler == "ddpm" else 0.0,
         direct=asked.direct,
@@ -274,7 +273,7 @@ def _settle(asked: Asked, pipe: Any) -> PromptRequest:
         disperse=asked.disperse,
         synchronise=asked.synchronise,
     )
-    return request if asked.steps is None else replace(request, steps=asked.steps)
+    return as_asked(request, steps=asked.steps, guidance=asked.guidance)
 
 
 def _sampler(pipe: Any) -> Callable[..., Tensor]:
