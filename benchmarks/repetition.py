@@ -1,51 +1,59 @@
 """Does ScaleCrafter keep one object one? The bundled UNet beyond its training size, many seeds.
 
     python benchmarks/repetition.py --weights scalecrafter.default --ratio 2 --seeds 4
-    python benchmarks/repetition.py --ratio 4 --seeds 2 --rows rows.jsonl --picture grid.png
+    python benchmarks/repetition.py --ratio 4 --seeds 3 --keep pictures --picture grid.png
 
 Arms: `direct` (the plain sampler at the large size), `scalecrafter`, `enlarged` (made at the
-trained size, then bicubic) and `drawn` (pictures of the set itself, drawn so large). For each the
-mean number of objects (1 is right), the share of pictures with exactly one, the repetition score,
-and their 95 % intervals. Balls are left out: a belt cuts a large one in two. ROWS keeps what is
-measured, so an interrupted run goes on.
+trained size, then bicubic) and `drawn` (pictures of the set itself, drawn so large). For each:
+- the mean number of objects (1 is right), and the share of pictures with exactly one;
+- the repetition score;
+- KID to other drawn pictures, all reduced to the trained size: of what the classifier of
+  class_accuracy.py sees before it decides, so of shapes and where they are;
+- the sliced Wasserstein distance to them at full size: of texture alone.
+With 95 % intervals. Balls are left out: a belt cuts a large one in two. KEEP holds the pictures, so
+an interrupted run goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Generator, Tensor
+from class_accuracy import classifier, shapes
+from torch import Generator, Tensor, nn
 
 from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.objects import DRAWERS, draw_object
 from restore_cli.imaging.contact import contact_sheet
-from restore_cli.imaging.files import write
+from restore_cli.imaging.files import read, write
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
+from restore_cli.metrics.distribution import kernel_distance, sliced_wasserstein
 from restore_cli.metrics.objects import count_objects, repetition
 from restore_cli.pipelines.generator import UNetRequest, UNetSampler
 
 ARMS = ("direct", "scalecrafter", "enlarged", "drawn")
 CLASSES = tuple(name for name in DRAWERS if name != "ball")
 SHOWN = 2  # seeds of a class in the picture
+REFERENCES = 24  # drawn pictures of each class to compare with
+REFERENCE_SEED = 50_000
 
 
-def pictures(
+def draw(name: str, side: int, seeds: Sequence[int]) -> list[Tensor]:
+    return [draw_object(name, (side, side), Generator().manual_seed(seed)) for seed in seeds]
+
+
+def make(
     sampler: UNetSampler, label: int, name: str, arm: str, side: int, options: argparse.Namespace
-) -> Tensor:
-    """(seeds, 3, side, side)"""
-    seeds = range(options.seed, options.seed + options.seeds)
+) -> list[Tensor]:
+    """(3, side, side) for each seed."""
     if arm == "drawn":
-        return torch.stack(
-            [draw_object(name, (side, side), Generator().manual_seed(seed)) for seed in seeds]
-        )
+        return draw(name, side, range(options.seed, options.seed + options.seeds))
     trained = sampler.unet.config.sample_size
     request = UNetRequest(
         label=label,
@@ -58,37 +66,33 @@ def pictures(
     )
     with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
         made = sampler(request)
-    return resize_matlab(made, side, side).clamp(0, 1) if arm == "enlarged" else made
+    return [
+        resize_matlab(one, side, side).clamp(0, 1) if arm == "enlarged" else one for one in made
+    ]
 
 
-def measured(options: argparse.Namespace) -> Iterator[tuple[dict[str, object], Tensor]]:
-    """A row, and the pictures, for each class and arm."""
+def kept(options: argparse.Namespace) -> dict[str, list[Tensor]]:
+    """Pictures of each arm, class by class; made where they are not in KEEP yet."""
     sampler = UNetSampler(load_checkpoint(options.weights).module)
-    trained = sampler.unet.config.sample_size
-    side = options.ratio * trained
     names = class_weights(options.weights).classes
-    done = {key_of(row) for row in read_rows(options.rows)}
+    side = options.ratio * sampler.unet.config.sample_size
+    arms: dict[str, list[Tensor]] = {arm: [] for arm in ARMS}
     for name in options.classes:
         for arm in ARMS:
-            key = {"class": name, "arm": arm, "ratio": options.ratio, "seed": options.seed}
-            if key_of(key) in done and not options.picture:
+            files = [
+                (options.keep or Path()) / f"{options.ratio}_{arm}_{name}_{options.seed + i}.png"
+                for i in range(options.seeds)
+            ]
+            if options.keep and all(file.exists() for file in files):
+                arms[arm] += [read(file).pixels for file in files]
                 continue
-            made = pictures(sampler, names.index(name), name, arm, side, options)
-            row = key | {
-                "objects": [count_objects(one, trained=trained) for one in made],
-                "repetition": [repetition(one, trained=trained) for one in made],
-            }
-            yield row, made
-
-
-def key_of(row: dict[str, object]) -> tuple[object, ...]:
-    return row["class"], row["arm"], row["ratio"], row["seed"]
-
-
-def read_rows(path: Path | None) -> list[dict[str, object]]:
-    if path is None or not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+            made = make(sampler, names.index(name), name, arm, side, options)
+            if options.keep:
+                for picture, file in zip(made, files, strict=True):
+                    write(Image(picture), file, overwrite=True)
+            arms[arm] += made
+            print(f"{name}, {arm}: {len(made)} pictures", flush=True)
+    return arms
 
 
 def with_interval(values: Sequence[float]) -> str:
@@ -97,24 +101,38 @@ def with_interval(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.2f} ± {1.96 * spread / math.sqrt(len(values)):.2f}"
 
 
-def table(rows: list[dict[str, object]]) -> str:
-    """Markdown, a line for each ratio and arm."""
+@torch.inference_mode()
+def features(network: nn.Module, pictures: Sequence[Tensor], trained: int) -> Tensor:
+    """What the classifier sees of pictures of the trained size before it decides, (N, D)."""
+    reduced = torch.stack([resize_matlab(one, trained, trained).clamp(0, 1) for one in pictures])
+    seen: Tensor = network[:-1](shapes(reduced))
+    return seen
+
+
+def table(arms: Mapping[str, Sequence[Tensor]], classes: Sequence[str], trained: int) -> str:
+    """Markdown, a line for each arm."""
+    side = arms["drawn"][0].shape[-1]
+    seeds = range(REFERENCE_SEED, REFERENCE_SEED + REFERENCES)
+    reference = [picture for name in classes for picture in draw(name, side, seeds)]
+    network = classifier(Generator().manual_seed(0))
+    seen = features(network, reference, trained)
+    scale = seen.square().mean().sqrt()  # so that the kernel does not depend on the classifier's
     lines = [
-        "| area | arm | pictures | objects | exactly one | repetition |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| area | arm | pictures | objects | exactly one | repetition | KID | sliced Wasserstein |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for ratio in sorted({row["ratio"] for row in rows}):
-        for arm in ARMS:
-            chosen = [row for row in rows if (row["ratio"], row["arm"]) == (ratio, arm)]
-            objects = [n for row in chosen for n in row["objects"]]
-            scores = [s for row in chosen for s in row["repetition"]]
-            if not objects:
-                continue
-            one = sum(n == 1 for n in objects) / len(objects)
-            lines.append(
-                f"| {ratio**2}x | {arm} | {len(objects)} | {with_interval(objects)} | {one:.0%} "
-                f"| {with_interval(scores)} |"
-            )
+    for arm, pictures in arms.items():
+        objects = [count_objects(one, trained=trained) for one in pictures]
+        scores = [repetition(one, trained=trained) for one in pictures]
+        kid, half = kernel_distance(features(network, pictures, trained) / scale, seen / scale)
+        texture = sliced_wasserstein(
+            torch.stack(list(pictures)), torch.stack(reference), Generator().manual_seed(0)
+        )
+        lines.append(
+            f"| {(side // trained) ** 2}x | {arm} | {len(pictures)} | {with_interval(objects)} "
+            f"| {sum(n == 1 for n in objects) / len(objects):.0%} | {with_interval(scores)} "
+            f"| {kid:.2f} ± {half:.2f} | {texture:.0f} |"
+        )
     return "\n".join(lines)
 
 
@@ -128,21 +146,21 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--classes", nargs="+", default=CLASSES, choices=DRAWERS)
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--rows", type=Path, help="JSON lines, added to")
+    parser.add_argument("--keep", type=Path, help="folder of the pictures, added to")
     parser.add_argument("--picture", type=Path, help="a sheet: a line a class, two of each arm")
     options = parser.parse_args()
-    rows, shown = read_rows(options.rows), []
-    for row, made in measured(options):
-        rows.append(row)
-        shown += made[:SHOWN]
-        print(json.dumps(row), flush=True)
-        if options.rows:
-            with options.rows.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+    arms = kept(options)
     if options.picture:
-        columns = len(ARMS) * min(SHOWN, options.seeds)
-        write(Image(contact_sheet(shown, columns)), options.picture, overwrite=True)
-    print(table(rows))
+        columns = min(SHOWN, options.seeds)
+        shown = [
+            picture
+            for index in range(len(options.classes))
+            for arm in ARMS
+            for picture in arms[arm][index * options.seeds :][:columns]
+        ]
+        write(Image(contact_sheet(shown, columns * len(ARMS))), options.picture, overwrite=True)
+    trained = arms["drawn"][0].shape[-1] // options.ratio
+    print(table(arms, options.classes, trained))
 
 
 if __name__ == "__main__":
