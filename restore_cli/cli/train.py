@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -49,6 +50,10 @@ def train(
         str | None,
         typer.Option(metavar="NAME|FILE", help="Weights to begin with, as far as they fit."),
     ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pictures of a step, where memory is short. [recipe's own]"),
+    ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 autocast.")] = False,
     seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make pairs.")] = 0,
@@ -74,6 +79,8 @@ def train(
         chosen = find_recipe(
             recipe, preset=preset, loss=loss, scale=None if scale is None else int(scale)
         )
+    if batch is not None:
+        chosen = replace(chosen, batch=batch)
     with reporter("train", quiet=quiet, json=False) as report:
         bar = report.progress(steps or chosen.steps, "training")
 

@@ -323,6 +323,17 @@ def test_the_command_trains_a_generator(folder, tmp_path):
     assert done.stdout == f"{tmp_path / 'fitv2.safetensors'}\n"
 
 
+def test_the_command_takes_another_batch(folder, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "restore_cli.training.generative.fit_classes",
+        lambda recipe, *_, **__: asked.append(recipe.batch) or tmp_path,
+    )
+    arguments = ["train", "fitv2", "--batch", "3", "--data", str(folder), "--out", str(tmp_path)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert asked == [3]
+
+
 def test_the_command_refuses_options_that_a_generator_has_not(folder, tmp_path):
     arguments = ["train", "unet", "--loss", "l1", "--data", str(folder), "--out", str(tmp_path)]
     done = CliRunner().invoke(app, arguments)
