@@ -59,6 +59,7 @@ class State:
     step: int = 0
     seconds: float = 0.0
     best: float = -math.inf
+    judged: int = 0  # the step of the last validation
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -68,6 +69,7 @@ class State:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
+            "judged": self.judged,
         }
 
     def write(self, path: Path) -> None:
@@ -96,6 +98,7 @@ class State:
                 f"{path.name} is not a state of this recipe", hint="name another --out folder"
             ) from error
         self.step, self.seconds, self.best = saved["step"], saved["seconds"], saved["best"]
+        self.judged = saved.get("judged", self.step)  # older states do not tell
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -385,7 +388,7 @@ class Course:
         def checkpoint(loss: float) -> None:
             verdict = judge()
             elapsed = time.monotonic() - began
-            state.seconds = before + elapsed
+            state.seconds, state.judged = before + elapsed, state.step
             self._keep(verdict)
             progress = Progress(state.step, self.steps, loss, elapsed, **verdict.scores)
             write_log(self.out / "log.jsonl", progress)
@@ -436,8 +439,8 @@ def make_folder(out: Path) -> None:
 
 
 def refuse_finished(state: State, out: Path, steps: int) -> None:
-    """Raises NothingToDo."""
-    if state.step >= steps:
+    """Raises NothingToDo. What was interrupted in its last validation takes one more step."""
+    if state.step >= steps and state.judged == state.step:
         raise NothingToDo(f"{out}: already trained for {state.step} steps", hint="raise --steps")
 
 
@@ -481,7 +484,7 @@ def fit(
     state = open_state(recipe, out / STATE_FILE, device, resume=resume, init=init)
     refuse_finished(state, out, steps)
     training, held_out = load_photos(data, grey=recipe.grey, suits=recipe.suits)
-    pairs = training_pairs(recipe, training, steps, seed)
+    pairs = training_pairs(recipe, training, max(steps, state.step + 1), seed)
 
     def losses() -> Iterator[Tensor]:
         if state.step == 0:

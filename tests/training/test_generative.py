@@ -220,6 +220,18 @@ def test_a_finished_training_has_nothing_to_do(folder, tmp_path):
         fit_classes(SMALL_FIT, folder, tmp_path, device=CPU, steps=1, resume=True)
 
 
+def test_a_training_that_was_stopped_in_its_last_validation_is_not_finished(
+    folder, tmp_path, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("restore_cli.training.generative.validate", interrupted)
+        fit_classes(SMALL_FIT, folder, tmp_path, device=CPU, steps=1)
+    assert fit_classes(SMALL_FIT, folder, tmp_path, device=CPU, steps=1, resume=True).exists()
+
+
 def test_a_training_stops_in_time_and_keeps_its_weights(folder, tmp_path):
     path = fit_classes(SMALL_FIT, folder, tmp_path, device=CPU, time_limit=0)
     assert path.exists()

@@ -79,6 +79,18 @@ def test_a_training_is_not_started_over_an_older_one(photos, tmp_path):
         fit(TINY, photos, tmp_path, device=CPU)
 
 
+def test_a_training_that_was_stopped_in_its_last_validation_is_not_finished(
+    photos, tmp_path, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "validate", interrupted)
+        fit(TINY, photos, tmp_path, device=CPU, steps=1)
+    assert fit(TINY, photos, tmp_path, device=CPU, steps=1, resume=True).exists()
+
+
 def test_a_finished_training_has_nothing_to_resume(photos, tmp_path):
     fit(TINY, photos, tmp_path, device=CPU, steps=1)
     with pytest.raises(NothingToDo, match="already trained for 1 steps"):
