@@ -1,11 +1,12 @@
 """Are generated things what they should be? A small classifier of shapes says.
 
     python benchmarks/class_accuracy.py fitv2.default scalecrafter.default --count 8
+    python benchmarks/class_accuracy.py fitv2.default --side 64
 
 It is trained here, within a minute, on drawn pictures (restore_cli.data.objects) in grey and of
 normal contrast: colours would tell the classes apart by themselves. Measured: the share of pictures
-that it takes for the class they were made for, of pictures drawn anew and of generated ones at the
-trained size, and how many objects they hold.
+that it takes for the class they were made for, of pictures drawn anew and of generated ones, and
+how many objects they hold. It sees larger pictures reduced to its own size.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Generator, Tensor, nn
 from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.objects import DRAWERS, draw_object
+from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics.objects import count_objects
 from restore_cli.models.fit import FiT
 from restore_cli.pipelines.generator import FiTRequest, FiTSampler, UNetRequest, UNetSampler
@@ -69,23 +71,25 @@ def classifier(generator: Generator, steps: int = 300, batch: int = 64) -> nn.Mo
     return network.eval()
 
 
-def generated(weights: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
+def generated(weights: str, count: int, seed: int, side: int) -> tuple[Tensor, Tensor]:
     """(pictures, labels) with the settings that `restore generate` takes by itself."""
+    size = side, side
     module = load_checkpoint(weights).module
     names = class_weights(weights).classes
     made = []
     for label, _ in enumerate(names):
         if isinstance(module, FiT):
-            made.append(FiTSampler(module)(FiTRequest(label, (SIDE, SIDE), count, seed)))
+            made.append(FiTSampler(module)(FiTRequest(label, size, count, seed)))
         else:
-            made.append(UNetSampler(module)(UNetRequest(label, (SIDE, SIDE), count, seed)))
+            made.append(UNetSampler(module)(UNetRequest(label, size, count, seed)))
     labels = torch.tensor([CLASSES.index(name) for name in names]).repeat_interleave(count)
     return torch.cat(made), labels
 
 
 @torch.inference_mode()
 def line(what: str, network: nn.Module, pictures: Tensor, labels: Tensor) -> str:
-    right = network(shapes(pictures)).argmax(1) == labels
+    reduced = torch.stack([resize_matlab(one, SIDE, SIDE).clamp(0, 1) for one in pictures])
+    right = network(shapes(reduced)).argmax(1) == labels
     worst = min(CLASSES, key=lambda name: right[labels == CLASSES.index(name)].float().mean())
     share = right[labels == CLASSES.index(worst)].float().mean()
     whole = [picture for picture, label in zip(pictures, labels, strict=True) if label]  # no balls
@@ -101,14 +105,15 @@ def main() -> None:
     parser.add_argument("weights", nargs="+")
     parser.add_argument("--count", type=int, default=8, help="of pictures of each class")
     parser.add_argument("--seed", type=int, default=2000)
+    parser.add_argument("--side", type=int, default=SIDE, help="of the generated pictures, pixels")
     options = parser.parse_args()
     network = classifier(Generator().manual_seed(0))
     print("| pictures of | pictures | taken for their class | worst class | one object |")
     print("| --- | --- | --- | --- | --- |")
     print(line("the set, drawn anew", network, *drawn(20, Generator().manual_seed(1))))
     for weights in options.weights:
-        pictures, labels = generated(weights, options.count, options.seed)
-        print(line(weights, network, pictures, labels), flush=True)
+        pictures, labels = generated(weights, options.count, options.seed, options.side)
+        print(line(f"{weights}, {options.side}x{options.side}", network, pictures, labels))
 
 
 if __name__ == "__main__":
