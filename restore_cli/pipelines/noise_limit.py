@@ -28,16 +28,17 @@ STRIP = 256  # rows that are worked on at once; a multiple of BLOCK
 TINY = 1e-12  # of a power, so that nothing is divided by 0
 
 
-def limit_to_noise(pixels: Tensor, denoised: Tensor) -> float | None:
+def limit_to_noise(pixels: Tensor, denoised: Tensor, tolerance: float = TOLERANCE) -> float | None:
     """Give `denoised` (C, H, W) back what was no noise in `pixels`, in place.
 
+    tolerance: up to so many times the noise found, what was removed is taken for noise.
     The deviation of the noise that was found, in the mean of the channels; None where a picture
     is too small to tell, and is left as it was denoised.
     """
     noise = noise_in(pixels, denoised)
     if noise is None:
         return None
-    _limit(pixels, denoised, TOLERANCE * noise)
+    _limit(pixels, denoised, tolerance * noise)
     return noise.mean().item()
 
 
