@@ -68,9 +68,15 @@ def generate(
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="In pixels. [default: the network's own]")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampling.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of the sampling. [default: the network's own]")
+    ] = None,
     guidance: Annotated[
-        float | None, typer.Option(min=1, help="How strongly towards the prompt; 1: not at all.")
+        float | None,
+        typer.Option(
+            min=1,
+            help="How strongly towards the prompt; 1: not at all. [default: the network's own]",
+        ),
     ] = None,
     negative: Annotated[
         str | None, typer.Option(metavar="PROMPT", help="What to go away from.")

@@ -125,8 +125,9 @@ RECIPES: Mapping[str, Mapping[str, GenerativeRecipe]] = MappingProxyType(
                 config={**FITV2.config, "patch_size": 2, "depth": 6},
             ),
             "objects": FITV2_OBJECTS,
-            "hr": at_high_resolution(FITV2, steps=10_000, learning_rate=1e-4, warm_up=1),
-            "objects_hr": at_high_resolution(FITV2_OBJECTS, steps=1_500),
+            # As many tokens a step as before.
+            "hr": at_high_resolution(FITV2, batch=128, steps=10_000, learning_rate=1e-4, warm_up=1),
+            "objects_hr": at_high_resolution(FITV2_OBJECTS, steps=4_000),
         },
         "unet": {
             "default": UNET,

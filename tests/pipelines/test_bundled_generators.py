@@ -8,7 +8,7 @@ from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.objects import DRAWERS
 from restore_cli.metrics.objects import count_objects
-from restore_cli.pipelines.generator import UNetRequest, UNetSampler
+from restore_cli.pipelines.generator import FiTRequest, FiTSampler, UNetRequest, UNetSampler
 
 TRAINED = 32  # pixels along a side
 
@@ -41,3 +41,12 @@ def test_beyond_its_size_scalecrafter_makes_fewer_objects_than_plain_sampling(sa
     crafted, plain = (sampler(replace(request, direct=direct))[0] for direct in (False, True))
     assert count_objects(plain, trained=TRAINED) >= 3
     assert count_objects(crafted, trained=TRAINED) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(32, 32), (80, 80)], ids=["trained", "beyond"])
+def test_the_bundled_fit_makes_one_object_at_any_size(size):
+    label = class_weights("fitv2.default").classes.index("heart")
+    sampler = FiTSampler(load_checkpoint("fitv2.default").module)
+    picture = sampler(FiTRequest(label, size, steps=6))[0]
+    assert count_objects(picture, trained=TRAINED) == 1
