@@ -86,16 +86,14 @@ def train(
 
         def show(progress: Progress) -> None:
             bar.update(progress.step)
-            if progress.psnr is not None:
-                report.say(
-                    f"step {progress.step}: loss {progress.loss:.4f}, validation "
-                    f"{progress.psnr:.2f} dB from {progress.input_psnr:.2f} dB"
-                )
+            found = []
             if progress.validation_loss is not None:
-                report.say(
-                    f"step {progress.step}: loss {progress.loss:.4f}, "
-                    f"validation {progress.validation_loss:.4f}"
-                )
+                found.append(f"{progress.validation_loss:.4f}")
+            if progress.psnr is not None:
+                found.append(f"{progress.psnr:.2f} dB from {progress.input_psnr:.2f} dB")
+            if found:
+                step = f"step {progress.step}: loss {progress.loss:.4f}"
+                report.say(f"{step}, validation {', '.join(found)}")
 
         train_by = (
             partial(fit_classes, chosen)

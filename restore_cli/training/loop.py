@@ -25,7 +25,7 @@ from restore_cli.errors import NothingToDo, OutputError, OutputExists, WeightsMi
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics import psnr
 from restore_cli.training.least_squares import solve_last_layer
-from restore_cli.training.losses import LOSSES
+from restore_cli.training.losses import LOSSES, STRUCTURAL
 from restore_cli.training.recipes import Recipe
 from restore_cli.training.steps import as_tuple, in_precision
 
@@ -46,7 +46,7 @@ class Progress:
     seconds: float  # since this call began
     psnr: float | None = None  # of the averaged weights on held-out photographs, dB
     input_psnr: float | None = None  # of the degraded input of the same pairs
-    validation_loss: float | None = None  # instead, where there is nothing to compare with
+    validation_loss: float | None = None  # what is judged by, where PSNR is not
 
 
 @dataclass
@@ -230,13 +230,19 @@ def validate(
 def _fidelity(
     recipe: Recipe, network: nn.Module, degraded: Tensor, clean: Tensor
 ) -> dict[str, float]:
-    """PSNR (dB) of the result and of the input; a smaller input counts as enlarged by bicubic."""
-    result = as_tuple(recipe.feed(network)(degraded))[-1].clamp(0, 1)
+    """PSNR (dB) of the result and of the input; a smaller input counts as enlarged by bicubic.
+
+    And the loss, if it is of structure: PSNR falls while that is learnt.
+    """
+    outputs = as_tuple(recipe.feed(network)(degraded))
     same_size = resize_matlab(degraded[0].cpu(), *clean.shape[-2:]).clamp(0, 1)
-    return {
-        "psnr": psnr(result.cpu(), clean.cpu()).item(),
+    scores = {
+        "psnr": psnr(outputs[-1].clamp(0, 1).cpu(), clean.cpu()).item(),
         "input_psnr": psnr(same_size[None], clean.cpu()).item(),
     }
+    if recipe.loss in STRUCTURAL:
+        scores["validation_loss"] = LOSSES[recipe.loss](outputs, clean).item()
+    return scores
 
 
 def held_out_loss(
@@ -495,7 +501,8 @@ def fit(
     def judge() -> Verdict:
         solve(state, recipe, pairs)
         scores = validate(recipe, state.average, held_out, device)
-        score = scores["psnr"] if recipe.paired else -scores["validation_loss"]
+        loss = scores.get("validation_loss")
+        score = scores["psnr"] if loss is None else -loss
         better = score > state.best
         state.best = max(score, state.best)
         named = {

@@ -127,6 +127,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "ssim_edge": ssim_edge,
     }
 )
+STRUCTURAL = ("ms_ssim", "mix", "ssim_edge")  # they give up PSNR for structure
 
 
 @dataclass(frozen=True)

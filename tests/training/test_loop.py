@@ -173,6 +173,14 @@ def test_a_network_that_enlarges_trains_by_each_loss(photos, tmp_path, loss):
     assert log[-1]["psnr"] > 0
 
 
+@pytest.mark.parametrize(("loss", "sign"), [("mse", 1), ("ms_ssim", -1)])
+def test_weights_are_kept_by_psnr_unless_structure_is_learnt(photos, tmp_path, loss, sign):
+    fit(replace(UPSCALING, loss=loss), photos, tmp_path, device=CPU)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    judged_by = "psnr" if sign == 1 else "validation_loss"
+    assert state_of(tmp_path)["best"] == max(sign * line[judged_by] for line in log)
+
+
 def test_the_input_of_an_upscaling_counts_as_enlarged_by_bicubic(photos):
     network = registry.build("espcn", scale=2)
     held_out = loop.load_photos(photos, grey=True)[1]
