@@ -66,7 +66,9 @@ def _begin(gradient: Tensor, decay: float) -> dict[str, Any]:
     }
     for side, products in _products(gradient).items():
         state[f"{side}_covariance"] = (1 - decay) * products
-        state[side] = torch.linalg.eigh(products).eigenvectors
+        # In float64: with fewer gradients than directions, float32 does not always converge.
+        vectors = torch.linalg.eigh(products.cpu().double()).eigenvectors
+        state[side] = vectors.to(products)
     return state
 
 
@@ -97,9 +99,12 @@ def _turned(matrix: Tensor, state: dict[str, Any]) -> Tensor:
 
 
 def _find_directions(state: dict[str, Any]) -> None:
-    """One step of power iteration towards the eigenvectors of both covariances (algorithm 4)."""
+    """One step of power iteration towards the eigenvectors of both covariances (algorithm 4).
+
+    On the CPU: not every device has the decomposition.
+    """
     for axis, side in enumerate(("left", "right")):
         stretched = state[f"{side}_covariance"] @ state[side]
         order = (state[side] * stretched).sum(0).argsort(descending=True)
-        state[side] = torch.linalg.qr(stretched[:, order]).Q
+        state[side] = torch.linalg.qr(stretched[:, order].cpu()).Q.to(stretched.device)
         state["square"] = state["square"].index_select(axis, order)

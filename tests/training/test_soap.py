@@ -92,3 +92,18 @@ def test_the_state_of_another_optimizer_is_refused() -> None:
     descend(layer, adam, 1)
     with pytest.raises(ValueError, match="not a state of SOAP"):
         SOAP(layer.parameters()).load_state_dict(adam.state_dict())
+
+
+def test_gradients_of_few_directions_are_no_obstacle() -> None:
+    """Of a layer of 288 inputs, as where all but a few of its features are zero."""
+    draws = torch.Generator().manual_seed(0)
+    weight = nn.Parameter(torch.zeros(32, 288))
+    optimizer = SOAP([weight], lr=0.1, every=1)
+    for _ in range(3):
+        few = torch.zeros(32, 288)
+        few[:2, :3] = 1e-5 * torch.randn(2, 3, generator=draws)
+        weight.grad = few
+        optimizer.step()
+    assert weight.isfinite().all()
+    assert weight[:2, :3].abs().min() > 0
+    assert weight[2:].abs().max() < 1e-3
