@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from restore_cli import registry
-from restore_cli.checkpoints import load_checkpoint
+from restore_cli.checkpoints import load_checkpoint, manifest
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import UsageError
 from restore_cli.pipelines.adapters import ADAPTERS
@@ -215,3 +215,13 @@ def test_a_network_that_cannot_do_a_task_is_refused():
 
 def test_no_two_networks_share_a_name():
     assert len(NETWORKS) == len(MODELS) + len(GENERATORS)
+
+
+@pytest.mark.parametrize(
+    ("task", "arch"),
+    [("derain", "dpenet"), ("denoise", "mirnet"), ("enhance", "tml"), ("upscale", "espcn")],
+)
+def test_each_task_has_a_default_network_whose_weights_are_bundled(task, arch):
+    spec = registry.find_for_task(task)
+    assert spec.arch == arch
+    assert spec.weights_for(task) in manifest.bundled_entries()

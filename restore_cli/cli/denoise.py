@@ -38,6 +38,7 @@ Save = Annotated[
 ]
 
 USUAL_TIME = "2m"
+ADAPTING = "cbsn"  # the network that learns from noisy pictures alone
 
 
 @with_choices
@@ -50,12 +51,14 @@ def denoise(
     time: Time = None,
     save: Save = None,
 ) -> None:
-    """Remove noise from pictures, folders and videos (C-BSN)."""
+    """Remove noise from pictures, folders and videos (MIRNet, C-BSN)."""
     if not adapt and (time or save):
         raise UsageError("--time and --save belong to --adapt", hint="add --adapt")
-    network = registry.find_for_task("denoise", model).arch
-    if adapt and network != "cbsn":
-        raise UsageError(f"{network} cannot adapt: it has no blind mode", hint="use --model cbsn")
+    network = registry.find_for_task("denoise", model or (ADAPTING if adapt else None)).arch
+    if adapt and network != ADAPTING:
+        raise UsageError(
+            f"{network} cannot adapt: it has no blind mode", hint=f"use --model {ADAPTING}"
+        )
     seconds = seconds_of(time or USUAL_TIME)
     if save is not None and save.exists() and not choices.overwrite:
         raise OutputExists(f"{save} exists", hint="name another file, or add --overwrite")

@@ -210,6 +210,13 @@ def random_weak_noise(clean: Tensor, generator: Generator) -> Tensor:
     return gaussian_noise(clean, log_uniform(1, 50, generator) / 255, generator)
 
 
+def random_any_noise(clean: Tensor, generator: Generator) -> Tensor:
+    """random_noise and random_weak_noise, one as often as the other."""
+    if happens(0.5, generator):
+        return random_noise(clean, generator)
+    return random_weak_noise(clean, generator)
+
+
 def to_file(pixels: Tensor, generator: Generator) -> Tensor:
     """As stored in 8 bit: one time in two as JPEG of quality 60 to 95."""
     if happens(0.5, generator):

@@ -11,7 +11,7 @@ from torch.optim import Adam, Optimizer
 
 from restore_cli.data.degrade import nothing, random_rain
 from restore_cli.data.lowlight import random_exposure, random_low_light
-from restore_cli.data.noise import random_noise, random_weak_noise
+from restore_cli.data.noise import random_any_noise, random_noise
 from restore_cli.data.pairs import Degrade, Suits
 from restore_cli.data.views import is_normal
 from restore_cli.errors import UsageError
@@ -219,12 +219,13 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
             # not divisible by 16 gave a gradient of NaN in bfloat16 on a CPU (torch 2.13).
             "fast": replace(
                 CBSN_CAMERA,
-                degrade=random_weak_noise,
+                degrade=random_any_noise,
                 loss="log_error",
                 patch=80,
                 batch=6,
                 steps=10_000,
-                validate_every=1_000,
+                learning_rate=2e-3,
+                optimizer=SOAP,
                 validation_patch=256,
                 config={"channels": 32, "num_module": 6},
                 zooms=(1.0, 0.7, 1.4),  # enlarged: as soft as photographs are in their full size

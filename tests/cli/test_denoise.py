@@ -44,6 +44,13 @@ def test_strength_0_writes_the_picture_as_it_is(photo, tiny_cbsn, tmp_path):
         assert after.tobytes() == before.tobytes()
 
 
+@pytest.mark.parametrize(("options", "model"), [([], "mirnet"), (["--adapt"], "cbsn")])
+def test_the_network_that_can_adapt_is_taken_for_that_alone(photo, tmp_path, options, model):
+    template = tmp_path / "{stem}_{model}{ext}"
+    result = denoise(photo, "-o", template, "--dry-run", *options)
+    assert f"photo_{model}.png" in result.stdout + result.stderr
+
+
 @pytest.mark.parametrize("strength", ["-0.1", "1.5", "nan", "much"])
 def test_a_strength_beyond_its_range_is_exit_2(photo, tiny_cbsn, strength):
     result = denoise(photo, "--weights", tiny_cbsn, "--strength", strength)

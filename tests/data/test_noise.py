@@ -15,6 +15,7 @@ from restore_cli.data.noise import (
     gaussian_noise,
     photograph_noise,
     process,
+    random_any_noise,
     random_camera,
     random_gaussian_noise,
     random_levels,
@@ -125,7 +126,7 @@ def test_gaussian_noise_is_white_and_not_clipped():
 
 @pytest.mark.parametrize(
     "degrade",
-    [photograph_noise, random_gaussian_noise, random_noise, random_weak_noise],
+    [photograph_noise, random_gaussian_noise, random_noise, random_weak_noise, random_any_noise],
     ids=lambda f: f.__name__,
 )
 def test_the_same_seed_gives_the_same_noise(degrade):
