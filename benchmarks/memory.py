@@ -15,6 +15,10 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # else it would be here before a case measures what it costs
+    from restore_cli.pipelines.restorer import Precision
 
 CASES = [(how, precision) for how in ("whole", "pieces") for precision in ("fp32", "bf16")]
 
@@ -25,12 +29,12 @@ def status(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-def one_case(task: str, weights: str | None, side: int, how: str, precision: str) -> None:
+def one_case(task: str, weights: str | None, side: int, how: str, precision: Precision) -> None:
     import torch
 
     from restore_cli.pipelines.restorer import RunOptions, load_restorer
 
-    options = RunOptions(weights=weights, tile="off", device="cpu", precision=precision)  # type: ignore[arg-type]
+    options = RunOptions(weights=weights, tile="off", device="cpu", precision=precision)
     restorer = load_restorer(task, options)
     if how == "whole":
         restorer.network = restorer.checkpoint.module

@@ -14,17 +14,14 @@ LARGEST = 16  # times, by repetition; what is invented beyond has nothing to do 
 FASTER, BETTER = "espcn", "mirnet"
 
 
-def usual_network(
-    device: str, factor: float | None, *, repeat: bool = False, videos: bool = False
-) -> str:
-    """The network that enlarges where none is named.
+def usual_network(device: str, factor: float | None, *, repeat: bool = False) -> str:
+    """The network that enlarges pictures where none is named.
 
     The better one on a GPU, where it has weights that reach the factor: x3 as x4 made smaller is
-    better than the faster network's own x3 (weights/mirnet.md). The faster one on a CPU, and for
-    videos everywhere: an hour of film would take the better one days.
+    better than the faster network's own x3 (weights/mirnet.md). The faster one on a CPU.
     device: as an option names it. factor: None where it differs from picture to picture.
     """
-    if videos or _kind(device) == "cpu":
+    if _kind(device) == "cpu":
         return FASTER
     better, faster = (list(weights_by_scale(MODELS[name])) for name in (BETTER, FASTER))
     if factor is None:

@@ -6,7 +6,9 @@ from typer.testing import CliRunner
 
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
+from restore_cli.cli.choices import Choices
 from restore_cli.cli.main import app
+from restore_cli.cli.upscale import usual_network
 from restore_cli.pipelines import factors
 
 
@@ -136,6 +138,15 @@ def test_a_gpu_enlarges_by_mirnet_and_that_is_said(photo, gpu, options, network,
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{photo.with_name(f'photo_{network}.png')}\n"
     assert result.stderr.startswith(f"enlarging by {network} on cpu; --model {other}\n")
+
+
+@pytest.mark.parametrize(("others", "wanted"), [([], "mirnet"), (["clip.mp4"], "espcn")])
+def test_a_gpu_enlarges_by_the_better_network_unless_a_video_is_among_them(
+    photo, tmp_path, others, wanted
+):
+    (tmp_path / "clip.mp4").touch()
+    sources = [str(photo), *(str(tmp_path / name) for name in others)]
+    assert usual_network(Choices(sources, device="cuda"), 2) == wanted
 
 
 def test_a_cpu_enlarges_by_espcn_and_that_is_said(photo):

@@ -51,11 +51,6 @@ def test_a_cpu_enlarges_by_the_faster_network(scales, factor):
     assert usual_network("cpu", factor) == "espcn"
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_videos_are_enlarged_by_the_faster_network(scales, device):
-    assert usual_network(device, 2, videos=True) == "espcn"
-
-
 @pytest.mark.parametrize(
     ("factor", "repeat", "wanted"),
     [(2, False, "mirnet"), (3, False, "espcn"), (4, True, "mirnet"), (None, False, "espcn")],
