@@ -250,6 +250,8 @@ def configured(spec: Spec, config: Mapping[str, Any]) -> Spec:
     if "scale" in config:
         facts["scale"] = config["scale"]
         facts["tasks"] = ("upscale",) if config["scale"] > 1 else spec.tasks
+    if config.get("upsampler") == "subpixel":  # the network enlarges, so nothing is done before
+        facts["adapter"] = "rgb"
     if "n_feat" in config:  # of MIRNet, whose memory and halvings the others do not have
         facts["bytes_per_pixel"] = spec.bytes_per_pixel * config["n_feat"] // MIRNET_FEATURES
     if "height" in config:

@@ -3,13 +3,15 @@
 Zamir et al., "Learning Enriched Features for Real Image Restoration and Enhancement", ECCV 2020,
 arXiv 2003.06792. Reference code: swz30/MIRNet at 6934e83.
 Input: degraded RGB (B, 3, H, W) in [0, 1], H and W multiples of 2^(height - 1); for
-super-resolution already enlarged.
-Output: (B, 3, H, W), not clamped.
+super-resolution already enlarged by bicubic, as published, or in low resolution with the
+sub-pixel layer of ESPCN (Shi et al., CVPR 2016, eq. 3-4) behind the trunk.
+Output: (B, 3, H, W), with the sub-pixel layer (B, 3, rH, rW), not clamped.
 Checked against: golden cases mirnet-small, mirnet-small-h2w3, mirnet-default.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +25,10 @@ class MIRNetConfig:
     n_MSRB: int = 2  # multi-scale residual blocks in each group; the paper's MRB
     height: int = 3  # streams of an MRB, each half the size and twice the channels of the one above
     width: int = 2  # columns of an MRB; between two columns the streams are fused
-    scale: int = 1  # how much larger its inputs were made before; the network keeps their size
+    scale: int = 1  # r, output size / size of the low-resolution image
+    # "bicubic": the input was enlarged before, the network keeps its size. "subpixel": the network
+    # sees the low-resolution image; the same arithmetic per input pixel, so r^2 times faster.
+    upsampler: Literal["bicubic", "subpixel"] = "bicubic"
 
 
 REDUCTION = 8  # of the channels inside channel attention and SKFF
@@ -242,8 +247,25 @@ class RRG(nn.Module):
         return correction + x
 
 
+class SubPixel(nn.Module):
+    """ESPCN's sub-pixel convolution: r^2 values a channel, rearranged into r x r pixels.
+
+    It starts at zero, so that an untrained network is bicubic enlargement.
+    """
+
+    def __init__(self, n_feat: int, scale: int):
+        super().__init__()
+        self.conv = conv(n_feat, 3 * scale**2, 3)
+        self.shuffle = nn.PixelShuffle(scale)
+        nn.init.zeros_(self.conv.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        details: Tensor = self.shuffle(self.conv(x))  # (B, C, H, W) -> (B, 3, rH, rW)
+        return details
+
+
 class MIRNet(nn.Module):
-    """Recursive residual groups that together predict a correction of the input."""
+    """Recursive residual groups that together predict a correction of the (enlarged) input."""
 
     def __init__(self, config: MIRNetConfig = MIRNetConfig()):
         super().__init__()
@@ -255,7 +277,8 @@ class MIRNet(nn.Module):
         self.config = c
         self.embed = conv(3, c.n_feat, 3)
         self.rrgs = nn.ModuleList(RRG(c) for _ in range(c.n_RRG))
-        self.output = conv(c.n_feat, 3, 3)
+        subpixel = c.upsampler == "subpixel"
+        self.output = SubPixel(c.n_feat, c.scale) if subpixel else conv(c.n_feat, 3, 3)
         # official code: a PReLU as a default argument, hence the same one in every DAU
         self.prelu = nn.PReLU()
 
@@ -263,5 +286,13 @@ class MIRNet(nn.Module):
         h = self.embed(degraded)  # (B, C, H, W)
         for rrg in self.rrgs:
             h = rrg(h, self.prelu)
-        correction: Tensor = self.output(h)  # (B, 3, H, W)
-        return degraded + correction
+        correction: Tensor = self.output(h)  # (B, 3, H, W) or (B, 3, rH, rW)
+        return self._enlarged(degraded) + correction
+
+    def _enlarged(self, degraded: Tensor) -> Tensor:
+        if self.config.upsampler == "bicubic":
+            return degraded
+        # With antialias torch takes the cubic of a = -0.5 that benchmarks are reduced by.
+        return F.interpolate(
+            degraded, scale_factor=float(self.config.scale), mode="bicubic", antialias=True
+        )

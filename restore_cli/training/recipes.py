@@ -158,6 +158,21 @@ def _mirnet_upscaling(scale: int) -> Recipe:
     )
 
 
+def _mirnet_subpixel(scale: int) -> Recipe:
+    """The network sees 48 px of the low-resolution image: 16 times as fast per output at x4."""
+    return replace(
+        _mirnet_upscaling(scale),
+        pre_upscaled=False,
+        patch=48,
+        validation_patch=48,
+        learning_rate=3e-3,
+        optimizer=SOAP,
+        validate_every=250,
+        # 1.5 M parameters, 350 thousand multiply-adds per low-resolution pixel.
+        config={"n_feat": 24, "n_RRG": 2, "n_MSRB": 1, "scale": scale, "upsampler": "subpixel"},
+    )
+
+
 MIRNET_TASKS = {
     "denoise": MIRNET,
     "enhance": replace(MIRNET, degrade=random_low_light),
@@ -248,6 +263,7 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
                 )
                 for task, recipe in MIRNET_TASKS.items()
             },
+            **{f"sr_x{scale}_sub": _mirnet_subpixel(scale) for scale in (2, 3, 4)},
             # The network of the paper on its patches; it took 60 epochs of 96,000 of them.
             "paper": replace(MIRNET, config={}, learning_rate=2e-4, steps=360_000),
         },
