@@ -116,6 +116,12 @@ class Restorer:
         self.network = in_pieces(network) if self.device.type == "cpu" else network
         if options.exact and self.spec.tiling == "approximate":
             self.network = in_step(network, self.spec.multiple)
+            if not blocks_of(self.network):
+                raise UsageError(
+                    f"{self.spec.arch} has global operations that its tiles cannot share, so "
+                    "--tile exact would not be exact",
+                    hint="use --tile off for the whole image, or --tile auto",
+                )
         self._overlap, self._blend = self._context()
 
     @property
