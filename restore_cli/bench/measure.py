@@ -1,7 +1,7 @@
 """Weights over pairs: scores, time, memory, and crops to look at.
 
-Each row is measured in a process of its own (bench/apart.py), so that its peak of memory is that of
-its own work, and a row that dies takes no other with it.
+Each row of weights or of a peer is measured in a process of its own (bench/apart.py), so that its
+peak of memory is that of its own work, and a row that dies takes no other with it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from restore_cli.bench.baselines import BASELINES, Baseline
 from restore_cli.bench.machine import peak_memory
+from restore_cli.bench.peers import Peer
 from restore_cli.bench.suite import Candidate
 from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import InputError, RestoreError
@@ -38,6 +40,7 @@ class Picture:
     part: str | None
     scores: Scores
     seconds: float
+    cpu_seconds: float  # user and system time of all threads of this process
     pixels: int  # of the result
     crop: bytes | None = None  # PNG
 
@@ -76,6 +79,24 @@ def measure_weights(
     return replace(measured, about=about)
 
 
+def measure_peer(
+    peer: Peer, pairs: PairSet, options: RunOptions, protocol: str, crops: bool, tell: Tell
+) -> Measured:
+    """The peer on all pairs, always on the CPU in float32. Raises as Peer.load does."""
+    enlarge = peer.load()
+    with suppress(RestoreError):  # it is told with its image
+        enlarge(load_pair(pairs, 0)[0])
+    measured = _over_pairs(pairs, enlarge, protocol, crops, tell)
+    cpu = torch.device("cpu")
+    about = {
+        "weights_sha256": peer.sha256(),
+        "device": str(cpu),
+        "precision": "fp32",
+        "peak_memory_mb": peak_memory(cpu),
+    }
+    return replace(measured, about=about)
+
+
 def measure_baselines(
     pairs: PairSet, protocol: str, crops: bool, tell: Tell
 ) -> dict[str, Measured]:
@@ -102,9 +123,10 @@ def _over_pairs(
     for index, pair in enumerate(pairs.pairs):
         try:
             degraded, clean = load_pair(pairs, index)
-            began = time.perf_counter()
+            began, cpu_began = time.perf_counter(), time.process_time()
             restored = run(degraded)
             seconds = time.perf_counter() - began
+            cpu_seconds = time.process_time() - cpu_began
             scores = measure(restored, clean, PROTOCOLS[protocol])
         except RestoreError as error:
             failed.append(f"{pair.clean.name}: {error.message}")
@@ -113,7 +135,9 @@ def _over_pairs(
             if index in shown:
                 crop = as_png(cut_out(restored, *place(pairs, degraded, clean)))
             size = restored.shape[-2] * restored.shape[-1]
-            pictures.append(Picture(pair.clean.stem, pair.part, scores, seconds, size, crop))
+            pictures.append(
+                Picture(pair.clean.stem, pair.part, scores, seconds, cpu_seconds, size, crop)
+            )
         tell(index + 1, len(pairs.pairs))
     return Measured(tuple(pictures), tuple(failed))
 

@@ -11,10 +11,12 @@ from restore_cli.bench.measure import (
     as_png,
     cut_out,
     measure_baselines,
+    measure_peer,
     measure_weights,
     place,
     shown_of,
 )
+from restore_cli.bench.peers import Peer
 from restore_cli.bench.rows import Row, empty_row, failed_row, quality_rows
 from restore_cli.bench.suite import Candidate
 from restore_cli.data.sets import PairSet, load_pair
@@ -46,7 +48,7 @@ class Outcome:
 
 def run_quality(
     sets: Sequence[PairSet],
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Candidate | Peer],
     options: RunOptions,
     *,
     protocol: str | None = None,
@@ -65,7 +67,7 @@ def run_quality(
 
 def _run_set(
     pairs: PairSet,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Candidate | Peer],
     options: RunOptions,
     protocol: str,
     shots: list[Shot] | None,
@@ -84,7 +86,7 @@ def _run_set(
     for candidate in candidates:
         try:
             measured = apart(
-                measure_weights,
+                measure_peer if isinstance(candidate, Peer) else measure_weights,
                 candidate,
                 pairs,
                 options,

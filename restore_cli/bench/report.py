@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from restore_cli.bench.quality import Shot
 from restore_cli.bench.rows import Row
+from restore_cli.bench.tables import Table
 from restore_cli.metrics import Scores
-
-Table = tuple[list[str], list[list[str]]]  # columns, rows
 
 STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
@@ -25,28 +25,41 @@ figcaption { font-size: .85rem; }
 """
 
 
+QUALITY_COLUMNS = ["set", "protocol", "images", "weights", "PSNR", "SSIM", "MS-SSIM", "paper"]
+QUALITY_COLUMNS += ["CPU s/Mpx", "Mpx/s", "MB"]
+
+
 def quality_table(rows: Sequence[Row]) -> Table:
-    """PSNR / SSIM of each row beside its baselines and the paper."""
-    others = list(dict.fromkeys(name for row in rows for name in row["baseline"]))
-    columns = ["set", "weights", "protocol", "images", *others, "ours", "paper", "Mpx/s", "MB"]
-    lines = []
+    """A line for each baseline of a set, then one for each of its rows."""
+    by_set: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        beside = [scores_in_words(row["baseline"].get(name)) for name in others]
-        ours = scores_in_words(row) if row["error"] is None else row["error"]["message"]
-        lines.append(
-            [
-                _set_of(row),
-                row["weights"],
-                row["protocol"],
-                str(row["images"]),
-                *beside,
-                ours,
-                scores_in_words(row["published"]),
-                _number(row["megapixels_per_second"], 2),
-                _number(row["peak_memory_mb"], 0),
-            ]
-        )
-    return columns, lines
+        by_set.setdefault((_set_of(row), row["protocol"], str(row["images"])), []).append(row)
+    lines = []
+    for measured_on, own in by_set.items():
+        for name, baseline in own[0]["baseline"].items():
+            lines.append([*measured_on, name, *_scores_of(baseline), "", ""])
+        lines += [[*measured_on, row["weights"], *_result_of(row)] for row in own]
+    return QUALITY_COLUMNS, lines
+
+
+def _result_of(row: Row) -> list[str]:
+    """Cells from PSNR on."""
+    if row["error"] is not None:
+        return [row["error"]["message"], *[""] * 6]
+    rest = [_number(row["megapixels_per_second"], 2), _number(row["peak_memory_mb"], 0)]
+    return [*_scores_of(row, scores_in_words(row["published"])), *rest]
+
+
+def _scores_of(scores: Mapping[str, Any], paper: str = "") -> list[str]:
+    """Cells from PSNR to CPU seconds."""
+    psnr = scores["psnr"]
+    return [
+        "" if psnr is None else f"{float(psnr):.2f}",  # "inf" is a text in JSON
+        _number(scores["ssim"], 4),
+        _number(scores["ms_ssim"], 4),
+        paper,
+        _number(scores["cpu_seconds_per_megapixel"], 2),
+    ]
 
 
 def speed_table(rows: Sequence[Row]) -> Table:

@@ -8,6 +8,7 @@ from typing import Any
 
 from restore_cli import __version__
 from restore_cli.bench.measure import Measured, Picture
+from restore_cli.bench.peers import Peer
 from restore_cli.bench.suite import PUBLISHED, Candidate
 from restore_cli.data.sets import PairSet
 from restore_cli.errors import RestoreError
@@ -20,11 +21,13 @@ def document(machine: Mapping[str, object], rows: Sequence[Row]) -> dict[str, ob
     return {"version": __version__, "machine": dict(machine), "rows": list(rows)}
 
 
-def empty_row(candidate: Candidate, task: str, measured_on: str, protocol: str, scale: int) -> Row:
+def empty_row(
+    candidate: Candidate | Peer, task: str, measured_on: str, protocol: str, scale: int
+) -> Row:
     """All fields of a row, those that are measured null."""
     return {
         "task": task,
-        "model": candidate.spec.arch,
+        "model": candidate.model,
         "weights": candidate.name,
         "weights_sha256": None,
         "set": measured_on,
@@ -37,6 +40,7 @@ def empty_row(candidate: Candidate, task: str, measured_on: str, protocol: str, 
         "ms_ssim": None,
         "seconds": None,
         "megapixels_per_second": None,
+        "cpu_seconds_per_megapixel": None,
         "peak_memory_mb": None,
         "device": None,
         "precision": None,
@@ -52,7 +56,7 @@ def failed_row(row: Row, error: RestoreError) -> Row:
 
 
 def quality_rows(
-    candidate: Candidate,
+    candidate: Candidate | Peer,
     pairs: PairSet,
     protocol: str,
     measured: Measured,
@@ -65,7 +69,7 @@ def quality_rows(
 
 
 def _row(
-    candidate: Candidate,
+    candidate: Candidate | Peer,
     pairs: PairSet,
     protocol: str,
     part: str | None,
@@ -76,7 +80,7 @@ def _row(
     seconds = sum(picture.seconds for picture in pictures)
     pixels = sum(picture.pixels for picture in pictures)
     name = pairs.name if part is None else f"{pairs.name}/{part}"
-    published = PUBLISHED.get((candidate.spec.arch, pairs.name, pairs.scale))
+    published = PUBLISHED.get((candidate.model, pairs.name, pairs.scale))
     return {
         **empty_row(candidate, pairs.task, name, protocol, pairs.scale),
         **measured.about,
@@ -85,11 +89,23 @@ def _row(
         "failed": len(measured.failed),
         "seconds": round(seconds, 3),
         "megapixels_per_second": round(pixels / 1e6 / seconds, 3) if seconds else None,
+        "cpu_seconds_per_megapixel": cpu_time_of(pictures),
         "published": None if published is None else vars(published),
         "baseline": {
-            name: scores_of(_of_part(baseline, part)) for name, baseline in baselines.items()
+            name: _baseline(_of_part(baseline, part)) for name, baseline in baselines.items()
         },
     }
+
+
+def _baseline(pictures: Sequence[Picture]) -> Row:
+    return {**scores_of(pictures), "cpu_seconds_per_megapixel": cpu_time_of(pictures)}
+
+
+def cpu_time_of(pictures: Sequence[Picture]) -> float | None:
+    """Processor time for a million pixels of output, None where there are none."""
+    pixels = sum(picture.pixels for picture in pictures)
+    seconds = sum(picture.cpu_seconds for picture in pictures)
+    return round(seconds / (pixels / 1e6), 4) if pixels else None
 
 
 def _of_part(measured: Measured, part: str | None) -> list[Picture]:

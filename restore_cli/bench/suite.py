@@ -27,6 +27,10 @@ class Candidate:
     def name(self) -> str:
         return Path(self.weights).stem if is_path(self.weights) else self.weights
 
+    @property
+    def model(self) -> str:
+        return self.spec.arch
+
     def does(self, pairs: PairSet) -> bool:
         scale = self.spec.scale if pairs.task == "upscale" else 1
         return pairs.task in self.spec.tasks and scale == pairs.scale

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,11 +24,12 @@ from restore_cli.cli.options import (
 from restore_cli.errors import NothingToDo, OutputError, RestoreError, UsageError
 
 if TYPE_CHECKING:
+    from restore_cli.bench.peers import Peer
     from restore_cli.bench.quality import Shot
-    from restore_cli.bench.report import Table
     from restore_cli.bench.rows import Row
     from restore_cli.bench.speed import Workload
     from restore_cli.bench.suite import Candidate
+    from restore_cli.bench.tables import Table
     from restore_cli.data.sets import PairSet
     from restore_cli.pipelines.restorer import RunOptions
 
@@ -64,6 +65,24 @@ JsonFile = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the document there; - for stdout."),
 ]
+Peers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--peer",
+        metavar="ncnn:PARAM,BIN,SCALE",
+        help="Another network that enlarges RGB, in files of ncnn, run on the CPU; several times "
+        "for more. Needs the extra: peers.",
+    ),
+]
+CsvFile = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE", help="Write the table there.")
+]
+MarkdownFile = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the table there.")
+]
+LatexFile = Annotated[
+    Path | None, typer.Option("--latex", metavar="FILE", help="Write the table there.")
+]
 HtmlFile = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write a page with crops there.")
 ]
@@ -73,6 +92,7 @@ HtmlFile = Annotated[
 def quality(
     set: Sets = None,
     model: Models = None,
+    peer: Peers = None,
     data: Data = None,
     task: Annotated[
         Literal["derain", "denoise", "enhance"] | None,
@@ -88,21 +108,26 @@ def quality(
     overlap: Overlap = "auto",
     json: JsonFile = None,
     html: HtmlFile = None,
+    csv: CsvFile = None,
+    markdown: MarkdownFile = None,
+    latex: LatexFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure weights on test sets by the papers' protocols."""
-    _refuse_unwritable(json, html)
+    """Measure weights, and networks of others, on test sets by the papers' protocols."""
+    tables = {"csv": csv, "markdown": markdown, "latex": latex}
+    _refuse_unwritable(json, html, *tables.values())
     options = _options(device, precision, tile, overlap)
     with reporter("bench", quiet=quiet) as report:
+        peers = _peers(peer or [])
         sets = _sets(set or [], data, task, report)
         from restore_cli.bench.quality import run_quality
         from restore_cli.bench.report import quality_table
         from restore_cli.bench.suite import candidates
 
-        chosen = candidates(model or [])
+        chosen: list[Candidate | Peer] = [*candidates(model or []), *peers]
         _say_who_is_alone(sets, chosen, report)
         shots: list[Shot] | None = None if html is None else []
-        result = _Result("restore bench quality", options, json, html, report)
+        result = _Result("restore bench quality", options, json, html, report, tables)
         with _Cases(report) as cases:
             for outcome in run_quality(
                 sets, chosen, options, protocol=protocol, shots=shots, on_case=cases.show
@@ -214,8 +239,18 @@ def _sets(
     return found
 
 
+def _peers(given: Sequence[str]) -> list[Peer]:
+    """The peers that are named, each tried on a small image before anything is measured."""
+    from restore_cli.bench.peers import peer_of
+
+    peers = [peer_of(text) for text in given]
+    for peer in peers:
+        peer.load()
+    return peers
+
+
 def _say_who_is_alone(
-    sets: Sequence[PairSet], candidates: Sequence[Candidate], report: Reporter
+    sets: Sequence[PairSet], candidates: Sequence[Candidate | Peer], report: Reporter
 ) -> None:
     """Name the sets that nobody works on. Raises NothingToDo where those are all."""
     alone = [
@@ -282,11 +317,13 @@ class _Result:
         json: str | None,
         html: Path | None,
         report: Reporter,
+        tables: Mapping[str, Path | None] | None = None,
     ):
         from restore_cli.bench.machine import describe
         from restore_cli.pipelines.device import pick_device
 
         self.title, self.json, self.html, self.report = title, json, html, report
+        self.tables = {name: path for name, path in (tables or {}).items() if path is not None}
         self.machine = describe(pick_device(options.device))
         self.rows: list[Row] = []
         self.failed: list[RestoreError] = []
@@ -306,6 +343,7 @@ class _Result:
         """The table for people, files, and code 6 where something failed."""
         from restore_cli import __version__
         from restore_cli.bench.report import page
+        from restore_cli.bench.tables import FORMATS
         from restore_cli.checkpoints.save import write_whole
 
         columns, lines = table
@@ -313,9 +351,11 @@ class _Result:
         if self.html is not None:
             about = {"restore": __version__, **self.machine}
             write_whole(page(self.title, about, table, shots).encode(), self.html)
+        for name, target in self.tables.items():
+            write_whole(FORMATS[name](table).encode(), target)
         if self.json == "-":
             self.report.data(self._document().rstrip("\n"))
-        for path in (self.json, self.html):
+        for path in (self.json, self.html, *self.tables.values()):
             if path not in (None, "-"):
                 self.report.data(str(path))
         if self.incomplete:
@@ -327,8 +367,8 @@ class _Result:
         return json_format.dumps(document(self.machine, self.rows), indent=1) + "\n"
 
 
-def _refuse_unwritable(json: str | None, html: Path | None) -> None:
+def _refuse_unwritable(json: str | None, *files: Path | None) -> None:
     """Better now than after an hour of measuring. Raises OutputError."""
-    for target in (None if json in (None, "-") else Path(str(json)), html):
+    for target in (None if json in (None, "-") else Path(str(json)), *files):
         if target is not None and not target.absolute().parent.is_dir():
             raise OutputError(f"{target}: there is no such folder", hint="make it first")

@@ -39,3 +39,19 @@ def together(monkeypatch):
 
     monkeypatch.setattr("restore_cli.bench.quality.apart", in_this_process)
     monkeypatch.setattr("restore_cli.bench.speed.apart", in_this_process)
+
+
+@pytest.fixture
+def doubler(tmp_path):
+    """(param, bin) of ncnn: a 1x1 convolution and a pixel shuffle that repeat each pixel 2 x 2."""
+    param, weights = tmp_path / "doubler.param", tmp_path / "doubler.bin"
+    param.write_text(
+        "7767517\n"
+        "3 3\n"
+        "Input        in    0 1 rgb\n"
+        "Convolution  conv  1 1 rgb features 0=12 1=1 5=0 6=36\n"
+        "PixelShuffle up    1 1 features enlarged 0=2\n"
+    )
+    matrix = np.repeat(np.eye(3, dtype="<f4"), 4, axis=0)  # (outputs, inputs)
+    weights.write_bytes(bytes(4) + matrix.tobytes())  # tag 0: float32
+    return param, weights

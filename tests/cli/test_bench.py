@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from restore_cli.cli.main import app
 
 FIELDS = {
+    "cpu_seconds_per_megapixel",
     *("task", "model", "weights", "set", "protocol", "images", "psnr", "ssim", "ms_ssim"),
     *("seconds", "megapixels_per_second", "peak_memory_mb", "published", "baseline"),
 }
@@ -63,6 +64,22 @@ def test_a_page_with_crops_is_written(pairs, random_weights, tmp_path):
     assert target.read_text().count("<figure>") == 3  # input, ours, truth
 
 
+@pytest.mark.parametrize(
+    ("option", "begins"),
+    [
+        ("--csv", "set,protocol,images,weights,PSNR"),
+        ("--markdown", "| set | protocol |"),
+        ("--latex", "\\begin{tabular}"),
+    ],
+)
+def test_the_table_is_written_in_other_forms(pairs, random_weights, tmp_path, option, begins):
+    target = tmp_path / "table.txt"
+    result = bench("quality", "--set", pairs, "--model", random_weights, option, target)
+    assert result.stdout == f"{target}\n"
+    assert target.read_text().startswith(begins)
+    assert "random" in target.read_text()
+
+
 def test_a_broken_picture_is_exit_6_and_the_rest_is_measured(pairs, random_weights, tmp_path):
     (pairs / "rainy" / "b.png").write_bytes(b"")
     Image.new("RGB", (24, 18)).save(pairs / "clean" / "b.png")
@@ -89,6 +106,8 @@ def test_speed_tells_how_many_times_as_fast_as_plain_pytorch(random_weights):
         (["quality", "--data", "nowhere"], 3, "nowhere: no such folder"),
         (["quality", "--data", "."], 3, "has none of the sets"),
         (["quality", "--json", "no/folder/a.json"], 3, "there is no such folder"),
+        (["quality", "--csv", "no/folder/a.csv"], 3, "there is no such folder"),
+        (["quality", "--set", ".", "--task", "derain", "--peer", "a,b,2"], 2, "wanted ncnn:"),
         (["speed", "--set", "set5", "--size", "64"], 2, "contradict each other"),
         (["speed", "--model", "dpenet.nowhere"], 4, "no weights are called 'dpenet.nowhere'"),
         (["speed", "--tile", "big"], 2, "--tile big: wanted"),

@@ -1,0 +1,197 @@
+"""Enlarging networks of other projects, from files that the user has: `ncnn:PARAM,BIN,SCALE`.
+
+ncnn describes a network in a text file (.param) and keeps its weights in another (.bin). RGB in
+[0, 1] goes in and comes out, as files of SPAN and Real-ESRGAN have it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from restore_cli.data.sets import PairSet
+from restore_cli.errors import (
+    BrokenOutput,
+    MissingExtra,
+    UsageError,
+    WeightsCorrupt,
+    WeightsMismatch,
+    WeightsMissing,
+)
+
+Enlarge = Callable[[Tensor], Tensor]  # (C, H, W) in [0, 1] -> (3, scale * H, scale * W)
+
+MAGIC = "7767517"  # first line of every .param file
+FORM = "ncnn:PARAM,BIN,SCALE"
+PROBE = (16, 24)  # (H, W) of the image that shows by how much a network enlarges
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """Names of a network's input and output, and its input channels where the file says them."""
+
+    input: str
+    output: str
+    channels: int | None
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A network in ncnn's files, and the factor by which it enlarges."""
+
+    param: Path
+    weights: Path
+    scale: int
+
+    @property
+    def name(self) -> str:
+        return self.param.stem
+
+    @property
+    def model(self) -> str:
+        return self.name
+
+    def does(self, pairs: PairSet) -> bool:
+        return pairs.task == "upscale" and pairs.scale == self.scale
+
+    def sha256(self) -> str:
+        return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+
+    def load(self) -> Enlarge:
+        """The network as a function, on as many CPU threads as torch uses, in float32.
+
+        Raises MissingExtra, WeightsCorrupt, WeightsMismatch.
+        """
+        enlarge = _ncnn_network(self)
+        height, width = PROBE
+        size = tuple(enlarge(torch.full((3, height, width), 0.5)).shape)
+        if size != (3, self.scale * height, self.scale * width):
+            raise WeightsMismatch(
+                f"{self.param.name}: an image of 3x{height}x{width} became {_sides(size)}, "
+                f"which is not x{self.scale}",
+                hint=f"the factor of this network stands last in {FORM}",
+            )
+        return enlarge
+
+
+def peer_of(text: str) -> Peer:
+    """`ncnn:PARAM,BIN,SCALE` as a peer whose files exist and whose network takes RGB.
+
+    Raises UsageError, WeightsMissing, WeightsCorrupt, WeightsMismatch.
+    """
+    kind, _, rest = text.partition(":")
+    parts = rest.split(",")
+    if kind != "ncnn" or len(parts) != 3 or not all(parts) or not _is_factor(parts[2]):
+        raise UsageError(
+            f"--peer {text}: wanted {FORM}", hint="for example --peer ncnn:span.param,span.bin,2"
+        )
+    peer = Peer(Path(parts[0]), Path(parts[1]), int(parts[2]))
+    for path in (peer.param, peer.weights):
+        if not path.is_file():
+            raise WeightsMissing(f"{path}: no such file", hint=f"--peer takes {FORM}")
+    _refuse_other_channels(peer, read_blobs(peer.param))
+    return peer
+
+
+def read_blobs(param: Path) -> Blobs:
+    """The blobs of a .param file: of its only Input layer, and of its last layer.
+
+    A line is `type name inputs outputs`, then the names of as many blobs, then `key=value`. Raises
+    WeightsCorrupt, WeightsMismatch.
+    """
+    try:
+        magic, _, *lines = param.read_text(encoding="utf-8").splitlines()
+        layers = [_Layer.of(line) for line in lines if line.strip()]
+    except (ValueError, IndexError) as error:  # UnicodeDecodeError is a ValueError
+        raise WeightsCorrupt(f"{param.name}: not a .param file of ncnn") from error
+    if magic.strip() != MAGIC:
+        raise WeightsCorrupt(
+            f"{param.name}: begins with {magic.strip()[:20]!r}, not with {MAGIC}",
+            hint="give the text file first: " + FORM,
+        )
+    entries = [layer for layer in layers if layer.kind == "Input"]
+    if len(entries) != 1 or len(entries[0].outputs) != 1 or len(layers[-1].outputs) != 1:
+        raise WeightsMismatch(
+            f"{param.name}: {len(entries)} inputs and {len(layers[-1].outputs)} outputs",
+            hint="a network with one image in and one image out is wanted",
+        )
+    first = next((layer for layer in layers if layer.kind.startswith("Convolution")), None)
+    channels = None if first is None else first.input_channels()
+    return Blobs(entries[0].outputs[0], layers[-1].outputs[0], channels)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    kind: str
+    outputs: tuple[str, ...]
+    values: dict[str, str]
+
+    @classmethod
+    def of(cls, line: str) -> _Layer:
+        kind, _, inputs, outputs, *rest = line.split()
+        begin, end = int(inputs), int(inputs) + int(outputs)
+        if len(rest) < end:
+            raise ValueError(line)
+        values = dict(each.split("=", 1) for each in rest[end:])
+        return cls(kind, tuple(rest[begin:end]), values)
+
+    def input_channels(self) -> int | None:
+        """Number of weights over those of one input channel (0: outputs, 1 and 11: kernel)."""
+        if not {"0", "1", "6"} <= self.values.keys():
+            return None
+        width = int(self.values["1"])
+        kernel = width * int(self.values.get("11", width))
+        return int(self.values["6"]) // (int(self.values["0"]) * kernel)
+
+
+def _refuse_other_channels(peer: Peer, blobs: Blobs) -> None:
+    if blobs.channels not in (None, 3):
+        raise WeightsMismatch(
+            f"{peer.param.name}: the first convolution takes {blobs.channels} channels, not 3",
+            hint="SRMD and other networks that take maps of the degradation are not supported",
+        )
+
+
+def _ncnn_network(peer: Peer) -> Enlarge:
+    try:
+        import ncnn
+    except ImportError as error:
+        raise MissingExtra(
+            "--peer needs the package ncnn", hint="pip install 'restore-cli[peers]'"
+        ) from error
+    blobs = read_blobs(peer.param)
+    network = ncnn.Net()
+    network.opt.num_threads = torch.get_num_threads()
+    network.opt.use_fp16_packed = False  # ours is measured in float32
+    network.opt.use_fp16_storage = False
+    network.opt.use_fp16_arithmetic = False
+    if network.load_param(str(peer.param)) or network.load_model(str(peer.weights)):
+        raise WeightsCorrupt(f"{peer.param.name}, {peer.weights.name}: ncnn does not load them")
+
+    def enlarge(pixels: Tensor) -> Tensor:
+        image = np.ascontiguousarray(pixels.expand(3, -1, -1).numpy(), dtype=np.float32)
+        extractor = network.create_extractor()
+        extractor.input(blobs.input, ncnn.Mat(image))
+        status, output = extractor.extract(blobs.output)
+        if status:
+            raise BrokenOutput(f"{peer.name}: ncnn ended with status {status}")
+        enlarged = torch.from_numpy(np.array(output))
+        if not enlarged.isfinite().all():
+            raise BrokenOutput(f"{peer.name}: the output has NaN or infinity")
+        return enlarged.clamp(0, 1)
+
+    return enlarge
+
+
+def _is_factor(text: str) -> bool:
+    return text.isdecimal() and 2 <= int(text) <= 16
+
+
+def _sides(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size)) or "nothing"
