@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
+from restore_cli.data.degrade_real import PhotoDegradation
 from restore_cli.errors import NothingToDo
 from restore_cli.imaging.colour import luma
 from restore_cli.imaging.files import read
@@ -131,7 +132,10 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         )
         if self.scale > 1:
             start = turned(crop(low, top, left, self.patch), turn)
-        degraded = self.degrade(start, generator)
+        if isinstance(self.degrade, PhotoDegradation):  # it reduces by itself
+            degraded = self.degrade(clean, generator, self.scale)
+        else:
+            degraded = self.degrade(start, generator)
         if self.pre_upscaled:
             degraded = resize_matlab(degraded, *clean.shape[-2:]).clamp(0, 1)
         return degraded, clean

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from torch.optim import Adam, Optimizer
 
 from restore_cli.data.degrade import nothing, random_rain
+from restore_cli.data.degrade_real import PhotoDegradation, random_jpeg
 from restore_cli.data.lowlight import random_exposure, random_low_light
 from restore_cli.data.noise import random_any_noise, random_noise
 from restore_cli.data.pairs import Degrade, Suits
@@ -173,6 +174,17 @@ def _mirnet_subpixel(scale: int) -> Recipe:
     )
 
 
+def _mirnet_real(scale: int) -> Recipe:
+    """Of the sub-pixel network, whose weights are where to begin (--init)."""
+    return replace(
+        _mirnet_subpixel(scale),
+        degrade=PhotoDegradation(),
+        loss="photo",
+        learning_rate=1e-3,
+        zooms=(0.7, 0.5),  # photographs in full size have traces of JPEG themselves
+    )
+
+
 MIRNET_TASKS = {
     "denoise": MIRNET,
     "enhance": replace(MIRNET, degrade=random_low_light),
@@ -264,6 +276,18 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
                 for task, recipe in MIRNET_TASKS.items()
             },
             **{f"sr_x{scale}_sub": _mirnet_subpixel(scale) for scale in (2, 3, 4)},
+            **{f"real_x{scale}": _mirnet_real(scale) for scale in (2, 4)},
+            "jpeg": replace(
+                MIRNET,
+                degrade=random_jpeg,
+                patch=96,
+                batch=8,
+                learning_rate=3e-3,
+                optimizer=SOAP,
+                validate_every=250,
+                config={**MIRNET.config, **MIRNET_SMALL},
+                zooms=(0.7, 0.5),
+            ),
             # The network of the paper on its patches; it took 60 epochs of 96,000 of them.
             "paper": replace(MIRNET, config={}, learning_rate=2e-4, steps=360_000),
         },

@@ -55,8 +55,14 @@ def test_mix_is_five_parts_of_ms_ssim_and_one_of_l1():
     assert_close(LOSSES["mix"]([x], y), 0.84 * parts[0] + 0.16 * parts[1])
 
 
+def test_the_loss_of_photographs_is_l1_with_ms_ssim_and_edges():
+    x, y = torch.rand(2, 2, 3, 48, 48).unbind()
+    expected = LOSSES["l1"]([x], y) + 0.2 * LOSSES["ms_ssim"]([x], y) + 0.2 * edge(x, y)
+    assert_close(LOSSES["photo"]([x], y), expected)
+
+
 @pytest.mark.parametrize("size", [(11, 11), (24, 12), (48, 60), (170, 161)], ids=str)
-@pytest.mark.parametrize("name", ["ms_ssim", "mix"])
+@pytest.mark.parametrize("name", ["ms_ssim", "mix", "photo"])
 def test_the_gradient_of_an_inverted_picture_is_finite(name, size):
     """Its contrast terms are negative, and a fractional power of 0 has no slope."""
     target = torch.rand(1, 1, *size)

@@ -41,6 +41,16 @@ def test_its_parts_exist(recipe):
     assert recipe.pre_upscaled == (spec.network_scale < spec.scale)
 
 
+@pytest.mark.parametrize("preset", ["real_x2", "real_x4"])
+def test_mirnet_learns_real_photographs_in_the_shape_of_its_sub_pixel_weights(preset):
+    recipe = find_recipe("mirnet", preset=preset)
+    begun_from = find_recipe("mirnet", preset=preset.replace("real_", "sr_") + "_sub")
+    assert recipe.config == begun_from.config
+    photo = torch.randint(256, (3, 300, 300), dtype=torch.uint8)
+    degraded, clean = pairs_of(recipe, [photo], patch=48, seed=0, length=1)[0]
+    assert clean.shape[-1] == recipe.scale * degraded.shape[-1]
+
+
 def test_mirnet_learns_to_upscale_from_what_its_adapter_will_feed():
     recipe = find_recipe("mirnet", preset="sr_x3")
     photo = torch.randint(256, (3, 120, 120), dtype=torch.uint8)
