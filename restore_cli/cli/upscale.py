@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from restore_cli.jobs.plan import Job
     from restore_cli.pipelines.restorer import RunOptions
     from restore_cli.pipelines.upscaler import Upscaler
+
+PHOTO_MODEL = "mirnet"  # the only one that is trained on damaged photographs
 
 Scale = Annotated[
     str | None,
@@ -38,6 +40,14 @@ Repeat = Annotated[
     bool,
     typer.Option("--repeat", help="One network several times: x4 as x2 after x2. Up to x16."),
 ]
+For = Annotated[
+    Literal["auto", "photo", "clean"],
+    typer.Option(
+        "--for",
+        help="Weights for photographs damaged by JPEG, noise and blur, or for clean images; auto: "
+        "the former for images with traces of JPEG, where the network has such weights.",
+    ),
+]
 
 
 @with_choices
@@ -46,19 +56,28 @@ def upscale(
     scale: Scale = None,
     size: Size = None,
     repeat: Repeat = False,
+    purpose: For = "auto",
     model: ModelName = None,
     weights: WeightsName = None,
 ) -> None:
     """Enlarge pictures, folders and videos (ESPCN, MIRNet)."""
     if scale and size:
         raise UsageError("--scale and --size contradict each other", hint="give one of them")
+    if purpose != "auto" and weights is not None:
+        raise UsageError("--for and --weights contradict each other", hint="give one of them")
+    if purpose == "photo" and model is None:
+        model = PHOTO_MODEL
     factor = None if scale is None else factor_of(scale)
     wanted = None if size is None else size_of(size)
 
     def load(options: RunOptions) -> Upscaler:
         from restore_cli.pipelines.upscaler import Target, load_upscaler
 
-        return load_upscaler(replace(options, weights=weights), Target(factor, wanted, repeat))
+        suited = purpose
+        if purpose == "auto" and _videos(choices):  # frames of one video all take the same
+            suited = "clean"
+        target = Target(factor, wanted, repeat)
+        return load_upscaler(replace(options, weights=weights), target, suited)
 
     if factor is None and wanted is None:
         factor = usual_factor(weights)
@@ -81,14 +100,18 @@ def usual_network(
 
     The faster one for videos everywhere: an hour of film would take the better one days.
     """
-    from restore_cli.jobs.plan import hold_videos
     from restore_cli.pipelines import factors
 
     usual = factors.usual_network(choices.device, factor, repeat=repeat)
     if usual == factors.FASTER:
         return usual
-    videos = hold_videos(choices.source, choices.output, task=task, recursive=choices.recursive)
-    return factors.FASTER if videos else usual
+    return factors.FASTER if _videos(choices, task) else usual
+
+
+def _videos(choices: Choices, task: str = "upscale") -> bool:
+    from restore_cli.jobs.plan import hold_videos
+
+    return hold_videos(choices.source, choices.output, task=task, recursive=choices.recursive)
 
 
 def say_network(restorer: AnyRestorer, jobs: Sequence[Job], report: Reporter) -> AnyRestorer:

@@ -97,7 +97,8 @@ def random_blur_kernel(sigma: tuple[float, float], generator: Generator) -> Tens
     angle = uniform(0, math.pi, generator)
     beta = 1.0 if happens(2 / 3, generator) else uniform(0.6, 3, generator)
     half = math.ceil(3 * max(along, across))
-    y, x = torch.meshgrid((torch.arange(-half, half + 1.0),) * 2, indexing="ij")
+    offsets = torch.arange(-half, half + 1.0)
+    y, x = torch.meshgrid(offsets, offsets, indexing="ij")
     u = (x * math.cos(angle) + y * math.sin(angle)) / along
     v = (y * math.cos(angle) - x * math.sin(angle)) / across
     kernel = torch.exp(-((u * u + v * v) ** beta) / 2)

@@ -19,6 +19,7 @@ from PIL import ImageCms
 from restore_cli.errors import OutputError, UnreadableImage
 from restore_cli.imaging import exif as tags
 from restore_cli.imaging.image import Metadata
+from restore_cli.imaging.jpeg import quality_of
 from restore_cli.imaging.levels import Array, Stored, refuse_giant
 from restore_cli.imaging.metadata import carried
 
@@ -68,6 +69,7 @@ def decode(data: bytes) -> Stored:
             levels,
             orientation=orientation,
             metadata=metadata,
+            jpeg_quality=quality_of(getattr(opened, "quantization", {})),
             left_out=tuple(left_out),
         )
 

@@ -31,6 +31,7 @@ class Image:
     bit_depth: int = 8  # 8 or 16, of the source
     metadata: Metadata = field(default_factory=Metadata)
     source: Path | None = None  # the file it was read from
+    jpeg_quality: int | None = None  # of that file, 1 to 100
 
     @property
     def height(self) -> int:

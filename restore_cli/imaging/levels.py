@@ -29,6 +29,7 @@ class Stored:
     premultiplied: bool = False  # the colours, by alpha
     metadata: Metadata = field(default_factory=Metadata)
     left_out: tuple[str, ...] = ()  # what the file holds and this does not
+    jpeg_quality: int | None = None  # 1 to 100, of a JPEG
 
 
 def refuse_giant(height: int, width: int) -> None:
@@ -58,7 +59,13 @@ def to_image(stored: Stored) -> Image:
     pixels, alpha = tensor[:colours], tensor[colours:] if channels > colours else None
     if alpha is not None and stored.premultiplied:
         pixels.div_(alpha.clamp(min=1 / stored.largest)).clamp_(max=1)
-    return Image(pixels, alpha, 8 if stored.largest <= 255 else 16, stored.metadata)
+    return Image(
+        pixels,
+        alpha,
+        bit_depth=8 if stored.largest <= 255 else 16,
+        metadata=stored.metadata,
+        jpeg_quality=stored.jpeg_quality,
+    )
 
 
 def _lying_as_stored(upright: Array, orientation: int) -> Array:

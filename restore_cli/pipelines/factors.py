@@ -53,14 +53,26 @@ def factors_of(target: float, known: Sequence[int], *, repeat: bool) -> tuple[in
     return min(chains, key=lambda chain: (math.prod(chain), -len(chain)), default=())
 
 
+def photo_weights_by_scale(spec: ModelSpec) -> dict[int, str]:
+    """The names `arch.real_xN` of a network's weights for damaged photographs, by their factor."""
+    found: dict[int, str] = {}
+    for entry in manifest.entries().values():
+        scale = registry.configured(spec, entry.config).scale if entry.arch == spec.arch else 1
+        if entry.name == f"{spec.arch}.real_x{scale}":
+            found[scale] = entry.name
+    return found
+
+
 def weights_by_scale(spec: ModelSpec) -> dict[int, str]:
     """The names of the weights of a network that enlarge, by their factor.
 
-    Of several with one factor `arch.xN` or `arch.sr_xN` is taken, else the first.
+    Of several with one factor `arch.xN` or `arch.sr_xN` is taken, else the first. Those for
+    damaged photographs, `arch.real_xN`, are left out.
     """
     found: dict[int, str] = {}
+    photographs = photo_weights_by_scale(spec).values()
     for entry in manifest.entries().values():
-        if entry.arch == spec.arch:
+        if entry.arch == spec.arch and entry.name not in photographs:
             scale = registry.configured(spec, entry.config).scale
             usual = (f"{spec.arch}.x{scale}", f"{spec.arch}.sr_x{scale}")
             if scale > 1 and (scale not in found or entry.name in usual):

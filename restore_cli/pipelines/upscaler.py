@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import Tensor
 
@@ -15,10 +16,19 @@ from restore_cli import registry
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.errors import InputError, UsageError, WeightsMismatch, WeightsMissing
 from restore_cli.imaging.image import Image
+from restore_cli.imaging.jpeg import has_jpeg_traces
 from restore_cli.imaging.resize import resize_matlab
-from restore_cli.pipelines.factors import LARGEST, factors_of, weights_by_scale
+from restore_cli.pipelines.factors import (
+    LARGEST,
+    factors_of,
+    photo_weights_by_scale,
+    weights_by_scale,
+)
 from restore_cli.pipelines.restorer import OnProgress, Restorer, RunOptions, Used
 from restore_cli.registry import ModelSpec
+
+# Weights for damaged photographs, for clean images, or either by what is found in each image.
+Purpose = Literal["auto", "photo", "clean"]
 
 
 @dataclass(frozen=True)
@@ -47,16 +57,25 @@ class Upscaler:
     """Networks of several factors as one restorer that reaches any size.
 
     `used` has the networks that ran for the last picture, in their order.
+    photo: weights, by their factor, for images in which JPEG has left traces; the factors that
+    they do not reach are left to `known`.
     """
 
-    def __init__(self, known: Mapping[int, str], options: RunOptions, target: Target):
+    def __init__(
+        self,
+        known: Mapping[int, str],
+        options: RunOptions,
+        target: Target,
+        photo: Mapping[int, str] | None = None,
+    ):
         self.options, self.target = options, target
         self._known = known
-        self._loaded: dict[int, Restorer] = {}
+        self._photo = photo or {}
+        self._loaded: dict[str, Restorer] = {}
         if target.scale is not None:
             self._last = self._restorer(self._chain(target.scale)[-1])
         else:
-            self._last = self._restorer(min(known))
+            self._last = self._restorer(known[min(known)])
         self.device = self._last.device
         self.used: tuple[Used, ...] = ()
 
@@ -67,10 +86,10 @@ class Upscaler:
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
         """The enlarged picture. Raises InputError, OutOfMemory, BrokenOutput."""
         height, width = self.target.of(image.height, image.width)
-        chain = self._chain(max(height / image.height, width / image.width))
+        chain = self._chain(max(height / image.height, width / image.width), image)
         used: tuple[Used, ...] = ()
-        for index, factor in enumerate(chain):
-            self._last = self._restorer(factor)
+        for index, weights in enumerate(chain):
+            self._last = self._restorer(weights)
             image = self._last(image, on_progress=share(on_progress, index, len(chain)))
             used += self._last.used
         # What is made of the last network's result is part of its work.
@@ -85,49 +104,64 @@ class Upscaler:
     def luma_alone(self) -> bool:
         """Whether colours do not matter to any network that may run."""
         scale = self.target.scale
-        factors = list(self._known) if scale is None else self._chain(scale)
-        return all(self._restorer(factor).luma_alone for factor in factors)
+        chain = self._known.values() if scale is None else self._chain(scale)
+        return not self._photo and all(self._restorer(weights).luma_alone for weights in chain)
 
     def run_luma(self, luma: Tensor) -> Tensor:
         """Luma alone, (1, H, W), enlarged; see Restorer.run_luma. Raises as `__call__` does."""
         height, width = self.target.of(*luma.shape[-2:])
         used: tuple[Used, ...] = ()
-        for factor in self._chain(max(height / luma.shape[-2], width / luma.shape[-1])):
-            self._last = self._restorer(factor)
+        for weights in self._chain(max(height / luma.shape[-2], width / luma.shape[-1])):
+            self._last = self._restorer(weights)
             luma = self._last.run_luma(luma)
             used += self._last.used
         self.used = used
         return resize_matlab(luma, height, width)
 
-    def _chain(self, factor: float) -> tuple[int, ...]:
-        chain = factors_of(factor, list(self._known), repeat=self.target.repeat)
+    def _chain(self, factor: float, image: Image | None = None) -> tuple[str, ...]:
+        """The weights that run one after the other; image: what they are for, if it matters."""
+        repeat = self.target.repeat
+        photo = factors_of(factor, list(self._photo), repeat=repeat)
+        if photo and image is not None and has_jpeg_traces(image):
+            return tuple(self._photo[each] for each in photo)
+        chain = factors_of(factor, list(self._known), repeat=repeat)
         if not chain:
-            raise _out_of_reach(factor, list(self._known), self.target.repeat)
-        return chain
+            raise _out_of_reach(factor, list(self._known), repeat)
+        return tuple(self._known[each] for each in chain)
 
-    def _restorer(self, factor: int) -> Restorer:
-        if factor not in self._loaded:
-            checkpoint = load_checkpoint(self._known[factor])
-            self._loaded[factor] = Restorer(checkpoint, self.options)
-        return self._loaded[factor]
+    def _restorer(self, weights: str) -> Restorer:
+        if weights not in self._loaded:
+            self._loaded[weights] = Restorer(load_checkpoint(weights), self.options)
+        return self._loaded[weights]
 
 
-def load_upscaler(options: RunOptions, target: Target) -> Upscaler:
+def load_upscaler(options: RunOptions, target: Target, purpose: Purpose = "clean") -> Upscaler:
     """Networks that enlarge to `target`, of the weights that the options name or of all there are.
 
-    Raises UsageError, WeightsError, DeviceError.
+    purpose: where no weights are named, which there are. Raises UsageError, WeightsError,
+    DeviceError.
     """
     spec = registry.find_for_task("upscale", options.model)
-    if options.weights is None:
-        known: Mapping[int, str] = weights_by_scale(spec)
+    photo: Mapping[int, str] = {}
+    if options.weights is not None:
+        known: Mapping[int, str] = {scale_of(options.weights): options.weights}
+    elif purpose == "photo":
+        known = photo_weights_by_scale(spec)
+        if not known:
+            raise WeightsMissing(
+                f"there are no weights of {spec.arch} for photographs",
+                hint="--for clean takes those for clean images; weights of yours: "
+                f"restore weights import FILE --as {spec.arch}.real_x2",
+            )
     else:
-        known = {scale_of(options.weights): options.weights}
+        known = weights_by_scale(spec)
+        photo = photo_weights_by_scale(spec) if purpose == "auto" else {}
     if not known:
         raise WeightsMissing(
             f"restore comes without weights for {spec.arch}",
             hint="import a file of yours: restore weights import FILE",
         )
-    return Upscaler(known, options, target)
+    return Upscaler(known, options, target, photo)
 
 
 def scale_of(weights: str) -> int:

@@ -5,11 +5,12 @@ from PIL import ExifTags, Image
 from typer.testing import CliRunner
 
 from restore_cli import registry
+from restore_cli.checkpoints.library import import_weights
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.choices import Choices
 from restore_cli.cli.main import app
 from restore_cli.cli.upscale import usual_network
-from restore_cli.pipelines import factors
+from restore_cli.pipelines import factors, upscaler
 
 
 @pytest.fixture
@@ -169,3 +170,40 @@ def test_several_steps_enlarge_by_the_same_rule(photo, gpu):
 
 def test_weights_for_another_task_are_exit_4(photo, random_weights):
     assert upscale(photo, "--weights", random_weights).exit_code == 4
+
+
+@pytest.fixture
+def saved_coarsely(tmp_path):
+    path = tmp_path / "coarse.jpg"
+    Image.effect_noise((40, 48), 50).convert("RGB").save(path, quality=30)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ((), "espcn.real_x3"),
+        (("--for", "clean"), "espcn.x3"),
+        (("--for", "photo"), "espcn.real_x3"),
+    ],
+    ids=["auto", "clean", "photo"],
+)
+def test_a_damaged_jpeg_takes_the_weights_for_photographs(saved_coarsely, x3, option, wanted):
+    import_weights(x3, "espcn.real_x3")
+    result = upscale(saved_coarsely, "--model", "espcn", "--scale", "3", "--json", *option)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["weights"] == wanted
+
+
+def test_photographs_are_enlarged_by_mirnet_unless_a_network_is_named(photo, monkeypatch):
+    monkeypatch.setattr(upscaler, "photo_weights_by_scale", lambda spec: {})
+    result = upscale(photo, "--for", "photo", "--device", "cpu")
+    assert result.exit_code == 4
+    assert result.stderr.startswith("restore: there are no weights of mirnet for photographs\n")
+    assert "restore weights import FILE --as mirnet.real_x2" in result.stderr
+
+
+def test_a_purpose_beside_weights_is_exit_2(photo, x3):
+    result = upscale(photo, "--weights", x3, "--for", "photo")
+    assert result.exit_code == 2
+    assert "--for and --weights contradict each other" in result.stderr

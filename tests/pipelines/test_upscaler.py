@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,10 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from restore_cli import registry, restore
+from restore_cli.checkpoints.library import import_weights
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.checkpoints.save import save
-from restore_cli.errors import InputError, UsageError, WeightsMismatch
+from restore_cli.errors import InputError, UsageError, WeightsMismatch, WeightsMissing
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.pipelines.restorer import Restorer, RunOptions
@@ -79,14 +81,14 @@ def test_a_whole_factor_is_what_its_network_gives(upscaler, weights):
 def test_a_broken_factor_is_the_next_larger_network_reduced(upscaler):
     pixels = torch.rand(3, 8, 10)
     run = upscaler(2, 3, scale=2.5)
-    larger = run._restorer(3).run(pixels)
+    larger = run._restorer(run._known[3]).run(pixels)
     assert_close(run.run(pixels), resize_matlab(larger, 20, 25).clamp(0, 1))
 
 
 def test_repeating_is_one_network_after_the_other_without_8_bit_between(upscaler):
     pixels = torch.rand(3, 6, 5)
     run = upscaler(2, 4, scale=4, repeat=True)
-    once = run._restorer(2)
+    once = run._restorer(run._known[2])
     assert_close(run.run(pixels), once.run(once.run(pixels)))
 
 
@@ -139,3 +141,54 @@ def test_progress_of_several_networks_is_one(upscaler):
     run = upscaler(2, scale=4, repeat=True)
     run(Image(torch.rand(1, 4, 4)), on_progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
+
+
+@pytest.fixture
+def for_photos(weights):
+    """ESPCN imported as weights for photographs: espcn.real_x2."""
+    import_weights(Path(weights(2)), "espcn.real_x2")
+    return "espcn.real_x2"
+
+
+CLEAN = Image(torch.full((3, 40, 48), 0.5))
+SAVED_COARSELY = replace(CLEAN, jpeg_quality=40)
+ESPCN = RunOptions(model="espcn", **CPU)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "image", "wanted"),
+    [
+        ("auto", CLEAN, "espcn.x2"),
+        ("auto", SAVED_COARSELY, "espcn.real_x2"),
+        ("clean", SAVED_COARSELY, "espcn.x2"),
+        ("photo", CLEAN, "espcn.real_x2"),
+    ],
+    ids=["auto-clean", "auto-jpeg", "clean-jpeg", "photo-clean"],
+)
+def test_weights_are_chosen_by_what_the_image_is(for_photos, purpose, image, wanted):
+    run = load_upscaler(ESPCN, Target(scale=2), purpose)
+    run(image)
+    assert [used.weights for used in run.used] == [wanted]
+
+
+def test_a_factor_without_weights_for_photographs_takes_the_others(for_photos):
+    run = load_upscaler(ESPCN, Target(scale=3), "auto")
+    run(SAVED_COARSELY)
+    assert [used.weights for used in run.used] == ["espcn.x3"]
+
+
+def test_without_weights_for_photographs_auto_is_clean():
+    run = load_upscaler(ESPCN, Target(scale=2), "auto")
+    run(SAVED_COARSELY)
+    assert [used.weights for used in run.used] == ["espcn.x2"]
+
+
+def test_photographs_without_weights_for_them_are_an_error():
+    with pytest.raises(WeightsMissing, match="no weights of espcn for photographs"):
+        load_upscaler(ESPCN, Target(scale=2), "photo")
+
+
+def test_weights_for_photographs_are_no_others(weights):
+    import_weights(Path(weights(5)), "espcn.real_x5")
+    with pytest.raises(UsageError, match="no weights enlarge x5"):
+        load_upscaler(ESPCN, Target(scale=5))
