@@ -29,7 +29,8 @@ Enlarge = Callable[[Tensor], Tensor]  # (C, H, W) in [0, 1] -> (3, scale * H, sc
 
 MAGIC = "7767517"  # first line of every .param file
 FORM = "ncnn:PARAM,BIN,SCALE"
-PROBE = (16, 24)  # (H, W) of the image that shows by how much a network enlarges
+PROBE = (16, 24)  # (H, W) of the grey image that shows by how much a network enlarges
+MOST_CHANGE = 0.1  # of that grey, in the mean
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,20 @@ class Peer:
         """
         enlarge = _ncnn_network(self)
         height, width = PROBE
-        size = tuple(enlarge(torch.full((3, height, width), 0.5)).shape)
+        grey = torch.full((3, height, width), 0.5)
+        enlarged = enlarge(grey)
+        size = tuple(enlarged.shape)
         if size != (3, self.scale * height, self.scale * width):
             raise WeightsMismatch(
                 f"{self.param.name}: an image of 3x{height}x{width} became {_sides(size)}, "
                 f"which is not x{self.scale}",
                 hint=f"the factor of this network stands last in {FORM}",
+            )
+        difference = (enlarged - 0.5).abs().mean().item()
+        if difference > MOST_CHANGE:  # ncnn reads weights of another network without a word
+            raise WeightsMismatch(
+                f"{self.param.name}, {self.weights.name}: mid-grey comes out {difference:.2f} off",
+                hint="both files of one network are wanted, which takes RGB in [0, 1]",
             )
         return enlarge
 

@@ -10,8 +10,14 @@ from torch.testing import assert_close
 from restore_cli.bench.peers import Blobs, peer_of, read_blobs
 from restore_cli.bench.quality import run_quality
 from restore_cli.data.sets import Pair, PairSet, folder_pairs
-from restore_cli.errors import MissingExtra, UsageError, WeightsCorrupt, WeightsMismatch
-from restore_cli.errors import WeightsMissing as Missing
+from restore_cli.errors import (
+    BrokenOutput,
+    MissingExtra,
+    UsageError,
+    WeightsCorrupt,
+    WeightsMismatch,
+    WeightsMissing,
+)
 from restore_cli.pipelines.restorer import RunOptions
 
 needs_ncnn = pytest.mark.skipif(
@@ -51,7 +57,7 @@ def test_another_form_is_refused(text):
 @pytest.mark.parametrize("gone", [0, 1], ids=["param", "bin"])
 def test_a_file_that_is_not_there_is_named(doubler, gone):
     doubler[gone].unlink()
-    with pytest.raises(Missing, match=doubler[gone].name):
+    with pytest.raises(WeightsMissing, match=doubler[gone].name):
         peer(doubler)
 
 
@@ -106,9 +112,17 @@ def test_a_wrong_factor_is_refused_with_the_size_that_came_out(doubler):
 
 
 @needs_ncnn
+def test_weights_of_another_network_are_refused(doubler):
+    weights = doubler[1]
+    weights.write_bytes(bytes(4) + torch.rand(36).numpy().tobytes() + bytes(100))
+    with pytest.raises(WeightsMismatch, match=r"doubler\.bin: mid-grey comes out 0\.\d+ off"):
+        peer(doubler).load()
+
+
+@needs_ncnn
 def test_an_output_that_is_not_finite_is_an_error(doubler):
     doubler[1].write_bytes(bytes(4) + torch.full((36,), float("nan")).numpy().tobytes())
-    with pytest.raises(Exception, match="NaN"):
+    with pytest.raises(BrokenOutput, match="NaN"):
         peer(doubler).load()
 
 
