@@ -153,16 +153,18 @@ def luma(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     A network of three channels takes all of JPEG's YCbCr instead: public ESPCN weights do.
     """
     if spec.channels == 3:
-        return _full_range_ycbcr(pixels)
+        return _full_range_ycbcr(pixels, spec)
     ycbcr = rgb_to_ycbcr(pixels)
+    padded, crop = replicate_border(ycbcr[None, :1], spec)
 
-    def finish(answer: Tensor) -> Tensor:
+    def finish(output: Tensor) -> Tensor:
+        enlarged = crop(output)[0]
         if pixels.shape[0] == 1:
-            return luma_to_grey(answer[0])
-        height, width = answer.shape[-2:]
+            return luma_to_grey(enlarged)
+        height, width = enlarged.shape[-2:]
         colours = torch.empty(3, height, width)  # filled in place: a panorama fits only once
-        colours[:1] = answer[0]
-        del answer
+        colours[:1] = enlarged
+        del output, enlarged
         for channel in (1, 2):
             colours[channel] = resize_matlab(ycbcr[channel], height, width)
         for top in range(0, height, STRIP):
@@ -170,15 +172,33 @@ def luma(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
             strip.copy_(ycbcr_to_rgb(strip))
         return colours
 
-    return ycbcr[None, :1], finish
+    return padded, finish
 
 
-def _full_range_ycbcr(pixels: Tensor) -> tuple[Tensor, Finish]:
-    def finish(answer: Tensor) -> Tensor:
-        colours = full_range_to_rgb(answer[0])
+def _full_range_ycbcr(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
+    padded, crop = replicate_border(rgb_to_full_range(pixels)[None], spec)
+
+    def finish(output: Tensor) -> Tensor:
+        colours = full_range_to_rgb(crop(output)[0])
         return colours if pixels.shape[0] == 3 else colours.mean(0, keepdim=True)
 
-    return rgb_to_full_range(pixels)[None], finish
+    return padded, finish
+
+
+def replicate_border(planes: Tensor, spec: ModelSpec) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Planes (1, C, H, W) with their border repeated by the receptive radius, and the function
+    that crops the output of the network to the image.
+
+    The zeros that convolutions pad with are darker than black: they would dim the border.
+    """
+    assert spec.radius is not None
+    height, width = (side * spec.scale for side in planes.shape[-2:])
+    start = spec.radius * spec.scale
+
+    def crop(output: Tensor) -> Tensor:
+        return output[..., start : start + height, start : start + width]
+
+    return F.pad(planes, (spec.radius,) * 4, mode="replicate"), crop
 
 
 ADAPTERS: Mapping[str, Adapter] = MappingProxyType(

@@ -17,7 +17,7 @@ from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError, WeightsMis
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.imaging.tiling import blend_in, cut, kept, pad_to_multiple, plan_tiles
-from restore_cli.pipelines.adapters import ADAPTERS, brightness_of
+from restore_cli.pipelines.adapters import ADAPTERS, brightness_of, replicate_border
 from restore_cli.pipelines.device import (
     SMALLEST_TILE,
     fastest_low_precision,
@@ -169,7 +169,8 @@ class Restorer:
 
         For a network that sees nothing else: see `luma_alone`.
         """
-        result = self._answer(luma[None], None)[0]
+        padded, crop = replicate_border(luma[None], self.spec)
+        result = crop(self._answer(padded, None))[0]
         self._size = (result.shape[-2], result.shape[-1])
         return result
 
