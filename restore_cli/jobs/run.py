@@ -57,6 +57,7 @@ class Result:
     weights_sha256: str | None = None
     noise: float | None = None  # that was found in the picture; of a range of 1
     brightness: float | None = None  # of the picture, in the mean
+    grain: float | None = None  # noise sigma of the brightened result
     frames: int | None = None  # of a video
 
 
@@ -225,6 +226,7 @@ def _done(job: Job, seconds: float, width: int, height: int, used: Sequence[Used
         weights_sha256="+".join(each.sha256 for each in used),
         noise=next((each.noise for each in used if each.noise is not None), None),
         brightness=next((each.brightness for each in used if each.brightness is not None), None),
+        grain=next((each.grain for each in used if each.grain is not None), None),
     )
 
 

@@ -21,7 +21,16 @@ from restore_cli.imaging.colour import (
     rgb_to_ycbcr,
     ycbcr_to_rgb,
 )
+from restore_cli.imaging.frame import inside_frame
 from restore_cli.imaging.resize import resize_matlab
+from restore_cli.imaging.tone import (
+    LUMINANCE,
+    keep_black,
+    keep_dark,
+    keep_hue,
+    stretch_contrast,
+    toe_of,
+)
 from restore_cli.imaging.transfer import fit_lines, noise_of, small_copy, through
 from restore_cli.registry import ModelSpec
 
@@ -78,13 +87,12 @@ IMAGENET_DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
 DARK, NOT_DARK = 0.2, 0.4  # mean brightness up to which all, and from which nothing is changed
-BRIGHTNESS = (0.299, 0.587, 0.114)  # of RGB
 
 
 def brightness_of(pixels: Tensor) -> float:
     """Mean brightness of a picture (C, H, W), C 1 or 3, in [0, 1]."""
     means = pixels.mean((-2, -1)).expand(3)
-    return torch.dot(means, means.new_tensor(BRIGHTNESS)).item()
+    return torch.dot(means, means.new_tensor(LUMINANCE)).item()
 
 
 def darkness(brightness: float) -> float:
@@ -98,17 +106,31 @@ def darkness(brightness: float) -> float:
 
 def fixed_size(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     """As rgb, in ImageNet's normalisation, stretched to the one size that the network knows; what
-    it changes there is carried to the picture, which keeps its own detail: see imaging.transfer.
-    A picture that is not dark comes back as it is: see darkness.
+    it changes there is carried to the image, which keeps its own detail, hue and black: see
+    imaging.transfer and imaging.tone. The less dark an image is, the less is changed but its black
+    and white point: see darkness. A frame around the image is neither seen nor changed.
     """
     assert spec.fixed_size is not None  # that is what such a network is
-    copy = small_copy(pixels, spec.fixed_size)
+    box = (slice(None), *inside_frame(pixels))
+    inside = pixels[box]
+    copy = small_copy(inside, spec.fixed_size)
     feed, finish_small = imagenet(copy.pixels, spec)
 
-    def finish(answer: Tensor) -> Tensor:
-        restored = finish_small(answer).clamp(0, 1)
-        lines = fit_lines(copy, restored, noise_of(pixels))
-        return through(lines.weakened(darkness(brightness_of(pixels))), pixels)
+    def finish(output: Tensor) -> Tensor:
+        brightness = brightness_of(inside)
+        share = darkness(brightness)
+        result = pixels.clone()
+        changed = result[box]
+        if share > 0:
+            toe = toe_of(brightness)
+            restored = keep_hue(copy.pixels, finish_small(output).clamp(0, 1))
+            restored = keep_dark(copy.pixels, restored, toe)
+            lines = fit_lines(copy, restored, noise_of(inside))
+            changed.copy_(through(lines.weakened(share), inside))
+            keep_black(inside, changed, toe)
+        if share < 1:
+            stretch_contrast(changed.clamp_(0, 1), 1 - share)
+        return result
 
     return feed, finish
 

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from restore_cli import registry
 from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
 from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError, WeightsMismatch
+from restore_cli.imaging.frame import inside_frame
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.imaging.tiling import blend_in, cut, kept, pad_to_multiple, plan_tiles
+from restore_cli.imaging.transfer import noise_of
 from restore_cli.pipelines.adapters import ADAPTERS, brightness_of, replicate_border
 from restore_cli.pipelines.device import (
     SMALLEST_TILE,
@@ -84,6 +86,7 @@ class Used:
     width: int
     noise: float | None = None  # its deviation, where that was measured; of a range of 1
     brightness: float | None = None  # of the picture, in the mean, where the result depends on it
+    grain: float | None = None  # noise sigma of the brightened result, of a range of 1
 
 
 class Restorer:
@@ -106,6 +109,7 @@ class Restorer:
         self.tile: int | None = None
         self.noise: float | None = None  # found in the last picture
         self.brightness: float | None = None  # of the last picture, likewise
+        self.grain: float | None = None  # of the last result, likewise
         self.limited = limited
         self._size: tuple[int, int] | None = None  # (H, W) of the last result
         self._limit: int | None = None  # the largest tile, once memory has run out
@@ -134,7 +138,7 @@ class Restorer:
         if self._size is None:
             return ()
         made = self.checkpoint
-        how = (self.tile, self.precision, *self._size, self.noise, self.brightness)
+        how = (self.tile, self.precision, *self._size, self.noise, self.brightness, self.grain)
         return (Used(self.model, made.name, made.sha256, *how),)
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
@@ -151,12 +155,15 @@ class Restorer:
         fed, finish = ADAPTERS[self.spec.adapter](pixels, self.spec)
         result = finish(self._answer(fed, on_progress)).clamp_(0, 1)
         self._size = (result.shape[-2], result.shape[-1])
-        if self.spec.adapter == "fixed_size":
-            self.brightness = brightness_of(pixels)
         if self.limited:
             self.noise = limit_to_noise(pixels, result)
         strength = self.options.strength
-        return result if strength == 1 else torch.lerp(pixels, result, strength)
+        result = result if strength == 1 else torch.lerp(pixels, result, strength)
+        if self.spec.adapter == "fixed_size":
+            box = (slice(None), *inside_frame(pixels))
+            self.brightness = brightness_of(pixels[box])
+            self.grain = noise_of(result[box]).mean().item()
+        return result
 
     @property
     def luma_alone(self) -> bool:

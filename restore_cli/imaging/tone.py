@@ -1,0 +1,98 @@
+"""Limits on a change of brightness: hue and black stay, and a dull image gets its full range."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LUMINANCE = (0.299, 0.587, 0.114)  # of RGB
+LEVEL = 1 / 255  # keeps the ratio of two luminances finite
+LEAST_SATURATION = 0.6  # of what a plain gain would give; chosen as weights/tml.md says
+TOE = 6 / 255  # level from which dark counts as more than black
+TOE_SHARE = 0.5  # of the mean brightness, where that is lower
+PURE = 0.5  # of the toe, up to which pixels count as black
+STRIP = 64  # rows that are worked on at once
+BLACK_SHARE, WHITE_SHARE = 0.002, 0.02  # of the pixels, beyond the black and the white point
+BLACK_POINT, WHITE_POINT = 0.01, 0.95  # where those points are moved, unless they are beyond
+LARGEST_SHIFT = 0.5  # of either point, as a share of the range between them
+SAMPLES = 1 << 20  # pixels in which the points are looked for
+TINY = 1e-6
+
+
+def luminance(pixels: Tensor) -> Tensor:
+    """Return the brightness of each pixel of (3, H, W) as (1, H, W)."""
+    return (pixels * pixels.new_tensor(LUMINANCE)[:, None, None]).sum(0, keepdim=True)
+
+
+def keep_hue(pixels: Tensor, changed: Tensor) -> Tensor:
+    """Return `changed` with the hue of `pixels`, both (C, H, W) in [0, 1].
+
+    Luminance is that of `changed`, and so is saturation between the bounds of a plain gain on
+    `pixels` and LEAST_SATURATION of it. Saturation gives way where a channel would be clipped.
+    """
+    if pixels.shape[0] == 1:
+        return changed
+    before, after = luminance(pixels), luminance(changed)
+    chroma = pixels - before
+    gain = (after + LEVEL) / (before + LEVEL)
+    projected = (chroma * (changed - after)).sum(0, keepdim=True)
+    scale = projected / chroma.square().sum(0, keepdim=True).clamp(min=TINY)
+    chroma = chroma * torch.clamp(scale, LEAST_SATURATION * gain, gain)
+    room = torch.where(chroma > 0, 1 - after, after) / chroma.abs().clamp(min=TINY)
+    return after + chroma * room.amin(0, keepdim=True).clamp(max=1)
+
+
+def toe_of(brightness: float) -> float:
+    """Return the level below which dark fades to black, in an image of that mean brightness."""
+    return max(min(TOE, TOE_SHARE * brightness), TINY)
+
+
+def keep_dark(pixels: Tensor, changed: Tensor, toe: float) -> Tensor:
+    """Return `changed` (C, H, W), faded into `pixels` where those are below the toe."""
+    return torch.lerp(pixels, changed, _smooth(pixels.amax(0, keepdim=True) / toe))
+
+
+def keep_black(pixels: Tensor, changed: Tensor, toe: float) -> None:
+    """Fade `changed` (C, H, W) into `pixels` where those are purely black, in place.
+
+    Black is what is dark in all of some 5 x 5 pixels, so that single dark pixels of noise do not
+    stand out of a brightened area, and black reaches up to its edges.
+    """
+    height = pixels.shape[-2]
+    for top in range(0, height, STRIP):
+        bottom, above = min(top + STRIP, height), max(top - 4, 0)
+        levels = pixels[:, above : bottom + 4].amax(0, keepdim=True)
+        closed = -F.max_pool2d(-F.max_pool2d(levels, 5, 1, 2), 5, 1, 2)
+        share = _smooth(closed[:, top - above : bottom - above] / (PURE * toe))
+        strip = changed[:, top:bottom]
+        strip.copy_(torch.lerp(pixels[:, top:bottom], strip, share))
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """Return a curve from 0 to 1 without corners."""
+    x = x.clamp(0, 1)
+    return x.square() * (3 - 2 * x)
+
+
+def stretch_contrast(pixels: Tensor, share: float) -> None:
+    """Move the black and the white point of `pixels` (C, H, W) by `share` of the way, in place.
+
+    Both are robust: few pixels lie beyond. All channels change alike. Without contrast there is
+    nothing to stretch: each point moves by half the range between them at most.
+    """
+    apart = max(1, round((pixels.shape[-2] * pixels.shape[-1] / SAMPLES) ** 0.5))
+    sample = pixels[:, ::apart, ::apart]
+    black = _quantile(sample.amin(0), BLACK_SHARE)
+    white = _quantile(sample.amax(0), 1 - WHITE_SHARE)
+    reach = LARGEST_SHIFT * (white - black)
+    lower = max(min(black, BLACK_POINT), black - reach)
+    upper = min(max(white, WHITE_POINT), white + reach)
+    if (lower, upper) == (black, white):
+        return
+    gain = 1 + share * ((upper - lower) / (white - black) - 1)
+    pixels.mul_(gain).add_(black + share * (lower - black) - gain * black)
+
+
+def _quantile(values: Tensor, share: float) -> float:
+    return values.flatten().kthvalue(1 + round(share * (values.numel() - 1))).values.item()
