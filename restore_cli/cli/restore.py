@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -39,6 +40,8 @@ Failure = tuple[str, RestoreError]  # of which source
 
 SOME_FAILED = 6
 HARDLY_ANY = 0.7 / 255  # noise; rounding alone is 0.3
+LEFT = "left as it is"
+GRAINY = 2 / 255  # noise sigma of a result, as imaging.transfer.noise_of estimates it
 CIRCUMSTANCES = (
     "seconds",
     "model",
@@ -231,6 +234,8 @@ def _run(
                 report.say(_found(result.noise, "" if alone else f"{result.job.source}: "))
             if result.brightness is not None:
                 _say_if_bright(result.brightness, "" if alone else f"{result.job.source}: ", report)
+            if task == "enhance" and result.grain is not None and result.grain > GRAINY:
+                report.say(_grainy(result, "" if alone else f"{result.job.source}: "))
             _show(result, restorer, report)
     return failures
 
@@ -326,13 +331,21 @@ def _found(noise: float, where: str) -> str:
     return f"{levels}: left nearly as it is" if noise < HARDLY_ANY else levels
 
 
+def _grainy(result: Result, where: str) -> str:
+    assert result.grain is not None
+    found = f"{where}grainy result (noise sigma {255 * result.grain:.0f} of 255)"
+    source = "SOURCE" if str(result.job.source) == "-" else shlex.quote(str(result.job.source))
+    return f"{found}: try restore run {source} --steps enhance,denoise"
+
+
 def _say_if_bright(brightness: float, where: str, report: Reporter) -> None:
-    from restore_cli.pipelines.adapters import darkness
+    from restore_cli.pipelines.adapters import darkness, dullness
 
     changed = darkness(brightness)
     said = f"{where}mean brightness {100 * brightness:.0f} %"
     if changed == 0:
-        report.say(f"{said}: not dark, left as it is")
+        points = "at most its black and white points are set" if dullness(brightness) else LEFT
+        report.say(f"{said}: not dark, {points}")
     elif changed < 1:
         report.say(f"{said}: not very dark, {100 * changed:.0f} % of the change is made")
 

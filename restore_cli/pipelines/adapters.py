@@ -87,6 +87,7 @@ IMAGENET_DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
 DARK, NOT_DARK = 0.2, 0.4  # mean brightness up to which all, and from which nothing is changed
+BRIGHT = 0.55  # mean brightness from which the black and white points stay, too
 
 
 def brightness_of(pixels: Tensor) -> float:
@@ -104,11 +105,19 @@ def darkness(brightness: float) -> float:
     return min(max((NOT_DARK - brightness) / (NOT_DARK - DARK), 0.0), 1.0)
 
 
+def dullness(brightness: float) -> float:
+    """Return the share of the black and white points that is set: 1 where an image is hardly dark.
+
+    It fades out towards dark images, as far as the network changes them, and towards bright ones.
+    """
+    return (1 - darkness(brightness)) * min(max((BRIGHT - brightness) / (BRIGHT - NOT_DARK), 0), 1)
+
+
 def fixed_size(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     """As rgb, in ImageNet's normalisation, stretched to the one size that the network knows; what
     it changes there is carried to the image, which keeps its own detail, hue and black: see
     imaging.transfer and imaging.tone. The less dark an image is, the less is changed but its black
-    and white point: see darkness. A frame around the image is neither seen nor changed.
+    and white point: see darkness, dullness. A frame around the image is neither seen nor changed.
     """
     assert spec.fixed_size is not None  # that is what such a network is
     box = (slice(None), *inside_frame(pixels))
@@ -128,8 +137,8 @@ def fixed_size(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
             lines = fit_lines(copy, restored, noise_of(inside))
             changed.copy_(through(lines.weakened(share), inside))
             keep_black(inside, changed, toe)
-        if share < 1:
-            stretch_contrast(changed.clamp_(0, 1), 1 - share)
+        if (stretched_share := dullness(brightness)) > 0:
+            stretch_contrast(changed.clamp_(0, 1), stretched_share)
         return result
 
     return feed, finish
@@ -177,7 +186,7 @@ def luma(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     if spec.channels == 3:
         return _full_range_ycbcr(pixels, spec)
     ycbcr = rgb_to_ycbcr(pixels)
-    padded, crop = replicate_border(ycbcr[None, :1], spec)
+    padded, crop = extend_border(ycbcr[None, :1], spec)
 
     def finish(output: Tensor) -> Tensor:
         enlarged = crop(output)[0]
@@ -198,7 +207,7 @@ def luma(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
 
 
 def _full_range_ycbcr(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
-    padded, crop = replicate_border(rgb_to_full_range(pixels)[None], spec)
+    padded, crop = extend_border(rgb_to_full_range(pixels)[None], spec)
 
     def finish(output: Tensor) -> Tensor:
         colours = full_range_to_rgb(crop(output)[0])
@@ -207,20 +216,25 @@ def _full_range_ycbcr(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
     return padded, finish
 
 
-def replicate_border(planes: Tensor, spec: ModelSpec) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Planes (1, C, H, W) with their border repeated by the receptive radius, and the function
-    that crops the output of the network to the image.
+def extend_border(planes: Tensor, spec: ModelSpec) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Planes (1, C, H, W) extended by the receptive radius, and the function that crops the output
+    of the network to the image.
 
-    The zeros that convolutions pad with are darker than black: they would dim the border.
+    The zeros that convolutions pad with are darker than black: they would dim the border. Pixels
+    are mirrored with the outermost repeated, as MATLAB's imresize made the training images.
     """
     assert spec.radius is not None
     height, width = (side * spec.scale for side in planes.shape[-2:])
     start = spec.radius * spec.scale
+    for axis in (-2, -1):
+        side = planes.shape[axis]
+        places = torch.arange(-spec.radius, side + spec.radius) % (2 * side)
+        planes = planes.index_select(axis, torch.minimum(places, 2 * side - 1 - places))
 
     def crop(output: Tensor) -> Tensor:
         return output[..., start : start + height, start : start + width]
 
-    return F.pad(planes, (spec.radius,) * 4, mode="replicate"), crop
+    return planes, crop
 
 
 ADAPTERS: Mapping[str, Adapter] = MappingProxyType(

@@ -19,7 +19,7 @@ from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.imaging.tiling import blend_in, cut, kept, pad_to_multiple, plan_tiles
 from restore_cli.imaging.transfer import noise_of
-from restore_cli.pipelines.adapters import ADAPTERS, brightness_of, replicate_border
+from restore_cli.pipelines.adapters import ADAPTERS, brightness_of, darkness, extend_border
 from restore_cli.pipelines.device import (
     SMALLEST_TILE,
     fastest_low_precision,
@@ -162,7 +162,8 @@ class Restorer:
         if self.spec.adapter == "fixed_size":
             box = (slice(None), *inside_frame(pixels))
             self.brightness = brightness_of(pixels[box])
-            self.grain = noise_of(result[box]).mean().item()
+            dark = darkness(self.brightness) > 0
+            self.grain = noise_of(result[box]).mean().item() if dark else None
         return result
 
     @property
@@ -176,7 +177,7 @@ class Restorer:
 
         For a network that sees nothing else: see `luma_alone`.
         """
-        padded, crop = replicate_border(luma[None], self.spec)
+        padded, crop = extend_border(luma[None], self.spec)
         result = crop(self._answer(padded, None))[0]
         self._size = (result.shape[-2], result.shape[-1])
         return result

@@ -105,8 +105,13 @@ def test_a_network_of_any_size_has_nothing_to_resize(photo, tmp_path):
 
 @pytest.mark.parametrize(
     ("level", "said"),
-    [(153, "60 %: not dark, left as it is"), (76, "30 %: not very dark"), (20, None)],
-    ids=["bright", "between", "dark"],
+    [
+        (153, "60 %: not dark, left as it is"),
+        (115, "45 %: not dark, at most its black and white points"),
+        (76, "30 %: not very dark"),
+        (20, None),
+    ],
+    ids=["bright", "daylight", "between", "dark"],
 )
 def test_it_is_said_when_a_picture_is_not_dark(level, said, tmp_path, tiny_tml):
     photo = tmp_path / "grey.png"
@@ -126,4 +131,63 @@ def test_daylight_comes_back_as_it_was(tmp_path, tiny_tml):
         path.stem: (read(tmp_path / "out" / path.name).pixels - read(path).pixels).abs().mean()
         for path in tmp_path.glob("*.png")
     }
+    assert 0.03 < changes.pop("chelsea") < 0.08  # it has no white: its white point is set
     assert max(changes.values()) < 0.03
+
+
+def test_a_grainy_result_suggests_to_denoise_it_too(tmp_path, tiny_tml):
+    rng = np.random.default_rng(0)
+    for name, noise in (("grainy", 12), ("clean", 0)):
+        levels = 60 + noise * rng.standard_normal((90, 120, 3))
+        Image.fromarray(levels.clip(0, 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
+    alone = enhance(tmp_path / "grainy.png", "--weights", tiny_tml)
+    command = f"try restore run {tmp_path / 'grainy.png'} --steps enhance,denoise"
+    assert alone.stderr.count("grainy result (noise sigma ") == 1
+    assert command in " ".join(alone.stderr.split())
+    assert "grainy result" not in enhance(tmp_path / "clean.png", "--weights", tiny_tml).stderr
+
+
+def film(size, box, bar, seed=0):
+    """A dark scene (H, W, 3) with colors and detail, at `box` of an image filled with `bar`."""
+    rng = np.random.default_rng(seed)
+    rows, columns = box
+    pixels = np.full((*size, 3), bar, np.float64)
+    y, x = np.mgrid[: rows.stop - rows.start, : columns.stop - columns.start] / 20
+    scene = np.stack([np.sin(x) + 1.2, np.cos(y) + 1.3, np.sin(x + y) + 1.4], -1) * 9
+    pixels[rows, columns] = scene + rng.random(scene.shape) + 4
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("box", "bar"),
+    [
+        ((slice(30, 90), slice(0, 160)), 0),
+        ((slice(0, 120), slice(40, 120)), 0),
+        ((slice(0, 100), slice(0, 160)), 2),
+        ((slice(15, 105), slice(20, 140)), 128),
+    ],
+    ids=["above and below", "left and right", "nearly black below", "grey all around"],
+)
+@pytest.mark.parametrize("top", [255, 65535], ids=["8 bit", "16 bit"])
+def test_bars_stay_as_they_are_and_do_not_count(box, bar, top, tmp_path):
+    levels = film((120, 160), box, bar) / 255 * top
+    source, out = tmp_path / "film.tiff", tmp_path / "out.tiff"
+    iio.imwrite(source, levels.astype(np.uint8 if top == 255 else np.uint16))
+    result = enhance(source, "-o", out, "--weights", "tml.default")
+    assert result.exit_code == 0, result.stderr
+    before, after = read(source).pixels, read(out).pixels
+    scene = torch.zeros(120, 160, dtype=torch.bool)
+    scene[box] = True
+    assert torch.equal(after[:, ~scene], before[:, ~scene])
+    assert after[:, scene].mean() > before[:, scene].mean() + 20 / 255
+    assert "brightness" not in result.stderr
+
+
+def test_black_around_a_title_stays_black(tmp_path):
+    pixels = np.zeros((120, 200, 3), np.uint8)
+    for start in range(40, 160, 16):
+        pixels[50:70, start : start + 6] = (230, 220, 200)
+    Image.fromarray(pixels).save(tmp_path / "title.png")
+    enhance(tmp_path / "title.png", "-o", tmp_path / "out.png", "--weights", "tml.default")
+    after = read(tmp_path / "out.png").pixels * 255
+    assert after[:, torch.from_numpy(pixels.max(-1) == 0)].max() <= 4
