@@ -63,10 +63,15 @@ def keep_black(pixels: Tensor, changed: Tensor, toe: float) -> None:
     for top in range(0, height, STRIP):
         bottom, above = min(top + STRIP, height), max(top - 4, 0)
         levels = pixels[:, above : bottom + 4].amax(0, keepdim=True)
-        closed = -F.max_pool2d(-F.max_pool2d(levels, 5, 1, 2), 5, 1, 2)
+        closed = -_highest_around(-_highest_around(levels))
         share = _smooth(closed[:, top - above : bottom - above] / (PURE * toe))
         strip = changed[:, top:bottom]
         strip.copy_(torch.lerp(pixels[:, top:bottom], strip, share))
+
+
+def _highest_around(x: Tensor) -> Tensor:
+    """Return the maximum of 5 x 5 pixels, first along rows, then along columns."""
+    return F.max_pool2d(F.max_pool2d(x, (1, 5), 1, (0, 2)), (5, 1), 1, (2, 0))
 
 
 def _smooth(x: Tensor) -> Tensor:
