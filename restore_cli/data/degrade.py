@@ -1,8 +1,9 @@
 """Clean photographs made worse on purpose: the degraded half of a training pair.
 
 Every function is a pure function of its arguments and a torch.Generator.
-Rain follows the statistics measured on Rain100L and Rain100H (tests/data/test_degrade.py holds
-them): streaks are grey, never darken, and share one direction per layer.
+Streaks are grey, never darken, and share one direction per layer. Painted rain follows the
+statistics measured on Rain100L and Rain100H, photographed rain those of dense rain in photographs
+(tests/data/test_degrade.py holds both).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+
+from restore_cli.imaging.jpeg import through_jpeg
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,31 @@ class RainLook:
     peak: tuple[float, float]  # brightness that the 99th percentile of all streaks reaches
     additive: float  # probability that streaks are added instead of screened
     veil: float  # probability of a bright mist (rain accumulation)
+    blur: tuple[float, float] = (0.6, 0.95)  # sigma of a drop before it moves
+    faintest: float = 0.5  # drop beside the brightest, before the motion
+    light: tuple[float, float] | None = None  # grey that photographed streaks veil the scene with
+    depth: float = 0.0  # probability that the rain is thinner in a part of the image
+    drops: float = 0.0  # probability of defocused drops near the lens
+    jpeg: float = 0.0  # probability of JPEG compression
 
 
 LIGHT = RainLook((1, 2), (0.0006, 0.004), (30, 95), 28, 4, (0.5, 0.85), (0.10, 0.45), 0.8, 0.0)
 MISTY = replace(LIGHT, veil=1.0)  # rain that also brightens the picture
 MEDIUM = RainLook((1, 4), (0.002, 0.03), (20, 80), 25, 10, (0.3, 0.8), (0.20, 0.70), 0.7, 0.2)
 HEAVY = RainLook((3, 6), (0.01, 0.08), (25, 85), 9, 8, (0.2, 0.65), (0.5, 0.95), 0.85, 0.1)
+# Photographed rain: short or dense streaks in front of a scene, brighter than most of it.
+SHORT = RainLook(
+    (2, 4), (0.015, 0.08), (3, 16), 20, 5, (0.1, 0.7), (0.35, 1.0), 0.0, 0.0,
+    blur=(0.3, 0.8), faintest=0.1, light=(0.55, 1.0), depth=0.4, drops=0.3, jpeg=0.5,
+)  # fmt: skip
+DENSE = replace(SHORT, density=(0.006, 0.05), length=(14, 45), spread=8, peak=(0.3, 0.8), drops=0.1)
+SNOWY = replace(
+    SHORT, layers=(1, 3), density=(0.002, 0.02), length=(1, 5), blur=(0.5, 1.6), faintest=0.3
+)
+MIX = (
+    (0.24, LIGHT), (0.10, MISTY), (0.24, HEAVY), (0.10, MEDIUM),
+    (0.09, SHORT), (0.06, DENSE), (0.02, SNOWY),
+)  # fmt: skip
 
 
 def nothing(clean: Tensor, generator: Generator) -> Tensor:
@@ -67,6 +89,13 @@ def line_kernel(length: float, angle: float) -> Tensor:
     return kernel / kernel.sum()
 
 
+def gaussian_kernel(sigma: float) -> Tensor:
+    """A Gaussian of two dimensions, (K, K) with K odd, sum 1."""
+    reach = max(2, math.ceil(2 * sigma))
+    bell = torch.exp(-(torch.arange(-reach, reach + 1.0) ** 2) / (2 * sigma**2))
+    return torch.outer(bell, bell) / bell.sum() ** 2
+
+
 def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     """`x` (H, W) with `kernel` (K, K) by Fourier transform, valid part only."""
     height, width = x.shape
@@ -82,17 +111,15 @@ def streak_layer(
     """One layer of parallel streaks, (H, W), non-negative and not yet scaled in brightness."""
     kernel = line_kernel(log_uniform(*look.length, generator), angle)
     zoom = uniform(1, 2, generator) if happens(0.3, generator) else 1.0  # near, thick drops
-    blur = uniform(0.6, 0.95, generator)
-    pad = kernel.shape[0] - 1 + 4
+    bell = gaussian_kernel(uniform(*look.blur, generator))
+    pad = kernel.shape[0] + bell.shape[0] - 2
     size = (math.ceil((height + pad) / zoom), math.ceil((width + pad) / zoom))
     density = log_uniform(*look.density, generator)
     seeds = torch.rand(size, generator=generator)
-    seeds = torch.where(seeds > 1 - density, 0.5 + 0.5 * torch.rand(size, generator=generator), 0.0)
+    bright = look.faintest + (1 - look.faintest) * torch.rand(size, generator=generator)
+    seeds = torch.where(seeds > 1 - density, bright, 0.0)
     if zoom > 1:
         seeds = F.interpolate(seeds[None, None], (height + pad, width + pad), mode="bilinear")[0, 0]
-    offsets = torch.arange(-2.0, 3.0)
-    bell = torch.exp(-(offsets**2) / (2 * blur**2))
-    bell = torch.outer(bell, bell) / bell.sum() ** 2
     blurred = convolve(convolve(seeds, bell), kernel)[:height, :width].clamp(min=0)
     # The mist between streaks is cut away, as Photoshop's Levels does it.
     black = torch.quantile(blurred.flatten()[::7], uniform(*look.black, generator))
@@ -113,10 +140,52 @@ def rain_streaks(height: int, width: int, look: RainLook, generator: Generator) 
     return (total * (uniform(*look.peak, generator) / top)).clamp(0, 1)
 
 
+def near_drops(height: int, width: int, angle: float, generator: Generator) -> Tensor:
+    """The opacity of one to three defocused drops, (H, W) in [0, 1]: soft, wide, short streaks."""
+    y, x = torch.meshgrid(torch.arange(0.0, height), torch.arange(0.0, width), indexing="ij")
+    sine, cosine = math.sin(math.radians(angle)), math.cos(math.radians(angle))
+    clear = torch.ones(height, width)
+    for _ in range(int(uniform(1, 4, generator))):
+        down, right = uniform(0, height, generator), uniform(0, width, generator)
+        radius, half = uniform(2, 7, generator), uniform(1, 14, generator)
+        along = (x - right) * sine + (y - down) * cosine
+        across = (x - right) * cosine - (y - down) * sine
+        distance = torch.hypot(across, (along.abs() - half).clamp(min=0))
+        soft = uniform(0.5, 2, generator)
+        opacity = uniform(0.2, 0.9, generator) * torch.sigmoid((radius - distance) / soft)
+        if happens(0.5, generator):  # the flash of the drop itself at one end
+            opacity = opacity * (0.6 + 0.4 * torch.sigmoid((along - half + radius) / soft))
+        clear = clear * (1 - opacity)
+    return 1 - clear
+
+
+def photographed_rain(
+    clean: Tensor, streaks: Tensor, look: RainLook, generator: Generator
+) -> Tensor:
+    """`clean` (3, H, W) seen through streaks: the brighter it is, the less it is changed."""
+    assert look.light is not None
+    height, width = clean.shape[-2:]
+    if happens(look.depth, generator):
+        corners = torch.rand(1, 1, 2, 2, generator=generator)
+        corners = (corners / corners.max()).square()
+        thin = F.interpolate(corners, (height, width), mode="bilinear", align_corners=True)[0, 0]
+        streaks = streaks * thin
+    light = uniform(*look.light, generator)
+    rainy = clean + streaks * (light - clean).clamp(min=0)
+    if happens(look.drops, generator):
+        drops = near_drops(height, width, uniform(-look.angle, look.angle, generator), generator)
+        rainy = rainy + drops * (light - rainy).clamp(min=0)
+    if happens(look.jpeg, generator):
+        rainy = through_jpeg(rainy.clamp(0, 1), int(uniform(80, 97, generator)))
+    return rainy
+
+
 def add_rain(clean: Tensor, look: RainLook, generator: Generator) -> Tensor:
-    """The picture (3, H, W) in [0, 1] in the rain, quantised to 8 bit."""
+    """The image (3, H, W) in [0, 1] in the rain, quantised to 8 bit."""
     streaks = rain_streaks(clean.shape[-2], clean.shape[-1], look, generator)
-    if happens(look.additive, generator):
+    if look.light is not None:
+        rainy = photographed_rain(clean, streaks, look, generator)
+    elif happens(look.additive, generator):
         rainy = clean + streaks
     else:
         rainy = 1 - (1 - clean) * (1 - streaks)
@@ -127,9 +196,9 @@ def add_rain(clean: Tensor, look: RainLook, generator: Generator) -> Tensor:
 
 
 def random_rain(clean: Tensor, generator: Generator) -> Tensor:
-    """The mix for a general model: 35 % light, 15 % misty, 30 % heavy, 14 % medium, 6 % dry."""
+    """Rain of a look drawn from MIX; what is left of 1 stays dry."""
     draw = uniform(0, 1, generator)
-    for share, look in ((0.35, LIGHT), (0.15, MISTY), (0.30, HEAVY), (0.14, MEDIUM)):
+    for share, look in MIX:
         if draw < share:
             return add_rain(clean, look, generator)
         draw -= share

@@ -92,7 +92,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
     degraded is (C, patch, patch); clean is `scale` times as large, and degraded is made of the
     photograph reduced so many times. candidates: of so many random crops the one with the highest
     contrast is taken, since much of any photograph is sky. pre_upscaled: degraded is made as large
-    as clean again, by bicubic.
+    as clean again, by bicubic. scene: of a scale of 1, put into clean before it is degraded.
     """
 
     def __init__(
@@ -106,10 +106,12 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         scale: int = 1,
         candidates: int = 1,
         pre_upscaled: bool = False,
+        scene: Degrade | None = None,
     ):
         self.photos = [low_resolution(p, scale) if scale > 1 else (p, p) for p in photos]
         self.degrade, self.patch, self.scale = degrade, patch, scale
         self.candidates, self.pre_upscaled = candidates, pre_upscaled
+        self.scene = scene
         self.seed, self.length = seed, length
 
     def redrawn(self, *, seed: int, length: int) -> Pairs:
@@ -132,6 +134,8 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         )
         if self.scale > 1:
             start = turned(crop(low, top, left, self.patch), turn)
+        elif self.scene is not None:
+            start = clean = self.scene(clean, generator)
         if isinstance(self.degrade, PhotoDegradation):  # it reduces by itself
             degraded = self.degrade(clean, generator, self.scale)
         else:

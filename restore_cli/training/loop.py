@@ -162,6 +162,7 @@ def pairs_of(
         scale=recipe.scale,
         pre_upscaled=recipe.pre_upscaled,
         candidates=candidates,
+        scene=recipe.scene,
     )
 
 

@@ -14,6 +14,7 @@ from restore_cli.data.degrade_real import PhotoDegradation, random_jpeg
 from restore_cli.data.lowlight import random_exposure, random_low_light
 from restore_cli.data.noise import random_any_noise, random_noise
 from restore_cli.data.pairs import Degrade, Suits
+from restore_cli.data.scenes import random_scene
 from restore_cli.data.views import is_normal
 from restore_cli.errors import UsageError
 from restore_cli.training.losses import LOSSES
@@ -59,6 +60,7 @@ class Recipe:
     feed: Feed = plain  # how pictures reach the network
     loss_step: LossStep = supervised
     view: tuple[int, int] | None = None  # (H, W) that whole photographs are stretched to: no crops
+    scene: Degrade | None = None  # put into photographs first, so that the target has it too
     suits: Suits | None = None  # photographs of which it is false are left out
     norms_settle: float = 1.0  # from this share of the steps on, batch norm keeps its statistics
     paired: bool = True  # False: `degrade` leaves pictures as they are, nothing clean is known
@@ -68,6 +70,7 @@ DPENET = Recipe(
     # The paper trains one model per set; this one is meant for any rain, so it sees the mix.
     arch="dpenet",
     degrade=random_rain,
+    scene=random_scene,
     loss="l1",
     patch=96,  # streaks are up to 95 px long
     batch=4,

@@ -51,6 +51,13 @@ def test_without_a_scale_a_pair_begins_with_one_picture():
     assert torch.equal(degraded, clean)
 
 
+def test_a_scene_is_in_both_halves_of_a_pair():
+    degraded, clean = pairs([photo(30, 30)], scene=differing)[0]
+    plain, _ = pairs([photo(30, 30)])[0]
+    assert torch.equal(degraded, clean)
+    assert not torch.equal(clean, plain)
+
+
 def test_a_pair_depends_on_seed_and_index_alone():
     photos = [photo(30, 30), photo(40, 20)]
     first = Pairs(photos, differing, patch=8, seed=5, length=9, scale=2)

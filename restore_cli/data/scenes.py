@@ -1,0 +1,84 @@
+"""Scenes that are easily taken for rain: upright bars and haze, put into clean photographs.
+
+A training has them in the degraded image and in the target alike. Pure functions of their
+arguments and a torch.Generator.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from restore_cli.data.degrade import gaussian_kernel, happens, log_uniform, uniform
+
+UPRIGHT, HAZY = 0.3, 0.1  # shares of the scenes
+
+
+def bars(
+    height: int, width: int, *, period: float, thickness: float, angle: float, start: float
+) -> tuple[Tensor, Tensor]:
+    """(cover, across), both (H, W): parallel bars, `angle` degrees from the vertical.
+
+    cover: share of a pixel inside a bar. across: the place in it, -1 to 1.
+    period, thickness, start: pixels across the bars.
+    """
+    y, x = torch.meshgrid(torch.arange(0.0, height), torch.arange(0.0, width), indexing="ij")
+    place = x * math.cos(math.radians(angle)) - y * math.sin(math.radians(angle)) - start
+    offset = (place + period / 2).remainder(period) - period / 2
+    cover = (thickness / 2 - offset.abs() + 0.5).clamp(0, 1)
+    return cover, offset / max(thickness / 2, 0.5)
+
+
+def add_uprights(clean: Tensor, generator: Generator) -> Tensor:
+    """The image (3, H, W) behind poles, a railing, blinds or window bars, quantised to 8 bit.
+
+    Thin, bright and upright as streaks of rain, but they belong to the scene.
+    """
+    height, width = clean.shape[-2:]
+    angle = uniform(-4, 4, generator) if happens(0.7, generator) else uniform(-25, 25, generator)
+    alone = happens(0.4, generator)  # a pole, not a row of bars
+    thickness = log_uniform(1, 12 if alone else 6, generator)
+    period = 4 * (height + width) if alone else thickness * uniform(1.6, 6, generator)
+    start = uniform(0, width, generator)
+    cover, across = bars(
+        height, width, period=period, thickness=thickness, angle=angle, start=start
+    )
+    rows = torch.arange(0.0, height)[:, None]
+    top = -1.0 if happens(0.5, generator) else uniform(0, 0.7 * height, generator)
+    bottom = height if happens(0.5, generator) else uniform(top, height, generator)
+    cover = cover * ((rows >= top) & (rows <= bottom))
+    if not alone and happens(0.5, generator):  # rails or a window's cross
+        level, gap = uniform(0, height, generator), uniform(0.3, 1, generator) * height
+        rail, _ = bars(width, height, period=gap, thickness=thickness, angle=-angle, start=level)
+        cover = torch.maximum(cover, rail.T * (rows >= top - thickness))
+    cover = _softened(cover, uniform(0.3, 0.9, generator))
+    paint = uniform(0.35, 1, generator) + 0.08 * torch.randn(3, 1, 1, generator=generator)
+    shade = 1 - uniform(0, 0.5, generator) * (across + uniform(-0.5, 0.5, generator)).square()
+    slope = torch.linspace(uniform(0.7, 1, generator), uniform(0.7, 1, generator), height)[:, None]
+    colour = paint * shade.clamp(0.3, 1) * slope
+    scene = torch.lerp(clean, colour.clamp(0, 1), cover)
+    return (scene.clamp(0, 1) * 255).round() / 255
+
+
+def add_haze(clean: Tensor, generator: Generator) -> Tensor:
+    """The image (3, H, W) at a distance, in grey air, quantised to 8 bit."""
+    haze, grey = uniform(0.2, 0.6, generator), uniform(0.5, 0.9, generator)
+    return (torch.lerp(clean, torch.full_like(clean, grey), haze) * 255).round() / 255
+
+
+def random_scene(clean: Tensor, generator: Generator) -> Tensor:
+    """A scene that is easily taken for rain in a share of all draws; dry, whatever it is."""
+    if happens(HAZY, generator):
+        clean = add_haze(clean, generator)
+    return add_uprights(clean, generator) if happens(UPRIGHT, generator) else clean
+
+
+def _softened(x: Tensor, sigma: float) -> Tensor:
+    """`x` (H, W), blurred by a Gaussian."""
+    kernel = gaussian_kernel(sigma)
+    reach = kernel.shape[0] // 2
+    padded = F.pad(x[None, None], (reach,) * 4, mode="replicate")
+    return F.conv2d(padded, kernel[None, None])[0, 0]
