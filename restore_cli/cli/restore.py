@@ -28,6 +28,7 @@ from restore_cli.errors import RestoreError, UsageError
 if TYPE_CHECKING:
     from restore_cli.jobs.plan import Job, Plan
     from restore_cli.jobs.run import Result
+    from restore_cli.pipelines.rain import Rain
     from restore_cli.pipelines.restorer import Restorer, RunOptions
     from restore_cli.pipelines.series import Series
     from restore_cli.pipelines.upscaler import Upscaler
@@ -53,6 +54,7 @@ CIRCUMSTANCES = (
     "width",
     "height",
     "seed",
+    "rain",
 )
 
 
@@ -236,6 +238,8 @@ def _run(
                 _say_if_bright(result.brightness, "" if alone else f"{result.job.source}: ", report)
             if task == "enhance" and result.grain is not None and result.grain > GRAINY:
                 report.say(_grainy(result, "" if alone else f"{result.job.source}: "))
+            if result.rain is not None:
+                report.say(_rain_found(result.rain, "" if alone else f"{result.job.source}: "))
             _show(result, restorer, report)
     return failures
 
@@ -323,6 +327,7 @@ def _circumstances(result: Result, restorer: AnyRestorer) -> dict[str, object]:
         "width": result.width,
         "height": result.height,
         "seed": restorer.options.seed,
+        "rain": _rain_as_json(result.rain),
     }
 
 
@@ -336,6 +341,23 @@ def _grainy(result: Result, where: str) -> str:
     found = f"{where}grainy result (noise sigma {255 * result.grain:.0f} of 255)"
     source = "SOURCE" if str(result.job.source) == "-" else shlex.quote(str(result.job.source))
     return f"{found}: try restore run {source} --steps enhance,denoise"
+
+
+def _rain_found(rain: Rain, where: str) -> str:
+    if not rain.found:
+        return f"{where}no rain found: nearly unchanged"
+    streaks = "" if rain.angle is None else f", streaks {abs(rain.angle):.0f} degrees from vertical"
+    return f"{where}rain on {100 * rain.share:.0f} % of the image{streaks}"
+
+
+def _rain_as_json(rain: Rain | None) -> dict[str, float | None] | None:
+    if rain is None or not rain.found:
+        return None
+    return {
+        "share": round(rain.share, 4),
+        "angle": None if rain.angle is None else round(rain.angle, 1),
+        "strength": round(rain.strength, 4),
+    }
 
 
 def _say_if_bright(brightness: float, where: str, report: Reporter) -> None:

@@ -17,6 +17,7 @@ from restore_cli.errors import InputError
 from restore_cli.imaging.formats import Format
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.xmp import record_in
+from restore_cli.pipelines.rain import Rain
 from restore_cli.pipelines.restorer import DTYPES, RunOptions, Used
 
 # Of RunOptions, what stands with each network instead.
@@ -87,7 +88,7 @@ def from_text(text: str) -> Record:
     """Raises InputError where it is damaged, or of another version."""
     try:
         row = json.loads(text)
-        networks = tuple(Used(**used) for used in row.pop("networks"))
+        networks = tuple(map(_used, row.pop("networks")))
         record = Record(networks=networks, **row)
         if not networks or not all(map(_is_sound, networks)) or not _is_whole(record):
             raise ValueError("some of its values are not what they should be")
@@ -97,6 +98,11 @@ def from_text(text: str) -> Record:
             hint="replay it with the version of restore that made it",
         ) from error
     return record
+
+
+def _used(row: dict[str, Any]) -> Used:
+    rain = row.get("rain")
+    return Used(**row | {"rain": None if rain is None else Rain(**rain)})
 
 
 def _is_sound(used: Used) -> bool:

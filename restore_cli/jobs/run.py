@@ -18,6 +18,7 @@ from restore_cli.imaging.formats import Container, Format, is_container
 from restore_cli.imaging.image import Image
 from restore_cli.jobs.plan import Job, Standard
 from restore_cli.jobs.record import Recipe, made, to_text
+from restore_cli.pipelines.rain import Rain
 from restore_cli.pipelines.restorer import Used
 
 WAITING = 2  # pictures at most on either side of the network
@@ -58,6 +59,7 @@ class Result:
     noise: float | None = None  # that was found in the picture; of a range of 1
     brightness: float | None = None  # of the picture, in the mean
     grain: float | None = None  # noise sigma of the brightened result
+    rain: Rain | None = None  # that was found in the image; of a video it is not told
     frames: int | None = None  # of a video
 
 
@@ -158,7 +160,7 @@ def _film(
         on_frame=on_frame,
     )
     done = _done(job, time.monotonic() - began, movie.width, movie.height, restorer.used)
-    return replace(done, frames=movie.frames)
+    return replace(done, frames=movie.frames, rain=None)  # that of its last frame says little
 
 
 def _within(index: int, on_tile: OnTile | None) -> Callable[[int, int], None] | None:
@@ -227,6 +229,7 @@ def _done(job: Job, seconds: float, width: int, height: int, used: Sequence[Used
         noise=next((each.noise for each in used if each.noise is not None), None),
         brightness=next((each.brightness for each in used if each.brightness is not None), None),
         grain=next((each.grain for each in used if each.grain is not None), None),
+        rain=next((each.rain for each in used if each.rain is not None), None),
     )
 
 

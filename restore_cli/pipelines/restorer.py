@@ -31,6 +31,7 @@ from restore_cli.pipelines.device import (
 from restore_cli.pipelines.in_step import blocks_of, in_step, kept_bytes
 from restore_cli.pipelines.noise_limit import limit_to_noise
 from restore_cli.pipelines.pieces import chains_of, in_pieces
+from restore_cli.pipelines.rain import Rain, rain_in
 from restore_cli.registry import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Used:
     noise: float | None = None  # its deviation, where that was measured; of a range of 1
     brightness: float | None = None  # of the picture, in the mean, where the result depends on it
     grain: float | None = None  # noise sigma of the brightened result, of a range of 1
+    rain: Rain | None = None  # that was taken away, where that was looked for
 
 
 class Restorer:
@@ -110,6 +112,7 @@ class Restorer:
         self.noise: float | None = None  # found in the last picture
         self.brightness: float | None = None  # of the last picture, likewise
         self.grain: float | None = None  # of the last result, likewise
+        self.rain: Rain | None = None  # likewise
         self.limited = limited
         self._size: tuple[int, int] | None = None  # (H, W) of the last result
         self._limit: int | None = None  # the largest tile, once memory has run out
@@ -138,7 +141,8 @@ class Restorer:
         if self._size is None:
             return ()
         made = self.checkpoint
-        how = (self.tile, self.precision, *self._size, self.noise, self.brightness, self.grain)
+        found = (self.noise, self.brightness, self.grain, self.rain)
+        how = (self.tile, self.precision, *self._size, *found)
         return (Used(self.model, made.name, made.sha256, *how),)
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
@@ -157,6 +161,8 @@ class Restorer:
         self._size = (result.shape[-2], result.shape[-1])
         if self.limited:
             self.noise = limit_to_noise(pixels, result)
+        if "derain" in self.spec.tasks:
+            self.rain = rain_in(pixels, result)
         strength = self.options.strength
         result = result if strength == 1 else torch.lerp(pixels, result, strength)
         if self.spec.adapter == "fixed_size":

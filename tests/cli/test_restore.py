@@ -3,10 +3,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from restore_cli import registry
+from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
+from restore_cli.pipelines import restorer
+from restore_cli.pipelines.rain import Rain
 
 
 @pytest.fixture
@@ -129,6 +134,7 @@ def test_json_says_how_each_picture_came_to_be(photos, random_weights, tmp_path)
     digest = hashlib.sha256(random_weights.read_bytes()).hexdigest()
     assert row.pop("seconds") > 0
     assert row.pop("precision") in ("fp32", "bf16", "fp16")
+    assert set(row["rain"]) == {"share", "angle", "strength"}
     assert row == {
         "source": str(photos / "a.png"),
         "target": str(target),
@@ -142,6 +148,7 @@ def test_json_says_how_each_picture_came_to_be(photos, random_weights, tmp_path)
         "width": 12,
         "height": 9,
         "seed": 0,
+        "rain": row["rain"],
     }
 
 
@@ -251,3 +258,50 @@ def test_what_is_no_picture_on_stdin_is_exit_3(random_weights):
     result = derain("-", "--format", "png", "--weights", random_weights, input=b"text")
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr.startswith("restore: stdin: ")
+
+
+@pytest.fixture
+def keeps(tmp_path):
+    """Weights of a DPENet that changes nothing."""
+    network = registry.build("dpenet")
+    torch.nn.init.zeros_(network.streaks.weight)
+    torch.nn.init.zeros_(network.detail.weight)
+    path = tmp_path / "keeps.safetensors"
+    save(network, path, arch="dpenet", config={}, record={})
+    return path
+
+
+def test_a_dry_image_is_said_to_have_no_rain(photos, keeps):
+    result = derain(photos / "a.png", "--weights", keeps, "--json")
+    assert "\nno rain found: nearly unchanged\n" in result.stderr
+    assert rows(result)[0]["rain"] is None
+
+
+def test_rain_is_told_with_its_share_and_direction(photos, random_weights, monkeypatch):
+    monkeypatch.setattr(restorer, "rain_in", lambda rainy, derained: Rain(0.3421, 0.0812, -12.34))
+    result = derain(photos / "a.png", "--weights", random_weights, "--json")
+    assert "rain on 34 % of the image, streaks 12 degrees from vertical\n" in result.stderr
+    assert rows(result)[0]["rain"] == {"share": 0.3421, "angle": -12.3, "strength": 0.0812}
+
+
+def test_rain_without_a_direction_is_told_without(photos, random_weights, monkeypatch):
+    monkeypatch.setattr(restorer, "rain_in", lambda rainy, derained: Rain(0.3421, 0.0812, None))
+    result = derain(photos / "a.png", "--weights", random_weights, "--json")
+    assert "rain on 34 % of the image\n" in result.stderr
+    assert rows(result)[0]["rain"]["angle"] is None
+
+
+def test_in_a_batch_the_rain_is_told_with_the_file(photos, keeps, tmp_path):
+    result = derain(photos, "-o", tmp_path / "out", "--weights", keeps)
+    for name in ("a.png", "b.jpg"):
+        assert f"{photos / name}: no rain found: nearly unchanged\n" in result.stderr
+
+
+def test_strength_does_not_alter_the_rain_that_is_found(photos, random_weights, tmp_path):
+    found = [
+        rows(derain(photos / "a.png", "-o", tmp_path / f"{strength}.png", "--strength", strength,
+                    "--weights", random_weights, "--json"))[0]["rain"]
+        for strength in ("1", "0.3")
+    ]  # fmt: skip
+    assert found[0] is not None
+    assert found[0] == found[1]

@@ -49,6 +49,7 @@ def test_a_video_is_derained_by_the_same_code(clip, random_weights, tmp_path):
     result = restore("derain", clip, "-o", target, "--weights", random_weights)
     assert result.exit_code == 0, result.stderr
     assert see(target).size == (48, 64)
+    assert "rain" not in result.stderr.replace("derain", "")
 
 
 def test_json_tells_of_a_video_in_one_line(clip, x2):

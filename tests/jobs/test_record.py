@@ -22,6 +22,7 @@ from restore_cli.jobs.record import (
     to_text,
 )
 from restore_cli.jobs.run import run
+from restore_cli.pipelines.rain import Rain
 from restore_cli.pipelines.restorer import RunOptions, Used
 
 USED = Used("dpenet", "dpenet.default", "ab" * 32, 64, "fp32", 5, 7)
@@ -47,6 +48,12 @@ def photo(tmp_path):
     path.parent.mkdir()
     Pillow.effect_noise((7, 5), 50).convert("RGB").save(path)
     return path
+
+
+def test_a_record_keeps_the_rain_that_was_found():
+    used = replace(USED, rain=Rain(0.25, 0.125, None))
+    text = to_text(made(RECIPE, "ü.png", "cd" * 32, (used,), format="png", quality=None))
+    assert from_text(text).networks == (used,)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
