@@ -346,8 +346,11 @@ def _grainy(result: Result, where: str) -> str:
 def _rain_found(rain: Rain, where: str) -> str:
     if not rain.found:
         return f"{where}no rain found: nearly unchanged"
-    streaks = "" if rain.angle is None else f", streaks {abs(rain.angle):.0f} degrees from vertical"
-    return f"{where}rain on {100 * rain.share:.0f} % of the image{streaks}"
+    said = f"{where}rain on {100 * rain.share:.0f} % of the image"
+    if rain.angle is None:
+        return said
+    angle = round(abs(rain.angle))
+    return f"{said}, streaks {angle} degree{'' if angle == 1 else 's'} from vertical"
 
 
 def _rain_as_json(rain: Rain | None) -> dict[str, float | None] | None:

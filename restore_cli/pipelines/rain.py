@@ -17,7 +17,7 @@ from torch import Tensor
 WET = 4 / 255  # change of brightness above which a pixel counts as changed
 FEWEST = 0.02  # share of the image: a network takes something from dry ones too
 COHERENT = 0.4  # of the removed layer, 0 to 1: below, it has no direction
-STRIP = 256  # rows that are worked on at once
+STRIP = 64  # rows that are worked on at once
 
 
 @dataclass(frozen=True)
