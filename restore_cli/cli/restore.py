@@ -54,8 +54,8 @@ CIRCUMSTANCES = (
     "width",
     "height",
     "seed",
-    "rain",
 )
+FINDINGS = ("rain",)  # null where nothing was found, or looked for
 
 
 def restoring(task: str, summary: str) -> Callable[..., None]:
@@ -312,7 +312,7 @@ def _record(
         "target": target,
         "status": status,
         "error": error and {"kind": error.kind, "message": error.message, "hint": error.hint},
-    } | dict.fromkeys(CIRCUMSTANCES)
+    } | dict.fromkeys(CIRCUMSTANCES + FINDINGS)
 
 
 def _circumstances(result: Result, restorer: AnyRestorer) -> dict[str, object]:
