@@ -161,7 +161,7 @@ class Restorer:
         self._size = (result.shape[-2], result.shape[-1])
         if self.limited:
             self.noise = limit_to_noise(pixels, result)
-        if "derain" in self.spec.tasks:
+        if "derain" in self.spec.tasks and self.spec.scale == 1:
             self.rain = rain_in(pixels, result)
         strength = self.options.strength
         result = result if strength == 1 else torch.lerp(pixels, result, strength)
