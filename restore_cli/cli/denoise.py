@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from restore_cli.cli.restore import AnyRestorer
     from restore_cli.jobs.plan import Job
+    from restore_cli.pipelines.noise_limit import NoiseLimit as NoiseSigma
     from restore_cli.pipelines.restorer import Restorer, RunOptions
 
 Adapt = Annotated[
@@ -37,6 +38,15 @@ Save = Annotated[
     typer.Option(metavar="FILE", help="Where --adapt keeps its weights, for --weights later."),
 ]
 
+NoiseLimit = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|off|SIGMA",
+        help="Most that is removed: the estimated noise, all that the network removes, or noise of "
+        "SIGMA (of 255).",
+    ),
+]
+
 USUAL_TIME = "2m"
 ADAPTING = "cbsn"  # the network that learns from noisy pictures alone
 
@@ -47,11 +57,12 @@ def denoise(
     model: ModelName = None,
     weights: WeightsName = None,
     strength: Strength = 1.0,
+    noise_limit: NoiseLimit = "auto",
     adapt: Adapt = False,
     time: Time = None,
     save: Save = None,
 ) -> None:
-    """Remove noise from pictures, folders and videos (MIRNet, C-BSN)."""
+    """Remove noise from pictures, folders and videos (MIRNet by default, else C-BSN)."""
     if not adapt and (time or save):
         raise UsageError("--time and --save belong to --adapt", hint="add --adapt")
     network = registry.find_for_task("denoise", model or (ADAPTING if adapt else None)).arch
@@ -60,18 +71,38 @@ def denoise(
             f"{network} cannot adapt: it has no blind mode", hint=f"use --model {ADAPTING}"
         )
     seconds = seconds_of(time or USUAL_TIME)
+    limit = sigma_or_word(noise_limit)
     if save is not None and save.exists() and not choices.overwrite:
         raise OutputExists(f"{save} exists", hint="name another file, or add --overwrite")
 
     def load(options: RunOptions) -> Restorer:
         from restore_cli.pipelines.restorer import load_restorer
 
-        return load_restorer("denoise", replace(options, weights=weights, strength=strength))
+        chosen = replace(options, weights=weights, strength=strength, noise_limit=limit)
+        return load_restorer("denoise", chosen)
 
     def learn(restorer: AnyRestorer, jobs: Sequence[Job], report: Reporter) -> Restorer:
         return adapted(restorer, jobs, report, seconds, save)
 
-    carry_out("denoise", choices, load, model=network, refine=learn if adapt else None)
+    def name_default(restorer: AnyRestorer, jobs: Sequence[Job], report: Reporter) -> AnyRestorer:
+        report.say(f"using {network} (default: removes more noise than {ADAPTING})")
+        return restorer
+
+    refine = learn if adapt else name_default if model is None and weights is None else None
+    carry_out("denoise", choices, load, model=network, refine=refine)
+
+
+def sigma_or_word(text: str) -> NoiseSigma:
+    """Return the value of --noise-limit; RunOptions checks its range. Raises UsageError."""
+    if text in ("auto", "off"):
+        return cast("NoiseSigma", text)
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"--noise-limit {text}: wanted auto, off, or a sigma from 0 to 255",
+            hint="for example --noise-limit 3",
+        ) from None
 
 
 def adapted(

@@ -55,7 +55,7 @@ CIRCUMSTANCES = (
     "height",
     "seed",
 )
-FINDINGS = ("rain",)  # null where nothing was found, or looked for
+FINDINGS = ("noise_sigma", "rain")  # null where nothing was found, or looked for
 
 
 def restoring(task: str, summary: str) -> Callable[..., None]:
@@ -233,7 +233,7 @@ def _run(
                 report.say(_how(result, restorer))
                 described = True
             if result.noise is not None:
-                report.say(_found(result.noise, "" if alone else f"{result.job.source}: "))
+                report.say(_estimated(result, restorer, "" if alone else f"{result.job.source}: "))
             if result.brightness is not None:
                 _say_if_bright(result.brightness, "" if alone else f"{result.job.source}: ", report)
             if task == "enhance" and result.grain is not None and result.grain > GRAINY:
@@ -327,13 +327,16 @@ def _circumstances(result: Result, restorer: AnyRestorer) -> dict[str, object]:
         "width": result.width,
         "height": result.height,
         "seed": restorer.options.seed,
+        "noise_sigma": None if result.noise is None else round(255 * result.noise, 2),
         "rain": _rain_as_json(result.rain),
     }
 
 
-def _found(noise: float, where: str) -> str:
-    levels = f"{where}noise of {255 * noise:.1f} of 255 found"
-    return f"{levels}: left nearly as it is" if noise < HARDLY_ANY else levels
+def _estimated(result: Result, restorer: AnyRestorer, where: str) -> str:
+    assert result.noise is not None
+    said = f"{where}estimated noise sigma {255 * result.noise:.1f} (of 255)"
+    unchanged = restorer.options.noise_limit == "auto" and result.noise < HARDLY_ANY
+    return f"{said}: nearly unchanged" if unchanged else said
 
 
 def _grainy(result: Result, where: str) -> str:

@@ -56,7 +56,7 @@ class Result:
     precision: str | None = None
     weights: str | None = None
     weights_sha256: str | None = None
-    noise: float | None = None  # that was found in the picture; of a range of 1
+    noise: float | None = None  # estimated sigma, of a range of 1
     brightness: float | None = None  # of the picture, in the mean
     grain: float | None = None  # noise sigma of the brightened result
     rain: Rain | None = None  # that was found in the image; of a video it is not told

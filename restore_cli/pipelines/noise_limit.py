@@ -1,114 +1,161 @@
-"""What a denoiser takes away, limited to what the noise of the picture explains.
+"""Noise estimation, and a denoiser that removes no more than the estimated noise.
 
-A network takes detail for noise where a picture has no noise, or less than it was trained for.
-Where the picture is flat, what it takes away is noise and nothing else: there the noise is
-measured. Elsewhere the removed signal has no more than that power if it is noise; what it has
-beyond is detail. With noise of power s^2 and detail of power d^2 in what was removed, taking away
-the share s^2 / (s^2 + d^2) of it leaves the least squared error, as Wiener's filter does.
+A network takes detail for noise where an image has none, or less than it was trained for. Noise
+is estimated in small windows that the network made flat: where more was removed than is left, the
+window held noise and nothing else. Its variance follows the brightness: a line, as Poisson-Gaussian
+noise has it, from which brightness levels with many such windows depart, since tone curves bend it.
+Where the power of what was removed exceeds that of the noise, the rest is detail. With noise of
+variance s^2 and detail of variance d^2 in what was removed, removing the share s^2 / (s^2 + d^2)
+of it leaves the least squared error, as Wiener's filter does.
 
-All of it is of the whole picture, in blocks and strips that know nothing of tiles.
+All of it is of the whole image, and knows nothing of tiles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK = 16  # pixels a side, of the places where noise is measured
-FLATTEST = 0.15  # share of the blocks, by the contrast of the denoised picture
-QUIETEST = 0.1  # quantile of the contrast of the noisy blocks: no noise is above it
-DARK, BRIGHT = 0.03, 0.97  # outside, noise is clipped away
-FEWEST = 8  # blocks
+NoiseLimit = float | Literal["auto", "off"]
+
+WINDOW = 4  # pixels a side; two of them make a block of JPEG, so that none crosses its grid
+FEWEST_WINDOWS = 128  # in an image, for an estimate
+LARGEST_SAMPLE = 1 << 17  # windows
+FLAT = 0.9  # std of what is left, at most, in rms of what was removed
+FEWEST_FLAT = 16  # windows, for an estimate above 0
+CONSTANT = 1e-10  # variance of a window without noise; less than one level of 16 bit
+BESIDE_CONSTANT = 0.1  # flat windows to constant ones, at least: fewer are edges of graphics
+MOST_REMOVED = 3.0  # std of noise, in rms of what was removed from the median window
+QUIET = 0.1  # quantile of the contrast, which noise exceeds by up to
+LOUDEST = 6.0  # times, brightness and chance taken together; beyond are edges
+FEWEST_LEVELS = 4  # of 256, that noise of std 1 of 255 takes; patterns of few levels are no noise
+LEVELS = 16  # of brightness, at which the noise is estimated
+PRIOR = 64  # windows that the line weighs beside those of a level
 REACH = 4  # pixels to each side in which the removed power is averaged
-TOLERANCE = 1.3  # times the noise, since it is not the same everywhere; see weights/cbsn.md
-STRIP = 256  # rows that are worked on at once; a multiple of BLOCK
+TOLERANCE = 1.2  # times the estimated sigma, since power averaged over few pixels varies
+STRIP = 256  # rows that are worked on at once
 TINY = 1e-12  # of a power, so that nothing is divided by 0
 
 
-def limit_to_noise(pixels: Tensor, denoised: Tensor, tolerance: float = TOLERANCE) -> float | None:
-    """Give `denoised` (C, H, W) back what was no noise in `pixels`, in place.
+def limit_to_noise(
+    pixels: Tensor, denoised: Tensor, limit: NoiseLimit = "auto", tolerance: float = TOLERANCE
+) -> float | None:
+    """Return the estimated sigma in [0, 1], and keep in `denoised` (C, H, W) what was no noise.
 
-    tolerance: up to so many times the noise found, what was removed is taken for noise.
-    The deviation of the noise that was found, in the mean of the channels; None where a picture
-    is too small to tell, and is left as it was denoised.
+    limit: "auto" removes as much as the estimated noise explains, up to `tolerance` times its
+    sigma; a number is the sigma itself, in levels of 255; "off" leaves `denoised` as it is.
+    None where the image is too small for an estimate: "auto" then leaves `denoised` as it is, too.
     """
-    noise = noise_in(pixels, denoised)
-    if noise is None:
+    sample = _sampled(pixels), _sampled(denoised)
+    variance = estimate_variance(pixels, *sample)
+    if isinstance(limit, float | int):
+        constant = torch.full((len(pixels), LEVELS), (limit / 255) ** 2)
+        keep_detail(pixels, denoised, constant)
+    elif limit == "auto" and variance is not None:
+        keep_detail(pixels, denoised, tolerance**2 * variance)
+    if variance is None:
         return None
-    _limit(pixels, denoised, tolerance * noise)
-    return noise.mean().item()
+    return _at(variance, sample[1].mean(-1)).mean().sqrt().item()
 
 
-def noise_in(pixels: Tensor, denoised: Tensor) -> Tensor | None:
-    """Deviation of the noise in each channel, (C,), measured where the picture is flat.
+def estimate_variance(pixels: Tensor, noisy: Tensor, denoised: Tensor) -> Tensor | None:
+    """Return the variance of the noise by channel and brightness, (C, LEVELS).
 
-    The median of what was removed from the flattest blocks; but no more than there is in the
-    quietest blocks of the picture, flat or not.
+    noisy, denoised: windows (C, N, WINDOW * WINDOW) of `pixels` (C, H, W) and of the output.
     """
-    if min(pixels.shape[-2:]) < BLOCK:
+    if noisy.shape[1] < FEWEST_WINDOWS:
         return None
-    removed, flatness, contrast, brightness = map(
-        torch.cat, zip(*_block_statistics(pixels, denoised), strict=True)
-    )
-    lit = (brightness > DARK) & (brightness < BRIGHT)
-    if lit.sum() < FEWEST:
-        lit = torch.ones_like(lit)
-    if lit.sum() < FEWEST:
-        return None
-    removed, flatness, contrast = removed[lit], flatness[lit], contrast[lit]
-    flattest = flatness.argsort()[: max(FEWEST, int(FLATTEST * len(flatness)))]
-    return torch.minimum(_quantile(removed[flattest], 0.5), _quantile(contrast, QUIETEST))
+    removed = (noisy - denoised).square().mean(-1)
+    contrast, brightness = noisy.var(-1), denoised.mean(-1)
+    shift = (noisy.mean(-1) - brightness).square()  # noise wider than a window
+    variance = contrast + torch.minimum(shift, contrast)
+    constant = contrast < CONSTANT
+    flat = ~constant & (denoised.var(-1, correction=0) <= FLAT**2 * removed)
+    unclipped = ((noisy > 0) & (noisy < 1)).all(-1)
+    curves = []
+    for channel, plane in enumerate(pixels):
+        usable = unclipped[channel]
+        known = (flat | constant)[channel]
+        if (known & usable).sum() < FEWEST_FLAT:
+            usable = torch.ones_like(usable)
+        varied = usable & ~constant[channel]
+        chosen = flat[channel] & usable & _is_quiet(contrast[channel], varied)
+        none = int((constant[channel] & usable).sum())
+        if int(chosen.sum()) < max(FEWEST_FLAT, BESIDE_CONSTANT * none):
+            curves.append(torch.zeros(LEVELS))
+            continue
+        curve, mean = _curve(brightness[channel, chosen], variance[channel, chosen])
+        usual = removed[channel, varied].median()
+        curve = curve * (MOST_REMOVED**2 * usual / mean).clamp(max=1)
+        levels = (torch.histc(plane, 256, 0, 1) > 0).sum()
+        curves.append(curve.clamp(max=(levels / FEWEST_LEVELS / 255).square()))
+    return torch.stack(curves)
 
 
-def _block_statistics(
-    pixels: Tensor, denoised: Tensor
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Of all blocks, strip by strip: the deviation of what was removed (N, C), the contrast of the
-    denoised picture (N,) and of the noisy one (N, C), the brightness (N,).
+def keep_detail(pixels: Tensor, denoised: Tensor, variance: Tensor) -> None:
+    """Scale down what was removed wherever its power exceeds that of the noise, in place.
+
+    variance: of the noise, (C, LEVELS).
     """
-    for top in range(0, pixels.shape[-2] - BLOCK + 1, STRIP):
-        noisy, result = (_blocks(p[:, top : top + STRIP]) for p in (pixels, denoised))
-        yield (
-            (noisy - result).square().mean(-1).sqrt(),
-            result.std(-1, correction=0).mean(1),
-            noisy.std(-1, correction=0),
-            noisy.mean((1, 2)),
-        )
-
-
-def _blocks(strip: Tensor) -> Tensor:
-    """(N, C, BLOCK * BLOCK), of what fills whole blocks."""
-    channels, height, width = strip.shape
-    rows, columns = height // BLOCK, width // BLOCK
-    whole = strip[:, : rows * BLOCK, : columns * BLOCK]
-    grid = whole.reshape(channels, rows, BLOCK, columns, BLOCK).permute(1, 3, 0, 2, 4)
-    return grid.reshape(rows * columns, channels, BLOCK * BLOCK)
-
-
-def _quantile(values: Tensor, share: float) -> Tensor:
-    """Of each column; torch.quantile refuses more than 16 million values."""
-    return values.kthvalue(1 + int(share * (len(values) - 1)), dim=0).values
-
-
-def _limit(pixels: Tensor, denoised: Tensor, noise: Tensor) -> None:
-    """Scale down what was removed wherever its power exceeds that of the noise."""
     height = pixels.shape[-2]
     above = pixels[:, :0]  # removed from the last rows of the strip before, as it was
     for top in range(0, height, STRIP):
         bottom = min(top + STRIP, height)
         below = min(bottom + REACH, height)
         removed = torch.cat([above, pixels[:, top:below] - denoised[:, top:below]], dim=1)
-        share = (noise.square()[:, None, None] / _power(removed)).clamp(max=1)
         rows = slice(above.shape[1], above.shape[1] + bottom - top)
         above = removed[:, max(rows.stop - REACH, 0) : rows.stop]
-        denoised[:, top:bottom] = pixels[:, top:bottom] - (share * removed)[:, rows]
+        noise = _at(variance, denoised[:, top:bottom])
+        share = (noise / _power(removed)[:, rows]).clamp(max=1)
+        denoised[:, top:bottom] = pixels[:, top:bottom] - share * removed[:, rows]
+
+
+def _sampled(pixels: Tensor) -> Tensor:
+    """Return windows (C, N, WINDOW * WINDOW): all, or of large images evenly spaced rows."""
+    channels, height, width = pixels.shape
+    rows, columns = height // WINDOW, width // WINDOW
+    step = max(1, rows * columns // LARGEST_SAMPLE)
+    whole = pixels[:, : rows * WINDOW, : columns * WINDOW]
+    grid = whole.reshape(channels, rows, WINDOW, columns, WINDOW)[:, ::step]
+    return grid.transpose(2, 3).reshape(channels, -1, WINDOW * WINDOW)
+
+
+def _is_quiet(contrast: Tensor, varied: Tensor) -> Tensor:
+    """Tell for each window, (N,), whether its variance may be that of noise."""
+    values = contrast[varied]
+    if not len(values):
+        return varied
+    return contrast <= LOUDEST**2 * values.kthvalue(1 + int(QUIET * (len(values) - 1))).values
+
+
+def _curve(brightness: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the variance at each level of brightness, (LEVELS,), and its mean."""
+    mean, centre = variance.mean(), brightness.mean()
+    spread = brightness.var(correction=0) + 1e-4
+    slope = ((brightness - centre) * (variance - mean)).mean() / spread
+    low, high = brightness.aminmax()
+    levels = ((torch.arange(LEVELS) + 0.5) / LEVELS).clamp(low, high)  # a line ends where seen
+    line = (mean + slope * (levels - centre)).clamp(min=mean / 20)
+    index = (brightness * LEVELS).long().clamp(0, LEVELS - 1)
+    counts = torch.bincount(index, minlength=LEVELS)
+    sums = torch.bincount(index, variance, minlength=LEVELS)
+    return (sums + PRIOR * line) / (counts + PRIOR), mean
+
+
+def _at(curves: Tensor, brightness: Tensor) -> Tensor:
+    """Return the values of `curves` (C, LEVELS) at `brightness` (C, ...), linear between levels."""
+    position = (brightness * LEVELS - 0.5).clamp(0, LEVELS - 1)
+    low = position.long().clamp(max=LEVELS - 2)
+    part = position - low
+    values = zip(curves, low, part, strict=True)
+    return torch.stack([torch.lerp(c[i], c[i + 1], p) for c, i, p in values])
 
 
 def _power(removed: Tensor) -> Tensor:
-    """The mean square around each pixel, of what lies inside the picture."""
+    """Return the mean square around each pixel, of what lies inside the image."""
     side = 2 * REACH + 1
     power = F.avg_pool2d(
         removed.square()[None], side, stride=1, padding=REACH, count_include_pad=False

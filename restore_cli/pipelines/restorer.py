@@ -29,7 +29,7 @@ from restore_cli.pipelines.device import (
     release_unused,
 )
 from restore_cli.pipelines.in_step import blocks_of, in_step, kept_bytes
-from restore_cli.pipelines.noise_limit import limit_to_noise
+from restore_cli.pipelines.noise_limit import NoiseLimit, limit_to_noise
 from restore_cli.pipelines.pieces import chains_of, in_pieces
 from restore_cli.pipelines.rain import Rain, rain_in
 from restore_cli.registry import ModelSpec
@@ -63,10 +63,20 @@ class RunOptions:
     strength: float = 1.0  # how far from the picture (0) to the result (1), where sizes are equal
     resize: Resize = "detail"  # for a network of one size
     exact: bool = False  # in tiles, but as if the picture were whole
+    noise_limit: NoiseLimit = "auto"  # of denoisers: most that is removed; sigma in levels of 255
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise UsageError(f"--strength {self.strength:g}: wanted a number from 0 to 1")
+        if isinstance(self.noise_limit, str):
+            known = self.noise_limit in ("auto", "off")
+        else:
+            known = 0 <= self.noise_limit <= 255
+        if not known:
+            raise UsageError(
+                f"--noise-limit {self.noise_limit}: wanted auto, off, or a sigma from 0 to 255",
+                hint="for example --noise-limit 3",
+            )
         if self.exact and isinstance(self.overlap, int):
             raise UsageError(
                 f"--tile exact and --overlap {self.overlap} contradict each other",
@@ -85,7 +95,7 @@ class Used:
     precision: str
     height: int  # of the result
     width: int
-    noise: float | None = None  # its deviation, where that was measured; of a range of 1
+    noise: float | None = None  # estimated sigma, of a range of 1; None: not estimated
     brightness: float | None = None  # of the picture, in the mean, where the result depends on it
     grain: float | None = None  # noise sigma of the brightened result, of a range of 1
     rain: Rain | None = None  # that was taken away, where that was looked for
@@ -98,7 +108,7 @@ class Restorer:
     """
 
     def __init__(self, checkpoint: Checkpoint, options: RunOptions, *, limited: bool = False):
-        """limited: what is taken away is limited to noise, as of a denoiser."""
+        """limited: what is removed is limited to noise, as of a denoiser."""
         if not isinstance(checkpoint.spec, ModelSpec):
             raise WeightsMismatch(f"{checkpoint.name} takes no picture, so it restores none")
         if checkpoint.spec.scale != 1 and options.strength != 1:
@@ -109,7 +119,7 @@ class Restorer:
         self.device = pick_device(options.device)
         self.precision: str = options.precision
         self.tile: int | None = None
-        self.noise: float | None = None  # found in the last picture
+        self.noise: float | None = None  # estimated sigma of the last image
         self.brightness: float | None = None  # of the last picture, likewise
         self.grain: float | None = None  # of the last result, likewise
         self.rain: Rain | None = None  # likewise
@@ -160,7 +170,7 @@ class Restorer:
         result = finish(self._answer(fed, on_progress)).clamp_(0, 1)
         self._size = (result.shape[-2], result.shape[-1])
         if self.limited:
-            self.noise = limit_to_noise(pixels, result)
+            self.noise = limit_to_noise(pixels, result, self.options.noise_limit)
         if "derain" in self.spec.tasks and self.spec.scale == 1:
             self.rain = rain_in(pixels, result)
         strength = self.options.strength
@@ -414,11 +424,14 @@ def restore(
     overlap: int | Literal["auto", "exact"] = "auto",
     device: str = "auto",
     strength: float = 1.0,
+    noise_limit: NoiseLimit = "auto",
 ) -> Tensor:
     """The restored image, (C', H', W') in [0, 1], of `image` (C, H, W) in [0, 1], C 1 or 3.
 
     task: denoise, derain, enhance or upscale, as far as a network for it is there.
     strength: 0 leaves the image as it is, 1 restores it, between the two are linear steps.
+    noise_limit: of denoise; "auto" removes no more than the estimated noise, "off" as much as the
+    network does, and a number no more than noise of that sigma, in levels of 255.
     Computed in float32.
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3):
@@ -432,5 +445,6 @@ def restore(
         device=device,
         precision="fp32",
         strength=strength,
+        noise_limit=noise_limit,
     )
     return load_restorer(task, options).run(image.float().cpu())

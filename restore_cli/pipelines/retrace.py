@@ -22,7 +22,7 @@ class Retraced:
         self.options = options
         self.used = tuple(used for used, _ in way)
         self._stages = [
-            Restorer(checkpoint, _as_then(used, options), limited=used.noise is not None)
+            Restorer(checkpoint, _as_then(used, options), limited=_was_limited(used, options))
             for used, checkpoint in way
         ]
         self.device = self._stages[0].device
@@ -39,3 +39,8 @@ class Retraced:
 def _as_then(used: Used, options: RunOptions) -> RunOptions:
     precision = cast("Precision", used.precision)
     return replace(options, tile=used.tile or "off", precision=precision)
+
+
+def _was_limited(used: Used, options: RunOptions) -> bool:
+    """Tell whether it was a denoiser's; a sigma is only given to one, however small its image."""
+    return used.noise is not None or not isinstance(options.noise_limit, str)

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -143,4 +144,42 @@ def test_the_noise_that_was_found_is_told(photo, tiny_cbsn, tmp_path):
     clean = tmp_path / "clean.png"
     Image.new("RGB", (64, 64), (90, 120, 60)).save(clean)
     result = denoise(clean, "--weights", tiny_cbsn)
-    assert "noise of 0.0 of 255 found: left nearly as it is" in result.stderr
+    assert "estimated noise sigma 0.0 (of 255): nearly unchanged" in result.stderr
+
+
+def test_the_estimate_stands_in_the_json(large_photo, tiny_cbsn):
+    result = denoise(large_photo, "--weights", tiny_cbsn, "--json")
+    row = json.loads(result.stdout)
+    assert f"estimated noise sigma {row['noise_sigma']:.1f} (of 255)" in result.stderr
+
+
+def test_a_limit_of_0_writes_the_image_as_it_is(photo, tiny_cbsn, tmp_path):
+    target = tmp_path / "out.png"
+    result = denoise(photo, "-o", target, "--weights", tiny_cbsn, "--noise-limit", "0")
+    assert result.exit_code == 0, result.stderr
+    with Image.open(photo) as before, Image.open(target) as after:
+        assert after.tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("limit", ["off", "3"])
+def test_a_replay_has_the_limit_of_the_record(photo, tiny_cbsn, tmp_path, limit):
+    target = tmp_path / "out.png"
+    denoise(photo, "-o", target, "--weights", tiny_cbsn, "--noise-limit", limit)
+    arguments = ("replay", target, "--source", photo, "--weights", tiny_cbsn, "--json")
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    row = json.loads(result.stdout)
+    assert row["record"]["settings"]["noise_limit"] == (limit if limit == "off" else 3.0)
+    assert row["identical"]
+
+
+@pytest.mark.parametrize("limit", ["-1", "256", "nan", "much"])
+def test_a_noise_limit_beyond_its_range_is_exit_2(photo, tiny_cbsn, limit):
+    result = denoise(photo, "--weights", tiny_cbsn, f"--noise-limit={limit}")
+    assert result.exit_code == 2
+    assert "--noise-limit" in result.stderr
+
+
+def test_the_default_network_is_named(photo, tiny_cbsn):
+    default = denoise(photo).stderr
+    assert "using mirnet (default: removes more noise than cbsn)" in default
+    assert "using" not in denoise(photo, "--weights", tiny_cbsn, "--overwrite").stderr

@@ -148,6 +148,7 @@ def test_json_says_how_each_picture_came_to_be(photos, random_weights, tmp_path)
         "width": 12,
         "height": 9,
         "seed": 0,
+        "noise_sigma": None,
         "rain": row["rain"],
     }
 

@@ -145,3 +145,9 @@ def test_a_damaged_record_is_refused(changes):
 def test_what_is_no_record_is_refused(text):
     with pytest.raises(InputError, match="cannot be understood"):
         from_text(text)
+
+
+def test_settings_of_before_the_noise_limit_are_known():
+    settings = settings_of(RunOptions(), torch.device("cpu"))
+    del settings["noise_limit"]
+    assert options_of(settings).noise_limit == "auto"
