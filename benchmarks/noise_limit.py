@@ -27,7 +27,7 @@ from restore_cli.pipelines.noise_limit import limit_to_noise
 from restore_cli.pipelines.restorer import Restorer, RunOptions
 
 CROP = 256  # pixels
-LIMITS = (None, 1.1, 1.3, 1.6, 2.0, 3.0)  # times the noise; None: as the network denoised it
+LIMITS = (None, 1.0, 1.2, 1.5, 2.0)  # times the noise; None: as the network denoised it
 
 
 def clean_jpeg(clean: Tensor, generator: Generator) -> Tensor:
@@ -67,7 +67,7 @@ def crops_of(folder: Path, limit: int) -> list[Tensor]:
 def gain(clean: Tensor, noisy: Tensor, denoised: Tensor, limit: float | None) -> float:
     if limit is not None:
         denoised = denoised.clone()
-        limit_to_noise(noisy, denoised, limit)
+        limit_to_noise(noisy, denoised, tolerance=limit)
     before, after = (psnr(rounded(x)[None], clean[None]) for x in (noisy, denoised))
     return (after - before).item()
 
