@@ -107,6 +107,10 @@ class Bar:
         self._progress = progress
         self._task = task
 
+    @property
+    def is_drawn(self) -> bool:
+        return self._progress is not None
+
     def update(self, done: float, total: float | None = None) -> None:
         """`done` of `total` are done; without `total` the one given before holds."""
         if self._progress is not None and self._task is not None:

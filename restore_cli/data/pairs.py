@@ -1,10 +1,15 @@
-"""Training pairs made on the fly: clean photographs in, (degraded, clean) crops out."""
+"""Training pairs: photographs in, (degraded, clean) crops out.
+
+Either clean photographs are degraded on the fly, or pairs of one's own are cut at the same place.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +17,7 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from restore_cli.data.degrade_real import PhotoDegradation
-from restore_cli.errors import NothingToDo
+from restore_cli.errors import InputError, NothingToDo
 from restore_cli.imaging.colour import luma
 from restore_cli.imaging.files import read
 from restore_cli.imaging.formats import READABLE_SUFFIXES
@@ -20,9 +25,14 @@ from restore_cli.imaging.resize import resize_matlab
 
 Degrade = Callable[[Tensor, Generator], Tensor]
 Suits = Callable[[Tensor], bool]
+OwnPair = tuple[Tensor, Tensor]  # (degraded, clean) images, uint8
+Photo = Tensor | OwnPair  # a clean photograph, or a pair of one's own
+
+T = TypeVar("T")
 
 VALIDATION_EVERY = 20  # photographs whose index modulo 20 is 7 are held out
 VALIDATION_REMAINDER = 7
+MOST_NAMED = 5  # files in a message
 
 
 def load_photos(
@@ -33,25 +43,111 @@ def load_photos(
     grey: as 8-bit luma, (1, H, W). suits: leave out photographs of which it is false. Raises
     NothingToDo where there are too few to hold one out for validation.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES)
+    paths = image_files(folder)
     if len(paths) <= VALIDATION_REMAINDER:
         raise NothingToDo(
             f"{folder}: {len(paths)} photographs, at least {VALIDATION_REMAINDER + 1} are needed",
             hint="name a folder of clean photographs with --data",
         )
-    training: list[Tensor] = []
-    validation: list[Tensor] = []
-    for index, path in enumerate(paths):
-        held_out = index % VALIDATION_EVERY == VALIDATION_REMAINDER
-        pixels = read(path).pixels
-        photo = to_uint8(luma(pixels) if grey else pixels.expand(3, -1, -1))
-        if suits is None or suits(photo):
-            (validation if held_out else training).append(photo)
+    with ThreadPoolExecutor() as pool:
+        photos = list(pool.map(lambda path: read_uint8(path, grey=grey), paths))
+    usable = [suits is None or suits(photo) for photo in photos]
+    training, validation = (
+        [photo for photo, good in zip(part, fit, strict=True) if good]
+        for part, fit in zip(hold_out(photos), hold_out(usable), strict=True)
+    )
     if not (training and validation):
         raise NothingToDo(
             f"{folder}: none of {len(paths)} photographs suits this training, or one alone",
             hint="name a folder of well-lit photographs with --data",
         )
+    return training, validation
+
+
+def load_pairs(
+    degraded: Path, clean: Path, *, scale: int = 1, grey: bool = False
+) -> tuple[list[OwnPair], list[OwnPair]]:
+    """Pairs of the images below both folders whose relative paths agree but for the suffix.
+
+    (training, validation), the latter every 20th as of load_photos. A clean image is `scale` times
+    as large as the degraded one, up to what is left over by a division. Raises NothingToDo for too
+    few pairs, InputError for an image without its counterpart or of another size.
+    """
+    sides = [_by_stem(folder) for folder in (degraded, clean)]
+    for folder, own, other in zip((degraded, clean), sides, reversed(sides), strict=True):
+        alone = sorted(own.keys() - other.keys())
+        if alone:
+            named = ", ".join(own[stem].name for stem in alone[:MOST_NAMED])
+            more = f" and {len(alone) - MOST_NAMED} more" if len(alone) > MOST_NAMED else ""
+            raise InputError(
+                f"{folder}: no counterpart for {named}{more}",
+                hint="both images of a pair have the same name; suffixes may differ",
+            )
+    stems = sorted(sides[0])
+    if len(stems) <= VALIDATION_REMAINDER:
+        raise NothingToDo(
+            f"{degraded}: {len(stems)} pairs, at least {VALIDATION_REMAINDER + 1} are needed",
+            hint="name two folders of images with --data-pairs DEGRADED CLEAN",
+        )
+    with ThreadPoolExecutor() as pool:
+        pairs = list(
+            pool.map(
+                lambda stem: read_pair(sides[0][stem], sides[1][stem], scale=scale, grey=grey),
+                stems,
+            )
+        )
+    return hold_out(pairs)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """All image files below `folder`, sorted."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Image files by their relative path without suffix. Raises InputError for two of one stem."""
+    found: dict[str, Path] = {}
+    for path in image_files(folder):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in found:
+            raise InputError(
+                f"{folder}: both {found[stem].name} and {path.name} would be the image {stem}",
+                hint="keep one of them",
+            )
+        found[stem] = path
+    return found
+
+
+def read_uint8(path: Path, *, grey: bool = False) -> Tensor:
+    """The image as uint8, RGB (3, H, W) or luma (1, H, W)."""
+    pixels = read(path).pixels
+    return to_uint8(luma(pixels) if grey else pixels.expand(3, -1, -1))
+
+
+def read_pair(degraded: Path, clean: Path, *, scale: int = 1, grey: bool = False) -> OwnPair:
+    """(degraded, clean), the clean image cut to `scale` times the degraded one.
+
+    Raises InputError where the sizes do not agree.
+    """
+    low, high = (read_uint8(path, grey=grey) for path in (degraded, clean))
+    height, width = low.shape[-2:]
+    if (high.shape[-2] // scale, high.shape[-1] // scale) != (height, width):
+        sizes = [f"{image.shape[-1]}x{image.shape[-2]}" for image in (low, high)]
+        times = "as large" if scale == 1 else f"{scale} times as large"
+        raise InputError(
+            f"{clean.name} is {sizes[1]} pixels, not {times} as {degraded.name}: {sizes[0]}",
+            hint="name the factor of the training: --scale or --preset",
+        )
+    return low, high[:, : height * scale, : width * scale]
+
+
+def hold_out(items: Sequence[T]) -> tuple[list[T], list[T]]:
+    """(training, validation): every 20th item is for validation."""
+    training: list[T] = []
+    validation: list[T] = []
+    for index, item in enumerate(items):
+        held_out = index % VALIDATION_EVERY == VALIDATION_REMAINDER
+        (validation if held_out else training).append(item)
     return training, validation
 
 
@@ -61,8 +157,17 @@ def to_uint8(pixels: Tensor) -> Tensor:
 
 def reduced(photo: Tensor, factor: float) -> Tensor:
     """The photograph made smaller by MATLAB's bicubic, uint8 as it is; as benchmarks are made."""
+    if factor == 1:
+        return photo
     height, width = (max(1, round(side / factor)) for side in photo.shape[-2:])
     return to_uint8(resize_matlab(photo.float() / 255, height, width, rounding="uint8"))
+
+
+def at_zooms(photos: Iterable[Tensor], zooms: Sequence[float]) -> list[Tensor]:
+    """All photographs in each size, a part of their own."""
+    jobs = [(photo, 1 / zoom) for zoom in zooms for photo in photos]
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda job: reduced(*job), jobs))
 
 
 def low_resolution(photo: Tensor, scale: int) -> tuple[Tensor, Tensor]:
@@ -85,19 +190,27 @@ def crop(photo: Tensor, top: int, left: int, size: int) -> Tensor:
     return F.pad(inside, short, mode="replicate") if any(short) else inside
 
 
+def _both(photo: Photo, scale: int) -> OwnPair:
+    """(low, high): the pair as it is, or a photograph beside itself, reduced by `scale`."""
+    if isinstance(photo, tuple):
+        return photo
+    return low_resolution(photo, scale) if scale > 1 else (photo, photo)
+
+
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
     """Pair number i, (degraded, clean), depends on seed and i alone.
 
     So a resumed training sees what an uninterrupted one would have seen.
     degraded is (C, patch, patch); clean is `scale` times as large, and degraded is made of the
-    photograph reduced so many times. candidates: of so many random crops the one with the highest
-    contrast is taken, since much of any photograph is sky. pre_upscaled: degraded is made as large
-    as clean again, by bicubic. scene: of a scale of 1, put into clean before it is degraded.
+    photograph reduced so many times, or cut from the degraded image of one's own pair. candidates:
+    of so many random crops the one with the highest contrast is taken, since much of any photograph
+    is sky. pre_upscaled: degraded is made as large as clean again, by bicubic. scene: of a
+    scale of 1, put into clean before it is degraded.
     """
 
     def __init__(
         self,
-        photos: Sequence[Tensor],
+        photos: Sequence[Photo],
         degrade: Degrade,
         *,
         patch: int,
@@ -108,8 +221,9 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         pre_upscaled: bool = False,
         scene: Degrade | None = None,
     ):
-        self.photos = [low_resolution(p, scale) if scale > 1 else (p, p) for p in photos]
+        self.photos = [_both(photo, scale) for photo in photos]
         self.degrade, self.patch, self.scale = degrade, patch, scale
+        self.distinct = scale > 1 or any(isinstance(photo, tuple) for photo in photos)
         self.candidates, self.pre_upscaled = candidates, pre_upscaled
         self.scene = scene
         self.seed, self.length = seed, length
@@ -132,7 +246,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         start = clean = turned(
             crop(high, top * self.scale, left * self.scale, self.patch * self.scale), turn
         )
-        if self.scale > 1:
+        if self.distinct:
             start = turned(crop(low, top, left, self.patch), turn)
         elif self.scene is not None:
             start = clean = self.scene(clean, generator)

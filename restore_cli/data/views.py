@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from restore_cli.data.degrade import happens, uniform
 from restore_cli.data.lowlight import spotlit
-from restore_cli.data.pairs import Degrade, to_uint8
+from restore_cli.data.pairs import Degrade, Photo, to_uint8
 
 STORED = 1.5  # photographs are kept so many times as large as what the network is given
 SMALLEST = 0.6  # of either side of a photograph, in a view of it
@@ -39,12 +39,13 @@ class Views(Dataset[tuple[Tensor, Tensor]]):
     """Pair number i, (degraded, normal), each (3, H, W) of `size`; of seed and i alone.
 
     A view is more than a third of a photograph, of any proportions, as it is or mirrored. One in
-    eight is made a night scene: what is black beside a lamp stays black.
+    eight is made a night scene: what is black beside a lamp stays black. Pairs of one's own are
+    seen in the same part, and neither degraded nor made night scenes.
     """
 
     def __init__(
         self,
-        photos: Sequence[Tensor],
+        photos: Sequence[Photo],
         degrade: Degrade,
         *,
         size: Sequence[int],
@@ -52,7 +53,13 @@ class Views(Dataset[tuple[Tensor, Tensor]]):
         length: int,
     ):
         stored = [round(STORED * side) for side in size]
-        self.photos = [to_uint8(stretched(photo.float() / 255, stored)) for photo in photos]
+        self.photos = [
+            tuple(
+                to_uint8(stretched(image.float() / 255, stored))
+                for image in (photo if isinstance(photo, tuple) else (photo,))
+            )
+            for photo in photos
+        ]
         self.degrade, self.size, self.seed, self.length = degrade, size, seed, length
 
     def __len__(self) -> int:
@@ -61,10 +68,13 @@ class Views(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         generator = Generator().manual_seed(self.seed * 1_000_003 + index)
         photo = self.photos[int(torch.randint(len(self.photos), (), generator=generator))]
-        rows, columns = (_part(side, generator) for side in photo.shape[-2:])
-        normal = stretched(photo[:, rows, columns].float() / 255, self.size)
+        rows, columns = (_part(side, generator) for side in photo[0].shape[-2:])
+        views = [stretched(image[:, rows, columns].float() / 255, self.size) for image in photo]
         if happens(0.5, generator):
-            normal = normal.flip(-1)
+            views = [view.flip(-1) for view in views]
+        if len(views) == 2:  # a pair of one's own
+            return views[0], views[1]
+        normal = views[0]
         if happens(AT_NIGHT, generator):
             normal = spotlit(normal, generator)
         return self.degrade(normal, generator), normal

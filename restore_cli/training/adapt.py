@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -25,21 +24,16 @@ from restore_cli.data.pairs import turned
 from restore_cli.errors import NothingToDo, UsageError
 from restore_cli.models.cbsn import CBSN
 from restore_cli.pipelines.device import fastest_low_precision
-from restore_cli.training.loop import (
-    State,
-    held_out_loss,
-    parameter_groups,
-    take_step,
-    take_steps,
-)
+from restore_cli.training.loop import batch_loss, held_out_loss, parameter_groups
 from restore_cli.training.recipes import Recipe
+from restore_cli.training.schedule import BY_CLOCK, Budget
 from restore_cli.training.steps import self_supervised_on, statistics
+from restore_cli.training.trainer import State, take_steps
 
 PATCH = 120  # pixels, the paper's; a multiple of both strides
 MOST_TRAINED, MOST_HELD_OUT = 240, 16  # crops
 FEWEST = 4  # crops
 HELD_OUT_EVERY = 5  # crops
-VALIDATIONS = 8
 
 ADAPT = Recipe(
     arch="cbsn",
@@ -47,8 +41,9 @@ ADAPT = Recipe(
     loss="l1",
     patch=PATCH,
     batch=2,
-    steps=1_000,
+    steps=1_000,  # not followed: the clock ends it
     learning_rate=1e-4,  # the paper's
+    schedule=BY_CLOCK,
     ema=0.99,  # there are hundreds of steps, not thousands
     loss_step=self_supervised_on,
     paired=False,
@@ -78,56 +73,53 @@ def adapt(
     seconds: float,
     device: torch.device,
     seed: int = 0,
+    now: Callable[[], float] = time.monotonic,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Adapted:
-    """Train a C-BSN on noisy photographs, (1 or 3, H, W) in [0, 1], for so many seconds.
+    """Train a C-BSN on noisy photographs, (1 or 3, H, W) in [0, 1], for so many seconds in all.
 
-    on_progress: gets the seconds that have gone by. An interruption (Ctrl-C) ends the training,
-    not the function: what was best by then comes back with it.
+    now: the clock. on_progress: gets the seconds that have gone by. An interruption (Ctrl-C) ends
+    the training, not the function: what was best by then comes back with it.
     Raises UsageError for a network of another kind, NothingToDo where the photographs are too small
     to learn from.
     """
     if not isinstance(network, CBSN):
         raise UsageError("only C-BSN adapts: others have no blind mode", hint="add --model cbsn")
-    began = time.monotonic()
+    budget = Budget(None, seconds, ADAPT.validate_every, now(), now)
     draws = Generator().manual_seed(seed)
     bf16 = _in_bfloat16(network, device)
     training, held_out = split(crops_of(photos, draws))
-    steps = max(1, math.floor(seconds / _seconds_of_a_step(network, training, device, bf16=bf16)))
-    recipe = replace(ADAPT, validate_every=max(1, steps // VALIDATIONS))
     state = _state_of(network, device)
     best: CBSN = copy.deepcopy(network)
-    before = after = _judge(recipe, state.average, held_out)
+    first = now()
+    before = after = _judge(ADAPT, state.average, held_out)
+    budget.validated(first)
     interrupt: KeyboardInterrupt | None = None
+    batches = batches_of(training, draws)
+
+    def loss_at(progress: float) -> Tensor:
+        return batch_loss(state, ADAPT, progress, *next(batches), bf16=bf16)
 
     def keep_the_better(_: float) -> None:
         nonlocal after
-        value = _judge(recipe, state.average, held_out)
+        value = _judge(ADAPT, state.average, held_out)
         if value < after:
             best.load_state_dict(state.average.state_dict())
             after = value
-        on_progress(time.monotonic() - began)
+        on_progress(budget.elapsed)
 
-    losses = (
-        take_step(state, recipe, steps, degraded, clean, bf16=bf16)
-        for degraded, clean in batches_of(training, steps, draws)
-    )
     try:
         take_steps(
             state,
-            losses,
+            ADAPT,
+            budget,
+            loss_at,
             keep_the_better,
-            steps=steps,
-            validate_every=recipe.validate_every,
-            began=began,
-            time_limit=seconds,
-            on_progress=lambda progress: on_progress(progress.seconds),
+            lambda progress: on_progress(progress.seconds),
         )
     except KeyboardInterrupt as signal:
         interrupt = signal
-    return Adapted(
-        best.cpu().eval(), state.step, before, after, time.monotonic() - began, interrupt
-    )
+    return Adapted(best.cpu().eval(), state.step, before, after, budget.elapsed, interrupt)
 
 
 def as_checkpoint(start: Checkpoint, result: Adapted, path: Path | None) -> Checkpoint:
@@ -186,11 +178,9 @@ def split(crops: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     return list(crops[count:]), list(crops[:count])
 
 
-def batches_of(
-    crops: Sequence[Tensor], steps: int, draws: Generator
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """A random batch for each step, each crop turned at random; noisy, and noisy again."""
-    for _ in range(steps):
+def batches_of(crops: Sequence[Tensor], draws: Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Random batches without end, each crop turned at random; noisy, and noisy again."""
+    while True:
         chosen = torch.randint(len(crops), (ADAPT.batch,), generator=draws).tolist()
         turns = torch.randint(8, (ADAPT.batch,), generator=draws).tolist()
         batch = torch.stack([turned(crops[c], turn) for c, turn in zip(chosen, turns, strict=True)])
@@ -214,18 +204,6 @@ def _state_of(network: nn.Module, device: torch.device) -> State:
     own = copy.deepcopy(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(own).eval().requires_grad_(False)
     return State(own.train(), average, torch.optim.Adam(parameter_groups(ADAPT, own)))
-
-
-def _seconds_of_a_step(
-    network: nn.Module, crops: Sequence[Tensor], device: torch.device, *, bf16: bool
-) -> float:
-    """The second of two trial steps, of weights that are thrown away: the first one warms up."""
-    state = _state_of(network, device)
-    began = 0.0
-    for noisy, _ in batches_of(crops, 2, Generator().manual_seed(0)):
-        began = time.monotonic()
-        take_step(state, ADAPT, 2, noisy, noisy, bf16=bf16)
-    return time.monotonic() - began
 
 
 def _judge(recipe: Recipe, network: nn.Module, crops: Sequence[Tensor]) -> float:

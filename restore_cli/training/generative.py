@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -26,14 +26,14 @@ from restore_cli.data.classes import ClassImages, fit_area, fit_square, load_cla
 from restore_cli.errors import UsageError, WeightsMismatch
 from restore_cli.models.fit import FiTConfig, grid_of, high_resolution, patchify
 from restore_cli.pipelines.generator import UNetConfig, pixel_scheduler
-from restore_cli.training.loop import (
+from restore_cli.training.schedule import GENERATIVE, Budget, Schedule
+from restore_cli.training.trainer import (
     STATE_FILE,
-    Course,
     Progress,
+    Run,
     State,
     Verdict,
     begin_with,
-    descend,
     refuse_another,
     refuse_finished,
 )
@@ -51,12 +51,16 @@ class GenerativeRecipe:
     batch: int
     steps: int
     learning_rate: float
-    warm_up: int = 1000  # steps; then constant, and linear to zero in the last 15 %
+    schedule: Schedule = GENERATIVE
     ema: float = 0.9995  # decay of the averaged weights that are validated and kept
     label_drop: float = 0.1  # share of labels that become the null class
     validate_every: int = 1000  # steps
     config: Mapping[str, Any] = field(default_factory=dict)
     only: tuple[str, ...] = ()  # learns what has one of these in its name, the rest stays; (): all
+
+
+def warmed_up_by(progress: float) -> Schedule:
+    return replace(GENERATIVE, warm_up=progress)
 
 
 def at_high_resolution(recipe: GenerativeRecipe, **changes: Any) -> GenerativeRecipe:
@@ -98,7 +102,7 @@ FITV2_OBJECTS = replace(
     batch=16,
     steps=4_000,
     learning_rate=8e-4,
-    warm_up=200,
+    schedule=warmed_up_by(0.05),
     ema=0.998,
     validate_every=500,
     config={
@@ -119,14 +123,16 @@ RECIPES: Mapping[str, Mapping[str, GenerativeRecipe]] = MappingProxyType(
                 FITV2,
                 batch=32,
                 steps=4_000,
-                warm_up=200,
+                schedule=warmed_up_by(0.05),
                 ema=0.999,
                 validate_every=400,
                 config={**FITV2.config, "patch_size": 2, "depth": 6},
             ),
             "objects": FITV2_OBJECTS,
             # As many tokens a step as before.
-            "hr": at_high_resolution(FITV2, batch=128, steps=10_000, learning_rate=1e-4, warm_up=1),
+            "hr": at_high_resolution(
+                FITV2, batch=128, steps=10_000, learning_rate=1e-4, schedule=warmed_up_by(0.0)
+            ),
             "objects_hr": at_high_resolution(FITV2_OBJECTS, steps=4_000),
         },
         "unet": {
@@ -136,7 +142,7 @@ RECIPES: Mapping[str, Mapping[str, GenerativeRecipe]] = MappingProxyType(
                 batch=16,
                 steps=6_000,
                 learning_rate=3e-4,
-                warm_up=200,
+                schedule=warmed_up_by(0.033),
                 ema=0.998,
                 validate_every=500,
                 # Attention at the deepest level alone: what sees the whole picture at once would
@@ -156,13 +162,6 @@ def find_generative(name: str, preset: str | None = None) -> GenerativeRecipe:
             f"no preset of {name} is called {preset!r}", hint=f"one of: {', '.join(presets)}"
         )
     return presets[preset or "default"]
-
-
-def rate_at(recipe: GenerativeRecipe, step: int, steps: int) -> float:
-    """Linear warm-up, then constant, then linear to zero over the last 15 % of the steps."""
-    rising = (step + 1) / min(recipe.warm_up, max(1, steps // 10))
-    falling = (steps - step) / max(1, math.ceil(0.15 * steps))
-    return recipe.learning_rate * min(1.0, rising, falling)
 
 
 class Objective(Protocol):
@@ -275,26 +274,6 @@ def validate(network: nn.Module, held_out: Objective, batch: int, device: torch.
     return (torch.stack(losses).sum() / held_out.count).item()
 
 
-def take_step(
-    state: State,
-    recipe: GenerativeRecipe,
-    objective: Objective,
-    steps: int,
-    *,
-    seed: int,
-    bf16: bool,
-) -> Tensor:
-    """One update of the weights and of their average; the loss."""
-    device = next(state.network.parameters()).device
-    generator = Generator(device).manual_seed(seed * 1_000_003 + state.step)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate_at(recipe, state.step, steps)
-    rows = torch.randint(objective.count, (recipe.batch,), generator=generator, device=device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        loss = objective.loss(state.network, rows, recipe.label_drop, generator)
-    return descend(state, loss, recipe.ema)
-
-
 def fit_classes(
     recipe: GenerativeRecipe,
     data: Path,
@@ -302,6 +281,7 @@ def fit_classes(
     *,
     steps: int | None = None,
     time_limit: float | None = None,
+    began: float | None = None,
     resume: bool = False,
     init: str | None = None,
     device: torch.device,
@@ -315,8 +295,11 @@ def fit_classes(
     of its pictures, so it chooses none. The names of the classes stand in the weights' record.
     Raises UsageError for a recipe that trains weights further, where `init` names none.
     """
-    steps = steps or recipe.steps
-    began = time.monotonic()
+    if steps is None and time_limit is None:
+        steps = recipe.steps
+    budget = Budget(
+        steps, time_limit, recipe.validate_every, time.monotonic() if began is None else began
+    )
     torch.manual_seed(seed)
     refuse_another(out, resume=resume)
     objective, held_out, names = _objectives(recipe, data, device)
@@ -324,27 +307,23 @@ def fit_classes(
     state = _open(replace(recipe, config=config), out / STATE_FILE, device, init, names)
     refuse_finished(state, out, steps)
 
-    def losses() -> Iterator[Tensor]:
-        while True:
-            yield take_step(state, recipe, objective, steps, seed=seed, bf16=bf16)
+    def loss_at(progress: float) -> Tensor:
+        draws = Generator(device).manual_seed(seed * 1_000_003 + state.step)
+        rows = torch.randint(objective.count, (recipe.batch,), generator=draws, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            return objective.loss(state.network, rows, recipe.label_drop, draws)
 
     def judge() -> Verdict:
         score = validate(state.average, held_out, recipe.batch, device)
         record = {"classes": list(names), "validation_loss": score}
         return Verdict({"validation_loss": score}, better=True, record=record)
 
-    course = Course(
-        recipe.arch,
-        config,
-        state,
-        out,
-        steps,
-        recipe.validate_every,
-        seed,
-        time_limit,
-        on_progress,
-    )
-    return course.run(losses(), judge, began)
+    if time_limit is not None:
+        first = budget.now()
+        validate(state.average, held_out, recipe.batch, device)
+        budget.validated(first)
+    run = Run(recipe.arch, config, state, out, budget, seed, on_progress)
+    return run.train(recipe, loss_at, judge)
 
 
 def _open(
@@ -367,7 +346,7 @@ def _open(
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     state = State(network, average, torch.optim.AdamW(learning, weight_decay=0.0))
     if path.exists():
-        state.resume(path, device)
+        state.resume(path)
     return state
 
 

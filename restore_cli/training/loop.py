@@ -1,14 +1,12 @@
-"""One plain training loop, shared by every recipe."""
+"""Training on photographs: pairs, loss and validation of any recipe; the loop is trainer.py's."""
 
 from __future__ import annotations
 
 import copy
-import json
-import math
-import pickle
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,133 +16,42 @@ from torch.utils.data import DataLoader, Subset
 
 from restore_cli import registry
 from restore_cli.checkpoints.load import load
-from restore_cli.checkpoints.save import save
-from restore_cli.data.pairs import Pairs, load_photos, reduced
+from restore_cli.data.degrade import nothing
+from restore_cli.data.pairs import Pairs, Photo, at_zooms, load_pairs, load_photos
 from restore_cli.data.views import Views
-from restore_cli.errors import NothingToDo, OutputError, OutputExists, WeightsMismatch
+from restore_cli.errors import NothingToDo, UsageError
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics import psnr
+from restore_cli.training.cuda import chosen_convolutions, has_fixed_graph, record_graph
 from restore_cli.training.least_squares import solve_last_layer
 from restore_cli.training.losses import LOSSES, STRUCTURAL
 from restore_cli.training.recipes import Recipe
-from restore_cli.training.steps import as_tuple, in_precision
+from restore_cli.training.schedule import BY_CLOCK, Budget
+from restore_cli.training.steps import as_tuple, in_precision, supervised
+from restore_cli.training.trainer import (
+    STATE_FILE,
+    Progress,
+    Run,
+    State,
+    Verdict,
+    begin_with,
+    refuse_another,
+    refuse_finished,
+)
 
-STATE_FILE = "state.pt"  # in the folder of a training
 VALIDATION_SEED = 2003  # another stream than any training seed gives
 SOLVE_SEED = 1999
 SOLVE_BATCHES = 100
 VALIDATION_DRAWS = 100  # at most, until one of them degrades the photograph
+ENDLESS = 2**40  # pairs
+MOST_WORKERS = 5  # what a GPU needs of the slowest pairs, rain
 
-
-@dataclass(frozen=True)
-class Progress:
-    """One line of the log."""
-
-    step: int
-    steps: int
-    loss: float
-    seconds: float  # since this call began
-    psnr: float | None = None  # of the averaged weights on held-out photographs, dB
-    input_psnr: float | None = None  # of the degraded input of the same pairs
-    validation_loss: float | None = None  # what is judged by, where PSNR is not
-
-
-@dataclass
-class State:
-    """Everything that a resumed training needs."""
-
-    network: nn.Module
-    average: nn.Module
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    seconds: float = 0.0
-    best: float = -math.inf
-    judged: int = 0  # the step of the last validation
-
-    def as_dict(self) -> dict[str, object]:
-        return {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "best": self.best,
-            "judged": self.judged,
-        }
-
-    def write(self, path: Path) -> None:
-        """Whole or not at all. Raises OutputError."""
-        part = path.with_suffix(".part")
-        try:
-            try:
-                torch.save(self.as_dict(), part)
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
-        except (OSError, RuntimeError) as error:  # torch's own writer gives the latter
-            raise OutputError(
-                f"{path}: the state of the training cannot be written: {error}",
-                hint="make room there, and go on with --resume",
-            ) from error
-
-    def resume(self, path: Path, device: torch.device) -> None:
-        try:
-            saved = torch.load(path, map_location=device, weights_only=True)
-            self.network.load_state_dict(saved["network"])
-            self.average.load_state_dict(saved["average"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-        except (RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
-            raise WeightsMismatch(
-                f"{path.name} is not a state of this recipe", hint="name another --out folder"
-            ) from error
-        self.step, self.seconds, self.best = saved["step"], saved["seconds"], saved["best"]
-        self.judged = saved.get("judged", self.step)  # older states do not tell
-
-
-def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """Linear warm-up over 2 % of the steps, then the peak, in the last half a cosine to 1 %.
-
-    So a resumed training may be given more steps: the part at the peak is common to both.
-    """
-    warm_up = max(1, steps // 50)
-    done = min(1.0, step / steps)
-    falling = max(0.0, 2 * done - 1)  # 0 in the first half, then up to 1
-    decay = 0.01 + 0.99 * (1 + math.cos(math.pi * falling)) / 2
-    return recipe.learning_rate * min((step + 1) / warm_up, decay)
-
-
-def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average; short at first, so that the random start is soon forgotten."""
-    decay = min(decay, (1 + step) / (10 + step))
-    with torch.no_grad():
-        for kept, new in zip(average.parameters(), network.parameters(), strict=True):
-            kept.lerp_(new, 1 - decay)
-        for stale, fresh in zip(average.buffers(), network.buffers(), strict=True):
-            if fresh.is_floating_point():  # statistics belong to weights, so they are averaged too
-                stale.lerp_(fresh, 1 - decay)
-            else:
-                stale.copy_(fresh)
-
-
-def begin_with(network: nn.Module, other: nn.Module) -> None:
-    """Give `network` the tensors of `other` that have the same name and shape.
-
-    Raises WeightsMismatch where there are none.
-    """
-    own = network.state_dict()
-    fitting = {
-        key: value
-        for key, value in other.state_dict().items()
-        if key in own and own[key].shape == value.shape
-    }
-    if not fitting:
-        raise WeightsMismatch("none of the weights to begin with fits this network")
-    network.load_state_dict(own | fitting)
+Source = Path | tuple[Path, Path]  # clean photographs, or degraded and clean images of one's own
 
 
 def pairs_of(
     recipe: Recipe,
-    photos: Sequence[Tensor],
+    photos: Sequence[Photo],
     *,
     patch: int,
     seed: int,
@@ -166,34 +73,44 @@ def pairs_of(
     )
 
 
-def training_pairs(
-    recipe: Recipe, photos: Sequence[Tensor], steps: int, seed: int
-) -> Pairs | Views:
-    """All pairs of a training of so many steps, one batch after the other."""
+def training_pairs(recipe: Recipe, photos: Sequence[Photo], seed: int) -> Pairs | Views:
+    """All pairs of a training, one batch after the other, without end."""
     return pairs_of(
         recipe,
-        [reduced(photo, 1 / zoom) for zoom in recipe.zooms for photo in photos],
+        photos,
         patch=recipe.patch,
         seed=seed,
-        length=steps * recipe.batch,
+        length=ENDLESS,
         candidates=recipe.candidates,
     )
 
 
+def worker_count(device: torch.device) -> int:
+    """The processes that make pairs unless a number is given: none where the CPU trains too."""
+    if device.type != "cuda":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min((cores or 1) - 1, MOST_WORKERS)
+
+
 def batches(
-    pairs: Pairs | Views, size: int, start: int, workers: int
+    pairs: Pairs | Views, size: int, start: int, workers: int, *, pinned: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of `size` from number `start` on."""
+    """The batches of `size` from number `start` on; the processes live as long as the iterator.
+
+    pinned: in page-locked memory, from which a GPU copies while it works.
+    """
     rest = Subset(pairs, range(start * size, len(pairs)))
-    return iter(DataLoader(rest, size, num_workers=workers))
+    return iter(DataLoader(rest, size, num_workers=workers, pin_memory=pinned))
 
 
-def held_out_pairs(recipe: Recipe, photos: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+def held_out_pairs(recipe: Recipe, photos: Sequence[Photo]) -> list[tuple[Tensor, Tensor]]:
     """One (degraded, clean) pair of each held-out photograph, the same every time.
 
     Draws that leave a photograph as it was say nothing of a network and are drawn again; where
-    nothing clean is known, the two are the same.
+    nothing clean is known, the two are the same. Raises NothingToDo where no pair is degraded.
     """
+    found = []
     for index, photo in enumerate(photos):
         pairs = pairs_of(
             recipe,
@@ -203,27 +120,28 @@ def held_out_pairs(recipe: Recipe, photos: Sequence[Tensor]) -> Iterator[tuple[T
             length=VALIDATION_DRAWS,
         )
         draws = (pairs[draw] for draw in range(VALIDATION_DRAWS))
-        yield next((d, c) for d, c in draws if not (recipe.paired and torch.equal(d, c)))
-
-
-def write_log(path: Path, progress: Progress) -> None:
-    """Add a line. Raises OutputError."""
-    try:
-        with path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(asdict(progress)) + "\n")
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror}", hint="make room there") from error
+        useful = ((d, c) for d, c in draws if not (recipe.paired and torch.equal(d, c)))
+        found += [pair for pair in [next(useful, None)] if pair is not None]
+    if not found:
+        raise NothingToDo(
+            "the degraded images that are held out for validation equal the clean ones",
+            hint="name the folder of degraded images first: --data-pairs DEGRADED CLEAN",
+        )
+    return found
 
 
 def validate(
-    recipe: Recipe, network: nn.Module, photos: Sequence[Tensor], device: torch.device
+    recipe: Recipe,
+    network: nn.Module,
+    held_out: Sequence[tuple[Tensor, Tensor]],
+    device: torch.device,
 ) -> dict[str, float]:
-    """What the network reaches on the held-out photographs, in the mean; fields of Progress."""
+    """The mean scores of the network on held-out pairs; fields of Progress."""
     judge = _fidelity if recipe.paired else held_out_loss
     with torch.inference_mode():
         scores = [
             judge(recipe, network, degraded[None].to(device), clean[None].to(device))
-            for degraded, clean in held_out_pairs(recipe, photos)
+            for degraded, clean in held_out
         ]
     return {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
 
@@ -284,66 +202,39 @@ def open_state(
     state = State(network, average, recipe.optimizer(parameter_groups(recipe, network)))
     refuse_another(path.parent, resume=resume)
     if path.exists():
-        state.resume(path, device)
+        state.resume(path)
     return state
 
 
-def take_step(
-    state: State, recipe: Recipe, steps: int, degraded: Tensor, clean: Tensor, *, bf16: bool
+def batch_loss(
+    state: State, recipe: Recipe, progress: float, degraded: Tensor, clean: Tensor, *, bf16: bool
 ) -> Tensor:
-    """One update of the weights and of their average; the loss."""
-    device = next(state.network.parameters()).device
-    for group in state.optimizer.param_groups:
-        # Older states know of no paces.
-        group["lr"] = learning_rate(recipe, state.step, steps) * group.get("pace", 1.0)
-    if state.step >= recipe.norms_settle * steps:
+    """The loss of one batch, which may still lie on the CPU."""
+    device = state.device
+    if progress >= recipe.norms_settle:
         settle_norms(state.network)
-    degraded = degraded.to(device, memory_format=torch.channels_last)
+    degraded, clean = (half.to(device, non_blocking=True) for half in (degraded, clean))
     network = recipe.feed(in_precision(state.network, device, bf16=bf16))
     draws = Generator().manual_seed(state.step)  # so a resumed training draws the same
-    loss = recipe.loss_step(
-        network, degraded, clean.to(device), LOSSES[recipe.loss], state.step / steps, draws
+    return recipe.loss_step(
+        network,
+        degraded.contiguous(memory_format=torch.channels_last),
+        clean,
+        LOSSES[recipe.loss],
+        progress,
+        draws,
     )
-    return descend(state, loss, recipe.ema)
 
 
-def descend(state: State, loss: Tensor, decay: float) -> Tensor:
-    """One update of the weights by the gradient of `loss`, and of their average; the loss."""
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
-    state.optimizer.step()
-    state.step += 1
-    update_average(state.average, state.network, decay, state.step)
-    return loss.detach()
-
-
-def take_steps(
-    state: State,
-    losses: Iterable[Tensor],
-    checkpoint: Callable[[float], None],
-    *,
-    steps: int,
-    validate_every: int,
-    began: float,
-    time_limit: float | None,
-    on_progress: Callable[[Progress], None],
-) -> None:
-    """Up to the step `steps`, while there is time since `began` (monotonic).
-
-    losses: makes a step whenever it is asked for its loss. checkpoint: called with the last loss at
-    each validation, and at the end.
-    """
-    for tensor in losses:
-        loss = tensor.item()
-        elapsed = time.monotonic() - began
-        last = state.step >= steps or (time_limit is not None and elapsed > time_limit)
-        if state.step % validate_every == 0 or last:
-            checkpoint(loss)
-        else:
-            on_progress(Progress(state.step, steps, loss, elapsed))
-        if last:
-            break
+def record_steps(recipe: Recipe, state: State, *, bf16: bool) -> bool:
+    """Replay the network as a CUDA graph where all that it is given has one shape."""
+    alike = recipe.loss_step is supervised and recipe.view is None
+    if not alike or not has_fixed_graph(state.network, state.device):
+        return False
+    side = recipe.patch * (recipe.scale if recipe.pre_upscaled else 1)
+    sample = torch.rand(recipe.batch, 1 if recipe.grey else 3, side, side, device=state.device)
+    sample = sample.contiguous(memory_format=torch.channels_last)
+    return record_graph(state.network, sample, bf16=bf16)
 
 
 def solve(state: State, recipe: Recipe, pairs: Pairs | Views) -> None:
@@ -357,147 +248,72 @@ def solve(state: State, recipe: Recipe, pairs: Pairs | Views) -> None:
     state.network.load_state_dict(state.average.state_dict())
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What a validation says of the averaged weights."""
+def load_source(recipe: Recipe, source: Source) -> tuple[Recipe, list[Photo], list[Photo]]:
+    """(recipe, training, validation): the photographs in the sizes of the recipe.
 
-    scores: Mapping[str, float]  # fields of Progress
-    better: bool  # than any before: they are kept
-    record: Mapping[str, object]  # of how they came to be, for their file
-
-
-@dataclass(frozen=True)
-class Course:
-    """A training under way: what is the same whatever is learnt."""
-
-    arch: str
-    config: Mapping[str, Any]
-    state: State
-    out: Path
-    steps: int
-    validate_every: int
-    seed: int
-    time_limit: float | None
-    on_progress: Callable[[Progress], None]
-
-    @property
-    def weights_file(self) -> Path:
-        return self.out / f"{self.arch}.safetensors"
-
-    def run(self, losses: Iterable[Tensor], judge: Callable[[], Verdict], began: float) -> Path:
-        """Go on to the last step, or until the time is over; the path of the weights that are kept.
-
-        losses, began: as of take_steps. Ctrl-C keeps the state. Raises OutputError.
-        """
-        state, before = self.state, self.state.seconds
-        make_folder(self.out)
-
-        def checkpoint(loss: float) -> None:
-            verdict = judge()
-            elapsed = time.monotonic() - began
-            state.seconds, state.judged = before + elapsed, state.step
-            self._keep(verdict)
-            progress = Progress(state.step, self.steps, loss, elapsed, **verdict.scores)
-            write_log(self.out / "log.jsonl", progress)
-            self.on_progress(progress)
-
-        try:
-            take_steps(
-                state,
-                losses,
-                checkpoint,
-                steps=self.steps,
-                validate_every=self.validate_every,
-                began=began,
-                time_limit=self.time_limit,
-                on_progress=self.on_progress,
-            )
-        except KeyboardInterrupt:
-            state.seconds = before + time.monotonic() - began
-            state.write(self.out / STATE_FILE)
-            raise
-        return self.weights_file
-
-    def _keep(self, verdict: Verdict) -> None:
-        """Write the state, and the weights if they are better."""
-        state = self.state
-        if verdict.better:
-            record: dict[str, object] = {
-                "steps": state.step,
-                "seconds": round(state.seconds),
-                "seed": self.seed,
-            }
-            save(
-                state.average,
-                self.weights_file,
-                arch=self.arch,
-                config=dict(self.config),
-                record=record | dict(verdict.record),
-            )
-        state.write(self.out / STATE_FILE)
-
-
-def make_folder(out: Path) -> None:
-    """Raises OutputError."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: {error.strerror}", hint="name another --out") from error
-
-
-def refuse_finished(state: State, out: Path, steps: int) -> None:
-    """Raises NothingToDo. What was interrupted in its last validation takes one more step."""
-    if state.step >= steps and state.judged == state.step:
-        raise NothingToDo(f"{out}: already trained for {state.step} steps", hint="raise --steps")
-
-
-def refuse_another(out: Path, *, resume: bool) -> None:
-    """Raises OutputExists where a training lies in `out` and is not to be gone on with."""
-    if (out / STATE_FILE).exists() and not resume:
-        raise OutputExists(
-            f"{out} holds a training already",
-            hint="add --resume to go on with it, or name another --out folder",
+    Pairs of one's own are taken as they are: the recipe no longer degrades nor reduces them.
+    Raises UsageError where a recipe has no use for them, and what load_photos and load_pairs raise.
+    """
+    if isinstance(source, Path):
+        training, held_out = load_photos(source, grey=recipe.grey, suits=recipe.suits)
+        return recipe, [*at_zooms(training, recipe.zooms)], [*held_out]
+    if not recipe.paired:
+        raise UsageError(
+            f"this preset of {recipe.arch} learns from noisy photographs alone",
+            hint="use --data, or a preset that learns from pairs, as: cbsn --preset camera",
         )
+    pairs, held_out_of_own = load_pairs(*source, scale=recipe.scale, grey=recipe.grey)
+    recipe = replace(recipe, degrade=nothing, zooms=(1.0,), suits=None)
+    return recipe, [*pairs], [*held_out_of_own]
 
 
 def fit(
     recipe: Recipe,
-    data: Path,
+    source: Source,
     out: Path,
     *,
     steps: int | None = None,
     time_limit: float | None = None,
+    began: float | None = None,
     resume: bool = False,
     init: str | None = None,
     device: torch.device,
     bf16: bool = False,
     seed: int = 0,
-    workers: int = 0,
+    workers: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
-    """Train by `recipe` on the photographs in `data`; the path of the best weights in `out`.
+    """Train by `recipe` on the images of `source`; the path of the best weights in `out`.
 
     Writes into `out`: state.pt (to resume), <arch>.safetensors (the averaged weights of the best
     validation), log.jsonl (a line for each validation). An interruption (Ctrl-C) keeps the state.
-    time_limit: seconds, counted from the call; the learning rate still follows `steps`.
+    source: a folder of photographs, or (degraded, clean) folders of pairs.
+    time_limit: seconds in all since `began` (monotonic, by default the call), the last validation
+    included; without `steps`, the learning rate follows this time.
     init: weights to begin with, by name or path; tensors of another shape stay random.
-    Raises NothingToDo where `out` already holds as many steps or `data` too few photographs,
+    workers: processes that make pairs; None: by the device.
+    Raises NothingToDo where `out` already holds as many steps or `source` too few photographs,
     OutputExists where it holds a training and `resume` is not set, WeightsMismatch where that
-    training is of another network, OutputError where `out` cannot be a folder.
+    training is of another network, OutputError where `out` cannot be a folder; also what
+    load_source raises.
     """
-    steps = steps or recipe.steps
-    began = time.monotonic()
+    if steps is None and time_limit is None:
+        steps = recipe.steps
+    if steps is None:
+        recipe = replace(recipe, schedule=BY_CLOCK)
+    budget = Budget(
+        steps, time_limit, recipe.validate_every, time.monotonic() if began is None else began
+    )
     torch.manual_seed(seed)
     state = open_state(recipe, out / STATE_FILE, device, resume=resume, init=init)
     refuse_finished(state, out, steps)
-    training, held_out = load_photos(data, grey=recipe.grey, suits=recipe.suits)
-    pairs = training_pairs(recipe, training, max(steps, state.step + 1), seed)
+    recipe, training, validation = load_source(recipe, source)
+    held_out = held_out_pairs(recipe, validation)
+    pairs = training_pairs(recipe, training, seed)
+    workers = worker_count(device) if workers is None else workers
 
-    def losses() -> Iterator[Tensor]:
-        if state.step == 0:
-            solve(state, recipe, pairs)
-        for degraded, clean in batches(pairs, recipe.batch, state.step, workers):
-            yield take_step(state, recipe, steps, degraded, clean, bf16=bf16)
+    def loss_at(progress: float) -> Tensor:
+        return batch_loss(state, recipe, progress, *next(drawn), bf16=bf16)
 
     def judge() -> Verdict:
         solve(state, recipe, pairs)
@@ -512,15 +328,35 @@ def fit(
         }
         return Verdict(scores, better, {"loss": recipe.loss, **named})
 
-    course = Course(
-        recipe.arch,
-        recipe.config,
-        state,
-        out,
-        steps,
-        recipe.validate_every,
-        seed,
-        time_limit,
-        on_progress,
-    )
-    return course.run(losses(), judge, began)
+    with chosen_convolutions(device):
+        record_steps(recipe, state, bf16=bf16)
+        # After that: a thread that pins memory would disturb the recording.
+        drawn = batches(pairs, recipe.batch, state.step, workers, pinned=device.type == "cuda")
+        timed = time_limit is not None
+        budget.validation = _first_seconds(state, recipe, pairs, held_out, timed=timed)
+        run = Run(recipe.arch, recipe.config, state, out, budget, seed, on_progress)
+        return run.train(recipe, loss_at, judge)
+
+
+def _first_seconds(
+    state: State,
+    recipe: Recipe,
+    pairs: Pairs | Views,
+    held_out: Sequence[tuple[Tensor, Tensor]],
+    *,
+    timed: bool,
+) -> float:
+    """Solve the last layer where nothing is learned yet; the seconds of a validation.
+
+    They are told by one pair, of which the first run is slower than all others.
+    """
+    began = time.monotonic()
+    if state.step == 0:
+        solve(state, recipe, pairs)
+    solved = time.monotonic() - began
+    if not timed:
+        return 0.0
+    for _ in range(2):
+        began = time.monotonic()
+        validate(recipe, state.average, held_out[:1], state.device)
+    return solved + len(held_out) * (time.monotonic() - began)

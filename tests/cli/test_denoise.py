@@ -1,5 +1,8 @@
+import itertools
 import json
+import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -68,9 +71,10 @@ def test_a_network_without_weights_says_how_to_get_them(photo, monkeypatch):
 
 @pytest.fixture
 def large_photo(tmp_path, monkeypatch):
-    """One that is large enough to learn from, in eight steps on small crops."""
+    """One that is large enough to learn from, in some steps on small crops."""
+    ticking = partial(adapt.adapt, now=itertools.count().__next__)  # a second for everything
+    monkeypatch.setattr(adapt, "adapt", ticking)
     monkeypatch.setattr(adapt, "PATCH", 20)
-    monkeypatch.setattr(adapt, "_seconds_of_a_step", lambda *_, **__: 15.0)
     monkeypatch.setattr(adapt, "ADAPT", replace(adapt.ADAPT, learning_rate=3e-3))
     path = tmp_path / "large.png"
     Image.effect_noise((60, 40), 50).convert("RGB").save(path)
@@ -81,7 +85,7 @@ def test_adapting_saves_weights_that_denoise_the_same_later(large_photo, tiny_cb
     camera, out = tmp_path / "camera.safetensors", tmp_path / "again.png"
     first = denoise(large_photo, "--adapt", "--save", camera, "--weights", tiny_cbsn)
     assert first.exit_code == 0, first.stderr
-    assert "adapted in 8 steps: held-out loss" in first.stderr
+    assert re.search(r"adapted in \d\d steps: held-out loss", first.stderr)
     second = denoise(large_photo, "-o", out, "--weights", camera)
     assert second.exit_code == 0, second.stderr
     assert out.read_bytes() == large_photo.with_name("large_denoised.png").read_bytes()

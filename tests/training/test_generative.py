@@ -24,7 +24,7 @@ from restore_cli.training.generative import (
     at_high_resolution,
     find_generative,
     fit_classes,
-    rate_at,
+    warmed_up_by,
 )
 
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ SMALL_FIT = replace(
     FITV2,
     batch=16,
     steps=60,
-    warm_up=5,
+    schedule=warmed_up_by(0.1),
     learning_rate=5e-3,
     ema=0.9,
     validate_every=30,
@@ -51,7 +51,7 @@ SMALL_UNET = replace(
     UNET,
     batch=8,
     steps=40,
-    warm_up=5,
+    schedule=warmed_up_by(0.1),
     learning_rate=5e-3,
     ema=0.9,
     validate_every=20,
@@ -239,11 +239,10 @@ def test_a_training_stops_in_time_and_keeps_its_weights(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("step", "share"), [(0, 1 / 50), (49, 1), (800, 1), (850, 1), (925, 0.5), (999, 1 / 150)]
+    ("progress", "share"), [(0, 0.01), (0.05, 1), (0.85, 1), (0.925, 0.5), (0.999, 1 / 150)]
 )
-def test_the_learning_rate_rises_stays_and_falls(step, share):
-    recipe = replace(FITV2, warm_up=50)
-    assert rate_at(recipe, step, 1000) == pytest.approx(share * recipe.learning_rate)
+def test_the_learning_rate_of_a_generator_rises_stays_and_falls_to_zero(progress, share):
+    assert warmed_up_by(0.05)(progress) == pytest.approx(share)
 
 
 # High resolution, as FiTv2-HR

@@ -21,8 +21,9 @@ from restore_cli.errors import (
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics import psnr
 from restore_cli.training import loop
-from restore_cli.training.loop import fit, learning_rate, open_state, update_average
+from restore_cli.training.loop import batch_loss, fit, held_out_pairs, open_state
 from restore_cli.training.recipes import find_recipe
+from restore_cli.training.trainer import begin_with, take_step, update_average
 
 SMALL = {"batch": 2, "validation_patch": 24}
 TINY = replace(find_recipe("dpenet"), patch=16, steps=6, validate_every=3, **SMALL)
@@ -38,6 +39,16 @@ def photos(tmp_path_factory):
         coarse = random.integers(30, 200, (3, 4, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((40, 32)).save(folder / f"{index}.png")
     return folder
+
+
+def step(state, recipe, progress, degraded, clean):
+    """One step on this batch."""
+    take_step(
+        state,
+        recipe,
+        progress,
+        lambda at: batch_loss(state, recipe, at, degraded, clean, bf16=False),
+    )
 
 
 def state_of(out):
@@ -147,12 +158,6 @@ def test_a_file_where_the_folder_should_be_is_refused(photos, tmp_path):
         fit(TINY, photos, tmp_path / "out", device=CPU)
 
 
-def test_the_learning_rate_warms_up_stays_and_falls():
-    recipe = replace(TINY, learning_rate=1.0)
-    rates = [learning_rate(recipe, step, 100) for step in (0, 1, 50, 75, 100)]
-    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.505, 0.01])
-
-
 def test_the_average_follows_fast_at_first_and_slowly_later():
     average, network = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
     for step, wanted in ((0, 0.9), (10**6, 0.001)):
@@ -184,8 +189,9 @@ def test_weights_are_kept_by_psnr_unless_structure_is_learnt(photos, tmp_path, l
 def test_the_input_of_an_upscaling_counts_as_enlarged_by_bicubic(photos):
     network = registry.build("espcn", scale=2)
     held_out = loop.load_photos(photos, grey=True)[1]
-    of_input = loop.validate(UPSCALING, network, held_out, CPU)["input_psnr"]
-    degraded, clean = next(loop.held_out_pairs(UPSCALING, held_out))
+    pairs = held_out_pairs(UPSCALING, held_out)
+    of_input = loop.validate(UPSCALING, network, pairs, CPU)["input_psnr"]
+    degraded, clean = pairs[0]
     bicubic = resize_matlab(degraded, *clean.shape[-2:])
     assert of_input == pytest.approx(psnr(bicubic.clamp(0, 1), clean).item())
 
@@ -202,7 +208,7 @@ def test_a_training_may_begin_with_weights_of_another_scale(tmp_path):
 
 def test_weights_of_which_nothing_fits_are_refused():
     with pytest.raises(WeightsMismatch, match="none of the weights"):
-        loop.begin_with(registry.build("espcn"), torch.nn.Linear(1, 1))
+        begin_with(registry.build("espcn"), torch.nn.Linear(1, 1))
 
 
 def test_a_recipe_that_keeps_the_size_has_no_scale():
@@ -251,7 +257,7 @@ def test_a_solved_training_is_resumed_as_if_it_had_not_stopped(photos, tmp_path,
 def test_the_last_layer_learns_at_its_own_pace():
     state = open_state(UPSCALING, Path("none"), CPU, resume=False, init=None)
     low, high = torch.rand(1, 1, 8, 8), torch.rand(1, 1, 16, 16)
-    loop.take_step(state, UPSCALING, 100, low, high, bf16=False)
+    step(state, UPSCALING, 0.1, low, high)
     others, last = (group["lr"] for group in state.optimizer.param_groups)
     assert last == pytest.approx(0.1 * others)
     assert state.optimizer.param_groups[1]["params"] == list(state.network.subpixel.parameters())
@@ -262,7 +268,7 @@ def test_other_losses_have_no_closed_solution(photos):
     state = open_state(recipe, Path("none"), CPU, resume=False, init=None)
     before = state.average.subpixel.weight.clone()
     loop.solve(
-        state, recipe, loop.training_pairs(recipe, loop.load_photos(photos, grey=True)[0], 1, 0)
+        state, recipe, loop.training_pairs(recipe, loop.load_photos(photos, grey=True)[0], 0)
     )
     assert torch.equal(state.average.subpixel.weight, before)
 
@@ -288,7 +294,7 @@ def test_troublemaker_learning_needs_nothing_but_photographs(photos, tmp_path):
 def test_both_models_of_tml_learn_at_once():
     state = open_state(TML, Path("none"), CPU, resume=False, init=None)
     before = {name: value.clone() for name, value in state.network.named_parameters()}
-    loop.take_step(state, TML, 100, *torch.rand(2, 2, 3, 80, 80), bf16=False)
+    step(state, TML, 0.1, *torch.rand(2, 2, 3, 80, 80))
     for model in ("pm", "em"):
         name = f"{model}.output.weight"
         assert not torch.equal(state.network.get_parameter(name), before[name])
@@ -303,10 +309,9 @@ def test_statistics_are_averaged_as_the_weights_they_belong_to():
     assert average.num_batches_tracked.item() == 7
 
 
-@pytest.mark.parametrize(("step", "moves"), [(39, True), (40, False)])
-def test_batch_norm_keeps_its_statistics_from_a_share_of_the_steps_on(step, moves):
+@pytest.mark.parametrize(("progress", "moves"), [(0.39, True), (0.4, False)])
+def test_batch_norm_keeps_its_statistics_from_a_share_of_the_training_on(progress, moves):
     state = open_state(TML, Path("none"), CPU, resume=False, init=None)
-    state.step = step
     before = state.network.pm.enter[1].running_mean.clone()
-    loop.take_step(state, TML, 100, *torch.rand(2, 2, 3, 80, 80), bf16=False)
+    step(state, TML, progress, *torch.rand(2, 2, 3, 80, 80))
     assert torch.equal(state.network.pm.enter[1].running_mean, before) != moves

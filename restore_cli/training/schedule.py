@@ -1,0 +1,105 @@
+"""The course of a training: its learning rate, its validations and its end.
+
+Everything follows the progress, 0 at the first step and 1 at the end, which is counted in steps or
+read off a clock.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+VALIDATION_SHARE = 0.1  # of the time, at most, where validations follow the clock
+VALIDATIONS = 12  # at most, so far apart
+LONGEST_APART = 600.0  # seconds: so much is lost at worst
+MARGIN = 1.0  # seconds, to write the last files and to end the process
+SLACK = 1.1  # times the validation before; the last may take longer
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate as a share of its peak: a linear warm-up, the peak, a decay to `end`."""
+
+    warm_up: float = 0.02  # progress at which the peak is reached
+    decay_from: float = 0.5  # progress at which it is left
+    decay: Literal["cosine", "linear"] = "cosine"
+    end: float = 0.01
+
+    def __call__(self, progress: float) -> float:
+        rising = 0.01 + 0.99 * progress / self.warm_up if self.warm_up > 0 else 1.0
+        falling = max(0.0, (progress - self.decay_from) / (1 - self.decay_from))
+        left = 1 - falling if self.decay == "linear" else (1 + math.cos(math.pi * falling)) / 2
+        return min(rising, self.end + (1 - self.end) * left)
+
+
+BY_STEPS = Schedule()  # the peak lasts so long that more steps may be added by --resume
+BY_CLOCK = Schedule(decay_from=0.35)
+GENERATIVE = Schedule(warm_up=0.025, decay_from=0.85, decay="linear", end=0.0)
+
+
+@dataclass
+class Budget:
+    """The extent of a training: a number of steps, a time, or both, of which the first ends it.
+
+    steps: progress is counted in them; None: it follows the clock. seconds: in all since `began`,
+    the last validation included. validate_every: steps, where there is a number of them.
+    validation: seconds that one takes, as far as is known.
+    """
+
+    steps: int | None
+    seconds: float | None
+    validate_every: int
+    began: float  # by `now`
+    now: Callable[[], float] = time.monotonic
+    validation: float = 0.0
+    _first: float | None = None  # the time of the first step
+    _step_began: float = 0.0
+    _validated: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps is None and self.seconds is None:
+            raise ValueError("a budget needs a number of steps or a time")
+
+    @property
+    def elapsed(self) -> float:
+        return self.now() - self.began
+
+    @property
+    def _deadline(self) -> float:
+        """The time at which the last validation has to begin."""
+        if self.seconds is None:
+            return math.inf
+        return self.began + self.seconds - MARGIN - SLACK * self.validation
+
+    def progress(self, step: int) -> float:
+        """The progress before a step, 0 to 1; a step begins now."""
+        self._step_began = now = self.now()
+        if self._first is None:
+            self._first = self._validated = now
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        whole = self._deadline - self._first
+        return min(1.0, (now - self._first) / whole) if whole > 0 else 1.0
+
+    def is_over(self, step: int) -> bool:
+        """True after the last step: another one would be too many, or too late."""
+        now = self.now()
+        late = 2 * now - self._step_began > self._deadline
+        return late or (self.steps is not None and step >= self.steps)
+
+    def is_due(self, step: int) -> bool:
+        """True where a validation follows this step."""
+        if self.steps is not None:
+            return step % self.validate_every == 0
+        assert self.seconds is not None
+        apart = min(self.seconds / VALIDATIONS, LONGEST_APART)
+        apart = max(apart, self.validation / VALIDATION_SHARE)
+        return self.now() - self._validated >= apart
+
+    def validated(self, began: float) -> None:
+        """Take note of a validation that began at `began` and ends now."""
+        self._validated = self.now()
+        self.validation = self._validated - began
