@@ -24,6 +24,8 @@ def loaded_by(code: str) -> set[str]:
         "upscale --help",
         "eval --help",
         "train --help",
+        "train --list",
+        "train nope --data x --out y",
         "weights list",
         "nope",
         "derain no-such-file.png",

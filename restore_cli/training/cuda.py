@@ -16,11 +16,13 @@ Capture = Callable[..., Any]
 
 
 def has_fixed_graph(network: nn.Module, device: torch.device) -> bool:
-    """True where a step of this network may be replayed: on CUDA, and without statistics.
+    """True where a step of this network may be replayed: on CUDA, and without batch norms.
 
-    Recording runs the network some times, which would change the statistics of a batch norm.
+    Recording runs the network some times, which would change their statistics.
     """
-    return device.type == "cuda" and not any(True for _ in network.buffers())
+    return device.type == "cuda" and not any(
+        isinstance(m, nn.BatchNorm2d) for m in network.modules()
+    )
 
 
 def record_graph(

@@ -333,7 +333,7 @@ def fit(
         # After that: a thread that pins memory would disturb the recording.
         drawn = batches(pairs, recipe.batch, state.step, workers, pinned=device.type == "cuda")
         timed = time_limit is not None
-        budget.validation = _first_seconds(state, recipe, pairs, held_out, timed=timed)
+        budget.validation = _first_seconds(state, recipe, pairs, held_out, budget.now, timed=timed)
         run = Run(recipe.arch, recipe.config, state, out, budget, seed, on_progress)
         return run.train(recipe, loss_at, judge)
 
@@ -343,6 +343,7 @@ def _first_seconds(
     recipe: Recipe,
     pairs: Pairs | Views,
     held_out: Sequence[tuple[Tensor, Tensor]],
+    now: Callable[[], float],
     *,
     timed: bool,
 ) -> float:
@@ -350,13 +351,13 @@ def _first_seconds(
 
     They are told by one pair, of which the first run is slower than all others.
     """
-    began = time.monotonic()
+    began = now()
     if state.step == 0:
         solve(state, recipe, pairs)
-    solved = time.monotonic() - began
+    solved = now() - began
     if not timed:
         return 0.0
     for _ in range(2):
-        began = time.monotonic()
+        began = now()
         validate(recipe, state.average, held_out[:1], state.device)
-    return solved + len(held_out) * (time.monotonic() - began)
+    return solved + len(held_out) * (now() - began)

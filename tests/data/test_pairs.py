@@ -5,8 +5,17 @@ from PIL import Image
 from torch.testing import assert_close
 
 from restore_cli.data.degrade import nothing
-from restore_cli.data.pairs import Pairs, crop, load_photos, low_resolution, reduced, turned
-from restore_cli.errors import NothingToDo
+from restore_cli.data.pairs import (
+    Pairs,
+    at_zooms,
+    crop,
+    load_pairs,
+    load_photos,
+    low_resolution,
+    reduced,
+    turned,
+)
+from restore_cli.errors import InputError, NothingToDo
 from restore_cli.imaging.colour import luma
 from restore_cli.imaging.resize import resize_matlab
 
@@ -122,3 +131,89 @@ def test_grey_is_the_luma_of_the_benchmarks(folder):
 def test_too_few_photos_are_refused(tmp_path):
     with pytest.raises(NothingToDo, match="0 photographs"):
         load_photos(tmp_path)
+
+
+def test_photographs_in_two_sizes_are_twice_as_many():
+    photos = [photo(20, 30), photo(10, 10)]
+    sizes = [tuple(zoomed.shape[-2:]) for zoomed in at_zooms(photos, (1.0, 0.5))]
+    assert sizes == [(20, 30), (10, 10), (10, 15), (5, 5)]
+
+
+# Pairs of one's own
+
+
+def save(levels, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(levels).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Eight pairs, the degraded image half as bright, in folders of a folder."""
+    for index in range(8):
+        levels = np.random.default_rng(index).integers(128, size=(12, 16, 3), dtype=np.uint8)
+        save(levels, tmp_path / "rainy" / f"{index % 2}" / f"{index}.png")
+        save(2 * levels, tmp_path / "clean" / f"{index % 2}" / f"{index}.bmp")
+    return tmp_path / "rainy", tmp_path / "clean"
+
+
+def test_own_pairs_are_matched_by_relative_path_without_suffix(folders):
+    training, held_out = load_pairs(*folders)
+    assert (len(training), len(held_out)) == (7, 1)
+    assert all(torch.equal(clean, 2 * rainy) for rainy, clean in training + held_out)
+
+
+def test_both_halves_of_an_own_pair_are_cut_at_the_same_place_in_the_same_turn(folders):
+    many = pairs(load_pairs(*folders)[0])
+    for rainy, clean in (many[index] for index in range(20)):
+        assert rainy.shape == (3, 8, 8)
+        assert_close(clean, 2 * rainy, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_own_pairs_of_two_sizes_are_cut_by_the_factor(tmp_path, grey):
+    for index in range(8):
+        high = (smooth_photo(97, 120) + index)[0].numpy()
+        low = low_resolution(torch.from_numpy(high)[None], 2)[0][0].numpy()
+        save(low, tmp_path / "low" / f"{index}.png")
+        save(high, tmp_path / "high" / f"{index}.png")  # odd: a row is left over
+    training, _ = load_pairs(tmp_path / "low", tmp_path / "high", scale=2, grey=grey)
+    many = pairs(training, scale=2, patch=12)
+    for low, high in (many[index] for index in range(20)):
+        assert low.shape[0] == (1 if grey else 3)
+        enlarged = resize_matlab(low, 24, 24)
+        assert_close(enlarged[..., 4:-4, 4:-4], high[..., 4:-4, 4:-4], atol=2 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("lonely", [0, 1], ids=["clean", "degraded"])
+def test_an_image_without_its_counterpart_is_named(folders, lonely):
+    missing = next(folders[lonely].rglob("3.*"))
+    missing.unlink()
+    with pytest.raises(InputError, match=r"no counterpart for 3\.(png|bmp)$"):
+        load_pairs(*folders)
+
+
+def test_of_many_images_without_counterparts_some_are_named(folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="and 3 more"):
+        load_pairs(folders[0], tmp_path / "empty")
+
+
+def test_two_images_of_one_name_are_refused(folders):
+    path = next(folders[0].rglob("3.png"))
+    Image.open(path).save(path.with_suffix(".bmp"))
+    with pytest.raises(InputError, match=r"3\.bmp and 3\.png"):
+        load_pairs(*folders)
+
+
+def test_a_pair_of_two_sizes_is_refused_with_both(folders):
+    with pytest.raises(InputError, match=r"16x12 pixels, not 2 times as large .*: 16x12") as caught:
+        load_pairs(*folders, scale=2)
+    assert "--scale" in caught.value.hint
+
+
+def test_too_few_own_pairs_are_refused(folders):
+    for path in [*folders[0].rglob("3.*"), *folders[1].rglob("3.*")]:
+        path.unlink()
+    with pytest.raises(NothingToDo, match="7 pairs, at least 8"):
+        load_pairs(*folders)

@@ -58,3 +58,10 @@ def test_a_folder_of_unsuited_photographs_is_refused(tmp_path):
         Image.new("RGB", (20, 20)).save(tmp_path / f"{index}.png")
     with pytest.raises(NothingToDo, match="none of 9 photographs"):
         load_photos(tmp_path, suits=is_normal)
+
+
+def test_both_halves_of_an_own_pair_are_seen_in_the_same_part():
+    dark = (shades() // 2, shades())
+    many = Views([dark], nothing, size=(16, 24), seed=0, length=20)
+    for low, normal in (many[index] for index in range(20)):
+        assert_close(2 * low, normal, atol=3 / 255, rtol=0)  # of two roundings to 8 bits

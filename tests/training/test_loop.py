@@ -1,3 +1,4 @@
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from restore_cli.metrics import psnr
 from restore_cli.training import loop
 from restore_cli.training.loop import batch_loss, fit, held_out_pairs, open_state
 from restore_cli.training.recipes import find_recipe
+from restore_cli.training.schedule import BY_CLOCK, Budget
 from restore_cli.training.trainer import begin_with, take_step, update_average
 
 SMALL = {"batch": 2, "validation_patch": 24}
@@ -129,7 +131,7 @@ def test_a_state_of_another_network_is_refused(photos, tmp_path):
 
 
 def test_a_time_limit_ends_with_a_validated_state(photos, tmp_path):
-    fit(replace(TINY, steps=1_000), photos, tmp_path, device=CPU, time_limit=0)
+    fit(TINY, photos, tmp_path, device=CPU, time_limit=0)
     assert state_of(tmp_path)["step"] == 1
     assert load_checkpoint(tmp_path / "dpenet.safetensors").spec.arch == "dpenet"
 
@@ -315,3 +317,122 @@ def test_batch_norm_keeps_its_statistics_from_a_share_of_the_training_on(progres
     before = state.network.pm.enter[1].running_mean.clone()
     step(state, TML, progress, *torch.rand(2, 2, 3, 80, 80))
     assert torch.equal(state.network.pm.enter[1].running_mean, before) != moves
+
+
+# Pairs of one's own
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Eight pairs of noisy and clean images."""
+    noisy, clean = (tmp_path_factory.mktemp(name) for name in ("noisy", "clean"))
+    for index in range(8):
+        random = np.random.default_rng(index)
+        coarse = Image.fromarray(random.integers(60, 200, (3, 4, 3), dtype=np.uint8))
+        levels = np.asarray(coarse.resize((40, 32)))
+        Image.fromarray(levels).save(clean / f"{index}.png")
+        noise = random.integers(-40, 40, levels.shape)
+        Image.fromarray((levels + noise).astype(np.uint8)).save(noisy / f"{index}.png")
+    return noisy, clean
+
+
+def test_a_network_learns_from_own_pairs(folders, tmp_path):
+    recipe = replace(TINY, steps=40, validate_every=10)
+    fit(recipe, folders, tmp_path, device=CPU)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["input_psnr"] < 25
+    assert lines[-1]["psnr"] > lines[0]["psnr"]
+
+
+def test_own_pairs_are_not_degraded_nor_reduced(folders):
+    recipe, training, _ = loop.load_source(TINY, folders)
+    assert len(training) == 7
+    degraded, clean = loop.training_pairs(recipe, training, 0)[0]
+    assert (degraded - clean).abs().mean().item() == pytest.approx(20 / 255, rel=0.2)
+
+
+def test_a_whole_image_recipe_learns_from_own_pairs(folders, tmp_path):
+    assert fit(TML, folders, tmp_path, device=CPU, steps=1).exists()
+
+
+def test_a_recipe_that_knows_nothing_clean_refuses_own_pairs(folders, tmp_path):
+    with pytest.raises(UsageError, match="noisy photographs alone"):
+        fit(find_recipe("cbsn"), folders, tmp_path, device=CPU)
+
+
+def test_own_pairs_that_are_equal_leave_nothing_to_validate(folders, tmp_path):
+    with pytest.raises(NothingToDo, match="equal the clean ones"):
+        fit(TINY, (folders[1], folders[1]), tmp_path, device=CPU)
+
+
+# By the clock
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """A clock on which everything takes a second."""
+    now = itertools.count().__next__
+    monkeypatch.setattr(
+        loop, "Budget", lambda steps, seconds, every, _: Budget(steps, seconds, every, now(), now)
+    )
+
+
+def rates(monkeypatch):
+    """Fills with the progress and the share of the peak rate of each step."""
+    seen = []
+    really = loop.batch_loss
+
+    def watched(state, recipe, progress, *batch, **options):
+        seen.append((progress, state.optimizer.param_groups[0]["lr"] / recipe.learning_rate))
+        return really(state, recipe, progress, *batch, **options)
+
+    monkeypatch.setattr(loop, "batch_loss", watched)
+    return seen
+
+
+def test_a_time_without_steps_is_followed_by_the_learning_rate(
+    photos, tmp_path, monkeypatch, ticking
+):
+    seen = rates(monkeypatch)
+    fit(TINY, photos, tmp_path, device=CPU, time_limit=60)
+    assert len(seen) > TINY.steps
+    assert seen[0][0] == 0
+    assert 0.7 < seen[-1][0] < 1
+    assert all(rate == pytest.approx(BY_CLOCK(progress)) for progress, rate in seen)
+
+
+def test_a_time_with_steps_leaves_the_learning_rate_to_the_steps(photos, tmp_path, monkeypatch):
+    seen = rates(monkeypatch)
+    fit(TINY, photos, tmp_path, device=CPU, steps=4, time_limit=60)
+    assert [progress for progress, _ in seen] == [0, 0.25, 0.5, 0.75]
+
+
+def test_a_resumed_training_has_the_time_of_its_own_call(photos, tmp_path, monkeypatch, ticking):
+    fit(TINY, photos, tmp_path, device=CPU, time_limit=30)
+    before = state_of(tmp_path)["step"]
+    seen = rates(monkeypatch)
+    fit(TINY, photos, tmp_path, device=CPU, time_limit=30, resume=True)
+    assert seen[0][0] == 0
+    assert state_of(tmp_path)["step"] == before + len(seen)
+
+
+def test_a_training_of_soap_goes_on_from_its_state(photos, tmp_path):
+    recipe = replace(TINY, optimizer=find_recipe("dpenet").optimizer)
+    fit(recipe, photos, tmp_path / "whole", device=CPU)
+
+    def stop_at_four(progress):
+        if progress.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, photos, tmp_path / "halves", device=CPU, on_progress=stop_at_four)
+    fit(recipe, photos, tmp_path / "halves", device=CPU, resume=True)
+    whole, halves = state_of(tmp_path / "whole"), state_of(tmp_path / "halves")
+    assert_close(halves["average"], whole["average"], atol=0, rtol=0)
+
+
+def test_a_state_of_adam_is_no_state_for_soap(photos, tmp_path):
+    adam = replace(TINY, optimizer=torch.optim.Adam)
+    fit(adam, photos, tmp_path, device=CPU, steps=1)
+    with pytest.raises(WeightsMismatch, match=r"state\.pt is not a state of this recipe"):
+        fit(TINY, photos, tmp_path, device=CPU, resume=True)

@@ -1,0 +1,117 @@
+"""CUDA graphs: where they are recorded, and what happens where they cannot be."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from restore_cli.training import loop
+from restore_cli.training.cuda import chosen_convolutions, has_fixed_graph, record_graph
+from restore_cli.training.loop import batch_loss, open_state, record_steps, worker_count
+from restore_cli.training.recipes import find_recipe
+from restore_cli.training.trainer import take_step
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+PLAIN = nn.Conv2d(3, 3, 1)
+WITH_STATISTICS = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+
+
+@pytest.mark.parametrize(
+    ("network", "device", "fixed"),
+    [(PLAIN, CUDA, True), (PLAIN, CPU, False), (WITH_STATISTICS, CUDA, False)],
+    ids=["cuda", "cpu", "batch norm"],
+)
+def test_a_graph_needs_cuda_and_no_statistics(network, device, fixed):
+    assert has_fixed_graph(network, device) == fixed
+
+
+def test_a_graph_that_cannot_be_recorded_is_one_line_of_the_log(caplog):
+    def fails(network, samples, **_):
+        raise RuntimeError("operation not permitted\nCUDA kernel errors might be ...")
+
+    with caplog.at_level(logging.WARNING, "restore_cli"):
+        assert not record_graph(PLAIN, torch.rand(1, 3, 4, 4), bf16=False, capture=fails)
+    assert caplog.messages == [
+        "training without a CUDA graph, which is slower: operation not permitted"
+    ]
+
+
+def test_a_graph_is_recorded_in_the_precision_of_the_training():
+    seen = []
+
+    def capture(network, samples, *, allow_unused_input):
+        seen.append((network(*samples).dtype, torch.is_autocast_cache_enabled()))
+
+    sample = torch.rand(1, 3, 4, 4)
+    assert record_graph(PLAIN, sample, bf16=True, capture=capture)
+    assert record_graph(PLAIN, sample, bf16=False, capture=capture)
+    assert seen == [(torch.bfloat16, False), (torch.float32, False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "shape"),
+    [
+        ("dpenet", "default", (16, 3, 128, 128)),
+        ("mirnet", "sr_x4_small", (16, 3, 128, 128)),
+        ("espcn", "default", (16, 1, 48, 48)),
+        ("cbsn", "fast", None),  # also trained on every second or fifth pixel
+        ("cbsn", "default", None),
+        ("tml", "default", None),
+    ],
+)
+def test_recipes_whose_network_sees_one_shape_are_recorded(name, preset, shape, monkeypatch):
+    recipe = find_recipe(name, preset=preset)
+    recorded = []
+
+    def record(network, sample, *, bf16):
+        recorded.append(tuple(sample.shape))
+        return True
+
+    monkeypatch.setattr(loop, "has_fixed_graph", lambda network, _: has_fixed_graph(network, CUDA))
+    monkeypatch.setattr(loop, "record_graph", record)
+    state = open_state(recipe, Path("none"), CPU, resume=False, init=None)
+    assert record_steps(recipe, state, bf16=True) == (shape is not None)
+    assert recorded == ([] if shape is None else [shape])
+
+
+def test_convolutions_are_chosen_for_a_training_on_cuda_alone():
+    with chosen_convolutions(CUDA):
+        assert torch.backends.cudnn.benchmark
+    assert not torch.backends.cudnn.benchmark
+    with chosen_convolutions(CPU):
+        assert not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "workers"),
+    [(CPU, 16, 0), (CUDA, 16, 5), (CUDA, 4, 3), (CUDA, 1, 0)],
+)
+def test_workers_follow_device_and_cores(device, cores, workers, monkeypatch):
+    monkeypatch.setattr(loop.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert worker_count(device) == workers
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_recorded_training_is_the_eager_one():
+    recipe = replace(find_recipe("mirnet", preset="denoise_small"), batch=2, patch=32)
+    batches = [torch.rand(2, 2, 3, 32, 32) for _ in range(5)]
+    ends = [after(recipe, batches, recorded=recorded) for recorded in (False, True)]
+    assert_close(*ends, atol=1e-4, rtol=1e-3)  # TF32, and sums in another order
+
+
+def after(recipe, batches, *, recorded):
+    """The averaged weights after a step on each batch."""
+    torch.manual_seed(0)
+    state = open_state(recipe, Path("none"), CUDA, resume=False, init=None)
+    assert not recorded or record_steps(recipe, state, bf16=False)
+    rest = iter(batches)
+    for _ in batches:
+        take_step(
+            state, recipe, 0.1, lambda at: batch_loss(state, recipe, at, *next(rest), bf16=False)
+        )
+    return state.average.state_dict()
