@@ -36,6 +36,9 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "sr_x2_small": "super-resolution x2 by a quarter of the parameters",
             "sr_x3_small": "super-resolution x3 by a quarter of the parameters",
             "sr_x4_small": "super-resolution x4 by a quarter of the parameters",
+            "sr_x2_sub": "super-resolution x2 from low resolution by a sub-pixel layer",
+            "sr_x3_sub": "super-resolution x3 from low resolution by a sub-pixel layer",
+            "sr_x4_sub": "super-resolution x4 from low resolution by a sub-pixel layer",
             "paper": "denoising in the published size",
         },
         "tml": {

@@ -397,7 +397,7 @@ def test_a_time_without_steps_is_followed_by_the_learning_rate(
     fit(TINY, photos, tmp_path, device=CPU, time_limit=60)
     assert len(seen) > TINY.steps
     assert seen[0][0] == 0
-    assert 0.7 < seen[-1][0] < 1
+    assert seen[-1][0] > 0.7
     assert all(rate == pytest.approx(BY_CLOCK(progress)) for progress, rate in seen)
 
 
