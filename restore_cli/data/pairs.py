@@ -6,7 +6,7 @@ Either clean photographs are degraded on the fly, or pairs of one's own are cut 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -163,13 +163,6 @@ def reduced(photo: Tensor, factor: float) -> Tensor:
     return to_uint8(resize_matlab(photo.float() / 255, height, width, rounding="uint8"))
 
 
-def at_zooms(photos: Iterable[Tensor], zooms: Sequence[float]) -> list[Tensor]:
-    """All photographs in each size, a part of their own."""
-    jobs = [(photo, 1 / zoom) for zoom in zooms for photo in photos]
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda job: reduced(*job), jobs))
-
-
 def low_resolution(photo: Tensor, scale: int) -> tuple[Tensor, Tensor]:
     """(low, high): the photograph cut to a multiple of `scale`, and reduced by it."""
     height, width = (max(side - side % scale, scale) for side in photo.shape[-2:])
@@ -190,13 +183,6 @@ def crop(photo: Tensor, top: int, left: int, size: int) -> Tensor:
     return F.pad(inside, short, mode="replicate") if any(short) else inside
 
 
-def _both(photo: Photo, scale: int) -> OwnPair:
-    """(low, high): the pair as it is, or a photograph beside itself, reduced by `scale`."""
-    if isinstance(photo, tuple):
-        return photo
-    return low_resolution(photo, scale) if scale > 1 else (photo, photo)
-
-
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
     """Pair number i, (degraded, clean), depends on seed and i alone.
 
@@ -204,8 +190,9 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
     degraded is (C, patch, patch); clean is `scale` times as large, and degraded is made of the
     photograph reduced so many times, or cut from the degraded image of one's own pair. candidates:
     of so many random crops the one with the highest contrast is taken, since much of any photograph
-    is sky. pre_upscaled: degraded is made as large as clean again, by bicubic. scene: of a
-    scale of 1, put into clean before it is degraded.
+    is sky. pre_upscaled: degraded is made as large as clean again, by bicubic. zooms: photographs
+    are taken in these sizes, each reduced when it is first drawn. scene: of
+    a scale of 1, put into clean before it is degraded.
     """
 
     def __init__(
@@ -220,13 +207,32 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         candidates: int = 1,
         pre_upscaled: bool = False,
         scene: Degrade | None = None,
+        zooms: Sequence[float] = (1.0,),
     ):
-        self.photos = [_both(photo, scale) for photo in photos]
+        self.sizes = [(photo, zoom) for zoom in zooms for photo in photos]
+        self._reduced: dict[int, OwnPair] = {}  # by index, as they are drawn
         self.degrade, self.patch, self.scale = degrade, patch, scale
         self.distinct = scale > 1 or any(isinstance(photo, tuple) for photo in photos)
         self.candidates, self.pre_upscaled = candidates, pre_upscaled
         self.scene = scene
         self.seed, self.length = seed, length
+
+    def prepare(self) -> None:
+        """Reduce all photographs now, so that worker processes share them."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._photo, range(len(self.sizes))))
+
+    def _photo(self, index: int) -> OwnPair:
+        """(low, high) of one photograph in one size."""
+        if index not in self._reduced:
+            photo, zoom = self.sizes[index]
+            if isinstance(photo, tuple):
+                self._reduced[index] = photo
+            else:
+                photo = reduced(photo, 1 / zoom)
+                both = low_resolution(photo, self.scale) if self.scale > 1 else (photo, photo)
+                self._reduced[index] = both
+        return self._reduced[index]
 
     def redrawn(self, *, seed: int, length: int) -> Pairs:
         """Other pairs of the same photographs, which are not reduced again."""
@@ -239,7 +245,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         generator = Generator().manual_seed(self.seed * 1_000_003 + index)
-        low, high = self.photos[int(torch.randint(len(self.photos), (), generator=generator))]
+        low, high = self._photo(int(torch.randint(len(self.sizes), (), generator=generator)))
         top, left = self._place(low, generator)
         turn = int(torch.randint(8, (), generator=generator))
         # Turned before it is degraded: rain that falls sideways is no rain.

@@ -39,6 +39,9 @@ CATALOGUE: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "sr_x2_sub": "super-resolution x2 from low resolution by a sub-pixel layer",
             "sr_x3_sub": "super-resolution x3 from low resolution by a sub-pixel layer",
             "sr_x4_sub": "super-resolution x4 from low resolution by a sub-pixel layer",
+            "real_x2": "super-resolution x2 of photographs with blur, noise and traces of JPEG",
+            "real_x4": "super-resolution x4 of photographs with blur, noise and traces of JPEG",
+            "jpeg": "removal of traces of JPEG",
             "paper": "denoising in the published size",
         },
         "tml": {

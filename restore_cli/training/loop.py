@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 from restore_cli import registry
 from restore_cli.checkpoints.load import load
 from restore_cli.data.degrade import nothing
-from restore_cli.data.pairs import Pairs, Photo, at_zooms, load_pairs, load_photos
+from restore_cli.data.pairs import Pairs, Photo, load_pairs, load_photos
 from restore_cli.data.views import Views
 from restore_cli.errors import NothingToDo, UsageError
 from restore_cli.imaging.resize import resize_matlab
@@ -57,6 +57,7 @@ def pairs_of(
     seed: int,
     length: int,
     candidates: int = 1,
+    zooms: Sequence[float] = (1.0,),
 ) -> Pairs | Views:
     if recipe.view is not None:
         return Views(photos, recipe.degrade, size=recipe.view, seed=seed, length=length)
@@ -70,6 +71,7 @@ def pairs_of(
         pre_upscaled=recipe.pre_upscaled,
         candidates=candidates,
         scene=recipe.scene,
+        zooms=zooms,
     )
 
 
@@ -82,6 +84,7 @@ def training_pairs(recipe: Recipe, photos: Sequence[Photo], seed: int) -> Pairs 
         seed=seed,
         length=ENDLESS,
         candidates=recipe.candidates,
+        zooms=recipe.zooms,
     )
 
 
@@ -249,14 +252,14 @@ def solve(state: State, recipe: Recipe, pairs: Pairs | Views) -> None:
 
 
 def load_source(recipe: Recipe, source: Source) -> tuple[Recipe, list[Photo], list[Photo]]:
-    """(recipe, training, validation): the photographs in the sizes of the recipe.
+    """(recipe, training, validation).
 
     Pairs of one's own are taken as they are: the recipe no longer degrades nor reduces them.
     Raises UsageError where a recipe has no use for them, and what load_photos and load_pairs raise.
     """
     if isinstance(source, Path):
         training, held_out = load_photos(source, grey=recipe.grey, suits=recipe.suits)
-        return recipe, [*at_zooms(training, recipe.zooms)], [*held_out]
+        return recipe, [*training], [*held_out]
     if not recipe.paired:
         raise UsageError(
             f"this preset of {recipe.arch} learns from noisy photographs alone",
@@ -311,6 +314,8 @@ def fit(
     held_out = held_out_pairs(recipe, validation)
     pairs = training_pairs(recipe, training, seed)
     workers = worker_count(device) if workers is None else workers
+    if workers and isinstance(pairs, Pairs):
+        pairs.prepare()
 
     def loss_at(progress: float) -> Tensor:
         return batch_loss(state, recipe, progress, *next(drawn), bf16=bf16)

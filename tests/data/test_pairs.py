@@ -7,7 +7,6 @@ from torch.testing import assert_close
 from restore_cli.data.degrade import nothing
 from restore_cli.data.pairs import (
     Pairs,
-    at_zooms,
     crop,
     load_pairs,
     load_photos,
@@ -133,10 +132,20 @@ def test_too_few_photos_are_refused(tmp_path):
         load_photos(tmp_path)
 
 
-def test_photographs_in_two_sizes_are_twice_as_many():
-    photos = [photo(20, 30), photo(10, 10)]
-    sizes = [tuple(zoomed.shape[-2:]) for zoomed in at_zooms(photos, (1.0, 0.5))]
-    assert sizes == [(20, 30), (10, 10), (10, 15), (5, 5)]
+def test_photographs_are_taken_in_each_size():
+    many = Pairs([photo(64, 64)], nothing, patch=64, seed=0, length=40, zooms=(1.0, 0.25))
+    detail = {clean.std().item() > 0.2 for _, clean in (many[index] for index in range(40))}
+    assert detail == {False, True}  # noise loses its contrast by a reduction
+
+
+def test_photographs_are_reduced_when_they_are_drawn_or_all_at_once():
+    many, others = (pairs([photo(40, 40), photo(30, 30)], scale=2) for _ in range(2))
+    others.sizes = many.sizes
+    assert not many._reduced
+    many.prepare()
+    assert len(many._reduced) == 2
+    assert_close(many[3], others[3], atol=0, rtol=0)
+    assert len(others._reduced) == 1
 
 
 # Pairs of one's own
