@@ -201,7 +201,8 @@ class TrainingLog:
         if found:
             step = f"step {progress.step}: loss {progress.loss:.4f}"
             self.report.say(f"{step}, validation {', '.join(found)}")
-        if not self.bar.is_drawn:
+            self._line = (progress.step, progress.seconds)  # its time is not that of steps
+        elif not self.bar.is_drawn:
             self._log(progress)
 
     def _log(self, progress: Progress) -> None:

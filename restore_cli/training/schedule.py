@@ -15,7 +15,7 @@ from typing import Literal
 VALIDATION_SHARE = 0.1  # of the time, at most, where validations follow the clock
 VALIDATIONS = 12  # at most, so far apart
 LONGEST_APART = 600.0  # seconds: so much is lost at worst
-MARGIN = 1.0  # seconds, to write the last files and to end the process
+MARGIN = 2.0  # seconds, to write the last files and to end the process
 SLACK = 1.1  # times the validation before; the last may take longer
 
 

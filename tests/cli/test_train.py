@@ -146,5 +146,17 @@ def test_the_time_left_is_that_of_steps_or_clock(capsys, steps, limit, left):
     assert lines == [f"step 30, loss 0.5000, 1.00 steps/s, {left} left"]
 
 
+def test_the_rate_is_that_of_steps_without_validations(capsys):
+    with Reporter("train") as report:
+        log = TrainingLog(report, 1000, None, 30)
+        log(Progress(1, 1000, 0.5, 10.0))
+        log(Progress(20, 1000, 0.5, 90.0, psnr=30.0, input_psnr=25.0))
+        log(Progress(50, 1000, 0.5, 120.0))
+    assert capsys.readouterr().err.splitlines() == [
+        "step 20: loss 0.5000, validation 30.00 dB from 25.00 dB",
+        "step 50, loss 0.5000, 1.00 steps/s, 15m50s left",
+    ]
+
+
 def test_quiet_has_no_lines(capsys):
     assert lines_of(capsys, 10, None, [(1, 0.0), (9, 90.0)], quiet=True) == []
