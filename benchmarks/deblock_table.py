@@ -19,9 +19,9 @@ from torch import Tensor
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.noise import blur
 from restore_cli.data.pairs import load_photos, reduced
-from restore_cli.imaging.jpeg import through_jpeg
+from restore_cli.imaging.codecs.jpeg import through_jpeg
+from restore_cli.inference.restorer import Precision, Restorer, RunOptions, load_restorer
 from restore_cli.metrics import PROTOCOLS, means_of, measure
-from restore_cli.pipelines.restorer import Precision, Restorer, RunOptions, load_restorer
 
 QUALITIES = (10, 20, 30, 40)
 SOFT = 0.6  # sigma of the Gaussian, pixels

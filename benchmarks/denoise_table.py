@@ -1,4 +1,4 @@
-"""Denoising of pairs, picture by picture, as the Markdown table of the model card.
+"""Denoising of pairs, image by image, as the Markdown table of the model card.
 
     python benchmarks/denoise_table.py ../shared/data/realnoise-test
     python benchmarks/denoise_table.py ../shared/data/bsd68 --noisy noisy25 --clean original
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.noise import blur
-from restore_cli.imaging.files import read
+from restore_cli.imaging.io import read
+from restore_cli.inference.restorer import Precision, Restorer, RunOptions, load_restorer
 from restore_cli.metrics import PROTOCOLS, measure
-from restore_cli.pipelines.restorer import Precision, Restorer, RunOptions, load_restorer
 
 MAD = 0.6745  # of a unit normal
 
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     arguments = parser.parse_args()
     chosen = methods(arguments.weights, arguments.precision)
-    print(f"| picture | {' | '.join(chosen)} |", f"|---|{'---|' * len(chosen)}", sep="\n")
+    print(f"| image | {' | '.join(chosen)} |", f"|---|{'---|' * len(chosen)}", sep="\n")
     sums = dict.fromkeys(chosen, torch.zeros(2))
     files = sorted((arguments.data / arguments.noisy).iterdir())
     for file in files:

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from restore_cli.checkpoints.load import load_checkpoint
-from restore_cli.imaging.files import read, write
 from restore_cli.imaging.image import Image
+from restore_cli.imaging.io import read, write
+from restore_cli.inference.restorer import Restorer, RunOptions
 from restore_cli.metrics import psnr
-from restore_cli.pipelines.restorer import Restorer, RunOptions
 
 LIST = Path(__file__).with_suffix(".csv")
 

@@ -18,9 +18,9 @@ import torch
 from skimage import color, exposure
 from torch import Tensor
 
-from restore_cli.imaging.files import read
+from restore_cli.imaging.io import read
+from restore_cli.inference.restorer import Resize, RunOptions, load_restorer
 from restore_cli.metrics import PROTOCOLS, Scores, measure
-from restore_cli.pipelines.restorer import Resize, RunOptions, load_restorer
 
 Enhance = Callable[[Tensor], Tensor]
 

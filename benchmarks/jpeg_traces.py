@@ -12,8 +12,8 @@ import argparse
 from pathlib import Path
 
 from restore_cli.data.pairs import load_photos, reduced
+from restore_cli.imaging.codecs.jpeg import has_jpeg_traces, through_jpeg
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.jpeg import has_jpeg_traces, through_jpeg
 
 QUALITIES = (None, 100, 95, 92, 90, 85, 80, 75, 60, 40, 20, 10)
 ZOOMS = (0.5, 0.7)

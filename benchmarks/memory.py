@@ -3,8 +3,8 @@
     python benchmarks/memory.py derain --side 1024
     python benchmarks/memory.py upscale --weights mirnet.sr_x4 --side 256
 
-Each case runs in a process of its own: the picture is one tile, and what the peak of the process
-rises by while it is restored is divided by the pixels that the network sees: those of the picture,
+Each case runs in a process of its own: the image is one tile, and what the peak of the process
+rises by while it is restored is divided by the pixels that the network sees: those of the image,
 enlarged where it is enlarged before. "whole" is the network as it is, as on a GPU; "pieces" as the
 pipeline runs it on the CPU. Linux only.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # else it would be here before a case measures what it costs
-    from restore_cli.pipelines.restorer import Precision
+    from restore_cli.inference.restorer import Precision
 
 CASES = [(how, precision) for how in ("whole", "pieces") for precision in ("fp32", "bf16")]
 
@@ -32,7 +32,7 @@ def status(field: str) -> int:
 def one_case(task: str, weights: str | None, side: int, how: str, precision: Precision) -> None:
     import torch
 
-    from restore_cli.pipelines.restorer import RunOptions, load_restorer
+    from restore_cli.inference.restorer import RunOptions, load_restorer
 
     options = RunOptions(weights=weights, tile="off", device="cpu", precision=precision)
     restorer = load_restorer(task, options)
@@ -52,7 +52,7 @@ def main() -> None:
     )
     parser.add_argument("task")
     parser.add_argument("--weights", metavar="NAME|FILE")
-    parser.add_argument("--side", type=int, default=1024, help="of the square picture [1024]")
+    parser.add_argument("--side", type=int, default=1024, help="of the square image [1024]")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:

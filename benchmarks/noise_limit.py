@@ -20,11 +20,11 @@ from torch import Generator, Tensor
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.noise import blotched_noise, gaussian_noise, photograph_noise
 from restore_cli.data.pairs import VALIDATION_EVERY, VALIDATION_REMAINDER
-from restore_cli.imaging.files import read
-from restore_cli.imaging.jpeg import through_jpeg
+from restore_cli.imaging.codecs.jpeg import through_jpeg
+from restore_cli.imaging.io import read
+from restore_cli.inference.noise import limit_to_noise
+from restore_cli.inference.restorer import Restorer, RunOptions
 from restore_cli.metrics import psnr
-from restore_cli.pipelines.noise_limit import limit_to_noise
-from restore_cli.pipelines.restorer import Restorer, RunOptions
 
 CROP = 256  # pixels
 LIMITS = (None, 1.0, 1.2, 1.5, 2.0)  # times the noise; None: as the network denoised it

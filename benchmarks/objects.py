@@ -1,4 +1,4 @@
-"""The project's own set of pictures of one thing each, as a folder for each class.
+"""The project's own set of images of one thing each, as a folder for each class.
 
     python benchmarks/objects.py objects32 --side 32 --count 500
     restore train unet --preset quick --data objects32 --out run
@@ -19,10 +19,10 @@ from torch import Generator
 
 from restore_cli.data.degrade import happens, uniform
 from restore_cli.data.objects import DRAWERS, draw_object
-from restore_cli.imaging.files import write
 from restore_cli.imaging.image import Image
+from restore_cli.imaging.io import write
 
-MULTIPLE = 4  # pixels, of the sides of pictures that are not square: the patches of a FiT
+MULTIPLE = 4  # pixels, of the sides of images that are not square: the patches of a FiT
 
 
 def draw_size(side: int, generator: Generator) -> tuple[int, int]:
@@ -38,9 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument(
-        "--side", type=int, nargs="+", default=[32], help="of the pictures, in pixels, in turn"
+        "--side", type=int, nargs="+", default=[32], help="of the images, in pixels, in turn"
     )
-    parser.add_argument("--count", type=int, default=500, help="of pictures of each class")
+    parser.add_argument("--count", type=int, default=500, help="of images of each class")
     parser.add_argument("--aspects", action="store_true", help="not squares alone")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

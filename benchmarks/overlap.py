@@ -1,10 +1,10 @@
-"""What tiles with little context cost: difference from the whole picture, and work done twice.
+"""What tiles with little context cost: difference from the whole image, and work done twice.
 
     python benchmarks/overlap.py derain rainy.png --weights Rain100H.pth --tile 160
 
 Differences are of float32 results in 0..1; an 8-bit step is 0.0039. The cross-fade at the borders
-between tiles is the one of the pipeline. The work is pixels computed / pixels of the picture, for
-the tile of this run and for a large picture in tiles of 2048 px.
+between tiles is the one of the pipeline. The work is pixels computed / pixels of the image, for
+the tile of this run and for a large image in tiles of 2048 px.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from restore_cli.imaging.files import read
-from restore_cli.imaging.tiling import plan_axis
-from restore_cli.pipelines.restorer import LARGEST_TILE, RunOptions, load_restorer
+from restore_cli.imaging.io import read
+from restore_cli.inference.restorer import LARGEST_TILE, RunOptions, load_restorer
+from restore_cli.inference.tiling import plan_axis
 
 OVERLAPS = (0, 8, 16, 32, 48, 64, 96, 128)
 
 
 def work(sizes: tuple[int, ...], tile: int, overlap: int) -> float:
-    """Pixels that the tiles read for each pixel of the picture."""
+    """Pixels that the tiles read for each pixel of the image."""
     product = 1.0
     for size in sizes:
         spans = plan_axis(size, tile, overlap, blend=0)
@@ -34,12 +34,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("task")
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--weights")
     parser.add_argument("--tile", type=int, default=160)
     arguments = parser.parse_args()
     options = RunOptions(weights=arguments.weights, precision="fp32", tile="off", device="cpu")
-    pixels = read(arguments.picture).pixels
+    pixels = read(arguments.image).pixels
     restorer = load_restorer(arguments.task, options)
     whole = restorer.run(pixels)
     print("| overlap | largest difference | mean | work here | work at 12 megapixels |")

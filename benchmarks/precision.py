@@ -1,10 +1,10 @@
-"""What 16-bit arithmetic costs on pairs of pictures, beside float32, as a Markdown table.
+"""What 16-bit arithmetic costs on pairs of images, beside float32, as a Markdown table.
 
     python benchmarks/precision.py derain PAIRS --weights Rain100H.pth --set rain100h
 
 PAIRS holds input/ and target/ with the same file names; --set takes those whose names begin so.
 Distance: dB between both results before rounding. Loss: PSNR (RGB) of the float32 result against
-the clean picture, minus that of the 16-bit one, both rounded to 8 bit.
+the clean image, minus that of the 16-bit one, both rounded to 8 bit.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from restore_cli.imaging.files import read
-from restore_cli.pipelines.restorer import RunOptions, load_restorer
+from restore_cli.imaging.io import read
+from restore_cli.inference.restorer import RunOptions, load_restorer
 
 
 def decibel(x: Tensor, y: Tensor) -> float:

@@ -1,16 +1,16 @@
 """Does ScaleCrafter keep one object one? The bundled UNet beyond its training size, many seeds.
 
     python benchmarks/repetition.py --weights scalecrafter.default --ratio 2 --seeds 4
-    python benchmarks/repetition.py --ratio 4 --seeds 3 --keep pictures --picture grid.png
+    python benchmarks/repetition.py --ratio 4 --seeds 3 --keep images --image grid.png
 
 Arms: `direct` (the plain sampler at the large size), `scalecrafter`, `enlarged` (made at the
-trained size, then bicubic) and `drawn` (pictures of the set itself, drawn so large). For each:
-- the mean number of objects (1 is right), and the share of pictures with exactly one;
+trained size, then bicubic) and `drawn` (images of the set itself, drawn so large). For each:
+- the mean number of objects (1 is right), and the share of images with exactly one;
 - the repetition score;
-- KID to other drawn pictures, all reduced to the trained size: of what the classifier of
+- KID to other drawn images, all reduced to the trained size: of what the classifier of
   class_accuracy.py sees before it decides, so of shapes and where they are;
 - the sliced Wasserstein distance to them at full size: of texture alone.
-With 95 % intervals. Balls are left out: a belt cuts a large one in two. KEEP holds the pictures, so
+With 95 % intervals. Balls are left out: a belt cuts a large one in two. KEEP holds the images, so
 an interrupted run goes on.
 """
 
@@ -29,18 +29,18 @@ from torch import Generator, Tensor, nn
 from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.objects import DRAWERS, draw_object
-from restore_cli.imaging.contact import contact_sheet
-from restore_cli.imaging.files import read, write
+from restore_cli.imaging.contact_sheet import contact_sheet
 from restore_cli.imaging.image import Image
+from restore_cli.imaging.io import read, write
 from restore_cli.imaging.resize import resize_matlab
+from restore_cli.inference.samplers.diffusion import UNetRequest, UNetSampler
 from restore_cli.metrics.distribution import kernel_distance, sliced_wasserstein
 from restore_cli.metrics.objects import count_objects, repetition
-from restore_cli.pipelines.generator import UNetRequest, UNetSampler
 
 ARMS = ("direct", "scalecrafter", "enlarged", "drawn")
 CLASSES = tuple(name for name in DRAWERS if name != "ball")
-SHOWN = 2  # seeds of a class in the picture
-REFERENCES = 24  # drawn pictures of each class to compare with
+SHOWN = 2  # seeds of a class in the image
+REFERENCES = 24  # drawn images of each class to compare with
 REFERENCE_SEED = 50_000
 
 
@@ -72,7 +72,7 @@ def make(
 
 
 def kept(options: argparse.Namespace) -> dict[str, list[Tensor]]:
-    """Pictures of each arm, class by class; made where they are not in KEEP yet."""
+    """Images of each arm, class by class; made where they are not in KEEP yet."""
     sampler = UNetSampler(load_checkpoint(options.weights).module)
     names = class_weights(options.weights).classes
     side = options.ratio * sampler.unet.config.sample_size
@@ -88,10 +88,10 @@ def kept(options: argparse.Namespace) -> dict[str, list[Tensor]]:
                 continue
             made = make(sampler, names.index(name), name, arm, side, options)
             if options.keep:
-                for picture, file in zip(made, files, strict=True):
-                    write(Image(picture), file, overwrite=True)
+                for image, file in zip(made, files, strict=True):
+                    write(Image(image), file, overwrite=True)
             arms[arm] += made
-            print(f"{name}, {arm}: {len(made)} pictures", flush=True)
+            print(f"{name}, {arm}: {len(made)} images", flush=True)
     return arms
 
 
@@ -102,9 +102,9 @@ def with_interval(values: Sequence[float]) -> str:
 
 
 @torch.inference_mode()
-def features(network: nn.Module, pictures: Sequence[Tensor], trained: int) -> Tensor:
-    """What the classifier sees of pictures of the trained size before it decides, (N, D)."""
-    reduced = torch.stack([resize_matlab(one, trained, trained).clamp(0, 1) for one in pictures])
+def features(network: nn.Module, images: Sequence[Tensor], trained: int) -> Tensor:
+    """What the classifier sees of images of the trained size before it decides, (N, D)."""
+    reduced = torch.stack([resize_matlab(one, trained, trained).clamp(0, 1) for one in images])
     seen: Tensor = network[:-1](shapes(reduced))
     return seen
 
@@ -113,23 +113,23 @@ def table(arms: Mapping[str, Sequence[Tensor]], classes: Sequence[str], trained:
     """Markdown, a line for each arm."""
     side = arms["drawn"][0].shape[-1]
     seeds = range(REFERENCE_SEED, REFERENCE_SEED + REFERENCES)
-    reference = [picture for name in classes for picture in draw(name, side, seeds)]
+    reference = [image for name in classes for image in draw(name, side, seeds)]
     network = classifier(Generator().manual_seed(0))
     seen = features(network, reference, trained)
     scale = seen.square().mean().sqrt()  # so that the kernel does not depend on the classifier's
     lines = [
-        "| area | arm | pictures | objects | exactly one | repetition | KID | sliced Wasserstein |",
+        "| area | arm | images | objects | exactly one | repetition | KID | sliced Wasserstein |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for arm, pictures in arms.items():
-        objects = [count_objects(one, trained=trained) for one in pictures]
-        scores = [repetition(one, trained=trained) for one in pictures]
-        kid, half = kernel_distance(features(network, pictures, trained) / scale, seen / scale)
+    for arm, images in arms.items():
+        objects = [count_objects(one, trained=trained) for one in images]
+        scores = [repetition(one, trained=trained) for one in images]
+        kid, half = kernel_distance(features(network, images, trained) / scale, seen / scale)
         texture = sliced_wasserstein(
-            torch.stack(list(pictures)), torch.stack(reference), Generator().manual_seed(0)
+            torch.stack(list(images)), torch.stack(reference), Generator().manual_seed(0)
         )
         lines.append(
-            f"| {(side // trained) ** 2}x | {arm} | {len(pictures)} | {with_interval(objects)} "
+            f"| {(side // trained) ** 2}x | {arm} | {len(images)} | {with_interval(objects)} "
             f"| {sum(n == 1 for n in objects) / len(objects):.0%} | {with_interval(scores)} "
             f"| {kid:.2f} ± {half:.2f} | {texture:.0f} |"
         )
@@ -146,19 +146,19 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--classes", nargs="+", default=CLASSES, choices=DRAWERS)
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--keep", type=Path, help="folder of the pictures, added to")
-    parser.add_argument("--picture", type=Path, help="a sheet: a line a class, two of each arm")
+    parser.add_argument("--keep", type=Path, help="folder of the images, added to")
+    parser.add_argument("--image", type=Path, help="a sheet: a line a class, two of each arm")
     options = parser.parse_args()
     arms = kept(options)
-    if options.picture:
+    if options.image:
         columns = min(SHOWN, options.seeds)
         shown = [
-            picture
+            image
             for index in range(len(options.classes))
             for arm in ARMS
-            for picture in arms[arm][index * options.seeds :][:columns]
+            for image in arms[arm][index * options.seeds :][:columns]
         ]
-        write(Image(contact_sheet(shown, columns * len(ARMS))), options.picture, overwrite=True)
+        write(Image(contact_sheet(shown, columns * len(ARMS))), options.image, overwrite=True)
     trained = arms["drawn"][0].shape[-1] // options.ratio
     print(table(arms, options.classes, trained))
 

@@ -2,7 +2,7 @@
 
     python benchmarks/seams.py denoise PAIRS --weights mirnet.denoise --overlap 0 --overlap 64
 
-PAIRS holds input/ and target/ with the same file names. Means over the pictures, in float32:
+PAIRS holds input/ and target/ with the same file names. Means over the images, in float32:
 deviation from the untiled result, loss of PSNR against the target, and visibility of seams: how
 much steeper the result is across the lines between tiles than elsewhere, relative to the untiled
 result at the same places (1: not to be seen).
@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from restore_cli.imaging.files import read
-from restore_cli.imaging.tiling import Span, plan_tiles
+from restore_cli.imaging.io import read
+from restore_cli.inference.restorer import Restorer, RunOptions, load_restorer
+from restore_cli.inference.tiling import Span, plan_tiles
 from restore_cli.metrics import psnr
-from restore_cli.pipelines.restorer import Restorer, RunOptions, load_restorer
 
 OVERLAPS = (0, 16, 32, 64, 128)
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--tile", type=int, default=128)
     parser.add_argument("--overlap", type=int, action="append")
-    parser.add_argument("--limit", type=int, default=10, help="so many pictures")
+    parser.add_argument("--limit", type=int, default=10, help="so many images")
     parser.add_argument("--device", default="auto")
     chosen = parser.parse_args()
     paths = sorted((chosen.pairs / "input").iterdir())[: chosen.limit]

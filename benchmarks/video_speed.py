@@ -28,15 +28,15 @@ import torch
 import torch.nn.functional as F
 
 from restore_cli.assets import samples_dir
+from restore_cli.batch.video import restore_video
 from restore_cli.checkpoints import load_checkpoint
 from restore_cli.imaging.colour import rgb_to_ycbcr, ycbcr_to_rgb
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.planes import with_luma
-from restore_cli.imaging.video import open_clip
-from restore_cli.imaging.video_writer import writing
-from restore_cli.jobs.movie import restore_movie
-from restore_cli.pipelines.device import keep_freed_memory
-from restore_cli.pipelines.restorer import Precision, Restorer, RunOptions, load_restorer
+from restore_cli.imaging.video.reader import open_clip
+from restore_cli.imaging.video.writer import writing
+from restore_cli.imaging.video.yuv import with_luma
+from restore_cli.inference.device import keep_freed_memory
+from restore_cli.inference.restorer import Precision, Restorer, RunOptions, load_restorer
 
 WIDTH, HEIGHT, RATE = 960, 540, 24
 WEIGHTS = "espcn.x2"
@@ -60,13 +60,13 @@ class Way:
 def make_source(clip: Path, target: Path, frames: int) -> None:
     """`frames` frames of a clip in 960x540, over and over if it is shorter, nearly lossless."""
     with av.open(str(clip)) as source, av.open(str(target), "w") as out:
-        pictures = [p.reformat(WIDTH, HEIGHT, "yuv420p") for p in source.decode(video=0)]
+        images = [p.reformat(WIDTH, HEIGHT, "yuv420p") for p in source.decode(video=0)]
         stream = out.add_stream("libx264", rate=RATE, options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for number in range(frames):
-            picture = pictures[number % len(pictures)]
-            picture.pts, picture.time_base = number, Fraction(1, RATE)
-            out.mux(stream.encode(picture))
+            image = images[number % len(images)]
+            image.pts, image.time_base = number, Fraction(1, RATE)
+            out.mux(stream.encode(image))
         out.mux(stream.encode())
 
 
@@ -76,7 +76,7 @@ def restorer(precision: Precision) -> Restorer:
 
 def ours(source: Path, target: Path, precision: Precision) -> Callable[[], object]:
     network = restorer(precision)
-    return lambda: restore_movie(source, target, network, format="mp4", overwrite=True)
+    return lambda: restore_video(source, target, network, format="mp4", overwrite=True)
 
 
 def by_rgb(source: Path, target: Path) -> Callable[[], object]:
@@ -86,7 +86,7 @@ def by_rgb(source: Path, target: Path) -> Callable[[], object]:
     def enlarge(image: Image) -> Image:
         return network(image)
 
-    return lambda: restore_movie(source, target, enlarge, format="mp4", overwrite=True)
+    return lambda: restore_video(source, target, enlarge, format="mp4", overwrite=True)
 
 
 def encoding(source: Path, target: Path) -> Callable[[], object]:
@@ -120,15 +120,15 @@ def plain(source: Path, target: Path) -> Callable[[], object]:
         with av.open(str(source)) as clip, av.open(str(target), "w") as out:
             stream = out.add_stream("libx264", rate=RATE, options=ENCODER)
             stream.width, stream.height, stream.pix_fmt = 2 * WIDTH, 2 * HEIGHT, "yuv420p"
-            for picture in clip.decode(video=0):
-                rgb = torch.from_numpy(picture.to_ndarray(format="rgb24")).permute(2, 0, 1) / 255
+            for image in clip.decode(video=0):
+                rgb = torch.from_numpy(image.to_ndarray(format="rgb24")).permute(2, 0, 1) / 255
                 ycbcr = rgb_to_ycbcr(rgb)[None]
                 luma = network(ycbcr[:, :1])
                 chroma = F.interpolate(ycbcr[:, 1:], scale_factor=2, mode="bicubic")
                 large = ycbcr_to_rgb(torch.cat([luma, chroma], 1))[0].clamp(0, 1)
                 levels = (large * 255).round().byte().permute(1, 2, 0).numpy()
                 result = av.VideoFrame.from_ndarray(np.ascontiguousarray(levels), "rgb24")
-                result.pts, result.time_base = picture.pts, picture.time_base
+                result.pts, result.time_base = image.pts, image.time_base
                 out.mux(stream.encode(result.reformat(format="yuv420p")))
             out.mux(stream.encode())
 

@@ -9,7 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _ATTRIBUTES = {
-    "restore": "restore_cli.pipelines.restorer:restore",
+    "restore": "restore_cli.inference.restorer:restore",
     "load": "restore_cli.checkpoints.load:load",
     "models": "restore_cli.registry:MODELS",
 }

@@ -5,7 +5,7 @@ RestoreError
 │   └── MissingExtra          2   an optional package is not installed
 ├── InputError                3   a source that cannot be read
 │   ├── UnreadableImage       3   truncated, empty, not an image, wrong contents
-│   ├── UnreadableVideo       3   the same of a video, or it has no picture
+│   ├── UnreadableVideo       3   the same of a video, or it has no image
 │   ├── ImageTooLarge         3   more pixels than the safety limit
 │   ├── ImageTooSmall         3   too few pixels for what was asked
 │   └── NothingToDo           3   no source matches

@@ -21,7 +21,7 @@ Task = Literal["denoise", "derain", "enhance", "upscale", "generate"]
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What there is to know of any network; all of it, for one that makes pictures of nothing."""
+    """What there is to know of any network; all of it, for one that makes images of nothing."""
 
     arch: str
     tasks: tuple[Task, ...]  # the first is its default
@@ -45,10 +45,10 @@ Spec = TypeVar("Spec", bound=NetworkSpec)
 
 @dataclass(frozen=True)
 class ModelSpec(NetworkSpec):
-    """What the pipeline must know, besides, of a network that takes a picture."""
+    """What the pipeline must know, besides, of a network that takes an image."""
 
     adapter: str  # how it is fed and read: a key of pipelines.adapters.ADAPTERS
-    scale: int  # output size / input size, of pictures; see network_scale
+    scale: int  # output size / input size, of images; see network_scale
     channels: int  # 3 for RGB, 1 for luma
     multiple: int  # sizes are padded to a multiple of this
     radius: int | None  # receptive radius in input pixels; None: it sees the whole image
@@ -61,7 +61,7 @@ class ModelSpec(NetworkSpec):
 
     @property
     def network_scale(self) -> int:
-        """Output size / input size of the network: the picture may be enlarged before."""
+        """Output size / input size of the network: the image may be enlarged before."""
         return 1 if self.adapter == "pre_upscaled" else self.scale
 
 
@@ -78,7 +78,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
             ModelSpec(
                 arch="dpenet",
                 tasks=("derain",),
-                module="restore_cli.models.dpenet:DPENet",
+                module="restore_cli.networks.dpenet.model:DPENet",
                 config="DPENetConfig",
                 adapter="rgb",
                 scale=1,
@@ -96,7 +96,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
             ModelSpec(
                 arch="cbsn",
                 tasks=("denoise",),
-                module="restore_cli.models.cbsn:CBSN",
+                module="restore_cli.networks.cbsn.model:CBSN",
                 config="CBSNConfig",
                 adapter="standardized",
                 scale=1,
@@ -114,7 +114,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
             ModelSpec(
                 arch="espcn",
                 tasks=("upscale",),
-                module="restore_cli.models.espcn:ESPCN",
+                module="restore_cli.networks.espcn.model:ESPCN",
                 config="ESPCNConfig",
                 adapter="luma",
                 scale=3,
@@ -132,7 +132,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
             ModelSpec(
                 arch="tml",
                 tasks=("enhance",),
-                module="restore_cli.models.tml:TML",
+                module="restore_cli.networks.tml.model:TML",
                 config="TMLConfig",
                 adapter="fixed_size",
                 scale=1,
@@ -146,11 +146,11 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
                 default_weights="tml.default",
                 paper=TML_PAPER,
             ),
-            # Alone it is what TML begins with: pictures come out bright, not yet corrected.
+            # Alone it is what TML begins with: images come out bright, not yet corrected.
             ModelSpec(
                 arch="ugdc",
                 tasks=("enhance",),
-                module="restore_cli.models.tml:UGDC",
+                module="restore_cli.networks.tml.model:UGDC",
                 config="UGDCConfig",
                 adapter="fixed_size",
                 scale=1,
@@ -169,7 +169,7 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
             ModelSpec(
                 arch="mirnet",
                 tasks=("denoise", "enhance", "upscale"),
-                module="restore_cli.models.mirnet:MIRNet",
+                module="restore_cli.networks.mirnet.model:MIRNet",
                 config="MIRNetConfig",
                 adapter="pre_upscaled",
                 scale=1,
@@ -195,11 +195,11 @@ GENERATORS: Mapping[str, NetworkSpec] = MappingProxyType(
     {
         spec.arch: spec
         for spec in (
-            # The first is the default of `restore generate`: more of its pictures are right.
+            # The first is the default of `restore generate`: more of its images are right.
             NetworkSpec(
                 arch="fitv2",
                 tasks=("generate",),
-                module="restore_cli.models.fit:FiT",
+                module="restore_cli.networks.fit.model:FiT",
                 config="FiTConfig",
                 default_weights="fitv2.default",
                 paper="Wang et al., FiTv2: Scalable and Improved Flexible Vision Transformer for "
@@ -208,7 +208,7 @@ GENERATORS: Mapping[str, NetworkSpec] = MappingProxyType(
             NetworkSpec(
                 arch="fitv1",
                 tasks=("generate",),
-                module="restore_cli.models.fit:FiT",
+                module="restore_cli.networks.fit.model:FiT",
                 config="FiTv1Config",
                 default_weights="fitv1.default",
                 paper="Lu et al., FiT: Flexible Vision Transformer for Diffusion Model, "
@@ -217,7 +217,7 @@ GENERATORS: Mapping[str, NetworkSpec] = MappingProxyType(
             NetworkSpec(
                 arch="scalecrafter",  # the small UNet that shows it; Stable Diffusion is a pipeline
                 tasks=("generate",),
-                module="restore_cli.pipelines.generator:class_unet",
+                module="restore_cli.inference.samplers.diffusion:class_unet",
                 config="UNetConfig",
                 default_weights="scalecrafter.default",
                 paper="He et al., ScaleCrafter: Tuning-free Higher-Resolution Visual Generation "

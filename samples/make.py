@@ -1,4 +1,4 @@
-"""Make the sample pictures again, and the picture of the README.
+"""Make the sample images again, and the image of the README.
 
 Free photographs in synthetic rain; one of them with what the bundled weights make of it.
 Run: python samples/make.py   (needs scikit-image, whose wheel carries the photographs)
@@ -32,8 +32,8 @@ def rainy(name: str) -> torch.Tensor:
     return add_rain(clean, look, torch.Generator().manual_seed(seed))
 
 
-def as_uint8(picture: torch.Tensor) -> np.ndarray:
-    return (picture * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+def as_uint8(image: torch.Tensor) -> np.ndarray:
+    return (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 def main() -> None:

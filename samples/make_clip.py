@@ -31,7 +31,7 @@ def view(photo: Tensor, time: float) -> Tensor:
     return resize_matlab(part, HEIGHT, WIDTH).clamp(0, 1)
 
 
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     photo = torch.from_numpy(data.rocket().copy()).permute(2, 0, 1) / 255
     # One sheet of rain that is pulled down before the camera, so that each drop falls.
     look = replace(MEDIUM, layers=(3, 3), density=(0.004, 0.006), angle=0.0, spread=4.0)
@@ -46,7 +46,7 @@ def pictures() -> list[np.ndarray]:
 
 
 def tone() -> np.ndarray:
-    """A note that fades in and out, with its octave, as long as the pictures; (1, samples)."""
+    """A note that fades in and out, with its octave, as long as the images; (1, samples)."""
     seconds = np.arange(FRAMES * SOUND_RATE // RATE) / SOUND_RATE
     loudness = 0.2 * np.sin(np.pi * seconds / seconds[-1])
     wave = np.sin(2 * np.pi * NOTE * seconds) + 0.5 * np.sin(4 * np.pi * NOTE * seconds)
@@ -59,7 +59,7 @@ def main() -> None:
         video = container.add_stream("libx264", rate=RATE, options={"crf": "24", "preset": "slow"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         sound = container.add_stream("aac", rate=SOUND_RATE, layout="mono", bit_rate=48_000)
-        for number, levels in enumerate(pictures()):
+        for number, levels in enumerate(images()):
             frame = av.VideoFrame.from_ndarray(levels, "rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             container.mux(video.encode(frame))

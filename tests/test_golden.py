@@ -20,9 +20,11 @@ from torch.testing import assert_close
 from restore_cli import metrics, registry
 from restore_cli.checkpoints.importers import LAYOUTS, from_official, recognise
 from restore_cli.data.downsample import batch_to_space, space_to_batch, subsample
-from restore_cli.imaging.files import read
-from restore_cli.models.fit import Rope, RopeMode, grid_of, rope_frequencies, unpatchify
-from restore_cli.models.scalecrafter import (
+from restore_cli.imaging.io import read
+from restore_cli.inference.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from restore_cli.inference.samplers import ode as flow
+from restore_cli.networks.fit.model import Rope, RopeMode, grid_of, rope_frequencies, unpatchify
+from restore_cli.networks.scalecrafter.model import (
     Dispersion,
     Settings,
     decode_in_step,
@@ -31,16 +33,14 @@ from restore_cli.models.scalecrafter import (
     redilated,
     scalecrafter,
 )
-from restore_cli.models.tml import GDC, grid
-from restore_cli.pipelines import flow
-from restore_cli.pipelines.adapters import IMAGENET_DEVIATION, IMAGENET_MEAN
+from restore_cli.networks.tml.model import GDC, grid
 from restore_cli.training.losses import BlindSpotWeights, blind_spot
 
 HERE = Path(__file__).parent / "golden"
 GIVEN = os.environ.get("RESTORE_GOLDEN")
 FOLDERS = [HERE, Path(GIVEN)] if GIVEN else [HERE]
 CASES = [path.parent for folder in FOLDERS for path in sorted(folder.glob("*/case.json"))]
-# The pictures whose metrics were recorded lie beside a checkout of ours, never inside it.
+# The images whose metrics were recorded lie beside a checkout of ours, never inside it.
 BESIDE = Path(__file__).parents[2] / "shared" / "golden"
 METRICS = [
     (path.parent, pair)
@@ -128,7 +128,7 @@ def check_cbsn_downsample(case, recorded):
     )
     assert torch.equal(phases, torch.from_numpy(recorded["output_s2b"]))
     assert torch.equal(batch_to_space(phases, between), noisy)
-    # The official mosaic is the same pictures side by side, as phases down and across.
+    # The official mosaic is the same images side by side, as phases down and across.
     mosaic = torch.from_numpy(recorded["output_pd"])
     tiles = mosaic.unflatten(3, (within, -1)).unflatten(2, (within, -1)).permute(2, 4, 0, 1, 3, 5)
     assert torch.equal(space_to_batch(noisy, within), tiles.flatten(0, 2))
@@ -184,14 +184,14 @@ def check_ugdc_block(case, recorded):
 def check_tml_chain(case, recorded):
     network = registry.build("tml", **case["config"]).eval()
     network.load_state_dict(from_official("tml", official_state(case), **case["config"]))
-    low = (torch.from_numpy(recorded["input"]) - IMAGENET_MEAN) / IMAGENET_DEVIATION
+    low = (torch.from_numpy(recorded["input"]) - IMAGENET_MEAN) / IMAGENET_STD
     with torch.inference_mode():
         coarse, enhanced = network(low)
     found = {"output_coarse": coarse, "output_residual": coarse - enhanced}
     wanted = {name: torch.from_numpy(recorded[name]) for name in found}
     assert_close(found, wanted, atol=3e-5, rtol=0)
-    picture = enhanced * IMAGENET_DEVIATION + IMAGENET_MEAN
-    assert_close(picture, torch.from_numpy(recorded["output"]), atol=5e-6, rtol=0)
+    image = enhanced * IMAGENET_STD + IMAGENET_MEAN
+    assert_close(image, torch.from_numpy(recorded["output"]), atol=5e-6, rtol=0)
 
 
 CBSN_FIELDS = ("channels", "num_module", "in_channels", "out_channels")

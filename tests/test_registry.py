@@ -12,7 +12,7 @@ from restore_cli import registry
 from restore_cli.checkpoints import load_checkpoint, manifest
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import UsageError
-from restore_cli.pipelines.adapters import ADAPTERS
+from restore_cli.inference.preprocessing import PREPROCESSING
 from restore_cli.registry import GENERATORS, MODELS, NETWORKS, Task
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -51,7 +51,7 @@ def result_of(output):
     return output[-1] if isinstance(output, tuple) else output
 
 
-def picture(spec, height, width, **kind):
+def image(spec, height, width, **kind):
     return torch.rand(1, spec.channels, height, width, **kind)
 
 
@@ -69,7 +69,7 @@ def test_a_golden_case_of_the_official_code_exists(spec):
 
 @each_network
 def test_the_names_in_the_spec_exist(spec):
-    assert spec.adapter in ADAPTERS
+    assert spec.adapter in PREPROCESSING
     assert spec.tasks
     assert set(spec.tasks) <= set(get_args(Task))
     assert set(spec.task_weights) <= set(spec.tasks)
@@ -82,7 +82,7 @@ def test_the_output_has_the_scaled_size(spec, rows, columns):
     height, width = spec.fixed_size or (rows * spec.multiple, columns * spec.multiple)
     network = build(spec)
     with torch.inference_mode():
-        output = result_of(network(picture(spec, height, width)))
+        output = result_of(network(image(spec, height, width)))
     assert output.shape == (1, spec.channels, spec.scale * height, spec.scale * width)
 
 
@@ -90,7 +90,7 @@ def reach(spec, axis, size):
     """How far from the centre an input pixel still changes the centre of the output."""
     shape = [spec.multiple, spec.multiple]
     shape[axis] = size
-    pixels = picture(spec, *shape, dtype=torch.float64).requires_grad_()
+    pixels = image(spec, *shape, dtype=torch.float64).requires_grad_()
     output = result_of(positive_network(spec)(pixels))
     centre = size // 2
     output.select(axis, spec.scale * centre).sum().backward()
@@ -124,7 +124,7 @@ def test_a_saved_network_loads_as_it_was(spec, tmp_path):
     loaded = load_checkpoint(tmp_path / "saved.safetensors")
     assert loaded.spec == spec
     assert_close(loaded.module.state_dict(), network.state_dict(), atol=0, rtol=0)
-    pixels = picture(spec, *(spec.fixed_size or (8 * spec.multiple, 9 * spec.multiple)))
+    pixels = image(spec, *(spec.fixed_size or (8 * spec.multiple, 9 * spec.multiple)))
     with torch.inference_mode():
         assert_close(loaded.module(pixels), network(pixels), atol=0, rtol=0)
 
@@ -136,7 +136,7 @@ def test_a_saved_network_loads_as_it_was(spec, tmp_path):
 def test_gradients_reach_each_parameter(spec):
     network = positive_network(spec)
     height, width = spec.fixed_size or (16 * spec.multiple, 16 * spec.multiple)
-    bright = picture(spec, height, width, dtype=torch.float64)
+    bright = image(spec, height, width, dtype=torch.float64)
     # Below zero a ReLU is off, but the slope of a PReLU is felt only there.
     result_of(network(torch.cat([bright, -bright / 2]))).sum().backward()
     untouched = [
@@ -165,7 +165,7 @@ def test_a_config_field_that_it_lacks_is_refused(spec):
         registry.build(spec.arch, no_such_field=1)
 
 
-# Networks that take no picture have the same facts, as far as these need none; the rest of theirs
+# Networks that take no image have the same facts, as far as these need none; the rest of theirs
 # is in tests/models.
 
 each_generator = pytest.mark.parametrize("spec", GENERATORS.values(), ids=GENERATORS.keys())

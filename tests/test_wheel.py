@@ -88,7 +88,7 @@ def test_the_installed_samples_can_be_copied_out(installed, tmp_path):
     }
 
 
-def test_the_installed_command_derains_a_picture(installed, tmp_path):
+def test_the_installed_command_derains_a_image(installed, tmp_path):
     Image.effect_noise((48, 32), 50).convert("RGB").save(tmp_path / "rain.png")
     done = installed("derain", tmp_path / "rain.png", "-o", tmp_path / "dry.png")
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'dry.png'}\n"), done.stderr

@@ -43,7 +43,7 @@ def bilateral(pixels: Tensor, scale: int) -> Tensor:
 
 
 def clahe(pixels: Tensor, scale: int) -> Tensor:
-    """Histograms of luma made even, each in its part of the picture, and chroma left."""
+    """Histograms of luma made even, each in its part of the image, and chroma left."""
     from kornia.enhance import equalize_clahe
 
     ycbcr = rgb_to_full_range(pixels)
@@ -51,7 +51,7 @@ def clahe(pixels: Tensor, scale: int) -> Tensor:
     return full_range_to_rgb(ycbcr).clamp(0, 1)
 
 
-# Of each task the first is what the degraded picture looks like.
+# Of each task the first is what the degraded image looks like.
 BASELINES: Mapping[Task, Mapping[str, Baseline]] = MappingProxyType(
     {
         "upscale": {"bicubic": bicubic, "lanczos": lanczos},

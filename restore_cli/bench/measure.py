@@ -21,19 +21,19 @@ from restore_cli.bench.peers import Peer
 from restore_cli.bench.suite import Candidate
 from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import InputError, RestoreError
-from restore_cli.imaging.files import encode
 from restore_cli.imaging.image import Image
+from restore_cli.imaging.io import encode
+from restore_cli.inference.restorer import RunOptions, load_restorer
 from restore_cli.metrics import PROTOCOLS, Scores, measure
-from restore_cli.pipelines.restorer import RunOptions, load_restorer
 
 CROP = 160  # pixels a side of what is shown
-CROPS = 4  # pictures of a set that are shown
+CROPS = 4  # images of a set that are shown
 
 Tell = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Picture:
+class MeasuredImage:
     """What became of one pair."""
 
     name: str
@@ -49,7 +49,7 @@ class Picture:
 class Measured:
     """What became of all pairs of a set, by some weights or by a baseline."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[MeasuredImage, ...]
     failed: tuple[str, ...] = ()  # what was wrong with the others
     about: Mapping[str, object] = field(default_factory=dict)  # how it was computed
 
@@ -64,7 +64,7 @@ def measure_weights(
 ) -> Measured:
     """The weights on all pairs. Raises RestoreError where not even the network can be had."""
     restorer = load_restorer(pairs.task, replace(options, weights=candidate.weights))
-    with suppress(RestoreError):  # it is told with its picture
+    with suppress(RestoreError):  # it is told with its image
         # The first run settles precision and tiles, and starts threads.
         restorer.run(load_pair(pairs, 0)[0])
     measured = _over_pairs(pairs, restorer.run, protocol, crops, tell)
@@ -118,7 +118,7 @@ def measure_baselines(
 def _over_pairs(
     pairs: PairSet, run: Callable[[Tensor], Tensor], protocol: str, crops: bool, tell: Tell
 ) -> Measured:
-    pictures, failed = [], []
+    images, failed = [], []
     shown = set(shown_of(pairs)) if crops else set()
     for index, pair in enumerate(pairs.pairs):
         try:
@@ -135,15 +135,15 @@ def _over_pairs(
             if index in shown:
                 crop = as_png(cut_out(restored, *place(pairs, degraded, clean)))
             size = restored.shape[-2] * restored.shape[-1]
-            pictures.append(
-                Picture(pair.clean.stem, pair.part, scores, seconds, cpu_seconds, size, crop)
+            images.append(
+                MeasuredImage(pair.clean.stem, pair.part, scores, seconds, cpu_seconds, size, crop)
             )
         tell(index + 1, len(pairs.pairs))
-    return Measured(tuple(pictures), tuple(failed))
+    return Measured(tuple(images), tuple(failed))
 
 
 def shown_of(pairs: PairSet) -> Iterator[int]:
-    """The pictures of a set that are shown: of each part as many, the first ones."""
+    """The images of a set that are shown: of each part as many, the first ones."""
     parts = list(dict.fromkeys(pair.part for pair in pairs.pairs))
     for part in parts:
         own = [index for index, pair in enumerate(pairs.pairs) if pair.part == part]
@@ -151,13 +151,13 @@ def shown_of(pairs: PairSet) -> Iterator[int]:
 
 
 def place(pairs: PairSet, degraded: Tensor, clean: Tensor) -> tuple[int, int]:
-    """(top, left) of the crop where the degraded picture is farthest from the truth.
+    """(top, left) of the crop where the degraded image is farthest from the truth.
 
     Raises InputError where their sizes do not fit.
     """
     seen = next(iter(BASELINES[pairs.task].values()))(degraded, pairs.scale)
     if seen.shape[-2:] != clean.shape[-2:]:
-        raise InputError(f"{pairs.name}: a picture and its truth do not have the same size")
+        raise InputError(f"{pairs.name}: an image and its truth do not have the same size")
     distance = (seen - clean).square().mean(0, keepdim=True)
     window = [min(CROP, side) for side in distance.shape[-2:]]
     stride = max(1, CROP // 10)

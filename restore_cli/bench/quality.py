@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from restore_cli.bench.apart import apart
+from restore_cli.bench.isolated import apart
 from restore_cli.bench.measure import (
     Measured,
     as_png,
@@ -21,18 +21,18 @@ from restore_cli.bench.rows import Row, empty_row, failed_row, quality_rows
 from restore_cli.bench.suite import Candidate
 from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import RestoreError
+from restore_cli.inference.restorer import RunOptions
 from restore_cli.metrics import Scores
-from restore_cli.pipelines.restorer import RunOptions
 
-OnCase = Callable[[str, int, int], None]  # what is measured, pictures done, of how many
+OnCase = Callable[[str, int, int], None]  # what is measured, images done, of how many
 
 
 @dataclass(frozen=True)
 class Shot:
-    """Crops of one place of a picture: the truth, and what each way made of it."""
+    """Crops of one place of an image: the truth, and what each way made of it."""
 
     measured_on: str
-    picture: str
+    image: str
     target: bytes  # PNG
     ways: dict[str, tuple[bytes, Scores]] = field(default_factory=dict)
 
@@ -42,7 +42,7 @@ class Outcome:
     """Rows of some weights on a set; `error` where there are none."""
 
     rows: list[Row]
-    notes: tuple[str, ...] = ()  # what was wrong with single pictures
+    notes: tuple[str, ...] = ()  # what was wrong with single images
     error: RestoreError | None = None
 
 
@@ -118,8 +118,8 @@ def _shots(pairs: PairSet, title: str) -> list[Shot]:
 
 
 def _put_in(shots: Sequence[Shot], way: str, measured: Measured) -> None:
-    crops = {picture.name: picture for picture in measured.pictures}
+    crops = {image.name: image for image in measured.images}
     for shot in shots:
-        picture = crops.get(shot.picture)
-        if picture is not None and picture.crop is not None:
-            shot.ways[way] = (picture.crop, picture.scores)
+        image = crops.get(shot.image)
+        if image is not None and image.crop is not None:
+            shot.ways[way] = (image.crop, image.scores)

@@ -64,7 +64,7 @@ def _scores_of(scores: Mapping[str, Any], paper: str = "") -> list[str]:
 
 def speed_table(rows: Sequence[Row]) -> Table:
     """Seconds of each row beside plain PyTorch."""
-    columns = ["weights", "pictures", "precision", "plain s", "ours s", "times plain"]
+    columns = ["weights", "images", "precision", "plain s", "ours s", "times plain"]
     columns += ["in processor time", "of the matrix peak", "Mpx/s", "MB", "plain MB"]
     lines = []
     for row in rows:
@@ -99,7 +99,7 @@ def scores_in_words(scores: Mapping[str, float | None] | None) -> str:
 
 
 def page(title: str, about: Mapping[str, object], table: Table, shots: Sequence[Shot]) -> str:
-    """HTML with its pictures in it. about: what is known of the machine, and the like."""
+    """HTML with its images in it. about: what is known of the machine, and the like."""
     return "\n".join(
         (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>',
@@ -115,8 +115,8 @@ def page(title: str, about: Mapping[str, object], table: Table, shots: Sequence[
 
 
 CROPS = (
-    "The first pictures of each set, each where the degraded one is farthest from the truth. "
-    "Scores are those of the whole picture: PSNR (dB) / SSIM."
+    "The first images of each set, each where the degraded one is farthest from the truth. "
+    "Scores are those of the whole image: PSNR (dB) / SSIM."
 )
 
 
@@ -136,7 +136,7 @@ def _line(cell: str, values: Sequence[str]) -> str:
 
 
 def _shot(shot: Shot) -> Iterator[str]:
-    yield f"<h3>{escape(shot.measured_on)}: {escape(shot.picture)}</h3>"
+    yield f"<h3>{escape(shot.measured_on)}: {escape(shot.image)}</h3>"
     yield '<div class="shot">'
     for way, (png, scores) in shot.ways.items():
         yield _figure(png, f"{way}: {_scores(scores)}")

@@ -7,7 +7,7 @@ from math import isinf
 from typing import Any
 
 from restore_cli import __version__
-from restore_cli.bench.measure import Measured, Picture
+from restore_cli.bench.measure import Measured, MeasuredImage
 from restore_cli.bench.peers import Peer
 from restore_cli.bench.suite import PUBLISHED, Candidate
 from restore_cli.data.sets import PairSet
@@ -63,7 +63,7 @@ def quality_rows(
     baselines: Mapping[str, Measured],
 ) -> list[Row]:
     """A row for each part of the set, if it has several, and one for the whole."""
-    parts = list(dict.fromkeys(picture.part for picture in measured.pictures))
+    parts = list(dict.fromkeys(image.part for image in measured.images))
     wanted = [*parts, None] if len(parts) > 1 else [None]
     return [_row(candidate, pairs, protocol, part, measured, baselines) for part in wanted]
 
@@ -76,20 +76,20 @@ def _row(
     measured: Measured,
     baselines: Mapping[str, Measured],
 ) -> Row:
-    pictures = _of_part(measured, part)
-    seconds = sum(picture.seconds for picture in pictures)
-    pixels = sum(picture.pixels for picture in pictures)
+    images = _of_part(measured, part)
+    seconds = sum(image.seconds for image in images)
+    pixels = sum(image.pixels for image in images)
     name = pairs.name if part is None else f"{pairs.name}/{part}"
     published = PUBLISHED.get((candidate.model, pairs.name, pairs.scale))
     return {
         **empty_row(candidate, pairs.task, name, protocol, pairs.scale),
         **measured.about,
-        **scores_of(pictures),
-        "images": len(pictures),
+        **scores_of(images),
+        "images": len(images),
         "failed": len(measured.failed),
         "seconds": round(seconds, 3),
         "megapixels_per_second": round(pixels / 1e6 / seconds, 3) if seconds else None,
-        "cpu_seconds_per_megapixel": cpu_time_of(pictures),
+        "cpu_seconds_per_megapixel": cpu_time_of(images),
         "published": None if published is None else vars(published),
         "baseline": {
             name: _baseline(_of_part(baseline, part)) for name, baseline in baselines.items()
@@ -97,24 +97,24 @@ def _row(
     }
 
 
-def _baseline(pictures: Sequence[Picture]) -> Row:
-    return {**scores_of(pictures), "cpu_seconds_per_megapixel": cpu_time_of(pictures)}
+def _baseline(images: Sequence[MeasuredImage]) -> Row:
+    return {**scores_of(images), "cpu_seconds_per_megapixel": cpu_time_of(images)}
 
 
-def cpu_time_of(pictures: Sequence[Picture]) -> float | None:
+def cpu_time_of(images: Sequence[MeasuredImage]) -> float | None:
     """Processor time for a million pixels of output, None where there are none."""
-    pixels = sum(picture.pixels for picture in pictures)
-    seconds = sum(picture.cpu_seconds for picture in pictures)
+    pixels = sum(image.pixels for image in images)
+    seconds = sum(image.cpu_seconds for image in images)
     return round(seconds / (pixels / 1e6), 4) if pixels else None
 
 
-def _of_part(measured: Measured, part: str | None) -> list[Picture]:
-    return [picture for picture in measured.pictures if part in (None, picture.part)]
+def _of_part(measured: Measured, part: str | None) -> list[MeasuredImage]:
+    return [image for image in measured.images if part in (None, image.part)]
 
 
-def scores_of(pictures: Sequence[Picture]) -> Row:
-    """Means over pictures, rounded to what means something."""
-    means = means_of([picture.scores for picture in pictures])
+def scores_of(images: Sequence[MeasuredImage]) -> Row:
+    """Means over images, rounded to what means something."""
+    means = means_of([image.scores for image in images])
     values = {"psnr": (means.psnr, 3), "ssim": (means.ssim, 5), "ms_ssim": (means.ms_ssim, 5)}
     return {
         name: None if value is None else "inf" if isinf(value) else round(value, digits)

@@ -1,6 +1,6 @@
-"""Our pipeline beside plain eager PyTorch: the same network, the same pictures, one run.
+"""Our pipeline beside plain eager PyTorch: the same network, the same images, one run.
 
-Plain is the network as anyone would first write it: float32, contiguous, the whole picture at once.
+Plain is the network as anyone would first write it: float32, contiguous, the whole image at once.
 The ways take turns, so that a machine that is busy for a while is so for each; medians are given.
 Beside the wall clock stands the time that the processors spent, which says more where others use
 the machine too. The memory of each way is measured in a process of its own.
@@ -19,17 +19,17 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from restore_cli.bench.apart import apart
+from restore_cli.bench.isolated import apart
 from restore_cli.bench.machine import peak_memory
 from restore_cli.bench.rows import Row, empty_row, failed_row
 from restore_cli.bench.suite import Candidate
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import OutOfMemory, RestoreError
-from restore_cli.imaging.tiling import pad_to_multiple
-from restore_cli.pipelines.adapters import ADAPTERS
-from restore_cli.pipelines.device import is_out_of_memory, keep_freed_memory, pick_device
-from restore_cli.pipelines.restorer import DTYPES, Restorer, RunOptions
+from restore_cli.inference.device import is_out_of_memory, keep_freed_memory, pick_device
+from restore_cli.inference.preprocessing import PREPROCESSING
+from restore_cli.inference.restorer import DTYPES, Restorer, RunOptions
+from restore_cli.inference.tiling import pad_to_multiple
 
 Run = Callable[[Tensor], Tensor]
 Tell = Callable[[int, int], None]
@@ -42,17 +42,17 @@ WARM = 256  # pixels a side that are computed before the clock runs
 
 
 class Workload(Protocol):
-    """Pictures to be timed."""
+    """Images to be timed."""
 
     @property
     def name(self) -> str: ...
 
-    def pictures(self) -> list[Tensor]: ...
+    def images(self) -> list[Tensor]: ...
 
 
 @dataclass(frozen=True)
 class Square:
-    """A picture of random colours."""
+    """An image of random colours."""
 
     side: int
 
@@ -60,13 +60,13 @@ class Square:
     def name(self) -> str:
         return f"{self.side}x{self.side}"
 
-    def pictures(self) -> list[Tensor]:
+    def images(self) -> list[Tensor]:
         return [torch.rand(3, self.side, self.side, generator=torch.Generator().manual_seed(0))]
 
 
 @dataclass(frozen=True)
 class Degraded:
-    """The degraded pictures of a set."""
+    """The degraded images of a set."""
 
     pairs: PairSet
 
@@ -74,7 +74,7 @@ class Degraded:
     def name(self) -> str:
         return self.pairs.name
 
-    def pictures(self) -> list[Tensor]:
+    def images(self) -> list[Tensor]:
         return [load_pair(self.pairs, index)[0] for index in range(len(self.pairs.pairs))]
 
 
@@ -86,16 +86,16 @@ class Way:
     restorer: Restorer | None  # None: plain
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
-    last: Tensor | None = None  # its result for the first picture
+    last: Tensor | None = None  # its result for the first image
 
     @property
     def precision(self) -> str:
         """Of "auto" it is known after the first run."""
         return "fp32" if self.restorer is None else self.restorer.precision
 
-    def time(self, pictures: Sequence[Tensor]) -> None:
+    def time(self, images: Sequence[Tensor]) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
-        results = [self.run(picture) for picture in pictures]
+        results = [self.run(image) for image in images]
         self.wall.append(time.perf_counter() - wall)
         self.cpu.append(time.process_time() - cpu)
         self.last = results[0]
@@ -103,7 +103,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Timing:
-    """What a way took for all pictures, by the median of its rounds."""
+    """What a way took for all images, by the median of its rounds."""
 
     precision: str
     seconds: float
@@ -115,7 +115,7 @@ class Timing:
 class Timings:
     ways: Mapping[WayName, Timing]
     peaks: Mapping[str, float]  # precision -> flop/s of a product of matrices
-    flop: float  # of the network, for all pictures
+    flop: float  # of the network, for all images
     megapixels: float  # of the results
     images: int
     device: str
@@ -128,7 +128,7 @@ def run_speed(
     rounds: int,
     on_case: OnCase,
 ) -> Iterator[tuple[list[Row], RestoreError | None]]:
-    """Rows of each of the weights on its pictures, or the error that they ended with."""
+    """Rows of each of the weights on its images, or the error that they ended with."""
     for candidate, load in work:
         row = empty_row(
             candidate, candidate.spec.tasks[0], load.name, PROTOCOL, candidate.spec.scale
@@ -155,17 +155,17 @@ def measure_speed(
     """All ways by turns. Raises OutOfMemory, where that is plain's, and RestoreError."""
     keep_freed_memory()
     device = pick_device(options.device)
-    pictures = load.pictures()
+    images = load.images()
     ways = _ways(candidate, options, device)
     for way in ways.values():
-        way.run(pictures[0][:, :WARM, :WARM] if device.type == "cpu" else pictures[0])
+        way.run(images[0][:, :WARM, :WARM] if device.type == "cpu" else images[0])
     if "auto" in ways and ways["auto"].precision == "fp32":
         del ways["auto"]
     products = {way.precision: _product(way.precision, device) for way in ways.values()}
     peaks: dict[str, list[float]] = {precision: [] for precision in products}
     for number in range(rounds):
         for way in ways.values():
-            way.time(pictures)
+            way.time(images)
         for precision, product in products.items():
             peaks[precision].append(product())
         tell(number + 1, rounds)
@@ -182,9 +182,9 @@ def measure_speed(
             for name, way in ways.items()
         },
         peaks={precision: median(speeds) for precision, speeds in peaks.items()},
-        flop=sum(_flop(candidate, picture) for picture in pictures),
-        megapixels=sum(x.shape[-2] * x.shape[-1] for x in pictures) * candidate.spec.scale**2 / 1e6,
-        images=len(pictures),
+        flop=sum(_flop(candidate, image) for image in images),
+        megapixels=sum(x.shape[-2] * x.shape[-1] for x in images) * candidate.spec.scale**2 / 1e6,
+        images=len(images),
         device=str(device),
         weights_sha256=load_checkpoint(candidate.weights).sha256,
     )
@@ -197,8 +197,8 @@ def measure_memory(
     keep_freed_memory()
     device = pick_device(options.device)
     chosen = _way(candidate, options, device, way)
-    for picture in load.pictures():
-        chosen.run(picture)
+    for image in load.images():
+        chosen.run(image)
     return peak_memory(device)
 
 
@@ -224,7 +224,7 @@ def _plain(candidate: Candidate, device: torch.device) -> Run:
 
     @torch.inference_mode()
     def run(pixels: Tensor) -> Tensor:
-        fed, finish = ADAPTERS[spec.adapter](pixels, spec)
+        fed, finish = PREPROCESSING[spec.adapter](pixels, spec)
         height, width = (side * spec.network_scale for side in fed.shape[-2:])
         try:
             output = network(pad_to_multiple(fed, spec.multiple).contiguous().to(device))
@@ -244,7 +244,7 @@ def _plain(candidate: Candidate, device: torch.device) -> Run:
 def _flop(candidate: Candidate, pixels: Tensor) -> float:
     """Multiplications and additions of the network, counted without doing them."""
     spec = candidate.spec
-    fed, _ = ADAPTERS[spec.adapter](pixels, spec)
+    fed, _ = PREPROCESSING[spec.adapter](pixels, spec)
     network = load_checkpoint(candidate.weights).module.requires_grad_(False)
     padded = pad_to_multiple(fed, spec.multiple)
     with (

@@ -91,5 +91,5 @@ def _candidate(entry: manifest.WeightsEntry) -> Candidate:
 def _loaded(name: str) -> Candidate:
     spec = load_checkpoint(name).spec
     if not isinstance(spec, ModelSpec):
-        raise UsageError(f"{name} takes no picture, so there is nothing to measure it on")
+        raise UsageError(f"{name} takes no image, so there is nothing to measure it on")
     return Candidate(name, spec)

@@ -19,7 +19,7 @@ from restore_cli.errors import WeightsMismatch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from restore_cli.models.mirnet import MIRNetConfig
+    from restore_cli.networks.mirnet.model import MIRNetConfig
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _mirnet_chain(ours: str, official: str, steps: int) -> dict[str, str]:
 
 
 def _mirnet_name(key: str, config: Mapping[str, Any]) -> str:
-    from restore_cli.models.mirnet import MIRNetConfig
+    from restore_cli.networks.mirnet.model import MIRNetConfig
 
     module, leaf = key.rsplit(".", 1)
     return f"{_mirnet_modules(MIRNetConfig(**config))[module]}.{leaf}"
@@ -181,7 +181,7 @@ def _mirnet_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _mirnet_repeats(config: Mapping[str, Any]) -> dict[str, str | Tensor]:
     """The units of further columns, the PReLU that all units share, and the blur kernels."""
-    from restore_cli.models.mirnet import MIRNetConfig, binomial_kernel
+    from restore_cli.networks.mirnet.model import MIRNetConfig, binomial_kernel
 
     c = MIRNetConfig(**config)
     shared = f"{_mirnet_modules(c)['prelu']}.weight"

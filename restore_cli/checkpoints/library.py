@@ -14,8 +14,8 @@ from restore_cli.checkpoints.load import SUFFIXES, our_state
 from restore_cli.checkpoints.manifest import NAME, WeightsEntry
 from restore_cli.checkpoints.read import read
 from restore_cli.checkpoints.save import save_state
+from restore_cli.downloads import OnProgress, fetch, sha256_of
 from restore_cli.errors import OutputExists, UsageError, WeightsMissing
-from restore_cli.fetch import OnProgress, fetch, sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +122,7 @@ def _with_scale(arch: str, config: Mapping[str, Any], scale: int) -> dict[str, A
 
 def _chain(predicting: Network, enhancing: Network) -> Network:
     """The two networks of TML, which are published as a file each, as one."""
-    from restore_cli.models.tml import UGDCConfig
+    from restore_cli.networks.tml.model import UGDCConfig
 
     for arch, _, _ in (predicting, enhancing):
         if arch != "ugdc":
@@ -134,7 +134,7 @@ def _chain(predicting: Network, enhancing: Network) -> Network:
     config, other = UGDCConfig(**first), UGDCConfig(**second)
     if (*config.nominal_size, config.patch) != (*other.nominal_size, other.patch):
         raise UsageError(
-            f"the two are for pictures of {tuple(config.nominal_size)} and of "
+            f"the two are for images of {tuple(config.nominal_size)} and of "
             f"{tuple(other.nominal_size)} (H, W), so they do not belong together"
         )
     joined = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restore_cli.checkpoints.bundle import index_of, read_bundle
+from restore_cli.checkpoints.tensorflow import index_of, read_bundle
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from restore_cli.bench.suite import Candidate
     from restore_cli.bench.tables import Table
     from restore_cli.data.sets import PairSet
-    from restore_cli.pipelines.restorer import RunOptions
+    from restore_cli.inference.restorer import RunOptions
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -148,7 +148,7 @@ def speed(
         typer.Option(
             min=16,
             metavar="PIXELS",
-            help="Side of a square picture; several times for more. [default: 512]",
+            help="Side of a square image; several times for more. [default: 512]",
         ),
     ] = None,
     rounds: Annotated[
@@ -186,7 +186,7 @@ def _options(
 ) -> RunOptions:
     side = pixels_or(tile, TILE_WORDS, option="--tile")
     context = pixels_or(overlap, OVERLAP_WORDS, option="--overlap", least=0)
-    from restore_cli.pipelines.restorer import RunOptions
+    from restore_cli.inference.restorer import RunOptions
 
     return RunOptions(
         tile="auto" if side == "exact" else side,
@@ -320,7 +320,7 @@ class _Result:
         tables: Mapping[str, Path | None] | None = None,
     ):
         from restore_cli.bench.machine import describe
-        from restore_cli.pipelines.device import pick_device
+        from restore_cli.inference.device import pick_device
 
         self.title, self.json, self.html, self.report = title, json, html, report
         self.tables = {name: path for name, path in (tables or {}).items() if path is not None}

@@ -32,7 +32,7 @@ BEFORE_OWN = 2  # source and output; what a command has of its own follows them 
 
 
 @dataclass(frozen=True)
-class Choices:
+class CommonOptions:
     """What every restoring command lets its user choose."""
 
     source: Sources
@@ -56,11 +56,11 @@ class Choices:
 
 def with_choices(function: Callable[..., None]) -> Callable[..., None]:
     """A command for Typer of a function (choices, and options of its own)."""
-    shared = [field.name for field in fields(Choices)]
+    shared = [field.name for field in fields(CommonOptions)]
 
     @functools.wraps(function)
     def command(**given: Any) -> None:
-        choices = Choices(**{name: given.pop(name) for name in shared})
+        choices = CommonOptions(**{name: given.pop(name) for name in shared})
         function(choices, **given)
 
     # Typer reads the signature, which has to name all options.
@@ -71,7 +71,7 @@ def with_choices(function: Callable[..., None]) -> Callable[..., None]:
 def _joined(function: Callable[..., None]) -> Signature:
     """The parameters of `function` with those of Choices in the place of the first."""
     own = list(signature(function, eval_str=True).parameters.values())[1:]
-    hints = get_type_hints(Choices, include_extras=True)
+    hints = get_type_hints(CommonOptions, include_extras=True)
     shared = [
         Parameter(
             field.name,
@@ -79,7 +79,7 @@ def _joined(function: Callable[..., None]) -> Signature:
             default=Parameter.empty if field.default is MISSING else field.default,
             annotation=hints[field.name],
         )
-        for field in fields(Choices)
+        for field in fields(CommonOptions)
     ]
     ordered = [*shared[:BEFORE_OWN], *own, *shared[BEFORE_OWN:]]
     return Signature([each.replace(kind=Parameter.KEYWORD_ONLY) for each in ordered])

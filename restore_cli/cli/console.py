@@ -66,20 +66,20 @@ def drop_stdout() -> None:
 
 
 def binary_stdin() -> BinaryIO:
-    """Where a picture is piped in. Raises UsageError when a person types there."""
+    """Where an image is piped in. Raises UsageError when a person types there."""
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(
-            "stdin is a terminal or closed, not a picture",
+            "stdin is a terminal or closed, not an image",
             hint="for example: cat in.png | restore derain - --format png > out.png",
         )
     return sys.stdin.buffer
 
 
 def binary_stdout() -> BinaryIO:
-    """Where a picture is piped out. Raises UsageError when that is a terminal."""
+    """Where an image is piped out. Raises UsageError when that is a terminal."""
     if sys.stdout is None or sys.stdout.isatty():
         raise UsageError(
-            "stdout is a terminal or closed, no place for a picture",
+            "stdout is a terminal or closed, no place for an image",
             hint="add > out.png, or -o out.png",
         )
     return sys.stdout.buffer

@@ -1,4 +1,4 @@
-"""`restore denoise`: pictures without noise, if wanted after learning from these very pictures."""
+"""`restore denoise`: images without noise, if wanted after learning from these very images."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from restore_cli import registry
-from restore_cli.cli.choices import Choices, with_choices
+from restore_cli.cli.choices import CommonOptions, with_choices
 from restore_cli.cli.console import Reporter
 from restore_cli.cli.options import ModelName, Strength, WeightsName
-from restore_cli.cli.restore import carry_out
+from restore_cli.cli.restore import run_batch
 from restore_cli.cli.train import seconds_of
 from restore_cli.errors import OutputExists, RestoreError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from restore_cli.batch.plan import Job
     from restore_cli.cli.restore import AnyRestorer
-    from restore_cli.jobs.plan import Job
-    from restore_cli.pipelines.noise_limit import NoiseLimit as NoiseSigma
-    from restore_cli.pipelines.restorer import Restorer, RunOptions
+    from restore_cli.inference.noise import NoiseLimit as NoiseSigma
+    from restore_cli.inference.restorer import Restorer, RunOptions
 
 Adapt = Annotated[
     bool,
-    typer.Option("--adapt", help="Learn from these pictures first; best from one camera, one ISO."),
+    typer.Option("--adapt", help="Learn from these images first; best from one camera, one ISO."),
 ]
 Time = Annotated[
     str | None,
@@ -48,12 +48,12 @@ NoiseLimit = Annotated[
 ]
 
 USUAL_TIME = "2m"
-ADAPTING = "cbsn"  # the network that learns from noisy pictures alone
+ADAPTING = "cbsn"  # the network that learns from noisy images alone
 
 
 @with_choices
 def denoise(
-    choices: Choices,
+    choices: CommonOptions,
     model: ModelName = None,
     weights: WeightsName = None,
     strength: Strength = 1.0,
@@ -62,7 +62,7 @@ def denoise(
     time: Time = None,
     save: Save = None,
 ) -> None:
-    """Remove noise from pictures, folders and videos (MIRNet by default, else C-BSN)."""
+    """Remove noise from images, folders and videos (MIRNet by default, else C-BSN)."""
     if not adapt and (time or save):
         raise UsageError("--time and --save belong to --adapt", hint="add --adapt")
     network = registry.find_for_task("denoise", model or (ADAPTING if adapt else None)).arch
@@ -76,7 +76,7 @@ def denoise(
         raise OutputExists(f"{save} exists", hint="name another file, or add --overwrite")
 
     def load(options: RunOptions) -> Restorer:
-        from restore_cli.pipelines.restorer import load_restorer
+        from restore_cli.inference.restorer import load_restorer
 
         chosen = replace(options, weights=weights, strength=strength, noise_limit=limit)
         return load_restorer("denoise", chosen)
@@ -89,7 +89,7 @@ def denoise(
         return restorer
 
     refine = learn if adapt else name_default if model is None and weights is None else None
-    carry_out("denoise", choices, load, model=network, refine=refine)
+    run_batch("denoise", choices, load, model=network, refine=refine)
 
 
 def sigma_or_word(text: str) -> NoiseSigma:
@@ -108,11 +108,11 @@ def sigma_or_word(text: str) -> NoiseSigma:
 def adapted(
     restorer: AnyRestorer, jobs: Sequence[Job], report: Reporter, seconds: float, save: Path | None
 ) -> Restorer:
-    """The same restorer with weights that have learned from the pictures, if that helped.
+    """The same restorer with weights that have learned from the images, if that helped.
 
     Interrupted, it still saves what was best by then. Raises UsageError, NothingToDo, OutputError.
     """
-    from restore_cli.pipelines.restorer import Restorer
+    from restore_cli.inference.restorer import Restorer
     from restore_cli.training.adapt import adapt, as_checkpoint
 
     assert isinstance(restorer, Restorer)
@@ -139,16 +139,16 @@ def adapted(
 
 
 def photos_of(jobs: Sequence[Job]) -> Iterator[Tensor]:
-    """The pictures of the jobs; one that cannot be read is left to the restoring to name.
+    """The images of the jobs; one that cannot be read is left to the restoring to name.
 
     Raises UsageError for one that comes through a pipe, which can be read only once.
     """
-    from restore_cli.imaging.files import read
-    from restore_cli.jobs.plan import Standard
+    from restore_cli.batch.plan import Standard
+    from restore_cli.imaging.io import read
 
     for job in jobs:
         if isinstance(job.source, Standard):
-            raise UsageError("--adapt reads its pictures twice", hint="name a file instead of -")
+            raise UsageError("--adapt reads its images twice", hint="name a file instead of -")
         try:
             yield read(job.source).visible_colours().pixels
         except RestoreError:

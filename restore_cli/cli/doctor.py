@@ -90,7 +90,7 @@ def _packages() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from restore_cli.pipelines.device import fastest_low_precision, free_memory
+    from restore_cli.inference.device import fastest_low_precision, free_memory
 
     devices = [("cpu", f"{torch.get_num_threads()} threads")]
     for index in range(torch.cuda.device_count()):
@@ -136,10 +136,10 @@ def _cache() -> Finding:
 
 
 def _trial() -> Finding:
-    """One small grey picture through the default network."""
+    """One small grey image through the default network."""
     import torch
 
-    from restore_cli.pipelines.restorer import restore
+    from restore_cli.inference.restorer import restore
 
     task = next(iter(registry.MODELS.values())).tasks[0]
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""`restore eval`: restored pictures against their references."""
+"""`restore eval`: restored images against their references."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def evaluate(
     restored: Annotated[
         Path,
         # readable=False: an unreadable file is a matter of input, exit code 3, not of usage.
-        typer.Argument(metavar="RESTORED", readable=False, help="A picture, or a folder of them."),
+        typer.Argument(metavar="RESTORED", readable=False, help="An image, or a folder of them."),
     ],
     reference: Annotated[
         Path,
@@ -89,12 +89,12 @@ def measure_all(pairs: Sequence[Pair], protocol: EvalProtocol, report: Reporter)
                 show_row(row, protocol.name, report)
             bar.advance()
     if protocol.rounding == "uint8" and any(row.bit_depth > 8 for row in rows):
-        report.say("16-bit pictures were rounded to 8 bit; --protocol rgb_float does not round")
+        report.say("16-bit images were rounded to 8 bit; --protocol rgb_float does not round")
     return rows
 
 
 def measure_pair(restored: Path, reference: Path, protocol: EvalProtocol) -> Row:
-    from restore_cli.imaging.files import read
+    from restore_cli.imaging.io import read
     from restore_cli.metrics import measure
 
     image, truth = read(restored), read(reference)
@@ -116,11 +116,11 @@ def pair_up(restored: Path, reference: Path) -> Pairing:
     if restored.is_dir() != reference.is_dir():
         raise UsageError(
             f"of {restored} and {reference} only one is a folder",
-            hint="give two pictures or two folders",
+            hint="give two images or two folders",
         )
     if not restored.is_dir():
         return Pairing([(restored, reference)], [])
-    return match(pictures_by_name(restored), pictures_by_name(reference))
+    return match(images_by_name(restored), images_by_name(reference))
 
 
 def match(restored: dict[str, Path], reference: dict[str, Path]) -> Pairing:
@@ -134,7 +134,7 @@ def match(restored: dict[str, Path], reference: dict[str, Path]) -> Pairing:
     }
     if not partner:
         raise NothingToDo(
-            "no picture of the first folder has a partner in the second",
+            "no image of the first folder has a partner in the second",
             hint="partners have the same name but for the suffix",
         )
     pairs = [(restored[name], reference[partner[name]]) for name in sorted(partner)]
@@ -145,14 +145,14 @@ def match(restored: dict[str, Path], reference: dict[str, Path]) -> Pairing:
 
 def plain_name(name: str) -> str:
     """`name` without the ending that a restoring command gives to its results."""
-    from restore_cli.jobs.plan import PARTICIPLES
+    from restore_cli.batch.plan import PARTICIPLES
 
     stem, _, ending = name.rpartition("_")
     return stem if ending in PARTICIPLES.values() else name
 
 
-def pictures_by_name(folder: Path) -> dict[str, Path]:
-    """Visible pictures by their path below `folder` without suffix. Raises InputError."""
+def images_by_name(folder: Path) -> dict[str, Path]:
+    """Visible images by their path below `folder` without suffix. Raises InputError."""
     from restore_cli.imaging.formats import READABLE_SUFFIXES
 
     found: dict[str, Path] = {}

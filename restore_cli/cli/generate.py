@@ -1,4 +1,4 @@
-"""`restore generate`: pictures of nothing but a word."""
+"""`restore generate`: images of nothing but a word."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from restore_cli.cli.upscale import size_of
 from restore_cli.errors import UsageError, WeightsMissing
 
 if TYPE_CHECKING:
+    from restore_cli.batch.generate import GeneratedFile
+    from restore_cli.batch.grids import Grid
     from restore_cli.checkpoints.classes import ClassWeights
-    from restore_cli.jobs.make import Made
-    from restore_cli.jobs.sheets import Sheet
-    from restore_cli.pipelines.generation import Asked, GeneratorOptions, PictureGenerator
+    from restore_cli.inference.generator import GenerateRequest, GeneratorOptions, ImageGenerator
 
 
 def generate(
     prompt: Annotated[
         list[str] | None,
-        typer.Argument(help="Classes to make a picture of; with --base, any texts."),
+        typer.Argument(help="Classes to make an image of; with --base, any texts."),
     ] = None,
     output: Annotated[
         str | None,
@@ -97,9 +97,9 @@ def generate(
             "ntk-by-parts, yarn, ntk-aware-pro1 or -pro2. [default: by size and network]",
         ),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=1000, help="Pictures of each prompt.")] = 1,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="Images of each prompt.")] = 1,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the first picture; the next has one more.")
+        int, typer.Option(min=0, help="Of the first image; the next has one more.")
     ] = 0,
     direct: Annotated[
         bool, typer.Option("--direct", help="Without ScaleCrafter, to compare.")
@@ -126,7 +126,7 @@ def generate(
     quiet: Quiet = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Make pictures of a class, or of a text with --base."""
+    """Make images of a class, or of a text with --base."""
     _refuse_contradictions(model, weights, base)
     with reporter("generate", quiet=quiet, json=json) as report:
         if list_classes:
@@ -136,11 +136,11 @@ def generate(
             raise UsageError(
                 "nothing to make", hint="name a class: restore generate --list-classes"
             )
-        from restore_cli.jobs.sheets import plan_sheets
+        from restore_cli.batch.grids import plan_grids
 
         chosen = None if base else _chosen(prompt, negative, model, weights)
         existing = existing_targets(overwrite, skip_existing)
-        sheets, skipped = plan_sheets(
+        sheets, skipped = plan_grids(
             prompt,
             output,
             count=count,
@@ -159,9 +159,9 @@ def generate(
             return
         if not sheets:
             return
-        from restore_cli.pipelines.generation import Asked, GeneratorOptions
+        from restore_cli.inference.generator import GenerateRequest, GeneratorOptions
 
-        asked = Asked(
+        asked = GenerateRequest(
             prompt[0],
             wanted_size,
             steps,
@@ -181,16 +181,16 @@ def generate(
 
 
 def _make(
-    sheets: list[Sheet],
-    asked: Asked,
+    sheets: list[Grid],
+    asked: GenerateRequest,
     options: GeneratorOptions,
     source: str | ClassWeights | None,
     report: Reporter,
     quality: int | None,
     overwrite: bool,
 ) -> None:
-    from restore_cli.jobs.make import make_sheets
-    from restore_cli.jobs.plan import Standard
+    from restore_cli.batch.generate import generate_grids
+    from restore_cli.batch.plan import Standard
 
     assert source is not None  # one of --base and the weights
     stdout = binary_stdout() if any(s.target is Standard.OUTPUT for s in sheets) else None
@@ -199,7 +199,7 @@ def _make(
     generator = _load(source, asked, options)
     for note in generator.notes:
         report.say(note)
-    made = make_sheets(
+    made = generate_grids(
         sheets,
         generator,
         asked,
@@ -210,19 +210,21 @@ def _make(
     )
     for done in made:
         _show(done, generator, report)
-    pictures = sum(len(sheet.pictures) for sheet in sheets)
+    images = sum(len(sheet.images) for sheet in sheets)
     report.say(
-        f"{pictures} made by {generator.weights} on {generator.device}, {generator.precision}, "
+        f"{images} made by {generator.weights} on {generator.device}, {generator.precision}, "
         f"in {time.monotonic() - began:.1f} s"
     )
 
 
-def _load(source: str | ClassWeights, asked: Asked, options: GeneratorOptions) -> PictureGenerator:
+def _load(
+    source: str | ClassWeights, asked: GenerateRequest, options: GeneratorOptions
+) -> ImageGenerator:
     if isinstance(source, str):
-        from restore_cli.pipelines.text_to_image import load_text_generator
+        from restore_cli.inference.samplers.stable_diffusion import load_text_generator
 
         return load_text_generator(source, [asked], options)
-    from restore_cli.pipelines.generation import load_class_generator
+    from restore_cli.inference.generator import load_class_generator
 
     return load_class_generator(source, options)
 
@@ -260,8 +262,8 @@ def _refuse_contradictions(model: str | None, weights: str | None, base: str | N
         raise UsageError("--base and --weights contradict each other", hint="give one of them")
 
 
-def _refuse_output(sheets: list[Sheet], quality: int | None, json: bool) -> None:
-    from restore_cli.jobs.plan import Standard
+def _refuse_output(sheets: list[Grid], quality: int | None, json: bool) -> None:
+    from restore_cli.batch.plan import Standard
 
     formats = {sheet.format for sheet in sheets}
     if quality is not None and formats and not formats & {"jpeg", "webp"}:
@@ -270,7 +272,7 @@ def _refuse_output(sheets: list[Sheet], quality: int | None, json: bool) -> None
         )
     if json and any(sheet.target is Standard.OUTPUT for sheet in sheets):
         raise UsageError(
-            "the picture and --json cannot both go to stdout", hint="add -o FILE for the picture"
+            "the image and --json cannot both go to stdout", hint="add -o FILE for the image"
         )
 
 
@@ -286,7 +288,7 @@ def _list_classes(known: list[ClassWeights], report: Reporter) -> None:
         report.say(f"{one.weights}: {len(one.classes)} classes")
 
 
-def _show_plan(sheets: list[Sheet], seed: int, report: Reporter) -> None:
+def _show_plan(sheets: list[Grid], seed: int, report: Reporter) -> None:
     for sheet in sheets:
         if report.json:
             report.data(_record(sheet, seed, status=None))
@@ -295,7 +297,7 @@ def _show_plan(sheets: list[Sheet], seed: int, report: Reporter) -> None:
     report.say(f"{len(sheets)} to do; nothing was done (--dry-run)")
 
 
-def _show(made: Made, generator: PictureGenerator, report: Reporter) -> None:
+def _show(made: GeneratedFile, generator: ImageGenerator, report: Reporter) -> None:
     sheet = made.sheet
     if report.json:
         circumstances = {
@@ -308,13 +310,13 @@ def _show(made: Made, generator: PictureGenerator, report: Reporter) -> None:
             "width": made.width,
             "height": made.height,
         }
-        report.data(_record(sheet, sheet.pictures[0][1], status="ok") | circumstances)
+        report.data(_record(sheet, sheet.images[0][1], status="ok") | circumstances)
     elif str(sheet.target) != "-":
         report.data(str(sheet.target))
 
 
 def _record(
-    sheet: Sheet, seed: int, *, status: Literal["ok", "skipped"] | None
+    sheet: Grid, seed: int, *, status: Literal["ok", "skipped"] | None
 ) -> dict[str, object]:
     """The JSON of one file, all fields there; what is not known is null."""
     known: dict[str, object] = dict.fromkeys(CIRCUMSTANCES)

@@ -121,5 +121,5 @@ app.command("eval", epilog="Example: restore eval out/ clean/ --protocol y")(eva
 app.add_typer(bench.app, name="bench", help="Measure quality on test sets, and speed.")
 app.command(epilog="Example: restore train dpenet --data photos/ --out run/ --time 2h")(train)
 app.add_typer(weights.app, name="weights", help="List, inspect, fetch, import, verify weights.")
-app.command(epilog="Example: restore samples pictures/")(samples)
+app.command(epilog="Example: restore samples images/")(samples)
 app.command(epilog="Example: restore doctor --json")(doctor)

@@ -39,7 +39,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUTPUT",
-        help="A file for one picture or video, else a folder or a template with {stem} {ext} "
+        help="A file for one image or video, else a folder or a template with {stem} {ext} "
         "{task} {model} {scale} {rel}; - for stdout. "
         "[default: beside the source, as {stem}_{task}{ext}]",
     ),
@@ -66,8 +66,8 @@ Tile = Annotated[
     str,
     typer.Option(
         metavar="auto|off|exact|PIXELS",
-        help="Side of the tiles that a picture is cut into; auto: by the free memory; exact: "
-        "likewise, but as if the picture were whole, which takes MIRNet several times as long.",
+        help="Side of the tiles that an image is cut into; auto: by the free memory; exact: "
+        "likewise, but as if the image were whole, which takes MIRNet several times as long.",
         autocompletion=_starting(TILE_WORDS),
     ),
 ]
@@ -75,7 +75,7 @@ Overlap = Annotated[
     str,
     typer.Option(
         metavar="auto|exact|PIXELS",
-        help="Context around each tile; exact: as if the picture were whole.",
+        help="Context around each tile; exact: as if the image were whole.",
         autocompletion=_starting(OVERLAP_WORDS),
     ),
 ]
@@ -97,7 +97,7 @@ Recursive = Annotated[
 ]
 FormatName = Annotated[
     Literal["png", "jpeg", "webp", "tiff"] | None,
-    typer.Option("--format", help="Of the pictures. [default: as the source]"),
+    typer.Option("--format", help="Of the images. [default: as the source]"),
 ]
 Quality = Annotated[
     int | None,

@@ -23,19 +23,19 @@ from restore_cli.errors import (
 )
 
 if TYPE_CHECKING:
+    from restore_cli.batch.provenance import Record
+    from restore_cli.batch.replay import Generated
     from restore_cli.checkpoints.classes import ClassWeights
     from restore_cli.checkpoints.load import Checkpoint
     from restore_cli.imaging.formats import Format
     from restore_cli.imaging.image import Image
-    from restore_cli.jobs.record import Record
-    from restore_cli.jobs.remake import Generated
-    from restore_cli.pipelines.restorer import Used
+    from restore_cli.inference.restorer import StepReport
 
 
 def replay(
     result: Annotated[
         Path,
-        typer.Argument(metavar="RESULT", readable=False, help="A picture that restore has made."),
+        typer.Argument(metavar="RESULT", readable=False, help="An image that restore has made."),
     ],
     output: Annotated[
         Path | None,
@@ -69,16 +69,16 @@ def replay(
     quiet: Quiet = False,
 ) -> None:
     """Make a result again from its own record, and compare."""
-    from restore_cli.imaging.files import contents, decode
+    from restore_cli.batch.provenance import record_of
+    from restore_cli.batch.replay import generated_in
     from restore_cli.imaging.formats import VIDEO_SUFFIXES
-    from restore_cli.jobs.record import record_of
-    from restore_cli.jobs.remake import generated_in
+    from restore_cli.imaging.io import contents, decode
 
     if result.suffix.lower() in VIDEO_SUFFIXES:
         raise InputError(f"{result} is a video, and videos carry no record of how they were made")
     data = contents(result)
-    picture = decode(data, name=str(result))
-    restored = record_of(picture)
+    image = decode(data, name=str(result))
+    restored = record_of(image)
     generated = generated_in(data) if restored is None else None
     record = restored or generated
     if record is None:
@@ -103,22 +103,22 @@ def replay(
             _refuse_source(source)
             _generate(target, generated, weights or [], device, vae, overwrite)
         seconds = time.monotonic() - began
-        _show(report, _compared(result, picture, target), found, target, record, seconds)
+        _show(report, _compared(result, image, target), found, target, record, seconds)
 
 
 def _restore(
     source: Path,
     target: Path,
     record: Record,
-    way: Sequence[tuple[Used, Checkpoint]],
+    way: Sequence[tuple[StepReport, Checkpoint]],
     device: str | None,
     overwrite: bool,
 ) -> None:
-    from restore_cli.jobs.plan import Job
-    from restore_cli.jobs.record import Recipe, options_of, settings_of
-    from restore_cli.jobs.run import run
-    from restore_cli.pipelines.device import keep_freed_memory
-    from restore_cli.pipelines.retrace import Retraced
+    from restore_cli.batch.plan import Job
+    from restore_cli.batch.provenance import Recipe, options_of, settings_of
+    from restore_cli.batch.run import run
+    from restore_cli.inference.device import keep_freed_memory
+    from restore_cli.inference.replayed import Retraced
 
     options = options_of(record.settings)
     restorer = Retraced(way, options if device is None else replace(options, device=device))
@@ -145,10 +145,10 @@ def _generate(
     vae: Path | None,
     overwrite: bool,
 ) -> None:
-    from restore_cli.jobs.remake import remake
+    from restore_cli.batch.replay import replay_generated
 
     chosen = _generator(record, named)
-    remake(record, chosen, target, device=device, vae=vae, overwrite=overwrite)
+    replay_generated(record, chosen, target, device=device, vae=vae, overwrite=overwrite)
 
 
 def _refuse_target(target: Path, format: Format, overwrite: bool) -> None:
@@ -167,20 +167,20 @@ def _refuse_target(target: Path, format: Format, overwrite: bool) -> None:
 def _refuse_source(source: Path | None) -> None:
     if source is not None:
         raise UsageError(
-            "the picture was generated, of no --source", hint="leave it out; --weights may be given"
+            "the image was generated, of no --source", hint="leave it out; --weights may be given"
         )
 
 
 def _refuse_vae(vae: Path | None) -> None:
     if vae is not None:
-        raise UsageError("--vae is for generated pictures, and this is none", hint="leave it out")
+        raise UsageError("--vae is for generated images, and this is none", hint="leave it out")
 
 
 def _source(result: Path, named: Path | None, record: Record) -> Path:
     """What the result was made of, with the same bytes. Raises InputError."""
     from hashlib import sha256
 
-    from restore_cli.imaging.files import contents
+    from restore_cli.imaging.io import contents
 
     path = named or result.parent / Path(record.source).name
     if not path.exists():
@@ -198,7 +198,7 @@ def _source(result: Path, named: Path | None, record: Record) -> Path:
     return path
 
 
-def _way(record: Record, named: Sequence[str]) -> list[tuple[Used, Checkpoint]]:
+def _way(record: Record, named: Sequence[str]) -> list[tuple[StepReport, Checkpoint]]:
     """Each network of the record with its weights, checked. Raises WeightsError."""
     from restore_cli.checkpoints.load import load_checkpoint
 
@@ -209,7 +209,7 @@ def _way(record: Record, named: Sequence[str]) -> list[tuple[Used, Checkpoint]]:
     ]
 
 
-def _known(used: Used) -> Checkpoint:
+def _known(used: StepReport) -> Checkpoint:
     from restore_cli.checkpoints.load import load_checkpoint
 
     return load_checkpoint(_known_name(used.weights, used.sha256))
@@ -250,18 +250,18 @@ def _known_name(name: str, sha256: str) -> str:
     )
 
 
-def _compared(result: Path, picture: Image, target: Path) -> tuple[bool, float]:
+def _compared(result: Path, image: Image, target: Path) -> tuple[bool, float]:
     """Whether the files are equal, and the largest difference of their pixels."""
-    from restore_cli.imaging.files import decode
+    from restore_cli.imaging.io import decode
 
     data = target.read_bytes()
     if data == result.read_bytes():
         return True, 0.0
-    return False, _difference(picture, decode(data, name=str(target)))
+    return False, _difference(image, decode(data, name=str(target)))
 
 
 def _difference(before: Image, after: Image) -> float:
-    """The largest between two pictures, alpha too, of values in [0, 1]; 1 if the sizes differ."""
+    """The largest between two images, alpha too, of values in [0, 1]; 1 if the sizes differ."""
     if before.pixels.shape != after.pixels.shape:
         return 1.0
     largest = (before.pixels - after.pixels).abs().max().item()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from restore_cli import registry
-from restore_cli.cli.choices import Choices, with_choices
+from restore_cli.cli.choices import CommonOptions, with_choices
 from restore_cli.cli.console import Reporter, binary_stdin, binary_stdout, reporter
 from restore_cli.cli.options import (
     OVERLAP_WORDS,
@@ -26,14 +26,14 @@ from restore_cli.cli.options import (
 from restore_cli.errors import RestoreError, UsageError
 
 if TYPE_CHECKING:
-    from restore_cli.jobs.plan import Job, Plan
-    from restore_cli.jobs.run import Result
-    from restore_cli.pipelines.rain import Rain
-    from restore_cli.pipelines.restorer import Restorer, RunOptions
-    from restore_cli.pipelines.series import Series
-    from restore_cli.pipelines.upscaler import Upscaler
+    from restore_cli.batch.plan import Job, Plan
+    from restore_cli.batch.run import Result
+    from restore_cli.inference.chain import Chain
+    from restore_cli.inference.rain import Rain
+    from restore_cli.inference.restorer import Restorer, RunOptions
+    from restore_cli.inference.upscaler import Upscaler
 
-    AnyRestorer = Restorer | Upscaler | Series
+    AnyRestorer = Restorer | Upscaler | Chain
 
 Load = Callable[["RunOptions"], "AnyRestorer"]
 Refine = Callable[["AnyRestorer", "Sequence[Job]", Reporter], "AnyRestorer"]
@@ -59,28 +59,28 @@ FINDINGS = ("noise_sigma", "rain")  # null where nothing was found, or looked fo
 
 
 def restoring(task: str, summary: str) -> Callable[..., None]:
-    """The command that does `task` to pictures; `summary` is its line of help."""
+    """The command that does `task` to images; `summary` is its line of help."""
 
     def command(
-        choices: Choices,
+        choices: CommonOptions,
         model: ModelName = None,
         weights: WeightsName = None,
         strength: Strength = 1.0,
     ) -> None:
         def load(options: RunOptions) -> Restorer:
-            from restore_cli.pipelines.restorer import load_restorer
+            from restore_cli.inference.restorer import load_restorer
 
             return load_restorer(task, replace(options, weights=weights, strength=strength))
 
-        carry_out(task, choices, load, model=registry.find_for_task(task, model).arch)
+        run_batch(task, choices, load, model=registry.find_for_task(task, model).arch)
 
     command.__name__, command.__doc__ = task, summary
     return with_choices(command)
 
 
-def carry_out(
+def run_batch(
     task: str,
-    choices: Choices,
+    choices: CommonOptions,
     load: Load,
     *,
     model: str,
@@ -95,7 +95,7 @@ def carry_out(
     existing = existing_targets(choices.overwrite, choices.skip_existing)
     tile = pixels_or(choices.tile, TILE_WORDS, option="--tile")
     overlap = pixels_or(choices.overlap, OVERLAP_WORDS, option="--overlap", least=0)
-    from restore_cli.jobs.plan import plan
+    from restore_cli.batch.plan import plan
 
     planned = plan(
         choices.source,
@@ -114,7 +114,7 @@ def carry_out(
             return
 
         def load_network() -> AnyRestorer:
-            from restore_cli.pipelines.restorer import RunOptions
+            from restore_cli.inference.restorer import RunOptions
 
             restorer = load(
                 RunOptions(
@@ -140,7 +140,7 @@ def carry_out(
         )
 
 
-derain = restoring("derain", "Remove rain from pictures, folders and videos (DPENet).")
+derain = restoring("derain", "Remove rain from images, folders and videos (DPENet).")
 
 
 def restore_all(
@@ -155,7 +155,7 @@ def restore_all(
 ) -> None:
     """Do what is planned, and say what became of it.
 
-    Raises the error of a picture that was the only one; leaves with code 6 where some of several
+    Raises the error of an image that was the only one; leaves with code 6 where some of several
     failed.
     """
     began = time.monotonic()
@@ -195,10 +195,10 @@ def _run(
     record: bool,
 ) -> list[Failure]:
     """Run the jobs, show each result, and return the failures by their sources."""
-    from restore_cli.jobs.plan import Standard
-    from restore_cli.jobs.record import Recipe, settings_of
-    from restore_cli.jobs.run import run
-    from restore_cli.pipelines.device import keep_freed_memory
+    from restore_cli.batch.plan import Standard
+    from restore_cli.batch.provenance import Recipe, settings_of
+    from restore_cli.batch.run import run
+    from restore_cli.inference.device import keep_freed_memory
 
     keep_freed_memory()
     alone = len(jobs) == 1
@@ -244,9 +244,9 @@ def _run(
     return failures
 
 
-def _refuse_contradictions(planned: Plan, choices: Choices) -> None:
+def _refuse_contradictions(planned: Plan, choices: CommonOptions) -> None:
+    from restore_cli.batch.plan import Standard
     from restore_cli.imaging.formats import is_container
-    from restore_cli.jobs.plan import Standard
 
     formats = {job.format for job in planned.jobs}
     videos = {format for format in formats if is_container(format)}
@@ -258,12 +258,12 @@ def _refuse_contradictions(planned: Plan, choices: Choices) -> None:
         )
     if choices.format is not None and formats and formats == videos:
         raise UsageError(
-            f"--format {choices.format} is for pictures, and there are videos only",
+            f"--format {choices.format} is for images, and there are videos only",
             hint="leave it out; the name after -o chooses, for example -o out.mkv",
         )
     if choices.json and any(job.target is Standard.OUTPUT for job in planned.jobs):
         raise UsageError(
-            "the picture and --json cannot both go to stdout", hint="add -o FILE for the picture"
+            "the image and --json cannot both go to stdout", hint="add -o FILE for the image"
         )
 
 
@@ -306,7 +306,7 @@ def _record(
     target: str | None = None,
     error: RestoreError | None = None,
 ) -> dict[str, object]:
-    """The JSON of one picture, all fields there; what is not known is null."""
+    """The JSON of one image, all fields there; what is not known is null."""
     return {
         "source": source,
         "target": target,
@@ -367,7 +367,7 @@ def _rain_as_json(rain: Rain | None) -> dict[str, float | None] | None:
 
 
 def _say_if_bright(brightness: float, where: str, report: Reporter) -> None:
-    from restore_cli.pipelines.adapters import darkness, dullness
+    from restore_cli.inference.preprocessing import darkness, dullness
 
     changed = darkness(brightness)
     said = f"{where}mean brightness {100 * brightness:.0f} %"

@@ -1,4 +1,4 @@
-"""`restore run`: several restorations of a picture in one pass."""
+"""`restore run`: several restorations of an image in one pass."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from restore_cli import registry
-from restore_cli.cli.choices import Choices, with_choices
-from restore_cli.cli.restore import carry_out
+from restore_cli.cli.choices import CommonOptions, with_choices
+from restore_cli.cli.restore import run_batch
 from restore_cli.cli.upscale import factor_of, usual_factor, usual_network
 from restore_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from restore_cli.pipelines.restorer import RunOptions
-    from restore_cli.pipelines.series import Series
+    from restore_cli.inference.chain import Chain
+    from restore_cli.inference.restorer import RunOptions
 
 TASKS = tuple(task for task in get_args(registry.Task) if task != "generate")
 EXAMPLE = "for example --steps derain,denoise,upscale:2"
@@ -40,9 +40,9 @@ WeightsOfSteps = Annotated[
 
 @with_choices
 def run(
-    choices: Choices, steps: Steps, model: Models = None, weights: WeightsOfSteps = None
+    choices: CommonOptions, steps: Steps, model: Models = None, weights: WeightsOfSteps = None
 ) -> None:
-    """Restore pictures in several steps, with no rounding in between.
+    """Restore images in several steps, with no rounding in between.
 
     Results are called {stem}_restored{ext}. Tiles, overlap and precision hold for each step.
     """
@@ -58,16 +58,16 @@ def run(
         models["upscale"] = usual_network(choices, max(factors), task="run")
     networks = [registry.find_for_task(task, models.get(task)).arch for task in tasks]
 
-    def load(options: RunOptions) -> Series:
-        from restore_cli.pipelines.series import Step, load_series
+    def load(options: RunOptions) -> Chain:
+        from restore_cli.inference.chain import Step, load_chain
 
         planned = [
             Step(task, factor, models.get(task), files.get(task))
             for task, factor in zip(tasks, factors, strict=True)
         ]
-        return load_series(planned, options)
+        return load_chain(planned, options)
 
-    carry_out("run", choices, load, model="+".join(networks), scale=f"{math.prod(factors):g}")
+    run_batch("run", choices, load, model="+".join(networks), scale=f"{math.prod(factors):g}")
 
 
 def steps_of(text: str) -> list[tuple[str, float | None]]:

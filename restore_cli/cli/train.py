@@ -136,22 +136,22 @@ def train(
                     f"{recipe} has one loss and one scale, and needs no pairs and no workers",
                     hint="leave --loss, --scale, --data-pairs and --workers out",
                 )
-            from restore_cli.training.generative import find_generative, fit_classes
+            from restore_cli.training.generation import find_generative, fit_classes
 
             generative = find_generative(recipe, preset)
             generative = replace(generative, batch=batch or generative.batch)
             own_steps = generative.steps
             train_by = partial(fit_classes, generative, data)
         else:
-            from restore_cli.training.loop import fit
             from restore_cli.training.recipes import find_recipe
+            from restore_cli.training.restoration import fit
 
             factor = None if scale is None else int(scale)
             chosen = find_recipe(recipe, preset=preset, loss=loss, scale=factor)
             chosen = replace(chosen, batch=batch or chosen.batch)
             own_steps = chosen.steps
             train_by = partial(fit, chosen, source, workers=processes)
-        from restore_cli.pipelines.device import pick_device
+        from restore_cli.inference.device import pick_device
 
         total = steps or (own_steps if limit is None else None)
         weights = train_by(

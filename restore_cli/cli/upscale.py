@@ -1,4 +1,4 @@
-"""`restore upscale`: larger pictures."""
+"""`restore upscale`: larger images."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from restore_cli import registry
-from restore_cli.cli.choices import Choices, with_choices
+from restore_cli.cli.choices import CommonOptions, with_choices
 from restore_cli.cli.console import Reporter
 from restore_cli.cli.options import ModelName, WeightsName
-from restore_cli.cli.restore import carry_out
+from restore_cli.cli.restore import run_batch
 from restore_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from restore_cli.batch.plan import Job
     from restore_cli.cli.restore import AnyRestorer
-    from restore_cli.jobs.plan import Job
-    from restore_cli.pipelines.restorer import RunOptions
-    from restore_cli.pipelines.upscaler import Upscaler
+    from restore_cli.inference.restorer import RunOptions
+    from restore_cli.inference.upscaler import Upscaler
 
 PHOTO_MODEL = "mirnet"  # the only one that is trained on damaged photographs
 
@@ -52,7 +52,7 @@ For = Annotated[
 
 @with_choices
 def upscale(
-    choices: Choices,
+    choices: CommonOptions,
     scale: Scale = None,
     size: Size = None,
     repeat: Repeat = False,
@@ -60,7 +60,7 @@ def upscale(
     model: ModelName = None,
     weights: WeightsName = None,
 ) -> None:
-    """Enlarge pictures, folders and videos (ESPCN, MIRNet)."""
+    """Enlarge images, folders and videos (ESPCN, MIRNet)."""
     if scale and size:
         raise UsageError("--scale and --size contradict each other", hint="give one of them")
     if purpose != "auto" and weights is not None:
@@ -71,7 +71,7 @@ def upscale(
     wanted = None if size is None else size_of(size)
 
     def load(options: RunOptions) -> Upscaler:
-        from restore_cli.pipelines.upscaler import Target, load_upscaler
+        from restore_cli.inference.upscaler import Target, load_upscaler
 
         suited = purpose
         if purpose == "auto" and _videos(choices):  # frames of one video all take the same
@@ -83,7 +83,7 @@ def upscale(
         factor = usual_factor(weights)
     left_open = model is None and weights is None
     network = usual_network(choices, factor, repeat=repeat) if left_open else model
-    carry_out(
+    run_batch(
         "upscale",
         choices,
         load,
@@ -94,13 +94,13 @@ def upscale(
 
 
 def usual_network(
-    choices: Choices, factor: float | None, *, task: str = "upscale", repeat: bool = False
+    choices: CommonOptions, factor: float | None, *, task: str = "upscale", repeat: bool = False
 ) -> str:
     """The network that enlarges where neither it nor weights are named.
 
     The faster one for videos everywhere: an hour of film would take the better one days.
     """
-    from restore_cli.pipelines import factors
+    from restore_cli.inference import factors
 
     usual = factors.usual_network(choices.device, factor, repeat=repeat)
     if usual == factors.FASTER:
@@ -108,14 +108,14 @@ def usual_network(
     return factors.FASTER if _videos(choices, task) else usual
 
 
-def _videos(choices: Choices, task: str = "upscale") -> bool:
-    from restore_cli.jobs.plan import hold_videos
+def _videos(choices: CommonOptions, task: str = "upscale") -> bool:
+    from restore_cli.batch.plan import hold_videos
 
     return hold_videos(choices.source, choices.output, task=task, recursive=choices.recursive)
 
 
 def say_network(restorer: AnyRestorer, jobs: Sequence[Job], report: Reporter) -> AnyRestorer:
-    from restore_cli.pipelines.factors import BETTER, FASTER
+    from restore_cli.inference.factors import BETTER, FASTER
 
     taken = restorer.model
     other = f"--model {FASTER} is faster" if taken == BETTER else f"--model {BETTER} is sharper"
@@ -127,7 +127,7 @@ def usual_factor(weights: str | None) -> float:
     """What is meant where nothing is said: the factor of the weights, else 2."""
     if weights is None:
         return 2.0
-    from restore_cli.pipelines.upscaler import scale_of
+    from restore_cli.inference.upscaler import scale_of
 
     return scale_of(weights)
 

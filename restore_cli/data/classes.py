@@ -1,4 +1,4 @@
-"""Pictures in a folder for each class, at a size that a generator learns from."""
+"""Images in a folder for each class, at a size that a generator learns from."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from restore_cli.errors import NothingToDo
-from restore_cli.imaging.files import read
 from restore_cli.imaging.formats import READABLE_SUFFIXES
+from restore_cli.imaging.io import read
 from restore_cli.imaging.resize import resize_matlab
 
-HELD_OUT_EVERY = 20  # pictures of a class whose index modulo 20 is 7 are held out
+HELD_OUT_EVERY = 20  # images of a class whose index modulo 20 is 7 are held out
 HELD_OUT_REMAINDER = 7
-SMALLEST_CLASS = HELD_OUT_REMAINDER + 1  # pictures, so that each class has one held out
+SMALLEST_CLASS = HELD_OUT_REMAINDER + 1  # images, so that each class has one held out
 
 
 @dataclass(frozen=True)
 class ClassImages:
-    """uint8 pictures (3, H, W) and the class of each, an index into `names`."""
+    """uint8 images (3, H, W) and the class of each, an index into `names`."""
 
     names: tuple[str, ...]
     images: tuple[Tensor, ...]
@@ -32,19 +32,19 @@ class ClassImages:
 def load_classes(
     folder: Path, shrink: Callable[[Tensor], Tensor]
 ) -> tuple[ClassImages, ClassImages]:
-    """(training, held out) of all pictures, read as float (3, H, W) and made smaller by `shrink`.
+    """(training, held out) of all images, read as float (3, H, W) and made smaller by `shrink`.
 
     Classes are the folders in `folder`, in alphabetical order. Raises NothingToDo where there are
-    none, or where one has too few pictures.
+    none, or where one has too few images.
     """
     classes = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not classes:
         raise NothingToDo(f"{folder}: no folder of a class in it", hint="one folder for each class")
     parts: tuple[list[tuple[Tensor, int]], list[tuple[Tensor, int]]] = ([], [])
     for label, path in enumerate(classes):
-        for index, picture in enumerate(_pictures(path)):
+        for index, photo in enumerate(_images(path)):
             held_out = index % HELD_OUT_EVERY == HELD_OUT_REMAINDER
-            small = (shrink(picture).clamp(0, 1) * 255).round().to(torch.uint8)
+            small = (shrink(photo).clamp(0, 1) * 255).round().to(torch.uint8)
             parts[held_out].append((small, label))
     names = tuple(path.name for path in classes)
     training, validation = (
@@ -54,34 +54,34 @@ def load_classes(
     return training, validation
 
 
-def _pictures(folder: Path) -> Iterator[Tensor]:
+def _images(folder: Path) -> Iterator[Tensor]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in READABLE_SUFFIXES)
     if len(paths) < SMALLEST_CLASS:
         raise NothingToDo(
-            f"{folder}: {len(paths)} pictures", hint=f"a class needs {SMALLEST_CLASS} at least"
+            f"{folder}: {len(paths)} images", hint=f"a class needs {SMALLEST_CLASS} at least"
         )
     for path in paths:
         yield read(path).pixels.expand(3, -1, -1)
 
 
-def fit_area(picture: Tensor, side: int, multiple: int) -> Tensor:
-    """The picture at its own aspect, of at most side x side pixels (FiT's resize rule).
+def fit_area(image: Tensor, side: int, multiple: int) -> Tensor:
+    """The image at its own aspect, of at most side x side pixels (FiT's resize rule).
 
-    Both sides become multiples of `multiple`, rounded down; a smaller picture is only rounded.
+    Both sides become multiples of `multiple`, rounded down; a smaller image is only rounded.
     """
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     shrunk = min(1.0, side / math.sqrt(height * width))
     rows, columns = (max(int(s * shrunk + 1e-6) // multiple, 1) for s in (height, width))
-    # Very long pictures: one side is at least `multiple`, so the other has to give way.
+    # Very long images: one side is at least `multiple`, so the other has to give way.
     most = (side // multiple) ** 2
     rows, columns = min(rows, most // columns or 1), min(columns, most // rows or 1)
-    return resize_matlab(picture, rows * multiple, columns * multiple)
+    return resize_matlab(image, rows * multiple, columns * multiple)
 
 
-def fit_square(picture: Tensor, side: int) -> Tensor:
-    """The largest square in the middle of the picture, side x side pixels."""
-    height, width = picture.shape[-2:]
+def fit_square(image: Tensor, side: int) -> Tensor:
+    """The largest square in the middle of the image, side x side pixels."""
+    height, width = image.shape[-2:]
     square = min(height, width)
     top, left = (height - square) // 2, (width - square) // 2
-    cut = picture[..., top : top + square, left : left + square]
+    cut = image[..., top : top + square, left : left + square]
     return resize_matlab(cut, side, side)

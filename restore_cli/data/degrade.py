@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from restore_cli.imaging.jpeg import through_jpeg
+from restore_cli.imaging.codecs.jpeg import through_jpeg
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class RainLook:
     layers: tuple[int, int]  # streak layers, inclusive
     density: tuple[float, float]  # share of pixels that seed a streak, log-uniform
     length: tuple[float, float]  # of the motion blur, log-uniform
-    angle: float  # of the whole picture from the vertical, uniform in +-
+    angle: float  # of the whole image from the vertical, uniform in +-
     spread: float  # of each layer around it, uniform in +-
     black: tuple[float, float]  # quantile of a blurred layer below which it is cut to nothing
     peak: tuple[float, float]  # brightness that the 99th percentile of all streaks reaches
@@ -40,7 +40,7 @@ class RainLook:
 
 
 LIGHT = RainLook((1, 2), (0.0006, 0.004), (30, 95), 28, 4, (0.5, 0.85), (0.10, 0.45), 0.8, 0.0)
-MISTY = replace(LIGHT, veil=1.0)  # rain that also brightens the picture
+MISTY = replace(LIGHT, veil=1.0)  # rain that also brightens the image
 MEDIUM = RainLook((1, 4), (0.002, 0.03), (20, 80), 25, 10, (0.3, 0.8), (0.20, 0.70), 0.7, 0.2)
 HEAVY = RainLook((3, 6), (0.01, 0.08), (25, 85), 9, 8, (0.2, 0.65), (0.5, 0.95), 0.85, 0.1)
 # Photographed rain: short or dense streaks in front of a scene, brighter than most of it.
@@ -59,7 +59,7 @@ MIX = (
 
 
 def nothing(clean: Tensor, generator: Generator) -> Tensor:
-    """The picture as it is: for upscaling, being smaller is all that was done to it."""
+    """The image as it is: for upscaling, being smaller is all that was done to it."""
     return clean
 
 
@@ -127,7 +127,7 @@ def streak_layer(
 
 
 def rain_streaks(height: int, width: int, look: RainLook, generator: Generator) -> Tensor:
-    """All streaks of one picture, (H, W) in [0, 1]."""
+    """All streaks of one image, (H, W) in [0, 1]."""
     angle = uniform(-look.angle, look.angle, generator)
     count = int(uniform(look.layers[0], look.layers[1] + 1, generator))
     total = torch.zeros(height, width)

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from restore_cli.data.degrade import happens, log_uniform, uniform
 from restore_cli.data.noise import blotched_noise, correlated_noise, gaussian_noise
-from restore_cli.imaging.jpeg import through_jpeg
+from restore_cli.imaging.codecs.jpeg import through_jpeg
 
 Kernel = Literal["area", "bilinear", "bicubic"]
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)

@@ -1,6 +1,6 @@
-"""Smaller pictures out of a noisy one, whose noise is less correlated (C-BSN, section 3).
+"""Smaller images out of a noisy one, whose noise is less correlated (C-BSN, section 3).
 
-Neighbouring pixels of a camera picture share their noise; pixels a few apart hardly do.
+Neighbouring pixels of a camera image share their noise; pixels a few apart hardly do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 def space_to_batch(x: Tensor, stride: int) -> Tensor:
     """Each `stride`-th pixel, from every start: (B, C, H, W) -> (stride**2 * B, C, H/s, W/s).
 
-    The start (down, across) of picture b is number (down * stride + across) * B + b.
+    The start (down, across) of image b is number (down * stride + across) * B + b.
     """
     batch, channels, height, width = x.shape
     cells = x.reshape(batch, channels, height // stride, stride, width // stride, stride)

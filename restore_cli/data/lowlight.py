@@ -2,7 +2,7 @@
 
 Half by a gamma curve on the photograph (as AGLLNet's pairs were made), half by less light on a
 sensor: unprocessed, dimmed, noise, few bits, processed. What is dark is noisy, and often a little
-off in colour. Pictures are (3, H, W) in [0, 1]; every function is a pure function of its arguments
+off in colour. Images are (3, H, W) in [0, 1]; every function is a pure function of its arguments
 and a torch.Generator.
 """
 
@@ -72,7 +72,7 @@ def underexposed(
 
 
 def shade(height: int, width: int, generator: Generator) -> Tensor:
-    """A smooth random picture (H, W) between 0 and 1, both of which it reaches."""
+    """A smooth random image (H, W) between 0 and 1, both of which it reaches."""
     coarse = torch.rand(1, 1, 3, 3, generator=generator)
     smooth = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)[0, 0]
     return (smooth - smooth.min()) / (smooth.max() - smooth.min())
@@ -103,7 +103,7 @@ def random_low_light(clean: Tensor, generator: Generator) -> Tensor:
 
 
 def random_exposure(clean: Tensor, generator: Generator) -> Tensor:
-    """The mix to learn how bright a picture should be: 15 % as it is, 25 % a little too dark.
+    """The mix to learn how bright an image should be: 15 % as it is, 25 % a little too dark.
 
     Of the others two in five have less light on a sensor, a fifth has it in places (as against
     the light), and two in five follow a curve.

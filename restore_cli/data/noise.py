@@ -7,7 +7,7 @@ the next pixel, 0.3 to 0.45 with the one behind, 0.65 with the other channels
 (tests/data/test_noise.py holds them).
 
 Unprocessing after Brooks et al., "Unprocessing Images for Learned Raw Denoising", CVPR 2019.
-Every function is a pure function of its arguments and a torch.Generator; pictures are
+Every function is a pure function of its arguments and a torch.Generator; images are
 (3, H, W) in [0, 1].
 """
 
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from restore_cli.data.degrade import happens, log_uniform, uniform
-from restore_cli.imaging.jpeg import through_jpeg
+from restore_cli.imaging.codecs.jpeg import through_jpeg
 
 LINEAR_SRGB_TO_XYZ = (
     (0.4124564, 0.3575761, 0.1804375),
@@ -100,9 +100,9 @@ def random_levels(law: NoiseLaw, generator: Generator) -> tuple[float, float]:
 
 
 def sensor_noise(raw: Tensor, shot: float, read: float, generator: Generator) -> Tensor:
-    """What a demosaiced picture deviates from `raw`, (3, H, W).
+    """What a demosaiced image deviates from `raw`, (3, H, W).
 
-    Bilinear demosaicing is linear, so the noise of an RGGB mosaic alone is demosaiced; the picture
+    Bilinear demosaicing is linear, so the noise of an RGGB mosaic alone is demosaiced; the image
     keeps its detail, which better demosaicing would have kept too.
     """
     variance = shot * raw.clamp(min=0) + read
@@ -152,7 +152,7 @@ def correlated_noise(clean: Tensor, shot: float, read: float, generator: Generat
 def blotched_noise(clean: Tensor, sigma: float, generator: Generator) -> Tensor:
     """`clean` plus what a camera's own denoising leaves: fine grain, and blotches under it.
 
-    Blotches are what a denoiser that looks only so far cannot tell from the picture; they have
+    Blotches are what a denoiser that looks only so far cannot tell from the image; they have
     more colour than the grain. sigma: of all noise, where brightness is 0.4; elsewhere more or
     less, as the tone curve has it. Neither clipped nor rounded.
     """

@@ -1,7 +1,7 @@
-"""Pictures of one clear thing each, drawn by rule: what repeats in a generated one can be counted.
+"""Images of one clear thing each, drawn by rule: what repeats in a generated one can be counted.
 
-Every picture is a saturated, shaded object in the middle of a pale ground. The object is half as
-wide as the picture, give or take a tenth, so a generator learns a sharp sense of its size, which
+Every image is a saturated, shaded object in the middle of a pale ground. The object is half as
+wide as the image, give or take a tenth, so a generator learns a sharp sense of its size, which
 is what goes wrong beyond the trained size. Shapes are signed distances (negative inside) over
 coordinates in which an object fills the unit disc, x to the right and y down.
 """
@@ -23,7 +23,7 @@ Colour = tuple[float, float, float]
 Part = tuple[Tensor, Colour]  # distance (H, W) in object units, and what it is filled with
 
 SUPERSAMPLING = 4
-RADIUS = 0.25  # of the object, in sides of a square picture
+RADIUS = 0.25  # of the object, in sides of a square image
 JITTER = 0.1  # of radius and, in radii, of the place
 WHITE: Colour = (0.96, 0.95, 0.92)
 BROWN: Colour = (0.36, 0.2, 0.1)
@@ -31,19 +31,19 @@ CREAM: Colour = (0.93, 0.8, 0.55)
 
 
 def draw_object(name: str, size: tuple[int, int], generator: Generator) -> Tensor:
-    """A new picture (3, H, W) in [0, 1] of a class of DRAWERS; size: (H, W), at most 1 to 2."""
+    """A new image (3, H, W) in [0, 1] of a class of DRAWERS; size: (H, W), at most 1 to 2."""
     height, width = (side * SUPERSAMPLING for side in size)
     side = math.sqrt(height * width)  # of the square of the same area
     radius = RADIUS * side * uniform(1 - JITTER, 1 + JITTER, generator)
     across, down = (RADIUS * side * uniform(-JITTER, JITTER, generator) for _ in range(2))
     x = (torch.arange(width)[None, :] + 0.5 - width / 2 - across) / radius
     y = (torch.arange(height)[:, None] + 0.5 - height / 2 - down) / radius
-    picture = ground((height, width), generator)
+    image = ground((height, width), generator)
     light = (1.1 - 0.35 * torch.hypot(x + 0.5, y + 0.5)).clamp(0.6, 1.1)  # from the upper left
     for distance, colour in DRAWERS[name](x, y, generator):
         cover = (0.5 - distance * radius).clamp(0, 1)
-        picture = torch.lerp(picture, torch.tensor(colour)[:, None, None] * light, cover)
-    return F.avg_pool2d(picture, SUPERSAMPLING).clamp(0, 1)
+        image = torch.lerp(image, torch.tensor(colour)[:, None, None] * light, cover)
+    return F.avg_pool2d(image, SUPERSAMPLING).clamp(0, 1)
 
 
 def ground(size: tuple[int, int], generator: Generator) -> Tensor:

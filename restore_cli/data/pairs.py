@@ -19,12 +19,12 @@ from torch.utils.data import Dataset
 from restore_cli.data.degrade_real import PhotoDegradation
 from restore_cli.errors import InputError, NothingToDo
 from restore_cli.imaging.colour import luma
-from restore_cli.imaging.files import read
 from restore_cli.imaging.formats import READABLE_SUFFIXES
+from restore_cli.imaging.io import read
 from restore_cli.imaging.resize import resize_matlab
 
 Degrade = Callable[[Tensor, Generator], Tensor]
-Suits = Callable[[Tensor], bool]
+IsUsable = Callable[[Tensor], bool]
 OwnPair = tuple[Tensor, Tensor]  # (degraded, clean) images, uint8
 Photo = Tensor | OwnPair  # a clean photograph, or a pair of one's own
 
@@ -36,7 +36,7 @@ MOST_NAMED = 5  # files in a message
 
 
 def load_photos(
-    folder: Path, *, grey: bool = False, suits: Suits | None = None
+    folder: Path, *, grey: bool = False, is_usable: IsUsable | None = None
 ) -> tuple[list[Tensor], list[Tensor]]:
     """All photographs below `folder`, sorted by path: (training, validation), uint8 (3, H, W).
 
@@ -51,7 +51,7 @@ def load_photos(
         )
     with ThreadPoolExecutor() as pool:
         photos = list(pool.map(lambda path: read_uint8(path, grey=grey), paths))
-    usable = [suits is None or suits(photo) for photo in photos]
+    usable = [is_usable is None or is_usable(photo) for photo in photos]
     training, validation = (
         [photo for photo, good in zip(part, fit, strict=True) if good]
         for part, fit in zip(hold_out(photos), hold_out(usable), strict=True)

@@ -9,7 +9,7 @@ under the same names:
     LR/ HR/               upscale; also x2/LR/ x2/HR/ and LR_x2/ HR/, and so for 3 and 4
 
 Names of low resolution may end in _LR and x2, those of high resolution in _HR. A public set of
-clean pictures alone is given noise here.
+clean images alone is given noise here.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from torch import Tensor
 
 from restore_cli.data.noise import gaussian_noise
 from restore_cli.errors import InputError, NothingToDo, UnreadableImage, UsageError
-from restore_cli.imaging.files import read
 from restore_cli.imaging.formats import READABLE_SUFFIXES
+from restore_cli.imaging.io import read
 from restore_cli.registry import Task
 
 logger = logging.getLogger(__name__)
@@ -54,12 +54,12 @@ class PublicSet:
     layout: str  # what its folder holds
     inside: str = "."  # the folder in it that has the pairs
     parts: tuple[str, ...] = ()  # how names begin, where the set is of several
-    sigma: float | None = None  # of the noise that its clean pictures get, in levels of 255
+    sigma: float | None = None  # of the noise that its clean images get, in levels of 255
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A degraded picture and the truth; degraded None: made of the truth."""
+    """A degraded image and the truth; degraded None: made of the truth."""
 
     degraded: Path | None
     clean: Path
@@ -192,7 +192,7 @@ def public_pairs(known: PublicSet, data: Path, part: str | None = None) -> list[
             f"{known.layout}",
         )
     if known.sigma is not None:
-        clean = [Pair(None, path) for path in _pictures(folder)]
+        clean = [Pair(None, path) for path in _images(folder)]
         return [
             PairSet(f"{known.name}+noise{known.sigma:g}", known.task, tuple(clean), 1, known.sigma)
         ]
@@ -258,9 +258,9 @@ def _paired(degraded: Path, clean: Path) -> list[Pair]:
     """Files of the same plain name, in its order."""
     if not (degraded.is_dir() and clean.is_dir()):
         return []
-    truths = {_plain(path): path for path in _pictures(clean)}
+    truths = {_plain(path): path for path in _images(clean)}
     pairs = []
-    for path in _pictures(degraded):
+    for path in _images(degraded):
         if truth := truths.get(_plain(path)):
             pairs.append(Pair(path, truth))
         else:
@@ -272,7 +272,7 @@ def _plain(path: Path) -> str:
     return re.sub(r"_?(LR|HR|x[234])$", "", path.stem)
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()

@@ -68,7 +68,7 @@ def luma_to_grey(y: Tensor) -> Tensor:
     return (y * 255 - OFFSET[0]) / sum(RGB_TO_YCBCR[0])
 
 
-def to_levels(x: Tensor) -> Tensor:
+def quantize(x: Tensor) -> Tensor:
     """`x` clamped to [0, 1] and rounded to the nearest of the 256 levels k / 255, half upwards."""
     return x.clamp(0, 1).mul_(255).add_(0.5).floor_().div_(255)
 

@@ -1,4 +1,4 @@
-"""A picture in memory: its pixels, and what else must survive to the output."""
+"""An image in memory: its pixels, and what else must survive to the output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Metadata:
     exif: bytes | None = None  # from its byte order mark on
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None  # (x, y) dots per inch
-    record: str | None = None  # how the picture is made (JSON), to go out in its XMP
+    record: str | None = None  # how the image is made (JSON), to go out in its XMP
     texts: tuple[tuple[str, str], ...] = ()  # (keyword, text); PNG alone takes them, none is read
 
 
@@ -42,7 +42,7 @@ class Image:
         return self.pixels.shape[-1]
 
     def with_pixels(self, pixels: Tensor) -> Image:
-        """The same picture with other pixels of the same size."""
+        """The same image with other pixels of the same size."""
         return replace(self, pixels=pixels)
 
     def visible_colours(self) -> Image:

@@ -1,7 +1,7 @@
 """Antialiased bicubic resizing as MATLAB's imresize does it, and Pillow's Lanczos to compare.
 
 Super-resolution benchmarks are defined by it: their low-resolution files are its output. The cubic
-kernel (Keys, a = -0.5) is widened by the factor when the picture shrinks, and the border pixel is
+kernel (Keys, a = -0.5) is widened by the factor when the image shrinks, and the border pixel is
 repeated. (Current MATLAB mirrors the border instead; the benchmark files are older than that.)
 """
 
@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 BLOCK = 64  # outputs per dense matrix: enough to keep BLAS busy, few enough to waste little
-CENTRE = 0.5  # of a sample, which is what pictures are aligned by
+CENTRE = 0.5  # of a sample, which is what images are aligned by
 
 Block = tuple[slice, Tensor]  # input samples, weights (inputs, outputs) in float64
 
@@ -55,10 +55,10 @@ def resize_matlab(
 
 
 def resize_lanczos(x: Tensor, height: int, width: int) -> Tensor:
-    """(C, H, W) in [0, 1] as Pillow resizes 8-bit pictures by LANCZOS, C = 1 or 3."""
+    """(C, H, W) in [0, 1] as Pillow resizes 8-bit images by LANCZOS, C = 1 or 3."""
     levels = (x.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
-    picture = Pillow.fromarray(np.ascontiguousarray(levels.squeeze(-1).numpy()))
-    resized = np.atleast_3d(np.array(picture.resize((width, height), Pillow.Resampling.LANCZOS)))
+    image = Pillow.fromarray(np.ascontiguousarray(levels.squeeze(-1).numpy()))
+    resized = np.atleast_3d(np.array(image.resize((width, height), Pillow.Resampling.LANCZOS)))
     return torch.from_numpy(resized).permute(2, 0, 1).float() / 255
 
 

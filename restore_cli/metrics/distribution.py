@@ -1,4 +1,4 @@
-"""How far the pictures of one set, as a whole, are from those of another."""
+"""How far the images of one set, as a whole, are from those of another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 PATCH = 7  # pixels along a side
 LEVELS = 3  # of the pyramid
-PATCHES = 64  # of a picture, at each level
+PATCHES = 64  # of an image, at each level
 DIRECTIONS = 128
 
 
@@ -42,7 +42,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> tuple[float, float]:
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, generator: Generator) -> float:
-    """The distance of the patches in two sets of pictures (N, 3, H, W), in thousandths.
+    """The distance of the patches in two sets of images (N, 3, H, W), in thousandths.
 
     Karras et al. 2018, sec. 5: 7x7 patches of a Laplacian pyramid of three levels, each channel
     with mean 0 and deviation 1 by the second set; the mean over levels of the distance of what they
@@ -60,23 +60,23 @@ def sliced_wasserstein(a: Tensor, b: Tensor, generator: Generator) -> float:
     return 1000 * torch.stack(distances).mean().item()
 
 
-def pyramid(pictures: Tensor) -> list[Tensor]:
+def pyramid(images: Tensor) -> list[Tensor]:
     """What each halving takes away, and what is left: LEVELS of them, the finest first."""
     levels = []
     for _ in range(LEVELS - 1):
-        smaller = F.avg_pool2d(pictures, 2)
-        larger = F.interpolate(smaller, pictures.shape[-2:], mode="bilinear", align_corners=False)
-        levels.append(pictures - larger)
-        pictures = smaller
-    return [*levels, pictures]
+        smaller = F.avg_pool2d(images, 2)
+        larger = F.interpolate(smaller, images.shape[-2:], mode="bilinear", align_corners=False)
+        levels.append(images - larger)
+        images = smaller
+    return [*levels, images]
 
 
-def _patches(pictures: Tensor, generator: Generator) -> Tensor:
-    """PATCHES of each picture at random places, (N PATCHES, 3 * 49)."""
-    places = (side - PATCH + 1 for side in pictures.shape[-2:])
+def _patches(images: Tensor, generator: Generator) -> Tensor:
+    """PATCHES of each image at random places, (N PATCHES, 3 * 49)."""
+    places = (side - PATCH + 1 for side in images.shape[-2:])
     rows, columns = (
-        torch.randint(count, (len(pictures), PATCHES), generator=generator) for count in places
+        torch.randint(count, (len(images), PATCHES), generator=generator) for count in places
     )
-    seen = pictures.unfold(2, PATCH, 1).unfold(3, PATCH, 1)  # a view, (N, 3, rows, columns, 7, 7)
-    each = torch.arange(len(pictures))[:, None].expand(-1, PATCHES)
+    seen = images.unfold(2, PATCH, 1).unfold(3, PATCH, 1)  # a view, (N, 3, rows, columns, 7, 7)
+    each = torch.arange(len(images))[:, None].expand(-1, PATCHES)
     return seen[each, :, rows, columns].flatten(0, 1).flatten(1)

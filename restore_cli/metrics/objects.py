@@ -1,4 +1,4 @@
-"""How many things are in a picture of data.objects, and how often a picture repeats itself."""
+"""How many things are in an image of data.objects, and how often an image repeats itself."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from torch import Tensor
 COLOURFUL = 0.28  # largest minus smallest channel: grounds stay below 0.2, objects lie above
 DARK = 0.45  # or the largest channel of a dark part
 SMALLEST = 1 / 4  # of the nominal area of an object, to count
-NOMINAL = 0.1  # of the picture that an object covers
+NOMINAL = 0.1  # of the image that an object covers
 
 
-def foreground(picture: Tensor) -> Tensor:
-    """Where a picture (3, H, W) in [0, 1] is coloured strongly, or dark, as no ground is; bool."""
-    top, bottom = picture.amax(0), picture.amin(0)
+def foreground(image: Tensor) -> Tensor:
+    """Where an image (3, H, W) in [0, 1] is coloured strongly, or dark, as no ground is; bool."""
+    top, bottom = image.amax(0), image.amin(0)
     return (top - bottom > COLOURFUL) | (top < DARK)
 
 
-def count_objects(picture: Tensor, *, trained: int) -> int:
-    """Connected things in a picture (3, H, W) of a generator that was trained at a side.
+def count_objects(image: Tensor, *, trained: int) -> int:
+    """Connected things in an image (3, H, W) of a generator that was trained at a side.
 
     Counted are those that cover a quarter of what an object covers at the trained size or more:
     what is repeated has that size, and what is grown as it should be is larger. A ball, which its
     white belt cuts in two, counts as two.
     """
     least = SMALLEST * NOMINAL * trained**2
-    return sum(area >= least for area in areas(foreground(picture)))
+    return sum(area >= least for area in areas(foreground(image)))
 
 
 def areas(mask: Tensor) -> list[int]:
@@ -44,17 +44,17 @@ def areas(mask: Tensor) -> list[int]:
     return [int(count) for count in counts]
 
 
-def repetition(picture: Tensor, *, trained: int) -> float:
-    """The largest autocorrelation of a picture's luminance at a distance where objects repeat.
+def repetition(image: Tensor, *, trained: int) -> float:
+    """The largest autocorrelation of an image's luminance at a distance where objects repeat.
 
-    picture: (3, H, W), larger than the trained side. Blurred by H / 32, without its mean, under a
-    Hann window; for shifts of 0.35 of the trained side to 0.75 of the picture, each normalised by
+    image: (3, H, W), larger than the trained side. Blurred by H / 32, without its mean, under a
+    Hann window; for shifts of 0.35 of the trained side to 0.75 of the image, each normalised by
     what overlaps. 1: as like itself there as without a shift; more is possible, since what lies
     off the middle counts more once it is shifted there. A grown object is like itself near the
-    smallest shifts, so the number is to be compared with that of drawn pictures of the same size.
+    smallest shifts, so the number is to be compared with that of drawn images of the same size.
     """
-    side = min(picture.shape[-2:])
-    luminance = _blurred(picture.mean(0), side / 32)
+    side = min(image.shape[-2:])
+    luminance = _blurred(image.mean(0), side / 32)
     window = torch.outer(*(torch.hann_window(n, periodic=False) for n in luminance.shape))
     weighted = (luminance - (luminance * window).sum() / window.sum()) * window
     correlation = _correlate(weighted, weighted)

@@ -1,4 +1,4 @@
-"""Evaluation protocols: what is done to two pictures before their numbers are taken.
+"""Evaluation protocols: what is done to two images before their numbers are taken.
 
 A PSNR without its protocol says little: luma instead of RGB is worth more than 1 dB, a cropped
 border up to 0.3 dB, rounding some hundredths.
@@ -15,7 +15,7 @@ from typing import Literal
 from torch import Tensor
 
 from restore_cli.errors import ImageTooSmall, InputError
-from restore_cli.imaging.colour import luma, to_levels
+from restore_cli.imaging.colour import luma, quantize
 from restore_cli.metrics.pixel import psnr
 from restore_cli.metrics.structure import MS_SSIM_SIDE, WINDOW, ssim, ssim_and_ms_ssim
 
@@ -28,7 +28,7 @@ class EvalProtocol:
 
     name: str
     space: Literal["rgb", "y"]  # y: BT.601 studio range, divided by 255
-    rounding: Rounding  # of the pictures as given
+    rounding: Rounding  # of the images as given
     luma_rounding: Rounding | None  # of Y; None in RGB
     border: int  # pixels cut off each side
 
@@ -41,9 +41,9 @@ PROTOCOLS: Mapping[str, EvalProtocol] = MappingProxyType(
             EvalProtocol("rgb", "rgb", rounding="uint8", luma_rounding=None, border=0),
             # MIRNet's denoising and enhancement; the only one that sees more than 8 bit.
             EvalProtocol("rgb_float", "rgb", rounding="float", luma_rounding=None, border=0),
-            # What MATLAB's rgb2ycbcr makes of 8-bit pictures: 8-bit luma.
+            # What MATLAB's rgb2ycbcr makes of 8-bit images: 8-bit luma.
             EvalProtocol("y", "y", rounding="uint8", luma_rounding="uint8", border=0),
-            # Deraining (DPENet): luma of 8-bit pictures, itself not rounded.
+            # Deraining (DPENet): luma of 8-bit images, itself not rounded.
             EvalProtocol("y_float", "y", rounding="uint8", luma_rounding="float", border=0),
             # Super-resolution (ESPCN, MIRNet): as many pixels cut off as the scale.
             EvalProtocol("sr_x2", "y", rounding="uint8", luma_rounding="uint8", border=2),
@@ -56,9 +56,9 @@ PROTOCOLS: Mapping[str, EvalProtocol] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Scores:
-    """What one pair of pictures reached."""
+    """What one pair of images reached."""
 
-    psnr: float  # dB; inf: the pictures are identical
+    psnr: float  # dB; inf: the images are identical
     ssim: float | None  # None: a side is shorter than 11 px
     ms_ssim: float | None  # None: a side is shorter than 161 px
 
@@ -73,7 +73,7 @@ class Means:
 
 
 def measure(restored: Tensor, reference: Tensor, protocol: EvalProtocol) -> Scores:
-    """The scores of one picture under `protocol`, in float64.
+    """The scores of one image under `protocol`, in float64.
 
     restored, reference: (C, H, W) with values meant to lie in [0, 1]; C = 3 RGB or 1 gray, where
     gray counts as three equal channels. Raises InputError where the sizes differ, ImageTooSmall
@@ -81,8 +81,8 @@ def measure(restored: Tensor, reference: Tensor, protocol: EvalProtocol) -> Scor
     """
     if restored.shape[-2:] != reference.shape[-2:]:
         raise InputError(
-            f"the restored picture is {_size(restored)}, its reference {_size(reference)}",
-            hint="measure pictures of the same width and height",
+            f"the restored image is {_size(restored)}, its reference {_size(reference)}",
+            hint="measure images of the same width and height",
         )
     x, y = _prepare(restored, protocol), _prepare(reference, protocol)
     if x.shape[0] != y.shape[0]:
@@ -101,7 +101,7 @@ def means_of(scores: Sequence[Scores]) -> Means:
 
 
 def _structure(x: Tensor, y: Tensor) -> tuple[float | None, float | None]:
-    """SSIM and MS-SSIM, each None where the picture is too small for it."""
+    """SSIM and MS-SSIM, each None where the image is too small for it."""
     side = min(x.shape[-2:])
     if side < WINDOW:
         return None, None
@@ -119,14 +119,14 @@ def _prepare(pixels: Tensor, protocol: EvalProtocol) -> Tensor:
     border, (height, width) = protocol.border, pixels.shape[-2:]
     if min(height, width) <= 2 * border:
         raise ImageTooSmall(
-            f"the picture is {_size(pixels)}: nothing is left when protocol {protocol.name} "
+            f"the image is {_size(pixels)}: nothing is left when protocol {protocol.name} "
             f"cuts {border} px off each side"
         )
     return pixels[:, border : height - border, border : width - border]
 
 
 def _round(x: Tensor, rounding: Rounding | None) -> Tensor:
-    return to_levels(x) if rounding == "uint8" else x.clamp(0, 1)
+    return quantize(x) if rounding == "uint8" else x.clamp(0, 1)
 
 
 def _size(pixels: Tensor) -> str:

@@ -69,7 +69,7 @@ def multi_scale(
 
 
 def fitting_scales(height: int, width: int) -> tuple[float, ...]:
-    """Weights, sum 1, of as many of the five scales as fit into a picture, at least one."""
+    """Weights, sum 1, of as many of the five scales as fit into an image, at least one."""
     count = len(SCALE_WEIGHTS)
     while count > 1 and smallest_side(count) > min(height, width):
         count -= 1
@@ -102,7 +102,7 @@ def _refuse_small(x: Tensor, side: int, metric: str) -> None:
     height, width = x.shape[-2:]
     if min(height, width) < side:
         raise ImageTooSmall(
-            f"{metric} needs both sides to be at least {side} px, this picture is {width}x{height}"
+            f"{metric} needs both sides to be at least {side} px, this image is {width}x{height}"
         )
 
 

@@ -22,12 +22,12 @@ from restore_cli.checkpoints.save import encoded, write_whole
 from restore_cli.data.degrade import nothing
 from restore_cli.data.pairs import turned
 from restore_cli.errors import NothingToDo, UsageError
-from restore_cli.models.cbsn import CBSN
-from restore_cli.pipelines.device import fastest_low_precision
-from restore_cli.training.loop import batch_loss, held_out_loss, parameter_groups
+from restore_cli.inference.device import fastest_low_precision
+from restore_cli.networks.cbsn.model import CBSN
+from restore_cli.training.objectives import self_supervised_on, statistics
 from restore_cli.training.recipes import Recipe
+from restore_cli.training.restoration import batch_loss, held_out_loss, parameter_groups
 from restore_cli.training.schedule import BY_CLOCK, Budget
-from restore_cli.training.steps import self_supervised_on, statistics
 from restore_cli.training.trainer import State, take_steps
 
 PATCH = 120  # pixels, the paper's; a multiple of both strides

@@ -16,8 +16,8 @@ from pytorch_msssim import ssim
 from torch import Tensor
 
 from restore_cli.data.downsample import batch_to_space, space_to_batch, subsample
+from restore_cli.inference.preprocessing import IMAGENET_STD
 from restore_cli.metrics.structure import fitting_scales, multi_scale
-from restore_cli.pipelines.adapters import IMAGENET_DEVIATION
 
 Loss = Callable[[Sequence[Tensor], Tensor], Tensor]
 
@@ -71,7 +71,7 @@ def smooth_l1(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
     That it is taken there and not in [0, 1], where it would be but squares, is this project's
     choice; the paper does not say.
     """
-    deviation = IMAGENET_DEVIATION.to(target)
+    deviation = IMAGENET_STD.to(target)
     return torch.stack(
         [F.smooth_l1_loss(output / deviation, target / deviation) for output in outputs]
     ).sum()
@@ -82,9 +82,9 @@ def charbonnier(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
 
 
 def log_error(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
-    """Half the logarithm of each picture's mean squared error: PSNR, its sign and unit changed.
+    """Half the logarithm of each image's mean squared error: PSNR, its sign and unit changed.
 
-    So a picture with little noise, whose detail is easily lost, counts as much as one with a lot.
+    So an image with little noise, whose detail is easily lost, counts as much as one with a lot.
     """
     errors = [(output - target).square().mean((-3, -2, -1)) for output in outputs]
     return torch.stack([(error + NEGLIGIBLE).log().mean() / 2 for error in errors]).sum()
@@ -143,7 +143,7 @@ STRUCTURAL = ("ms_ssim", "mix", "ssim_edge")  # they give up PSNR for structure
 class BlindSpotWeights:
     """How C-BSN's loss is put together; the paper's values."""
 
-    stride_b: int = 5  # of the pictures that are denoised blind
+    stride_b: int = 5  # of the images that are denoised blind
     stride_i: int = 2  # of the random subsample
     lambda_inv: float = 2.0
 
@@ -153,8 +153,8 @@ class BlindSpotTerms:
     """C-BSN's three losses, and their sum with the weights of one step."""
 
     blind: Tensor  # the blind mode guesses each pixel from others, whose noise tells nothing of it
-    self_: Tensor  # the full mode stays near the noisy picture
-    inv: Tensor  # and, subsampled, near what the blind mode makes of the subsampled picture
+    self_: Tensor  # the full mode stays near the noisy image
+    inv: Tensor  # and, subsampled, near what the blind mode makes of the subsampled image
     total: Tensor
 
 
@@ -171,7 +171,7 @@ def blind_spot(
     ramp: float,
     weights: BlindSpotWeights = BlindSpotWeights(),
 ) -> BlindSpotTerms:
-    """C-BSN's self-supervised loss on noisy pictures, standardised (B, 3, H, W).
+    """C-BSN's self-supervised loss on noisy images, standardised (B, 3, H, W).
 
     choice: from draw_choice with stride_i, new for each step. ramp: 0 at first, so that only the
     blind mode learns, then growing to 1. Both sides divide by both strides.

@@ -14,14 +14,12 @@ from restore_cli.data.degrade import nothing, random_rain
 from restore_cli.data.degrade_real import PhotoDegradation, random_jpeg
 from restore_cli.data.lowlight import random_exposure, random_low_light
 from restore_cli.data.noise import random_any_noise, random_noise
-from restore_cli.data.pairs import Degrade, Suits
+from restore_cli.data.pairs import Degrade, IsUsable
 from restore_cli.data.scenes import random_scene
-from restore_cli.data.views import is_normal
+from restore_cli.data.whole_images import is_normal
 from restore_cli.errors import UsageError
 from restore_cli.training.losses import LOSSES
-from restore_cli.training.schedule import BY_STEPS, Schedule
-from restore_cli.training.soap import SOAP
-from restore_cli.training.steps import (
+from restore_cli.training.objectives import (
     Feed,
     LossStep,
     imagenet,
@@ -32,6 +30,8 @@ from restore_cli.training.steps import (
     supervised,
     supervised_blind_too,
 )
+from restore_cli.training.schedule import BY_STEPS, Schedule
+from restore_cli.training.soap import SOAP
 
 T = TypeVar("T")
 
@@ -60,13 +60,13 @@ class Recipe:
     last_layer: str | None = None  # followed by a pixel shuffle alone: solved, if the loss is mse
     last_pace: float = 1.0  # times the learning rate, between the solutions
     candidates: int = 1  # random crops, of which the one with the highest contrast is taken
-    feed: Feed = plain  # how pictures reach the network
+    feed: Feed = plain  # how images reach the network
     loss_step: LossStep = supervised
     view: tuple[int, int] | None = None  # (H, W) that whole photographs are stretched to: no crops
     scene: Degrade | None = None  # put into photographs first, so that the target has it too
-    suits: Suits | None = None  # photographs of which it is false are left out
+    is_usable: IsUsable | None = None  # photographs of which it is false are left out
     norms_settle: float = 1.0  # from this share of the steps on, batch norm keeps its statistics
-    paired: bool = True  # False: `degrade` leaves pictures as they are, nothing clean is known
+    paired: bool = True  # False: `degrade` leaves images as they are, nothing clean is known
 
 
 # On a GPU, whose steps are too short to renew the directions of each layer at every tenth.
@@ -177,7 +177,7 @@ MIRNET_SMALL = {"n_feat": 16, "n_RRG": 2, "n_MSRB": 1}
 
 
 def _mirnet_upscaling(scale: int) -> Recipe:
-    """The network sees about 128 px of the enlarged picture."""
+    """The network sees about 128 px of the enlarged image."""
     patch = MIRNET.patch // scale // 4 * 4  # enlarged, still a multiple of 4
     return replace(
         MIRNET,
@@ -256,13 +256,13 @@ TML = Recipe(
     ema=0.99,
     validate_every=100,
     validation_patch=160,
-    # 5.4 M parameters, 10.2 MiB in half precision. A square is as far from upright pictures as
+    # 5.4 M parameters, 10.2 MiB in half precision. A square is as far from upright images as
     # from wide ones.
     config={"pm_stem": 32, "em_stem": 16, "nominal_size": (160, 160)},
     feed=imagenet,
     view=(160, 160),
-    suits=is_normal,
-    # How bright a picture is must not be taken from the others of its batch.
+    is_usable=is_normal,
+    # How bright an image is must not be taken from the others of its batch.
     norms_settle=0.4,
 )
 

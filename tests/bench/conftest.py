@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 
-def picture(path, height, width, *, seed):
+def image(path, height, width, *, seed):
     path.parent.mkdir(parents=True, exist_ok=True)
     levels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     Image.fromarray(levels).save(path)
@@ -16,8 +16,8 @@ def rainy(tmp_path):
     """A folder of two pairs that are to be derained, 24 x 18 px."""
     folder = tmp_path / "rainy-pairs"
     for seed, name in enumerate(("a.png", "b.png")):
-        picture(folder / "rainy" / name, 18, 24, seed=seed)
-        picture(folder / "clean" / name, 18, 24, seed=seed + 9)
+        image(folder / "rainy" / name, 18, 24, seed=seed)
+        image(folder / "clean" / name, 18, 24, seed=seed + 9)
     return folder
 
 
@@ -25,8 +25,8 @@ def rainy(tmp_path):
 def doubled(tmp_path):
     """A folder of one pair that is to be enlarged by 2."""
     folder = tmp_path / "sr"
-    picture(folder / "LR" / "img_1_LR.png", 12, 15, seed=1)
-    picture(folder / "HR" / "img_1_HR.png", 24, 30, seed=2)
+    image(folder / "LR" / "img_1_LR.png", 12, 15, seed=1)
+    image(folder / "HR" / "img_1_HR.png", 24, 30, seed=2)
     return folder
 
 

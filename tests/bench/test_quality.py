@@ -10,10 +10,10 @@ from restore_cli.bench.quality import run_quality
 from restore_cli.bench.suite import candidates
 from restore_cli.checkpoints.save import save
 from restore_cli.data.sets import SETS, Pair, PairSet, folder_pairs, load_pair, public_pairs
-from restore_cli.imaging.files import read
+from restore_cli.imaging.io import read
+from restore_cli.inference.restorer import RunOptions, load_restorer
 from restore_cli.metrics import PROTOCOLS, measure
-from restore_cli.pipelines.restorer import RunOptions, load_restorer
-from tests.bench.conftest import picture
+from tests.bench.conftest import image
 
 CPU = RunOptions(device="cpu", precision="fp32")
 
@@ -26,7 +26,7 @@ def run(sets, weights, **options):
     )
 
 
-def test_a_row_has_the_scores_of_the_restored_pictures(rainy, random_weights):
+def test_a_row_has_the_scores_of_the_restored_images(rainy, random_weights):
     (outcome,) = run(folder_pairs(rainy), random_weights)
     (row,) = outcome.rows
     restorer = load_restorer("derain", RunOptions(weights=str(random_weights), precision="fp32"))
@@ -67,7 +67,7 @@ def test_another_protocol_can_be_asked_for(rainy, random_weights):
 def test_each_part_of_a_set_has_a_row_and_all_of_it_too(tmp_path, random_weights):
     for seed, name in enumerate(("irr-01.png", "rain100h-001.png", "rain100h-002.png")):
         for side in ("input", "target"):
-            picture(tmp_path / "derain-test" / side / name, 12, 14, seed=seed)
+            image(tmp_path / "derain-test" / side / name, 12, 14, seed=seed)
     (outcome,) = run(public_pairs(SETS["derain-test"], tmp_path), random_weights)
     assert [(row["set"], row["images"]) for row in outcome.rows] == [
         ("derain-test/irr", 1),
@@ -76,7 +76,7 @@ def test_each_part_of_a_set_has_a_row_and_all_of_it_too(tmp_path, random_weights
     ]
 
 
-def test_a_broken_picture_is_left_out_and_counted(rainy, random_weights):
+def test_a_broken_image_is_left_out_and_counted(rainy, random_weights):
     (rainy / "rainy" / "a.png").write_bytes(b"")
     (outcome,) = run(folder_pairs(rainy), random_weights)
     assert (outcome.rows[0]["images"], outcome.rows[0]["failed"]) == (1, 1)
@@ -107,8 +107,8 @@ def test_only_weights_of_the_same_factor_are_measured(doubled, tmp_path):
 
 
 def test_the_figure_of_the_paper_stands_beside_its_network_and_set(tmp_path):
-    picture(tmp_path / "set5" / "x3" / "LR" / "img_LR.png", 8, 9, seed=1)
-    picture(tmp_path / "set5" / "x3" / "HR" / "img_HR.png", 24, 27, seed=2)
+    image(tmp_path / "set5" / "x3" / "LR" / "img_LR.png", 8, 9, seed=1)
+    image(tmp_path / "set5" / "x3" / "HR" / "img_HR.png", 24, 27, seed=2)
     (outcome,) = run(public_pairs(SETS["set5"], tmp_path), "espcn.x3")
     assert outcome.rows[0]["published"]["psnr"] == 33.13
     assert "not checked" in outcome.rows[0]["published"]["note"]
@@ -117,14 +117,14 @@ def test_the_figure_of_the_paper_stands_beside_its_network_and_set(tmp_path):
 def test_crops_show_every_way_and_the_truth(rainy, random_weights):
     shots = []
     run(folder_pairs(rainy), random_weights, shots=shots)
-    assert [(shot.picture, [*shot.ways]) for shot in shots] == [
+    assert [(shot.image, [*shot.ways]) for shot in shots] == [
         ("a", ["input", "random"]),
         ("b", ["input", "random"]),
     ]
     assert shots[0].target.startswith(b"\x89PNG")
 
 
-def test_the_crop_lies_where_the_picture_is_worst():
+def test_the_crop_lies_where_the_image_is_worst():
     pairs = PairSet("set", "derain", (Pair(None, None),))
     clean = torch.zeros(3, 500, 600)
     degraded = clean.clone()
@@ -137,7 +137,7 @@ def test_the_crop_lies_where_the_picture_is_worst():
 @pytest.mark.parametrize(
     ("task", "name"), [(task, name) for task, known in BASELINES.items() for name in known]
 )
-def test_each_baseline_gives_a_picture_of_the_right_size(task, name):
+def test_each_baseline_gives_a_image_of_the_right_size(task, name):
     scale = 2 if task == "upscale" else 1
     result = BASELINES[task][name](torch.rand(3, 40, 50), scale)
     assert result.shape == (3, 40 * scale, 50 * scale)
@@ -155,7 +155,7 @@ def test_clahe_brightens_the_dark():
 
 
 def test_noise_of_a_clean_set_is_not_clipped(tmp_path):
-    picture(tmp_path / "kodak" / "kodim01.png", 20, 20, seed=0)
+    image(tmp_path / "kodak" / "kodim01.png", 20, 20, seed=0)
     (pairs,) = public_pairs(SETS["kodak"], tmp_path)
     assert pairs.name == "kodak+noise25"
     assert float(load_pair(pairs, 0)[0].max()) > 1

@@ -69,7 +69,7 @@ def test_a_row_that_failed_says_why(table):
     assert "no memory" in line
 
 
-def test_identical_pictures_are_infinitely_alike():
+def test_identical_images_are_infinitely_alike():
     _, (_, line) = quality_table([ROW | {"psnr": "inf", "ssim": 1.0}])
     assert line[4:6] == ["inf", "1.0000"]
 

@@ -11,7 +11,7 @@ from restore_cli.bench.suite import Candidate, candidates
 from restore_cli.checkpoints.save import save
 from restore_cli.data.sets import folder_pairs
 from restore_cli.errors import OutOfMemory
-from restore_cli.pipelines.restorer import RunOptions
+from restore_cli.inference.restorer import RunOptions
 
 CPU = RunOptions(device="cpu", precision="fp32")
 COSTS = ("seconds", "cpu_seconds", "megapixels_per_second", "peak_memory_mb")
@@ -48,7 +48,7 @@ def test_plain_out_of_memory_ends_its_row_only(random_weights, monkeypatch):
     def forward(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("restore_cli.models.dpenet.DPENet.forward", forward)
+    monkeypatch.setattr("restore_cli.networks.dpenet.model.DPENet.forward", forward)
     (((row,), error),) = run([(candidate, Square(24))])
     assert isinstance(error, OutOfMemory)
     assert (row["seconds"], row["error"]["kind"]) == (None, "OutOfMemory")

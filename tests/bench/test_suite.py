@@ -40,7 +40,7 @@ def test_a_generator_has_nothing_to_restore(tmp_path):
     path = tmp_path / "fit.safetensors"
     config = {"hidden_size": 32, "depth": 1, "num_heads": 2, "num_classes": 2}
     save(registry.build("fitv1", **config), path, arch="fitv1", config=config, record={})
-    with pytest.raises(UsageError, match="takes no picture"):
+    with pytest.raises(UsageError, match="takes no image"):
         candidates([str(path)])
 
 

@@ -14,7 +14,7 @@ from restore_cli.checkpoints.importers import LAYOUTS, from_official, read_offic
 from restore_cli.checkpoints.library import import_weights
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import UsageError, WeightsMismatch
-from restore_cli.models.mirnet import MIRNetConfig
+from restore_cli.networks.mirnet.model import MIRNetConfig
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 PUBLISHED = Path(__file__).parents[3] / "shared" / "weights-official"

@@ -96,7 +96,7 @@ def test_a_pickle_of_something_else_is_refused(value, reason, tmp_path):
 @pytest.mark.parametrize(
     "contents",
     [b"", b"PK", b"<!DOCTYPE html><title>404</title>", b"\x89PNG\r\n\x1a\n" + bytes(99)],
-    ids=["empty", "two bytes", "a web page", "a picture"],
+    ids=["empty", "two bytes", "a web page", "an image"],
 )
 def test_what_is_no_weight_file_is_said_to_be_none(contents, tmp_path):
     (tmp_path / "x.pth").write_bytes(contents)

@@ -80,7 +80,7 @@ def test_the_table_is_written_in_other_forms(pairs, random_weights, tmp_path, op
     assert "random" in target.read_text()
 
 
-def test_a_broken_picture_is_exit_6_and_the_rest_is_measured(pairs, random_weights, tmp_path):
+def test_a_broken_image_is_exit_6_and_the_rest_is_measured(pairs, random_weights, tmp_path):
     (pairs / "rainy" / "b.png").write_bytes(b"")
     Image.new("RGB", (24, 18)).save(pairs / "clean" / "b.png")
     result = bench("quality", "--set", pairs, "--model", random_weights, "--json", "-")

@@ -167,7 +167,7 @@ def test_words_are_dropped_where_stderr_is_closed(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("stream", [None, Terminal()], ids=["closed", "terminal"])
-def test_pictures_come_and_go_through_pipes_only(stream, monkeypatch):
+def test_images_come_and_go_through_pipes_only(stream, monkeypatch):
     monkeypatch.setattr(sys, "stdin", stream)
     monkeypatch.setattr(sys, "stdout", stream)
     with pytest.raises(UsageError, match="stdin is a terminal or closed"):

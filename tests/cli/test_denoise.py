@@ -41,7 +41,7 @@ def test_a_photo_is_denoised_beside_itself(photo, tiny_cbsn):
     assert result.stdout == f"{photo.with_name('photo_denoised.png')}\n"
 
 
-def test_strength_0_writes_the_picture_as_it_is(photo, tiny_cbsn, tmp_path):
+def test_strength_0_writes_the_image_as_it_is(photo, tiny_cbsn, tmp_path):
     result = denoise(photo, "-o", tmp_path / "out.png", "--weights", tiny_cbsn, "--strength", "0")
     assert result.exit_code == 0, result.stderr
     with Image.open(photo) as before, Image.open(tmp_path / "out.png") as after:
@@ -105,7 +105,7 @@ def test_adapting_that_does_not_help_is_said_and_changes_nothing(
     assert plain.read_bytes() == large_photo.with_name("large_denoised.png").read_bytes()
 
 
-def test_an_interruption_saves_the_best_and_writes_no_picture(
+def test_an_interruption_saves_the_best_and_writes_no_image(
     large_photo, tiny_cbsn, tmp_path, monkeypatch
 ):
     def stopped(*arguments, on_progress, **options):

@@ -12,7 +12,7 @@ from restore_cli import registry
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
-from restore_cli.imaging.files import read
+from restore_cli.imaging.io import read
 
 TINY = {"pm_stem": 2, "em_stem": 2, "nominal_size": [80, 80]}
 
@@ -44,16 +44,16 @@ def test_a_photo_is_enhanced_beside_itself_at_its_own_size(photo, tiny_tml):
         assert enhanced.size == (90, 60)
 
 
-def test_every_way_to_resize_gives_another_picture_of_the_same_size(photo, tiny_tml, tmp_path):
-    pictures = []
+def test_every_way_to_resize_gives_another_image_of_the_same_size(photo, tiny_tml, tmp_path):
+    images = []
     for how in ("detail", "fit", "native"):
         out = tmp_path / f"{how}.png"
         result = enhance(photo, "-o", out, "--weights", tiny_tml, "--resize", how)
         assert result.exit_code == 0, result.stderr
-        pictures.append(read(out).pixels)
-    assert {tuple(pixels.shape) for pixels in pictures} == {(3, 60, 90)}
+        images.append(read(out).pixels)
+    assert {tuple(pixels.shape) for pixels in images} == {(3, 60, 90)}
     for one, other in ((0, 1), (0, 2), (1, 2)):
-        assert not torch.equal(pictures[one], pictures[other])
+        assert not torch.equal(images[one], images[other])
 
 
 def test_sixteen_bits_and_alpha_stay(tmp_path, tiny_tml):
@@ -67,14 +67,14 @@ def test_sixteen_bits_and_alpha_stay(tmp_path, tiny_tml):
     assert torch.equal(after.alpha, before.alpha)
 
 
-def test_strength_0_writes_the_picture_as_it_is(photo, tiny_tml, tmp_path):
+def test_strength_0_writes_the_image_as_it_is(photo, tiny_tml, tmp_path):
     result = enhance(photo, "-o", tmp_path / "out.png", "--weights", tiny_tml, "--strength", "0")
     assert result.exit_code == 0, result.stderr
     assert torch.equal(read(tmp_path / "out.png").pixels, read(photo).pixels)
 
 
 def test_a_folder_is_enhanced_with_a_line_of_json_each(photo, tiny_tml, tmp_path):
-    photo.with_name("broken.png").write_bytes(b"no picture")
+    photo.with_name("broken.png").write_bytes(b"no image")
     result = enhance(tmp_path, "-o", tmp_path / "out", "--weights", tiny_tml, "--json")
     assert result.exit_code == 6
     status = [json.loads(line)["status"] for line in result.stdout.splitlines()]
@@ -113,7 +113,7 @@ def test_a_network_of_any_size_has_nothing_to_resize(photo, tmp_path):
     ],
     ids=["bright", "daylight", "between", "dark"],
 )
-def test_it_is_said_when_a_picture_is_not_dark(level, said, tmp_path, tiny_tml):
+def test_it_is_said_when_a_image_is_not_dark(level, said, tmp_path, tiny_tml):
     photo = tmp_path / "grey.png"
     Image.new("RGB", (50, 40), (level,) * 3).save(photo)
     result = enhance(photo, "--weights", tiny_tml)

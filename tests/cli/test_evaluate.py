@@ -13,8 +13,8 @@ from restore_cli.metrics import PROTOCOLS
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Writes pictures of random levels at the given paths; the same seed, the same picture."""
+def images(tmp_path):
+    """Writes images of random levels at the given paths; the same seed, the same image."""
 
     def write(*names, seed=0, size=(20, 30)):
         for name in names:
@@ -41,8 +41,8 @@ def pairs(result):
     return [tuple(Path(name).name for name in pair) for pair in names]
 
 
-def test_two_files_give_one_line(pictures):
-    restored, reference = pictures("a.png", seed=1), pictures("b.png", seed=2)
+def test_two_files_give_one_line(images):
+    restored, reference = images("a.png", seed=1), images("b.png", seed=2)
     result = evaluate(restored, reference)
     assert result.exit_code == 0, result.stderr
     levels = [np.asarray(Image.open(path)) for path in (restored, reference)]
@@ -52,11 +52,11 @@ def test_two_files_give_one_line(pictures):
     assert result.stdout.count("\n") == 1
 
 
-def test_json_has_a_line_a_pair_and_the_means(pictures, tmp_path):
-    pictures("out/a.png", "out/b.png", "out/c.png", seed=1)
-    pictures("clean/a.png", seed=2)
-    pictures("clean/b.png", seed=3)
-    pictures("clean/c.png", seed=1)
+def test_json_has_a_line_a_pair_and_the_means(images, tmp_path):
+    images("out/a.png", "out/b.png", "out/c.png", seed=1)
+    images("clean/a.png", seed=2)
+    images("clean/b.png", seed=3)
+    images("clean/c.png", seed=1)
     result = evaluate(tmp_path / "out", tmp_path / "clean", "--json", "--protocol", "y")
     first, second, third, last = rows(result)
     assert result.exit_code == 0, result.stderr
@@ -75,24 +75,24 @@ def test_json_has_a_line_a_pair_and_the_means(pictures, tmp_path):
     }
 
 
-def test_people_read_a_mean_and_what_it_leaves_out(pictures, tmp_path):
-    pictures("out/a.png", "out/b.png", "clean/a.png", seed=1)
-    pictures("clean/b.png", seed=2)
+def test_people_read_a_mean_and_what_it_leaves_out(images, tmp_path):
+    images("out/a.png", "out/b.png", "clean/a.png", seed=1)
+    images("clean/b.png", seed=2)
     result = evaluate(tmp_path / "out", tmp_path / "clean")
     assert result.stdout.splitlines()[-1].startswith("mean of 2  PSNR ")
     assert "1 of 2 pairs are identical" in result.stderr
     assert "2 of 2 pairs are too small for MS-SSIM" in result.stderr
 
 
-def test_identical_folders_are_infinitely_good(pictures, tmp_path):
-    pictures("out/a.png", "out/b.png")
+def test_identical_folders_are_infinitely_good(images, tmp_path):
+    images("out/a.png", "out/b.png")
     result = evaluate(tmp_path / "out", tmp_path / "out", "--json")
     assert [float(row["psnr"]) for row in rows(result)] == [math.inf] * 3
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_each_protocol_is_named_in_help_and_output(pictures, name):
-    path = pictures("a.png")
+def test_each_protocol_is_named_in_help_and_output(images, name):
+    path = images("a.png")
     assert rows(evaluate(path, path, "--json", "--protocol", name))[0]["protocol"] == name
     assert name in evaluate("--help").stdout
 
@@ -110,14 +110,14 @@ def test_each_protocol_is_named_in_help_and_output(pictures, name):
     ],
     ids=["suffix", "ending", "tree", "name_first", "two_claims", "other_ending", "same_ending"],
 )
-def test_pictures_are_paired_by_name(pictures, tmp_path, restored, reference, expected):
-    pictures(*(f"out/{name}" for name in restored))
-    pictures(*(f"clean/{name}" for name in reference))
+def test_images_are_paired_by_name(images, tmp_path, restored, reference, expected):
+    images(*(f"out/{name}" for name in restored))
+    images(*(f"clean/{name}" for name in reference))
     assert pairs(evaluate(tmp_path / "out", tmp_path / "clean", "--json")) == expected
 
 
-def test_pictures_without_partner_are_told(pictures, tmp_path):
-    pictures("out/a.png", "out/b.png", "clean/a.png", "clean/c.png", "clean/.hidden.png")
+def test_images_without_partner_are_told(images, tmp_path):
+    images("out/a.png", "out/b.png", "clean/a.png", "clean/c.png", "clean/.hidden.png")
     result = evaluate(tmp_path / "out", tmp_path / "clean", "--quiet")
     assert result.exit_code == 0
     assert f"{tmp_path / 'out' / 'b.png'} has no partner" in result.stderr
@@ -125,46 +125,46 @@ def test_pictures_without_partner_are_told(pictures, tmp_path):
     assert "hidden" not in result.stderr
 
 
-def test_the_rest_of_a_folder_is_measured_when_some_fail(pictures, tmp_path):
-    pictures("out/a.png", "out/b.png", "out/c.png", "clean/a.png", "clean/b.png", "clean/c.png")
-    pictures("clean/a.png", size=(21, 30))
-    (tmp_path / "out" / "b.png").write_text("no picture")
+def test_the_rest_of_a_folder_is_measured_when_some_fail(images, tmp_path):
+    images("out/a.png", "out/b.png", "out/c.png", "clean/a.png", "clean/b.png", "clean/c.png")
+    images("clean/a.png", size=(21, 30))
+    (tmp_path / "out" / "b.png").write_text("no image")
     result = evaluate(tmp_path / "out", tmp_path / "clean", "--json")
     assert result.exit_code == 6
     assert pairs(result) == [("c.png", "c.png")]
     assert rows(result)[-1]["failed"] == 2
-    assert f"{tmp_path / 'out' / 'a.png'}: the restored picture is 30x20" in result.stderr
+    assert f"{tmp_path / 'out' / 'a.png'}: the restored image is 30x20" in result.stderr
     assert f"{tmp_path / 'out' / 'b.png'}" in result.stderr
 
 
-def test_a_folder_in_which_all_fail_has_no_means(pictures, tmp_path):
-    pictures("out/a.png", "out/b.png")
-    pictures("clean/a.png", "clean/b.png", size=(21, 30))
+def test_a_folder_in_which_all_fail_has_no_means(images, tmp_path):
+    images("out/a.png", "out/b.png")
+    images("clean/a.png", "clean/b.png", size=(21, 30))
     result = evaluate(tmp_path / "out", tmp_path / "clean", "--json")
     assert result.exit_code == 6
     assert [row["psnr"] for row in rows(result)] == [None]
 
 
-def test_a_single_pair_of_unlike_sizes_is_exit_3_with_both_sizes(pictures):
-    result = evaluate(pictures("a.png"), pictures("b.png", size=(21, 31)))
+def test_a_single_pair_of_unlike_sizes_is_exit_3_with_both_sizes(images):
+    result = evaluate(images("a.png"), images("b.png", size=(21, 31)))
     assert (result.exit_code, result.stdout) == (3, "")
     assert "30x20, its reference 31x21" in result.stderr
 
 
-def test_a_single_missing_file_is_exit_3(pictures, tmp_path):
-    result = evaluate(pictures("a.png"), tmp_path / "none.png")
+def test_a_single_missing_file_is_exit_3(images, tmp_path):
+    result = evaluate(images("a.png"), tmp_path / "none.png")
     assert (result.exit_code, result.stdout) == (3, "")
     assert "none.png: no such file or folder" in result.stderr
 
 
-def test_folders_with_nothing_in_common_are_exit_3(pictures, tmp_path):
-    pictures("out/a.png", "clean/b.png")
+def test_folders_with_nothing_in_common_are_exit_3(images, tmp_path):
+    images("out/a.png", "clean/b.png")
     result = evaluate(tmp_path / "out", tmp_path / "clean")
     assert (result.exit_code, result.stdout) == (3, "")
 
 
-def test_one_name_with_two_suffixes_is_refused(pictures, tmp_path):
-    pictures("out/a.png", "out/a.bmp", "clean/a.png")
+def test_one_name_with_two_suffixes_is_refused(images, tmp_path):
+    images("out/a.png", "out/a.bmp", "clean/a.png")
     result = evaluate(tmp_path / "out", tmp_path / "clean")
     assert result.exit_code == 3
     assert "a.bmp" in result.stderr and "a.png" in result.stderr
@@ -175,8 +175,8 @@ def test_one_name_with_two_suffixes_is_refused(pictures, tmp_path):
     [("out", "out/a.png"), ("out", "out", "--protocol", "full_range")],
     ids=["folder_and_file", "unknown_protocol"],
 )
-def test_wrong_usage_is_exit_2_with_a_hint(pictures, tmp_path, monkeypatch, arguments):
-    pictures("out/a.png")
+def test_wrong_usage_is_exit_2_with_a_hint(images, tmp_path, monkeypatch, arguments):
+    images("out/a.png")
     monkeypatch.chdir(tmp_path)
     result = evaluate(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
@@ -186,7 +186,7 @@ def test_wrong_usage_is_exit_2_with_a_hint(pictures, tmp_path, monkeypatch, argu
 @pytest.mark.parametrize(
     ("protocol", "told"), [("rgb", True), ("rgb_float", False)], ids=["rounded", "float"]
 )
-def test_rounding_of_16_bit_pictures_is_told(tmp_path, protocol, told):
+def test_rounding_of_16_bit_images_is_told(tmp_path, protocol, told):
     path = tmp_path / "deep.png"
     Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 100).save(path)
     assert ("rounded to 8 bit" in evaluate(path, path, "--protocol", protocol).stderr) == told

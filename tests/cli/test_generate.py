@@ -64,12 +64,12 @@ each_network = pytest.mark.parametrize("network", ["unet", "fit"])
 
 
 @each_network
-def test_a_picture_is_made_and_tells_how(network, files, here):
+def test_a_image_is_made_and_tells_how(network, files, here):
     result = made("sunflower", "--weights", files[network], "--size", "16x12", "--seed", 7)
     assert result.stdout == "sunflower.png\n"
-    with Image.open(here / "sunflower.png") as picture:
-        assert picture.size == (16, 12)
-        texts = picture.text
+    with Image.open(here / "sunflower.png") as image:
+        assert image.size == (16, 12)
+        texts = image.text
     assert texts["Description"] == "sunflower"
     record = json.loads(texts["restore"])
     assert (record["prompts"], record["seeds"]) == (["sunflower"], [7])
@@ -87,7 +87,7 @@ def test_the_same_command_gives_the_same_bytes_and_another_seed_others(network, 
     assert first != third
 
 
-def test_a_picture_of_many_is_the_one_that_its_seed_makes_alone(files, here):
+def test_a_image_of_many_is_the_one_that_its_seed_makes_alone(files, here):
     made("ball", "--weights", files["fit"], "--count", 3, "--seed", 4, "-o", "all/")
     made("ball", "--weights", files["fit"], "--seed", 6, "-o", "alone.png")
     assert (here / "all/ball_6.png").read_bytes() == (here / "alone.png").read_bytes()
@@ -103,8 +103,8 @@ def test_many_in_one_file_are_a_grid(files, here):
 @each_network
 def test_without_a_size_the_network_takes_its_own(network, files, here):
     made("ball", "--weights", files[network])
-    with Image.open(here / "ball.png") as picture:  # the UNet goes beyond its own, 8
-        assert picture.size == ((16, 16) if network == "unet" else (8, 8))
+    with Image.open(here / "ball.png") as image:  # the UNet goes beyond its own, 8
+        assert image.size == ((16, 16) if network == "unet" else (8, 8))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_without_a_size_the_network_takes_its_own(network, files, here):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
 )
-def test_each_choice_changes_the_picture(network, options, files, here):
+def test_each_choice_changes_the_image(network, options, files, here):
     size = () if "--size" in options else ("--size", "16x16")
     common = ("sunflower", "--weights", files[network], *size)
     made(*common, *options, "-o", "with.png")
@@ -152,7 +152,7 @@ def test_json_has_a_line_for_each_file(files):
     }
 
 
-def test_a_picture_goes_through_a_pipe(files):
+def test_a_image_goes_through_a_pipe(files):
     result = made("ball", "--weights", files["fit"], "-o", "-")
     assert result.stdout_bytes.startswith(b"\x89PNG")
 
@@ -170,8 +170,8 @@ def save_vae(folder):
 def test_latents_are_decoded_by_the_vae_in_a_folder(files, here):
     save_vae(here / "vae")
     made("ball", "--weights", files["latent"], "--vae", "vae", "--size", "20x12")
-    with Image.open(here / "ball.png") as picture:
-        assert picture.size == (20, 12)
+    with Image.open(here / "ball.png") as image:
+        assert image.size == (20, 12)
 
 
 def replay(*arguments):

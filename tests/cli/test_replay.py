@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
-from restore_cli.pipelines import restorer
+from restore_cli.inference import restorer
 from tests.unets import CLASS_UNET
 
 
@@ -82,7 +82,7 @@ def test_every_step_is_replayed_with_its_factor(photo, random_weights, x2):
     assert [used["model"] for used in row["record"]["networks"]] == ["espcn", "dpenet"]
 
 
-def test_a_denoised_picture_is_limited_to_its_noise_again(tmp_path):
+def test_a_denoised_image_is_limited_to_its_noise_again(tmp_path):
     photo, weights = tmp_path / "photo.png", tmp_path / "tiny.safetensors"
     Image.effect_noise((80, 64), 20).convert("RGB").save(photo)
     config = {"channels": 8, "num_module": 1}
@@ -115,13 +115,13 @@ def test_pixels_that_differ_are_told(derained, random_weights):
     other = derained.with_name("other.png")
     text = derained.read_bytes()
     other.write_bytes(text)
-    with Image.open(derained) as picture:
-        changed = picture.point(lambda level: 255 - level)
+    with Image.open(derained) as image:
+        changed = image.point(lambda level: 255 - level)
         changed.info.clear()
         from PIL import PngImagePlugin
 
         info = PngImagePlugin.PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", picture.info["xmp"].decode())
+        info.add_itxt("XML:com.adobe.xmp", image.info["xmp"].decode())
         changed.save(other, pnginfo=info)
     result = restore("replay", other, "--weights", random_weights, "--json")
     row = json.loads(result.stdout)
@@ -156,7 +156,7 @@ def generator(tmp_path):
     return path
 
 
-def test_generated_pictures_come_out_the_same_too(generator, tmp_path):
+def test_generated_images_come_out_the_same_too(generator, tmp_path):
     made = tmp_path / "made.png"
     asked = ("--count", 2, "--seed", 5, "--size", "16x12", "--steps", 2, "--guidance", 2)
     restore("generate", "ball", "sunflower", "-o", made, "--weights", generator, *asked)
@@ -167,7 +167,7 @@ def test_generated_pictures_come_out_the_same_too(generator, tmp_path):
     assert row["record"]["seeds"] == [5, 6, 5, 6]
 
 
-def test_a_generated_picture_needs_its_weights(generator, tmp_path):
+def test_a_generated_image_needs_its_weights(generator, tmp_path):
     made = tmp_path / "made.png"
     restore("generate", "ball", "-o", made, "--weights", generator, "--steps", 1)
     result = restore("replay", made)
@@ -175,7 +175,7 @@ def test_a_generated_picture_needs_its_weights(generator, tmp_path):
     assert "the weights unet" in result.stderr
 
 
-def test_a_generated_picture_has_no_source(generator, tmp_path):
+def test_a_generated_image_has_no_source(generator, tmp_path):
     made = tmp_path / "made.png"
     restore("generate", "ball", "-o", made, "--weights", generator, "--steps", 1)
     result = restore("replay", made, "--source", made, "--weights", generator)
@@ -183,10 +183,10 @@ def test_a_generated_picture_has_no_source(generator, tmp_path):
     assert "of no --source" in result.stderr
 
 
-def test_a_vae_is_for_generated_pictures_alone(derained, tmp_path):
+def test_a_vae_is_for_generated_images_alone(derained, tmp_path):
     result = restore("replay", derained, "--vae", tmp_path)
     assert result.exit_code == 2
-    assert "--vae is for generated pictures" in result.stderr
+    assert "--vae is for generated images" in result.stderr
 
 
 def test_another_source_is_exit_3(derained, random_weights):

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
-from restore_cli.pipelines import restorer
-from restore_cli.pipelines.rain import Rain
+from restore_cli.inference import restorer
+from restore_cli.inference.rain import Rain
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_folder_is_mirrored(photos, random_weights, tmp_path):
 
 
 def test_one_bad_file_does_not_stop_the_rest(photos, random_weights, tmp_path):
-    (photos / "c.png").write_text("no picture")
+    (photos / "c.png").write_text("no image")
     result = derain(photos, "-o", tmp_path / "out", "--json", "--weights", random_weights)
     assert result.exit_code == 6
     assert {Path(row["source"]).name: row["status"] for row in rows(result)} == {
@@ -127,7 +127,7 @@ def test_a_dry_run_writes_nothing(photos):
     assert sorted(photos.rglob("*")) == before
 
 
-def test_json_says_how_each_picture_came_to_be(photos, random_weights, tmp_path):
+def test_json_says_how_each_image_came_to_be(photos, random_weights, tmp_path):
     target = tmp_path / "out.png"
     result = derain(photos / "a.png", "-o", target, "--weights", random_weights, "--json")
     (row,) = rows(result)
@@ -246,7 +246,7 @@ def test_options_that_make_no_sense_are_one_line_a_hint_and_exit_2(photos, optio
     assert sorted(photos.rglob("*")) == before
 
 
-def test_a_picture_on_stdin_can_become_a_file(photos, random_weights, tmp_path):
+def test_a_image_on_stdin_can_become_a_file(photos, random_weights, tmp_path):
     data = (photos / "a.png").read_bytes()
     target = tmp_path / "out.webp"
     result = derain("-", "-o", target, "--weights", random_weights, input=data)
@@ -255,7 +255,7 @@ def test_a_picture_on_stdin_can_become_a_file(photos, random_weights, tmp_path):
         assert (restored.format, restored.size) == ("WEBP", (12, 9))
 
 
-def test_what_is_no_picture_on_stdin_is_exit_3(random_weights):
+def test_what_is_no_image_on_stdin_is_exit_3(random_weights):
     result = derain("-", "--format", "png", "--weights", random_weights, input=b"text")
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr.startswith("restore: stdin: ")

@@ -29,8 +29,8 @@ def run(*arguments):
 
 
 def size_of(path):
-    with Image.open(path) as picture:
-        return picture.size
+    with Image.open(path) as image:
+        return image.size
 
 
 def test_steps_follow_each_other(photo, weights):

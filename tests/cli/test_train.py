@@ -11,7 +11,7 @@ from restore_cli.cli.console import Reporter
 from restore_cli.cli.main import app
 from restore_cli.cli.train import TrainingLog
 from restore_cli.training.catalogue import CATALOGUE, GENERATORS
-from restore_cli.training.generative import RECIPES as GENERATIVE
+from restore_cli.training.generation import RECIPES as GENERATIVE
 from restore_cli.training.recipes import RECIPES
 from restore_cli.training.trainer import Progress
 
@@ -29,7 +29,7 @@ def calls(monkeypatch, tmp_path):
         made.append((recipe, source, options))
         return out / "weights"
 
-    monkeypatch.setattr("restore_cli.training.loop.fit", fit)
+    monkeypatch.setattr("restore_cli.training.restoration.fit", fit)
     return made
 
 

@@ -7,10 +7,10 @@ from typer.testing import CliRunner
 from restore_cli import registry
 from restore_cli.checkpoints.library import import_weights
 from restore_cli.checkpoints.save import save
-from restore_cli.cli.choices import Choices
+from restore_cli.cli.choices import CommonOptions
 from restore_cli.cli.main import app
 from restore_cli.cli.upscale import usual_network
-from restore_cli.pipelines import factors, upscaler
+from restore_cli.inference import factors, upscaler
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def upscale(*arguments):
 
 
 def size_of(path):
-    with Image.open(path) as picture:
-        return picture.size
+    with Image.open(path) as image:
+        return image.size
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_sizes_that_make_no_sense_are_exit_2(photo, options):
     assert "hint:" in result.stderr
 
 
-def test_a_picture_larger_than_the_size_is_exit_3(photo, x3):
+def test_a_image_larger_than_the_size_is_exit_3(photo, x3):
     result = upscale(photo, "--weights", x3, "--size", "10x10")
     assert result.exit_code == 3
     assert "12x9" in result.stderr
@@ -147,7 +147,7 @@ def test_a_gpu_enlarges_by_the_better_network_unless_a_video_is_among_them(
 ):
     (tmp_path / "clip.mp4").touch()
     sources = [str(photo), *(str(tmp_path / name) for name in others)]
-    assert usual_network(Choices(sources, device="cuda"), 2) == wanted
+    assert usual_network(CommonOptions(sources, device="cuda"), 2) == wanted
 
 
 def test_a_cpu_enlarges_by_espcn_and_that_is_said(photo):

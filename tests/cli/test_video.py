@@ -61,7 +61,7 @@ def test_json_tells_of_a_video_in_one_line(clip, x2):
     assert row["weights"] == "x2"
 
 
-def test_a_folder_gives_its_pictures_and_videos(clip, x2, tmp_path):
+def test_a_folder_gives_its_images_and_videos(clip, x2, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     clip.rename(folder / "clip.mp4")
@@ -101,11 +101,11 @@ def test_one_bad_video_does_not_stop_the_rest(clip, x2, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--format", "png"), "--format png is for pictures"),
+        (("--format", "png"), "--format png is for images"),
         (("-o", "out.png"), "a video cannot become .png"),
         (("-o", "-"), "a video cannot go to stdout"),
     ],
-    ids=["format", "picture", "stdout"],
+    ids=["format", "image", "stdout"],
 )
 def test_what_a_video_cannot_become_is_exit_2(clip, options, said, monkeypatch):
     monkeypatch.chdir(clip.parent)
@@ -118,7 +118,7 @@ def test_a_video_on_stdin_is_refused_by_name(clip, x2):
     result = restore("upscale", "-", "--format", "png", "--weights", x2, input=clip.read_bytes())
     assert result.exit_code == 3
     assert result.stderr.splitlines() == [
-        "restore: stdin: a video, not a picture",
+        "restore: stdin: a video, not an image",
         "hint: videos are read from a file that is called so, for example clip.mp4",
     ]
 

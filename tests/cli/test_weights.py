@@ -216,7 +216,7 @@ def test_a_pickle_with_code_is_refused_in_one_line(form, command, tmp_path, phot
         (b"\x89PNG\r\n\x1a\n", "is not a weight file"),
         (b"PK\x03\x04 cut", "damaged or not a PyTorch weight file"),
     ],
-    ids=["missing", "empty", "picture", "cut"],
+    ids=["missing", "empty", "image", "cut"],
 )
 def test_what_is_no_weight_file_is_one_line_and_exit_4(contents, said, tmp_path):
     path = tmp_path / "x.pth"

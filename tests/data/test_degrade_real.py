@@ -20,7 +20,7 @@ from restore_cli.data.degrade_real import (
     resized,
 )
 from restore_cli.data.pairs import Pairs
-from restore_cli.imaging.jpeg import through_jpeg
+from restore_cli.imaging.codecs.jpeg import through_jpeg
 from restore_cli.metrics import psnr
 
 NOTHING = Stage(blur=0, sigma=(1, 1), resize=(1, 1), noise=0, jpeg=0, quality=(90, 90))

@@ -10,7 +10,7 @@ def test_space_comes_back_from_the_batch(stride):
     assert torch.equal(batch_to_space(space_to_batch(x, stride), stride), x)
 
 
-def test_each_picture_of_the_batch_starts_at_its_own_pixel():
+def test_each_image_of_the_batch_starts_at_its_own_pixel():
     x = torch.rand(2, 3, 6, 9)
     assert torch.equal(space_to_batch(x, 3)[(1 * 3 + 2) * 2 + 1], x[1, :, 1::3, 2::3])
 

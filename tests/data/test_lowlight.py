@@ -12,7 +12,7 @@ from restore_cli.data.lowlight import (
 
 
 def scene(seed, size=64):
-    """A random picture with the brightness of a daylight photograph: mean 0.48."""
+    """A random image with the brightness of a daylight photograph: mean 0.48."""
     coarse = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) * 0.9 + 0.03
     return F.interpolate(coarse, (size, size), mode="bicubic")[0].clamp(0, 1)
 
@@ -24,7 +24,7 @@ def levels(degrade, count=100):
 
 
 @pytest.mark.parametrize("degrade", [gamma_dimmed, underexposed], ids=lambda f: f.__name__)
-def test_dark_pictures_are_as_dark_as_real_ones(degrade):
+def test_dark_images_are_as_dark_as_real_ones(degrade):
     means = levels(degrade)
     assert 10 < means.median() < 30  # the inputs of LOL
     assert means.quantile(0.95) < 90
@@ -34,12 +34,12 @@ def test_dark_pictures_are_as_dark_as_real_ones(degrade):
 def test_what_is_dark_is_noisy(degrade):
     flat = torch.full((3, 64, 64), 0.5)
     dark = [degrade(flat, torch.Generator().manual_seed(seed)) for seed in range(60)]
-    sigmas = 255 * torch.stack([picture.std((1, 2)).mean() for picture in dark])
+    sigmas = 255 * torch.stack([image.std((1, 2)).mean() for image in dark])
     assert 1 < sigmas.median() < 7
     assert sigmas.quantile(0.95) < 15
 
 
-def test_one_in_ten_pictures_is_left_as_it_was():
+def test_one_in_ten_images_is_left_as_it_was():
     clean = scene(0, size=16)
     draws = [random_low_light(clean, torch.Generator().manual_seed(s)) for s in range(300)]
     assert 15 <= sum(torch.equal(draw, clean) for draw in draws) <= 46  # three deviations

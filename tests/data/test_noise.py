@@ -165,7 +165,7 @@ def test_photographs_have_eight_bits():
     assert_close(noisy, noisy.round(), atol=1e-4, rtol=0)
 
 
-def test_the_mix_leaves_some_pictures_untouched():
+def test_the_mix_leaves_some_images_untouched():
     clean = smooth_scene(16)
     untouched = [torch.equal(random_noise(clean, seeded(seed)), clean) for seed in range(300)]
     assert 5 <= sum(untouched) <= 27  # 5 % of 300, three standard deviations to each side

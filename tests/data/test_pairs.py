@@ -54,7 +54,7 @@ def test_both_halves_show_the_same_place_in_the_same_turn(scale):
         assert_close(enlarged[inner], clean[inner], atol=2 / 255, rtol=0)
 
 
-def test_without_a_scale_a_pair_begins_with_one_picture():
+def test_without_a_scale_a_pair_begins_with_one_image():
     degraded, clean = pairs([photo(20, 20)])[3]
     assert torch.equal(degraded, clean)
 
@@ -89,8 +89,8 @@ def test_a_photo_smaller_than_the_patch_repeats_its_border():
 
 
 def test_the_eight_turns_are_different():
-    picture = torch.arange(6.0).view(1, 2, 3)
-    assert len({str(turned(picture, turn).tolist()) for turn in range(8)}) == 8
+    image = torch.arange(6.0).view(1, 2, 3)
+    assert len({str(turned(image, turn).tolist()) for turn in range(8)}) == 8
 
 
 def test_low_resolution_is_the_reduced_photograph_cut_to_a_multiple():

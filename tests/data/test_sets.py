@@ -65,7 +65,7 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path):
         folder_pairs(tmp_path)
 
 
-def test_a_picture_without_a_partner_is_left_out_and_named(tmp_path, caplog):
+def test_a_image_without_a_partner_is_left_out_and_named(tmp_path, caplog):
     put(tmp_path, "low/a.png", "low/b.png", "high/a.png")
     (pairs,) = folder_pairs(tmp_path)
     assert len(pairs.pairs) == 1
@@ -113,7 +113,7 @@ def test_a_set_that_is_not_there_says_where_it_comes_from(tmp_path, name):
     assert SETS[name].layout in caught.value.hint
 
 
-def test_clean_pictures_get_the_same_noise_each_time(tmp_path):
+def test_clean_images_get_the_same_noise_each_time(tmp_path):
     put(tmp_path, "kodak/kodim01.png", size=(64, 64))
     (pairs,) = public_pairs(SETS["kodak"], tmp_path)
     noisy, clean = load_pair(pairs, 0)

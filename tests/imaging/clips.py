@@ -22,18 +22,18 @@ def levels_of(height, width, number, bits=8):
     return (slope << (bits - 8)).astype(np.uint8 if bits == 8 else np.uint16)
 
 
-def picture_of(height, width, number, format):
+def image_of(height, width, number, format):
     """A frame as encoders take it; chroma differs between the planes, and along each."""
-    picture = av.VideoFrame(width, height, format)
-    bits = picture.format.components[0].bits
-    for index, plane in enumerate(picture.planes):
+    image = av.VideoFrame(width, height, format)
+    bits = image.format.components[0].bits
+    for index, plane in enumerate(image.planes):
         room = np.frombuffer(memoryview(plane), np.uint8 if bits == 8 else np.uint16)
         room = room.reshape(plane.height, -1)
         if index == 0:
             room[:, : plane.width] = levels_of(plane.height, plane.width, number, bits)
         else:
             room[:, : plane.width] = np.arange(plane.width) % 32 + (60 + 70 * index << (bits - 8))
-    return picture
+    return image
 
 
 def make_clip(
@@ -50,7 +50,7 @@ def make_clip(
     set_up=lambda stream: None,
     **options,
 ):
-    """A video of `frames`, (H, W), lossless by H.264; with half as much sound again as pictures.
+    """A video of `frames`, (H, W), lossless by H.264; with half as much sound again as images.
 
     times: when each frame is shown, in ticks; start: how many later all begins.
     set_up: gets the stream before the first frame.
@@ -66,10 +66,10 @@ def make_clip(
         set_up(stream)
         voice = container.add_stream(sound, rate=SOUND_RATE) if sound else None
         for number in range(frames):
-            picture = picture_of(height, width, number, format)
-            picture.pts = start + (times[number] if times else number * STEP)
-            picture.time_base = TICK
-            container.mux(stream.encode(picture))
+            image = image_of(height, width, number, format)
+            image.pts = start + (times[number] if times else number * STEP)
+            image.time_base = TICK
+            container.mux(stream.encode(image))
         container.mux(stream.encode())
         if voice is not None:
             add_tone(container, voice, seconds=1.5 * frames / RATE, start=float(start * TICK))
@@ -110,16 +110,16 @@ class Seen:
 def see(path):
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        pictures = list(container.decode(stream))
+        images = list(container.decode(stream))
         context = stream.codec_context
         sound, sound_times = sound_of(path)
         return Seen(
             codec=context.codec.name,
             format=context.pix_fmt,
-            size=(pictures[0].height, pictures[0].width),
+            size=(images[0].height, images[0].width),
             rate=stream.average_rate,
             duration=container.duration / av.time_base,
-            times=[round(picture.time, 4) for picture in pictures],
+            times=[round(image.time, 4) for image in images],
             colours=(
                 context.color_range,
                 context.colorspace,
@@ -127,7 +127,7 @@ def see(path):
                 context.color_trc,
             ),
             aspect=context.sample_aspect_ratio,
-            luma=[luma_of(picture) for picture in pictures],
+            luma=[luma_of(image) for image in images],
             sound=sound,
             sound_times=sound_times,
             metadata=dict(container.metadata),
@@ -146,8 +146,8 @@ def sound_of(path):
     return digest.hexdigest(), times
 
 
-def luma_of(picture):
-    plane = picture.planes[0]
-    bits = picture.format.components[0].bits
+def luma_of(image):
+    plane = image.planes[0]
+    bits = image.format.components[0].bits
     levels = np.frombuffer(memoryview(plane), np.uint8 if bits == 8 else np.uint16)
     return levels.reshape(plane.height, -1)[:, : plane.width].copy()

@@ -4,7 +4,7 @@ import torch
 from skimage.color import rgb2ycbcr
 from torch.testing import assert_close
 
-from restore_cli.imaging.colour import luma, rgb_to_ycbcr, to_levels, ycbcr_to_rgb
+from restore_cli.imaging.colour import luma, quantize, rgb_to_ycbcr, ycbcr_to_rgb
 
 # 8-bit results of MATLAB's rgb2ycbcr.
 PRIMARIES = {
@@ -19,7 +19,7 @@ PRIMARIES = {
 @pytest.mark.parametrize(("rgb", "ycbcr"), PRIMARIES.values(), ids=PRIMARIES)
 def test_primaries_have_the_levels_of_matlab(rgb, ycbcr):
     pixel = torch.tensor(rgb).view(3, 1, 1) / 255
-    levels = to_levels(rgb_to_ycbcr(pixel)) * 255
+    levels = quantize(rgb_to_ycbcr(pixel)) * 255
     assert levels.flatten().round().tolist() == list(ycbcr)
 
 
@@ -47,15 +47,15 @@ def test_going_to_ycbcr_and_back_changes_nothing():
 
 def test_levels_are_nearest_half_upwards_and_clamped():
     levels = torch.tensor([-30.0, 0.0, 0.49, 0.5, 1.5, 254.4, 255.0, 400.0], dtype=torch.float64)
-    assert (to_levels(levels / 255) * 255).round().tolist() == [0, 0, 0, 1, 2, 254, 255, 255]
+    assert (quantize(levels / 255) * 255).round().tolist() == [0, 0, 0, 1, 2, 254, 255, 255]
 
 
 def test_all_8_bit_levels_are_kept_in_float32():
     levels = torch.arange(256) / 255
-    assert_close(to_levels(levels), levels, rtol=0, atol=0)
+    assert_close(quantize(levels), levels, rtol=0, atol=0)
 
 
 def test_rounding_leaves_its_input_alone():
     pixels = torch.tensor([0.1234])
-    to_levels(pixels)
+    quantize(pixels)
     assert pixels.item() == pytest.approx(0.1234)

@@ -5,7 +5,7 @@ from restore_cli.imaging.image import Image, Metadata
 
 
 def holed(channels=3, height=12, width=10):
-    """A picture whose left half is hidden."""
+    """An image whose left half is hidden."""
     alpha = torch.ones(1, height, width)
     alpha[..., : width // 2] = 0
     return Image(torch.rand(channels, height, width), alpha)
@@ -46,7 +46,7 @@ def test_filled_colours_stay_within_what_is_seen(channels, size):
     assert bool(((filled >= 0) & (filled <= 1)).all())
 
 
-def test_a_picture_of_which_nothing_is_visible_stays_finite():
+def test_a_image_of_which_nothing_is_visible_stays_finite():
     image = Image(torch.rand(3, 9, 9), torch.zeros(1, 9, 9))
     assert bool(torch.isfinite(image.visible_colours().pixels).all())
 

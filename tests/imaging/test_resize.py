@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from restore_cli.imaging.files import read
+from restore_cli.imaging.io import read
 from restore_cli.imaging.resize import resize_matlab
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -74,18 +74,18 @@ def test_the_inner_part_equals_antialiased_torch(target):
 
 
 @pytest.mark.parametrize("target", [(2, 1), (7, 13), (64, 129)], ids=str)
-def test_a_flat_picture_stays_flat(target):
+def test_a_flat_image_stays_flat(target):
     assert_close(resize_matlab(torch.full((3, 5, 9), 0.3), *target), torch.full((3, *target), 0.3))
 
 
-def test_the_same_size_is_the_same_picture():
+def test_the_same_size_is_the_same_image():
     x = torch.rand(3, 7, 13)
     assert torch.equal(resize_matlab(x, 7, 13), x)
 
 
-def test_a_batch_equals_its_pictures():
+def test_a_batch_equals_its_images():
     x = torch.rand(2, 3, 20, 30)
-    alone = torch.stack([resize_matlab(picture, 10, 10) for picture in x])
+    alone = torch.stack([resize_matlab(image, 10, 10) for image in x])
     assert_close(resize_matlab(x, 10, 10), alone)
 
 

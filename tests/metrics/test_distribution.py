@@ -55,18 +55,18 @@ def test_the_interval_of_kid_is_how_far_it_scatters():
     assert told == pytest.approx(scatter, rel=0.3)
 
 
-def test_a_pyramid_holds_the_whole_picture():
-    picture = torch.rand(1, 3, 16, 24)
-    fine, middle, coarse = pyramid(picture)
+def test_a_pyramid_holds_the_whole_image():
+    image = torch.rand(1, 3, 16, 24)
+    fine, middle, coarse = pyramid(image)
     assert [part.shape[-2:] for part in (fine, middle, coarse)] == [(16, 24), (8, 12), (4, 6)]
 
     def grown(part, like):
         return torch.nn.functional.interpolate(part, like.shape[-2:], mode="bilinear")
 
-    torch.testing.assert_close(fine + grown(middle + grown(coarse, middle), fine), picture)
+    torch.testing.assert_close(fine + grown(middle + grown(coarse, middle), fine), image)
 
 
-def test_patches_of_noisy_and_of_blurred_pictures_are_farther_than_those_of_others_alike():
+def test_patches_of_noisy_and_of_blurred_images_are_farther_than_those_of_others_alike():
     ours, theirs = hearts(40, 0), hearts(40, 1)
     noisy = ours + 0.1 * torch.randn(ours.shape, generator=Generator().manual_seed(2))
     blurred = torch.nn.functional.avg_pool2d(ours, 5, stride=1, padding=2)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from restore_cli.errors import ImageTooSmall, InputError
-from restore_cli.imaging.colour import luma, to_levels
-from restore_cli.imaging.files import read
+from restore_cli.imaging.colour import luma, quantize
+from restore_cli.imaging.io import read
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics import PROTOCOLS, Scores, measure, psnr, ssim
 
@@ -22,7 +22,7 @@ golden_cases = pytest.mark.parametrize("case", CASES, ids=[case["ref"] for case 
 
 
 def levels(*shape):
-    """A picture of random 8-bit levels."""
+    """An image of random 8-bit levels."""
     return torch.randint(256, shape) / 255
 
 
@@ -64,7 +64,7 @@ def test_ms_ssim_of_rgb_is_the_recorded_one_on_multiples_of_16(case):
     assert golden_scores(case, "rgb").ms_ssim == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.skipif(not (SHARED / "data").exists(), reason="needs the test pictures")
+@pytest.mark.skipif(not (SHARED / "data").exists(), reason="needs the test images")
 @pytest.mark.parametrize(
     ("scale", "published"), [(2, 33.64), (3, 30.39), (4, 28.42)], ids=["x2", "x3", "x4"]
 )
@@ -100,8 +100,8 @@ def test_values_outside_the_range_are_clamped(name):
 
 
 def test_y_rounds_luma_and_y_float_does_not():
-    x, y = (to_levels(levels(3, 20, 30).double()) for _ in range(2))
-    rounded = psnr(to_levels(luma(x)), to_levels(luma(y))).item()
+    x, y = (quantize(levels(3, 20, 30).double()) for _ in range(2))
+    rounded = psnr(quantize(luma(x)), quantize(luma(y))).item()
     exact = psnr(luma(x), luma(y)).item()
     assert measure(x, y, PROTOCOLS["y"]).psnr == pytest.approx(rounded, abs=1e-9)
     assert measure(x, y, PROTOCOLS["y_float"]).psnr == pytest.approx(exact, abs=1e-9)
@@ -123,7 +123,7 @@ def test_gray_against_rgb_counts_as_three_equal_channels(name):
     assert measure(rgb, gray, PROTOCOLS[name]) == expected
 
 
-def test_identical_pictures_are_infinitely_good():
+def test_identical_images_are_infinitely_good():
     x = levels(3, 170, 161)
     scores = measure(x, x, PROTOCOLS["rgb"])
     assert scores == Scores(math.inf, pytest.approx(1), pytest.approx(1))
@@ -140,7 +140,7 @@ def test_identical_pictures_are_infinitely_good():
     ],
     ids=str,
 )
-def test_small_pictures_have_only_the_metrics_that_fit(size, has):
+def test_small_images_have_only_the_metrics_that_fit(size, has):
     scores = measure(levels(3, *size), levels(3, *size), PROTOCOLS["rgb"])
     assert math.isfinite(scores.psnr)
     assert (scores.ssim is not None, scores.ms_ssim is not None) == has
@@ -148,7 +148,7 @@ def test_small_pictures_have_only_the_metrics_that_fit(size, has):
 
 def test_ssim_is_computed_in_float64():
     x, y = levels(3, 40, 50), levels(3, 40, 50)
-    exact = ssim(to_levels(x.double()), to_levels(y.double())).item()
+    exact = ssim(quantize(x.double()), quantize(y.double())).item()
     assert measure(x, y, PROTOCOLS["rgb"]).ssim == exact
 
 

@@ -18,7 +18,7 @@ from restore_cli.metrics.structure import (
 
 
 def pair(*shape):
-    """A picture with structure at many scales, and the same with noise."""
+    """An image with structure at many scales, and the same with noise."""
     waves = [torch.linspace(0, size**0.7, size, dtype=torch.float64).sin() for size in shape[-2:]]
     x = (torch.outer(*waves) * 0.4 + 0.5).expand(shape)
     return x.clone(), (x + 0.1 * torch.randn(shape, dtype=torch.float64)).clamp(0, 1)
@@ -145,6 +145,6 @@ def test_one_scale_is_ssim_and_five_are_ms_ssim():
     assert_close(multi_scale(x, y, SCALE_WEIGHTS), ms_ssim(x, y))
 
 
-def test_a_picture_too_small_for_the_scales_is_refused():
+def test_a_image_too_small_for_the_scales_is_refused():
     with pytest.raises(ImageTooSmall, match="3 scales"):
         multi_scale(*pair(1, 40, 90), [0.3, 0.3, 0.4])

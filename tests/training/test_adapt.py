@@ -1,4 +1,4 @@
-"""C-BSN goes on learning from the pictures that it is to denoise."""
+"""C-BSN goes on learning from the images that it is to denoise."""
 
 import hashlib
 import itertools
@@ -47,7 +47,7 @@ def parameters(network):
     return torch.cat([value.flatten() for value in network.state_dict().values()])
 
 
-def test_learning_from_a_picture_lowers_the_loss_on_what_was_held_out(network):
+def test_learning_from_a_image_lowers_the_loss_on_what_was_held_out(network):
     start = parameters(network).clone()
     result = run(network, noisy())
     assert result.helped
@@ -85,7 +85,7 @@ def test_an_interruption_keeps_what_was_best_by_then(network):
     assert result.helped
 
 
-def test_pictures_too_small_to_learn_from_are_refused(network):
+def test_images_too_small_to_learn_from_are_refused(network):
     with pytest.raises(NothingToDo, match="only 2 areas"):
         run(network, noisy(20, 40), noisy(19, 500))
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from restore_cli.training import loop
+from restore_cli.training import restoration as loop
 from restore_cli.training.cuda import chosen_convolutions, has_fixed_graph, record_graph
-from restore_cli.training.loop import batch_loss, open_state, record_steps, worker_count
 from restore_cli.training.recipes import find_recipe
+from restore_cli.training.restoration import batch_loss, open_state, record_steps, worker_count
 from restore_cli.training.trainer import take_step
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

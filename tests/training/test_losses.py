@@ -38,7 +38,7 @@ def test_the_laplacian_is_the_published_formula():
     assert_close(laplacian(x), x - blur(4 * interleaved))
 
 
-def test_the_edge_loss_of_equal_pictures_is_its_epsilon():
+def test_the_edge_loss_of_equal_images_is_its_epsilon():
     assert edge(TARGET, TARGET).item() == pytest.approx(1e-3)
 
 
@@ -63,7 +63,7 @@ def test_the_loss_of_photographs_is_l1_with_ms_ssim_and_edges():
 
 @pytest.mark.parametrize("size", [(11, 11), (24, 12), (48, 60), (170, 161)], ids=str)
 @pytest.mark.parametrize("name", ["ms_ssim", "mix", "photo"])
-def test_the_gradient_of_an_inverted_picture_is_finite(name, size):
+def test_the_gradient_of_an_inverted_image_is_finite(name, size):
     """Its contrast terms are negative, and a fractional power of 0 has no slope."""
     target = torch.rand(1, 1, *size)
     output = (1 - target).requires_grad_()

@@ -7,11 +7,11 @@ import torch
 
 from restore_cli import registry
 from restore_cli.errors import UsageError
-from restore_cli.pipelines.adapters import pre_upscaled
+from restore_cli.inference.preprocessing import pre_upscaled
 from restore_cli.registry import MODELS
-from restore_cli.training.loop import pairs_of
 from restore_cli.training.losses import LOSSES
 from restore_cli.training.recipes import MIRNET, RECIPES, find_recipe
+from restore_cli.training.restoration import pairs_of
 
 EACH = [
     pytest.param(recipe, id=f"{name}-{preset}")

@@ -47,8 +47,8 @@ def test_the_first_step_only_looks() -> None:
     layer = nn.Conv2d(3, 4, 3)
     before = copy.deepcopy(layer.state_dict())
     optimizer = SOAP(layer.parameters(), lr=0.1)
-    picture = torch.rand(1, 3, 8, 8)
-    layer(picture).square().mean().backward()
+    image = torch.rand(1, 3, 8, 8)
+    layer(image).square().mean().backward()
     optimizer.step()
     for name, kept in layer.state_dict().items():
         assert torch.equal(kept, before[name])

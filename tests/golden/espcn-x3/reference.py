@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 
 
 def convolve(x, weight, bias):
-    """x (C, H, W) with weight (D, C, K, K), zeros around the picture -> (D, H, W)."""
+    """x (C, H, W) with weight (D, C, K, K), zeros around the image -> (D, H, W)."""
     reach = weight.shape[-1] // 2
     padded = np.pad(x, [(0, 0), (reach, reach), (reach, reach)])
     out = np.zeros((len(weight), *x.shape[1:]))
@@ -44,9 +44,9 @@ def main():
     case = json.loads((HERE / "case.json").read_text(encoding="utf-8"))
     fill = runpy.run_path(str(HERE.parent / "fill.py"))["fill"]
     state = {key: values.astype(np.float64) for key, values in fill(case["shapes"]).items()}
-    pictures = np.random.RandomState(317).rand(2, 1, 11, 14).astype(np.float32)
-    outputs = np.stack([espcn(x, state, case["config"]["scale"]) for x in pictures])
-    np.savez(HERE / "io.npz", input=pictures, output=outputs.astype(np.float32))
+    images = np.random.RandomState(317).rand(2, 1, 11, 14).astype(np.float32)
+    outputs = np.stack([espcn(x, state, case["config"]["scale"]) for x in images])
+    np.savez(HERE / "io.npz", input=images, output=outputs.astype(np.float32))
 
 
 if __name__ == "__main__":

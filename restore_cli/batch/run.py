@@ -1,0 +1,255 @@
+"""Many images and videos through one network, reading ahead and writing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol, cast
+
+from restore_cli.batch.plan import Job, Standard
+from restore_cli.batch.provenance import Recipe, made, to_text
+from restore_cli.errors import OutputError, RestoreError
+from restore_cli.imaging.formats import Container, Format, is_container
+from restore_cli.imaging.image import Image
+from restore_cli.imaging.io import contents, decode, encode, write
+from restore_cli.inference.rain import Rain
+from restore_cli.inference.restorer import StepReport
+
+WAITING = 2  # images at most on either side of the network
+
+OnTile = Callable[[int, int, int], None]
+
+
+class Restores(Protocol):
+    """What turns an image into a better one: pipelines.restorer.Restorer."""
+
+    @property
+    def used(self) -> tuple[StepReport, ...]:
+        """The networks that the last image went through, in their order."""
+        ...
+
+    def __call__(
+        self, image: Image, *, on_progress: Callable[[int, int], None] | None = None
+    ) -> Image: ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job; width and height are those of the restored image or video.
+
+    Of several networks, one after the other: the smallest tile, and names joined by "+".
+    """
+
+    job: Job
+    status: Literal["ok", "failed"]
+    seconds: float  # of reading, computing and writing, without the time spent waiting
+    error: RestoreError | None = None
+    width: int | None = None
+    height: int | None = None
+    tile: int | None = None
+    precision: str | None = None
+    weights: str | None = None
+    weights_sha256: str | None = None
+    noise: float | None = None  # estimated sigma, of a range of 1
+    brightness: float | None = None  # of the image, in the mean
+    grain: float | None = None  # noise sigma of the brightened result
+    rain: Rain | None = None  # that was found in the image; of a video it is not told
+    frames: int | None = None  # of a video
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    image: Image
+    sha256: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Restored:
+    image: Image
+    source_sha256: str
+    seconds: float  # up to now
+    used: tuple[StepReport, ...]
+
+
+def run(
+    jobs: Sequence[Job],
+    restorer: Restores,
+    *,
+    overwrite: bool = False,
+    quality: int | None = None,
+    stdin: bytes = b"",
+    stdout: BinaryIO | None = None,
+    on_tile: OnTile | None = None,
+    recipe: Recipe | None = None,
+) -> Generator[Result, None, None]:
+    """Restore the source of each job into its target; a Result as soon as each is finished.
+
+    An image that fails does not stop the others: its Result carries the RestoreError.
+    stdin, stdout: what Standard.INPUT holds, and where Standard.OUTPUT goes.
+    recipe: with it each result tells, in its metadata, how it was made.
+    on_tile: gets the index of the image in work, its tiles done, and its tiles in all; of a
+    video its frames.
+    Closing the generator drops what is not yet being written; no file is left half-written.
+    """
+    reader = ThreadPoolExecutor(1, "restore-reader")
+    writer = ThreadPoolExecutor(1, "restore-writer")
+    stills = [job for job in jobs if not is_container(job.format)]
+    coming = (reader.submit(_read, job, stdin) for job in stills)
+    ahead = deque(islice(coming, WAITING))
+    behind: deque[Future[Result]] = deque()
+    try:
+        for index, job in enumerate(jobs):
+            began = time.monotonic()
+            try:
+                if is_container(job.format):
+                    while behind:  # a video may take hours: what is done before is told before
+                        yield behind.popleft().result()
+                    progress = _within(index, on_tile)
+                    yield _film(job, job.format, restorer, quality, overwrite, progress)
+                    continue
+                ahead.extend(islice(coming, 1))
+                # Unnamed, so that an image is freed once the writer has done with it.
+                behind.append(
+                    writer.submit(
+                        _write,
+                        job,
+                        _restore(ahead.popleft(), restorer, _within(index, on_tile)),
+                        quality,
+                        overwrite,
+                        stdout,
+                        recipe,
+                    )
+                )
+            except RestoreError as error:
+                yield Result(job, "failed", time.monotonic() - began, error)
+            while behind and (len(behind) > WAITING or behind[0].done()):
+                yield behind.popleft().result()
+        while behind:
+            yield behind.popleft().result()
+    finally:
+        reader.shutdown(cancel_futures=True)
+        writer.shutdown(cancel_futures=True)
+
+
+def _film(
+    job: Job,
+    format: Container,
+    restorer: Restores,
+    quality: int | None,
+    overwrite: bool,
+    on_frame: Callable[[int, int], None] | None,
+) -> Result:
+    from restore_cli.batch.video import restore_video  # images need not wait for FFmpeg
+
+    assert isinstance(job.source, Path) and isinstance(job.target, Path)  # so it was planned
+    began = time.monotonic()
+    movie = restore_video(
+        job.source,
+        job.target,
+        restorer,
+        format=format,
+        quality=quality,
+        overwrite=overwrite,
+        on_frame=on_frame,
+    )
+    done = _done(job, time.monotonic() - began, movie.width, movie.height, restorer.used)
+    return replace(done, frames=movie.frames, rain=None)  # that of its last frame says little
+
+
+def _within(index: int, on_tile: OnTile | None) -> Callable[[int, int], None] | None:
+    if on_tile is None:
+        return None
+    return lambda done, total: on_tile(index, done, total)
+
+
+def _read(job: Job, stdin: bytes) -> _Loaded:
+    began = time.monotonic()
+    if isinstance(job.source, Standard):
+        data = stdin
+        image = decode(data, name=job.source.value)
+    else:
+        data = contents(job.source)
+        image = replace(decode(data, name=str(job.source)), source=job.source)
+    return _Loaded(image, hashlib.sha256(data).hexdigest(), time.monotonic() - began)
+
+
+def _restore(
+    coming: Future[_Loaded], restorer: Restores, on_progress: Callable[[int, int], None] | None
+) -> _Restored:
+    loaded = coming.result()
+    began = time.monotonic()
+    restored = restorer(loaded.image, on_progress=on_progress)
+    seconds = loaded.seconds + time.monotonic() - began
+    return _Restored(restored, loaded.sha256, seconds, restorer.used)
+
+
+def _write(
+    job: Job,
+    restored: _Restored,
+    quality: int | None,
+    overwrite: bool,
+    stdout: BinaryIO | None,
+    recipe: Recipe | None,
+) -> Result:
+    began = time.monotonic()
+    image, used = restored.image, restored.used
+    if recipe is not None:
+        image = _recorded(image, job, restored, recipe, quality)
+    try:
+        if isinstance(job.target, Standard):
+            assert stdout is not None  # whoever plans for stdout hands it over
+            format = cast(Format, job.format)  # no video goes there
+            pipe_out(encode(image, format=format, quality=quality), stdout)
+        else:
+            write(image, job.target, quality=quality, overwrite=overwrite)
+    except RestoreError as error:
+        return Result(job, "failed", restored.seconds + time.monotonic() - began, error)
+    seconds = restored.seconds + time.monotonic() - began
+    return _done(job, seconds, image.width, image.height, used)
+
+
+def _done(job: Job, seconds: float, width: int, height: int, used: Sequence[StepReport]) -> Result:
+    return Result(
+        job,
+        "ok",
+        seconds,
+        width=width,
+        height=height,
+        tile=min((each.tile for each in used if each.tile is not None), default=None),
+        precision="+".join(dict.fromkeys(each.precision for each in used)),
+        weights="+".join(each.weights for each in used),
+        weights_sha256="+".join(each.sha256 for each in used),
+        noise=next((each.noise for each in used if each.noise is not None), None),
+        brightness=next((each.brightness for each in used if each.brightness is not None), None),
+        grain=next((each.grain for each in used if each.grain is not None), None),
+        rain=next((each.rain for each in used if each.rain is not None), None),
+    )
+
+
+def _recorded(
+    image: Image, job: Job, restored: _Restored, recipe: Recipe, quality: int | None
+) -> Image:
+    """The image with the record of how it was made in its metadata."""
+    name = job.source.value if isinstance(job.source, Standard) else job.source.name
+    record = made(
+        recipe, name, restored.source_sha256, restored.used, format=job.format, quality=quality
+    )
+    return replace(image, metadata=replace(image.metadata, record=to_text(record)))
+
+
+def pipe_out(data: bytes, stdout: BinaryIO) -> None:
+    """Write an image to stdout. Raises OutputError."""
+    try:
+        stdout.write(data)
+        stdout.flush()
+    except BrokenPipeError:
+        raise  # no failure: the reader wants no more
+    except OSError as error:
+        raise OutputError(f"stdout: {error.strerror}") from error

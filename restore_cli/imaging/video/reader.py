@@ -1,0 +1,287 @@
+"""Videos from disk, frame by frame, with the packets of sound and subtitles beside them.
+
+A frame keeps its time stamp, so that a variable frame rate stays what it was; it is turned upright
+by the rotation that the file states, as players do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+import numpy as np
+import torch
+from av.sidedata.sidedata import SideData
+from av.stream import Disposition, Stream
+from torch import Tensor
+
+from restore_cli.errors import UnreadableVideo
+from restore_cli.imaging.video.containers import missing_bytes
+from restore_cli.imaging.video.yuv import Layout, Matrix, Planes, turned
+
+logger = logging.getLogger(__name__)
+
+FORMATS = {  # pixel formats that are read as they are, and written: their subsampling and bits
+    "yuv420p": (2, 2, 8),
+    "yuv422p": (1, 2, 8),
+    "yuv444p": (1, 1, 8),
+    "yuv420p10le": (2, 2, 10),
+    "yuv422p10le": (1, 2, 10),
+    "yuv444p10le": (1, 1, 10),
+}
+NAME_OF_FORMAT = {layout: name for name, layout in FORMATS.items()}
+
+# ITU-T H.273, as the codecs write it.
+MATRICES: dict[int, Matrix] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt601"}
+MATRICES |= {9: "bt2020", 10: "bt2020"}
+TAG_OF_MATRIX: dict[Matrix, int] = {"bt709": 1, "bt601": 6, "bt2020": 9}
+UNSPECIFIED = 2
+HIGH_DEFINITION = (1280, 577)  # width, height; from either on, players take BT.709 for granted
+STUDIO, FULL = 1, 2  # ranges, as FFmpeg numbers them
+
+FALLBACK_RATE = Fraction(25)
+
+
+@dataclass(frozen=True)
+class Colour:
+    """What tells a player how levels become colours, in numbers of H.273."""
+
+    range: int
+    matrix: int
+    primaries: int
+    transfer: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image of a video, upright."""
+
+    planes: Planes
+    time: int  # in units of the clip's time_base
+    duration: int  # up to the next frame; the last one's is what the file says
+    passing: tuple[av.Packet[Stream], ...] = ()  # of sound and subtitles, up to the next frame
+
+
+class Clip:
+    """A video that is open for reading. Use `open_clip`."""
+
+    def __init__(self, container: av.container.InputContainer, source: Path):
+        self.source = source
+        self.container = container
+        self.stream = _first_video(container, source)
+        self.stream.thread_type = "AUTO"
+        # A damaged frame is an error, not something that is quietly painted over.
+        self.stream.codec_context.options = {"err_detect": "explode"}
+        self.passing = [
+            stream
+            for stream in (*container.streams.audio, *container.streams.subtitles)
+            if stream.codec_context is not None  # else FFmpeg does not know what it is
+        ]
+        self.time_base = self.stream.time_base or Fraction(1, 90_000)
+        self.rate = self.stream.average_rate or self.stream.guessed_rate or FALLBACK_RATE
+        self.start = Fraction(max(container.start_time or 0, 0), av.time_base)
+        self._first: tuple[int, int, str] | None = None
+        self._turn = (0, False)
+        self._last: int | None = None
+
+    @property
+    def expected(self) -> int | None:
+        """About how many frames there are, if the file says."""
+        if self.stream.duration:
+            return max(1, round(self.stream.duration * self.time_base * self.rate))
+        if self.container.duration:
+            return max(1, round(self.container.duration * self.rate / av.time_base))
+        return None
+
+    @property
+    def colour(self) -> Colour:
+        """Known once the first frame is; what decides on colours is never left unspecified."""
+        context = self.stream.codec_context
+        return Colour(
+            range=FULL if self._is_full_range() else STUDIO,
+            matrix=context.colorspace if context.colorspace in MATRICES else self._guessed_matrix(),
+            primaries=context.color_primaries,
+            transfer=context.color_trc,
+        )
+
+    @property
+    def pixel_aspect(self) -> Fraction | None:
+        """Width of a pixel by its height, as seen upright."""
+        aspect = self.stream.codec_context.sample_aspect_ratio or self.stream.sample_aspect_ratio
+        return 1 / aspect if aspect and self._turn[0] % 2 else aspect or None
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """All frames in the order in which they are shown. Raises UnreadableVideo."""
+        held: Frame | None = None
+        passing: list[av.Packet[Stream]] = []
+        for packet in self._packets():
+            if packet.stream.index != self.stream.index:  # set even of the empty one at the end
+                if packet.dts is not None:
+                    passing.append(packet)
+                continue
+            for image in self._decoded(packet):
+                frame = self._frame(image)
+                if held is not None:
+                    yield replace(held, duration=frame.time - held.time, passing=tuple(passing))
+                    passing = []
+                held = frame
+        if held is None:
+            raise UnreadableVideo(f"{self.source}: no frame in it can be read")
+        yield replace(held, passing=tuple(passing))
+
+    def _packets(self) -> Iterator[av.Packet[Stream]]:
+        try:
+            yield from self.container.demux(self.stream, *self.passing)
+        except av.FFmpegError as error:
+            raise self._broken(str(error.strerror)) from error
+
+    def _decoded(self, packet: av.Packet[Stream]) -> Sequence[av.VideoFrame]:
+        """The frames that a packet completes; what precedes the first whole one is left out."""
+        try:
+            images = self.stream.decode(packet)
+        except av.FFmpegError as error:
+            if self._first is None:
+                return ()  # a recording may begin anywhere in a broadcast
+            raise self._broken(str(error.strerror)) from error
+        damaged = packet.is_corrupt or any(image.is_corrupt for image in images)
+        if damaged and self._first is not None:
+            raise self._broken("damaged data")
+        return () if damaged else images
+
+    def _broken(self, why: str) -> UnreadableVideo:
+        after = f"at {float((self._last or 0) * self.time_base):.1f} s: " if self._last else ""
+        return UnreadableVideo(
+            f"{self.source}: broken {after}{why}", hint="get the file again, or cut it before there"
+        )
+
+    def _frame(self, image: av.VideoFrame) -> Frame:
+        shape = (image.width, image.height, image.format.name)
+        if self._first is None:
+            self._first = shape
+            self._turn = _orientation(image)
+            self._warn(image)
+        elif shape != self._first:
+            raise self._broken(f"the image changes from {_spelt(self._first)} to {_spelt(shape)}")
+        planes = turned(self._planes(image), *self._turn)
+        step = max(1, round(1 / (self.rate * self.time_base)))
+        time = image.pts
+        if time is not None:
+            time -= round(self.start / self.time_base)
+        if self._last is not None:  # without a time stamp, or with an earlier one
+            time = self._last + step if time is None else max(time, self._last + 1)
+        self._last = time or 0
+        return Frame(planes, self._last, image.duration or step)
+
+    def _planes(self, image: av.VideoFrame) -> Planes:
+        colour = self.colour
+        name = image.format.name.replace("yuvj", "yuv")
+        if name not in FORMATS:
+            name = _nearest_format(image.format)
+            image = image.reformat(
+                format=name,
+                dst_colorspace="ITU709" if image.format.is_rgb else None,
+                dst_color_range=colour.range,
+            )
+        down, across, bits = FORMATS[name]
+        layout = Layout(down, across, bits, colour.range == FULL, MATRICES[colour.matrix])
+        luma, blue, red = (_samples(plane, bits) for plane in image.planes)
+        return Planes(luma, torch.stack([blue, red]), layout)
+
+    def _is_full_range(self) -> bool:
+        context = self.stream.codec_context
+        return context.color_range == FULL or str(context.pix_fmt).startswith("yuvj")
+
+    def _guessed_matrix(self) -> int:
+        """What players take it for; RGB becomes BT.709."""
+        context = self.stream.codec_context
+        high = context.width >= HIGH_DEFINITION[0] or context.height >= HIGH_DEFINITION[1]
+        rgb = context.format is not None and context.format.is_rgb
+        return TAG_OF_MATRIX["bt709" if high or rgb else "bt601"]
+
+    def _warn(self, image: av.VideoFrame) -> None:
+        if image.interlaced_frame:
+            logger.warning(
+                "%s is interlaced: both fields are taken for one image; deinterlace it first",
+                self.source,
+            )
+        if any(component.is_alpha for component in image.format.components):
+            logger.warning("%s: read without its transparency", self.source)
+        if max(component.bits for component in image.format.components) > 10:
+            logger.warning("%s: of its bits, 10 are kept", self.source)
+
+
+@contextmanager
+def open_clip(source: Path) -> Iterator[Clip]:
+    """The video in a file. Raises UnreadableVideo."""
+    try:
+        if source.stat().st_size == 0:
+            raise UnreadableVideo(f"{source}: the file is empty", hint="get the file again")
+        missing = missing_bytes(source)
+        if missing:
+            raise UnreadableVideo(
+                f"{source}: cut short, the last {missing:,} bytes are missing",
+                hint="get the file again",
+            )
+        container = av.open(f"file:{source}", metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise UnreadableVideo(
+            f"{source}: damaged, or not a video ({error.strerror})", hint="get the file again"
+        ) from error
+    except OSError as error:
+        raise UnreadableVideo(
+            f"{source}: {error.strerror or error}", hint="check the path and its permissions"
+        ) from error
+    with container:
+        yield Clip(container, source)
+
+
+def _first_video(container: av.container.InputContainer, source: Path) -> av.VideoStream:
+    """The first stream of moving images; the cover of an album is none."""
+    if container.format.name.endswith("_pipe"):
+        raise UnreadableVideo(
+            f"{source}: an image, not a video", hint="give it the suffix of its format"
+        )
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return stream
+    raise UnreadableVideo(f"{source}: there is no video in it", hint="perhaps it is sound only")
+
+
+def _orientation(image: av.VideoFrame) -> tuple[int, bool]:
+    """(quarter turns counter-clockwise, mirrored before that) which make the image upright."""
+    beside = cast(Sequence[SideData], image.side_data)  # it can be indexed, whatever its type says
+    stated = [data for data in beside if data.type.name == "DISPLAYMATRIX"]
+    if not stated:
+        return 0, False
+    a, b, _, c, d = np.frombuffer(bytes(stated[0]), np.int32)[:5].astype(np.int64)
+    mirrored = bool(a * d - b * c < 0)
+    right = (-a, -b) if mirrored else (a, b)  # where what is on the right goes, y downwards
+    turns = round(np.degrees(np.arctan2(-right[1], right[0])) / 90)
+    return int(turns) % 4, mirrored
+
+
+def _nearest_format(given: av.VideoFormat) -> str:
+    """The pixel format in FORMATS that holds most of what `given` does."""
+    bits = 8 if max(component.bits for component in given.components) <= 8 else 10
+    wide = given.chroma_width(64) == 64
+    high = given.chroma_height(64) == 64
+    if given.is_rgb or (wide and len(given.components) > 2):
+        return NAME_OF_FORMAT[1, 1, bits]
+    return NAME_OF_FORMAT[1 if high and len(given.components) > 2 else 2, 2, bits]
+
+
+def _samples(plane: av.video.plane.VideoPlane, bits: int) -> Tensor:
+    """A view of the levels in a plane, (H, W)."""
+    levels = np.frombuffer(memoryview(plane), np.uint8 if bits == 8 else np.uint16)
+    per_line = plane.line_size // levels.itemsize
+    return torch.from_numpy(levels.reshape(-1, per_line)[: plane.height, : plane.width])
+
+
+def _spelt(shape: tuple[int, int, str]) -> str:
+    return f"{shape[0]}x{shape[1]} {shape[2]}"

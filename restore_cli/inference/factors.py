@@ -1,0 +1,80 @@
+"""Which networks enlarge by a factor, from names alone: no weight file is read for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations_with_replacement
+
+from restore_cli import registry
+from restore_cli.checkpoints import manifest
+from restore_cli.registry import MODELS, ModelSpec
+
+LARGEST = 16  # times, by repetition; what is invented beyond has nothing to do with the image
+FASTER, BETTER = "espcn", "mirnet"
+
+
+def usual_network(device: str, factor: float | None, *, repeat: bool = False) -> str:
+    """The network that enlarges images where none is named.
+
+    The better one on a GPU, where it has weights that reach the factor: x3 as x4 made smaller is
+    better than the faster network's own x3 (weights/mirnet.md). The faster one on a CPU.
+    device: as an option names it. factor: None where it differs from image to image.
+    """
+    if _kind(device) == "cpu":
+        return FASTER
+    better, faster = (list(weights_by_scale(MODELS[name])) for name in (BETTER, FASTER))
+    if factor is None:
+        factor = max(faster, default=1)
+    return BETTER if factors_of(factor, better, repeat=repeat) else FASTER
+
+
+def _kind(device: str) -> str:
+    """`cuda` of `cuda:1`; of `auto` what would be taken."""
+    if device != "auto":
+        return device.partition(":")[0]
+    from restore_cli.inference.device import pick_device
+
+    return pick_device(device).type
+
+
+def factors_of(target: float, known: Sequence[int], *, repeat: bool) -> tuple[int, ...]:
+    """The networks, one after the other, whose product is the least that reaches `target`.
+
+    One, unless `repeat`: then as many as there can be. Empty where none reaches it.
+    """
+    most = math.ceil(math.log2(LARGEST)) if repeat else 1
+    chains = [
+        chain
+        for length in range(1, most + 1)
+        for chain in combinations_with_replacement(sorted(known), length)
+        if target <= math.prod(chain) <= LARGEST
+    ]
+    return min(chains, key=lambda chain: (math.prod(chain), -len(chain)), default=())
+
+
+def photo_weights_by_scale(spec: ModelSpec) -> dict[int, str]:
+    """The names `arch.real_xN` of a network's weights for damaged photographs, by their factor."""
+    found: dict[int, str] = {}
+    for entry in manifest.entries().values():
+        scale = registry.configured(spec, entry.config).scale if entry.arch == spec.arch else 1
+        if entry.name == f"{spec.arch}.real_x{scale}":
+            found[scale] = entry.name
+    return found
+
+
+def weights_by_scale(spec: ModelSpec) -> dict[int, str]:
+    """The names of the weights of a network that enlarge, by their factor.
+
+    Of several with one factor `arch.xN` or `arch.sr_xN` is taken, else the first. Those for
+    damaged photographs, `arch.real_xN`, are left out.
+    """
+    found: dict[int, str] = {}
+    photographs = photo_weights_by_scale(spec).values()
+    for entry in manifest.entries().values():
+        if entry.arch == spec.arch and entry.name not in photographs:
+            scale = registry.configured(spec, entry.config).scale
+            usual = (f"{spec.arch}.x{scale}", f"{spec.arch}.sr_x{scale}")
+            if scale > 1 and (scale not in found or entry.name in usual):
+                found[scale] = entry.name
+    return found

@@ -1,0 +1,453 @@
+"""One image through one network: prepare, tiles, network, blend, finish."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from restore_cli import registry
+from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
+from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError, WeightsMismatch
+from restore_cli.imaging.frame import inside_frame
+from restore_cli.imaging.guided_filter import noise_of
+from restore_cli.imaging.image import Image
+from restore_cli.imaging.resize import resize_matlab
+from restore_cli.inference.blockwise import blockwise, blockwise_chains
+from restore_cli.inference.device import (
+    SMALLEST_TILE,
+    fastest_low_precision,
+    free_memory,
+    is_out_of_memory,
+    pick_device,
+    release_unused,
+)
+from restore_cli.inference.noise import NoiseLimit, limit_to_noise
+from restore_cli.inference.preprocessing import (
+    PREPROCESSING,
+    darkness,
+    extend_border,
+    mean_brightness,
+)
+from restore_cli.inference.rain import Rain, rain_in
+from restore_cli.inference.tiled import kept_bytes, share_statistics, tiled_blocks
+from restore_cli.inference.tiling import blend_in, cut, kept, pad_to_multiple, plan_tiles
+from restore_cli.registry import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Resize = Literal["detail", "fit", "native"]
+OnProgress = Callable[[int, int], None]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+GATE = 50.0  # dB between the first tile in low precision and in float32
+PROBE = 256  # pixels a side of the first tile that are computed in both
+LARGEST_TILE = 2048  # pixels; what is computed twice around it is little already
+LARGEST_CPU_TILE = 512  # of a network that is not run in pieces: more would leave the caches
+MEMORY_SHARE = 0.5  # of the free memory
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a user may choose about a run."""
+
+    model: str | None = None
+    weights: str | None = None
+    tile: int | Literal["auto", "off"] = "auto"
+    overlap: int | Literal["auto", "exact"] = "auto"
+    device: str = "auto"
+    precision: Precision = "auto"
+    seed: int = 0
+    strength: float = 1.0  # how far from the image (0) to the result (1), where sizes are equal
+    resize: Resize = "detail"  # for a network of one size
+    exact: bool = False  # in tiles, but as if the image were whole
+    noise_limit: NoiseLimit = "auto"  # of denoisers: most that is removed; sigma in levels of 255
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"--strength {self.strength:g}: wanted a number from 0 to 1")
+        if isinstance(self.noise_limit, str):
+            known = self.noise_limit in ("auto", "off")
+        else:
+            known = 0 <= self.noise_limit <= 255
+        if not known:
+            raise UsageError(
+                f"--noise-limit {self.noise_limit}: wanted auto, off, or a sigma from 0 to 255",
+                hint="for example --noise-limit 3",
+            )
+        if self.exact and isinstance(self.overlap, int):
+            raise UsageError(
+                f"--tile exact and --overlap {self.overlap} contradict each other",
+                hint="leave one of them out",
+            )
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Some weights, and how an image went through their network."""
+
+    model: str
+    weights: str
+    sha256: str
+    tile: int | None  # the side of its tiles; None: it went as a whole
+    precision: str
+    height: int  # of the result
+    width: int
+    noise: float | None = None  # estimated sigma, of a range of 1; None: not estimated
+    brightness: float | None = None  # of the image, in the mean, where the result depends on it
+    grain: float | None = None  # noise sigma of the brightened result, of a range of 1
+    rain: Rain | None = None  # that was taken away, where that was looked for
+
+
+class Restorer:
+    """A network on a device, ready to restore images of any size.
+
+    `precision` and `tile` say what was really taken; "auto" is settled by the first image.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, options: RunOptions, *, limited: bool = False):
+        """limited: what is removed is limited to noise, as of a denoiser."""
+        if not isinstance(checkpoint.spec, ModelSpec):
+            raise WeightsMismatch(f"{checkpoint.name} takes no image, so it restores none")
+        if checkpoint.spec.scale != 1 and options.strength != 1:
+            raise UsageError(f"{checkpoint.name} enlarges, so strength has nothing to blend")
+        self.checkpoint = checkpoint
+        self.spec = resized(checkpoint.spec, options.resize)
+        self.options = options
+        self.device = pick_device(options.device)
+        self.precision: str = options.precision
+        self.tile: int | None = None
+        self.noise: float | None = None  # estimated sigma of the last image
+        self.brightness: float | None = None  # of the last image, likewise
+        self.grain: float | None = None  # of the last result, likewise
+        self.rain: Rain | None = None  # likewise
+        self.limited = limited
+        self._size: tuple[int, int] | None = None  # (H, W) of the last result
+        self._limit: int | None = None  # the largest tile, once memory has run out
+        if options.resize == "native":
+            checkpoint.module.allow_any_size()  # type: ignore[operator]
+        network = checkpoint.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # A GPU has no use for pieces: its memory is as fast for large tensors as for small ones.
+        self.network = blockwise(network) if self.device.type == "cpu" else network
+        if options.exact and self.spec.tiling == "approximate":
+            self.network = share_statistics(network, self.spec.multiple)
+            if not tiled_blocks(self.network):
+                raise UsageError(
+                    f"{self.spec.arch} has global operations that its tiles cannot share, so "
+                    "--tile exact would not be exact",
+                    hint="use --tile off for the whole image, or --tile auto",
+                )
+        self._overlap, self._blend = self._context()
+
+    @property
+    def model(self) -> str:
+        return self.spec.arch
+
+    @property
+    def used(self) -> tuple[StepReport, ...]:
+        """What the last image was restored with."""
+        if self._size is None:
+            return ()
+        made = self.checkpoint
+        found = (self.noise, self.brightness, self.grain, self.rain)
+        how = (self.tile, self.precision, *self._size, *found)
+        return (StepReport(self.model, made.name, made.sha256, *how),)
+
+    def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
+        """The restored image. Raises OutOfMemory, BrokenOutput."""
+        filled = image.visible_colours()
+        result = self.run(filled.pixels, on_progress=on_progress)
+        if self.spec.scale != 1:
+            return replace(image, pixels=result, alpha=self._enlarged(image.alpha))
+        return image.with_pixels(image.keep_hidden_colours(result))
+
+    @torch.inference_mode()
+    def run(self, pixels: Tensor, *, on_progress: OnProgress | None = None) -> Tensor:
+        """(C, H, W) in [0, 1] -> (C, scale * H, scale * W) in [0, 1], float32 on the CPU."""
+        fed, finish = PREPROCESSING[self.spec.adapter](pixels, self.spec)
+        result = finish(self._answer(fed, on_progress)).clamp_(0, 1)
+        self._size = (result.shape[-2], result.shape[-1])
+        if self.limited:
+            self.noise = limit_to_noise(pixels, result, self.options.noise_limit)
+        if "derain" in self.spec.tasks and self.spec.scale == 1:
+            self.rain = rain_in(pixels, result)
+        strength = self.options.strength
+        result = result if strength == 1 else torch.lerp(pixels, result, strength)
+        if self.spec.adapter == "fixed_size":
+            box = (slice(None), *inside_frame(pixels))
+            self.brightness = mean_brightness(pixels[box])
+            dark = darkness(self.brightness) > 0
+            self.grain = noise_of(result[box]).mean().item() if dark else None
+        return result
+
+    @property
+    def luma_alone(self) -> bool:
+        """Whether colours do not matter to the network."""
+        return self.spec.adapter == "luma" and self.spec.channels == 1
+
+    @torch.inference_mode()
+    def run_luma(self, luma: Tensor) -> Tensor:
+        """(1, H, W) -> (1, scale * H, scale * W), not clamped: luma as `rgb_to_ycbcr` has it.
+
+        For a network that sees nothing else: see `luma_alone`.
+        """
+        padded, crop = extend_border(luma[None], self.spec)
+        result = crop(self._answer(padded, None))[0]
+        self._size = (result.shape[-2], result.shape[-1])
+        return result
+
+    def _answer(self, fed: Tensor, on_progress: OnProgress | None) -> Tensor:
+        """What the network makes of (1, channels, H, W): network_scale times as large."""
+        height, width = (side * self.spec.network_scale for side in fed.shape[-2:])
+        padded = pad_to_multiple(fed, self.spec.multiple)
+        tile = self._first_tile(*padded.shape[-2:])
+        while True:
+            try:
+                result = self._run_tiles(padded, tile, on_progress)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                tile = self._smaller_tile(tile, padded, error)
+            release_unused(self.device)  # only now is nothing held by the traceback
+        self.tile = tile
+        return result[..., :height, :width]
+
+    def _run_tiles(self, image: Tensor, tile: int | None, on_progress: OnProgress | None) -> Tensor:
+        spec, scale = self.spec, self.spec.network_scale
+        batch, channels, height, width = image.shape
+        share_statistics = tiled_blocks(self.network)
+        for block in share_statistics:
+            block.side = tile
+        plan = plan_tiles(
+            height,
+            width,
+            tile=None if share_statistics else tile,
+            overlap=self._overlap,
+            blend=self._blend,
+            multiple=spec.multiple,
+        )
+        if self.precision == "auto":
+            self.precision = self._settle_precision(cut(image, plan.rows[0], plan.columns[0]))
+        dtype = DTYPES[self.precision]
+        result = torch.zeros(batch, channels, height * scale, width * scale)
+        progress = _Progress(self.network, len(plan), on_progress)
+        for row, column in plan:
+            answer = self._forward(cut(image, row, column), dtype)
+            piece = kept(answer, row, column, scale).cpu()
+            if not torch.isfinite(piece).all():
+                raise BrokenOutput(
+                    f"{self.checkpoint.name} produced NaN or infinity in {self.precision}",
+                    hint="try --precision fp32, or other weights",
+                )
+            blend_in(result, piece, row, column, scale)
+            progress.tile_done()
+        return result
+
+    def _forward(self, piece: Tensor, dtype: torch.dtype) -> Tensor:
+        """The network's final output for one tile, float32."""
+        low = dtype is not torch.float32
+        context: AbstractContextManager[object] = (
+            torch.autocast(self.device.type, dtype) if low else nullcontext()
+        )
+        with context:
+            output = self.network(
+                piece.to(self.device, non_blocking=True).contiguous(
+                    memory_format=torch.channels_last
+                )
+            )
+        last: Tensor = output[-1] if isinstance(output, tuple) else output
+        return last.float()
+
+    def _settle_precision(self, first: Tensor) -> str:
+        """A 16-bit type where the device is fast in it and the result stays within the gate."""
+        dtype = fastest_low_precision(self.device)
+        if dtype is None:
+            return "fp32"
+        side = PROBE - PROBE % self.spec.multiple
+        probe = first if self.spec.tiling == "never" else first[..., :side, :side]
+        error = self._forward(probe, dtype) - self._forward(probe, torch.float32)
+        decibel = -10 * error.square().mean().clamp(min=1e-12).log10().item()
+        taken = NAMES[dtype] if decibel >= GATE else "fp32"
+        logger.info("%s stands %.1f dB from float32: taking %s", NAMES[dtype], decibel, taken)
+        return taken
+
+    def _context(self) -> tuple[int, int]:
+        """(overlap, blend) in pixels."""
+        spec, chosen = self.spec, self.options.overlap
+        if self.options.exact and spec.radius is None:
+            return max((block.block.reach for block in tiled_blocks(self.network)), default=0), 0
+        if chosen == "exact" or self.options.exact:
+            if spec.radius is None:
+                raise UsageError(
+                    f"{spec.arch} sees the whole image, so no overlap is exact",
+                    hint="use --tile exact, or --overlap auto",
+                )
+            return spec.radius, 0
+        overlap = spec.overlap if chosen == "auto" else chosen
+        exact = spec.radius is not None and overlap >= spec.radius
+        return overlap, 0 if exact else overlap // 2
+
+    def _first_tile(self, height: int, width: int) -> int | None:
+        """The core size to begin with; None for the whole image at once."""
+        chosen = self.options.tile
+        if self.options.resize == "native":
+            self._refuse_too_large(height, width, self.spec.bytes_per_pixel, "--resize native")
+        if self.options.exact:
+            self._refuse_too_large(height, width, kept_bytes(self.network), "--tile exact")
+        if chosen == "off" or self.spec.tiling == "never":
+            return self._capped(None, height, width)
+        if chosen != "auto":
+            return self._capped(chosen, height, width)
+        affordable = free_memory(self.device) * MEMORY_SHARE / self.spec.bytes_per_pixel
+        side = int(affordable**0.5) - 2 * self._overlap
+        # The wider the context, the more of it is computed twice: larger tiles pay off.
+        largest = max(self._largest_tile(), 4 * self._overlap)
+        tile = max(SMALLEST_TILE, min(side, largest) // 32 * 32)
+        return self._capped(None if tile >= max(height, width) else tile, height, width)
+
+    def _refuse_too_large(self, height: int, width: int, each: int, option: str) -> None:
+        """Before the system kills the process, which it does where memory is promised freely.
+
+        each: bytes for a pixel of the whole image. option: that asks for it.
+        """
+        needed, free = height * width * each, free_memory(self.device)
+        if needed > free:
+            raise OutOfMemory(
+                f"{width} x {height} px at full size take about {needed / 2**30:.0f} GiB of "
+                f"memory, {free / 2**30:.0f} GiB are free",
+                hint=f"leave out {option}",
+            )
+
+    def _largest_tile(self) -> int:
+        in_caches = self.device.type != "cpu" or blockwise_chains(self.network)
+        return LARGEST_TILE if in_caches else LARGEST_CPU_TILE
+
+    def _capped(self, tile: int | None, height: int, width: int) -> int | None:
+        """Not larger than what an earlier image has shown to fit."""
+        side = max(height, width) if tile is None else tile
+        return tile if self._limit is None or side <= self._limit else self._limit
+
+    def _smaller_tile(self, tile: int | None, image: Tensor, error: BaseException) -> int:
+        """Half of a tile that was too large; the images that follow begin with it."""
+        side = max(image.shape[-2:]) if tile is None else min(tile, max(image.shape[-2:]))
+        if self.spec.tiling == "never":
+            raise OutOfMemory(
+                f"{self.spec.arch} takes an image as a whole only, and {self.device} is too small",
+                hint="close other programs, or use --device cpu",
+            ) from error
+        if side <= SMALLEST_TILE:
+            raise OutOfMemory(
+                f"not even a tile of {side} px fits into the memory of {self.device}",
+                hint="close other programs, or use --device cpu",
+            ) from error
+        if self._limit is None:
+            logger.warning("out of memory on %s: going on with smaller tiles", self.device)
+        self._limit = max(SMALLEST_TILE, side // 2)
+        return self._limit
+
+    def _enlarged(self, alpha: Tensor | None) -> Tensor | None:
+        if alpha is None:
+            return None
+        height, width = (side * self.spec.scale for side in alpha.shape[-2:])
+        return resize_matlab(alpha, height, width).clamp_(0, 1)
+
+
+def resized(spec: ModelSpec, resize: Resize) -> ModelSpec:
+    """The fact sheet of a network of one size when images of other sizes come to it so.
+
+    Raises UsageError for a network that takes any size.
+    """
+    if resize == "detail":
+        return spec
+    if spec.fixed_size is None:
+        raise UsageError(
+            f"{spec.arch} takes images as they are, so there is nothing to resize",
+            hint="leave --resize out",
+        )
+    return replace(spec, adapter="stretched" if resize == "fit" else "imagenet")
+
+
+class _Progress:
+    """Tells of each tile, and within it of each block where the network runs block by block."""
+
+    def __init__(self, network: nn.Module, tiles: int, on_progress: OnProgress | None):
+        chains, blocks = blockwise_chains(network), tiled_blocks(network)
+        steps = sum(len(chain.blocks) for chain in chains) + len(blocks)
+        self.steps = max(1, steps)  # of one tile
+        self.tiles, self.on_progress = tiles, on_progress
+        self.tile = self.block = 0
+        for chain in chains:
+            chain.on_block = self.block_done
+        for block in blocks:
+            block.on_block = self.block_done
+
+    def block_done(self) -> None:
+        self.block += 1
+        self._tell()
+
+    def tile_done(self) -> None:
+        self.tile, self.block = self.tile + 1, 0
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self.tile * self.steps + self.block, self.tiles * self.steps)
+
+
+def load_restorer(task: str, options: RunOptions) -> Restorer:
+    """The network for `task` with the weights that the options name, on their device.
+
+    Raises UsageError, WeightsError, DeviceError.
+    """
+    spec = registry.find_for_task(task, options.model)
+    checkpoint = load_checkpoint(options.weights or spec.weights_for(task))
+    if task not in checkpoint.spec.tasks:
+        raise WeightsMismatch(
+            f"{checkpoint.name} is made to {' or '.join(checkpoint.spec.tasks)}, not to {task}",
+            hint=f"for example --weights {spec.weights_for(task)}",
+        )
+    return Restorer(checkpoint, options, limited=task == "denoise")
+
+
+def restore(
+    task: str,
+    image: Tensor,
+    *,
+    model: str | None = None,
+    weights: str | None = None,
+    tile: int | Literal["auto", "off", "exact"] = "auto",
+    overlap: int | Literal["auto", "exact"] = "auto",
+    device: str = "auto",
+    strength: float = 1.0,
+    noise_limit: NoiseLimit = "auto",
+) -> Tensor:
+    """The restored image, (C', H', W') in [0, 1], of `image` (C, H, W) in [0, 1], C 1 or 3.
+
+    task: denoise, derain, enhance or upscale, as far as a network for it is there.
+    strength: 0 leaves the image as it is, 1 restores it, between the two are linear steps.
+    noise_limit: of denoise; "auto" removes no more than the estimated noise, "off" as much as the
+    network does, and a number no more than noise of that sigma, in levels of 255.
+    Computed in float32.
+    """
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise UsageError(f"image has shape {tuple(image.shape)}, wanted (1 or 3, H, W)")
+    options = RunOptions(
+        model,
+        weights,
+        tile="auto" if tile == "exact" else tile,
+        overlap=overlap,
+        exact=tile == "exact",
+        device=device,
+        precision="fp32",
+        strength=strength,
+        noise_limit=noise_limit,
+    )
+    return load_restorer(task, options).run(image.float().cpu())

@@ -1,0 +1,205 @@
+"""Any enlargement out of networks of a few whole factors.
+
+The next larger network is taken and its result reduced by antialiased bicubic: x2.5 is x3 made
+smaller. Beyond the largest, or to spare one, networks run one after the other (`repeat`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor
+
+from restore_cli import registry
+from restore_cli.checkpoints.load import load_checkpoint
+from restore_cli.errors import InputError, UsageError, WeightsMismatch, WeightsMissing
+from restore_cli.imaging.codecs.jpeg import has_jpeg_traces
+from restore_cli.imaging.image import Image
+from restore_cli.imaging.resize import resize_matlab
+from restore_cli.inference.factors import (
+    LARGEST,
+    factors_of,
+    photo_weights_by_scale,
+    weights_by_scale,
+)
+from restore_cli.inference.restorer import OnProgress, Restorer, RunOptions, StepReport
+from restore_cli.registry import ModelSpec
+
+# Weights for damaged photographs, for clean images, or either by what is found in each image.
+Purpose = Literal["auto", "photo", "clean"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is wanted of an image: so many times its size, or exactly a size."""
+
+    scale: float | None = None
+    size: tuple[int, int] | None = None  # (H, W)
+    repeat: bool = False  # build the factor of the smallest networks, one after the other
+
+    def of(self, height: int, width: int) -> tuple[int, int]:
+        """The height and width that an image gets. Raises InputError where it has more already."""
+        if self.size is None:
+            assert self.scale is not None  # one of both is given
+            return round(height * self.scale), round(width * self.scale)
+        if self.size[0] < height or self.size[1] < width:
+            raise InputError(
+                f"the image is {width}x{height}, larger than the {self.size[1]}x{self.size[0]} "
+                "that are wanted",
+                hint="upscale makes images larger only",
+            )
+        return self.size
+
+
+class Upscaler:
+    """Networks of several factors as one restorer that reaches any size.
+
+    `used` has the networks that ran for the last image, in their order.
+    photo: weights, by their factor, for images in which JPEG has left traces; the factors that
+    they do not reach are left to `known`.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[int, str],
+        options: RunOptions,
+        target: Target,
+        photo: Mapping[int, str] | None = None,
+    ):
+        self.options, self.target = options, target
+        self._known = known
+        self._photo = photo or {}
+        self._loaded: dict[str, Restorer] = {}
+        if target.scale is not None:
+            self._last = self._restorer(self._chain(target.scale)[-1])
+        else:
+            self._last = self._restorer(known[min(known)])
+        self.device = self._last.device
+        self.used: tuple[StepReport, ...] = ()
+
+    @property
+    def model(self) -> str:
+        return self._last.model
+
+    def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
+        """The enlarged image. Raises InputError, OutOfMemory, BrokenOutput."""
+        height, width = self.target.of(image.height, image.width)
+        chain = self._chain(max(height / image.height, width / image.width), image)
+        used: tuple[StepReport, ...] = ()
+        for index, weights in enumerate(chain):
+            self._last = self._restorer(weights)
+            image = self._last(image, on_progress=share(on_progress, index, len(chain)))
+            used += self._last.used
+        # What is made of the last network's result is part of its work.
+        self.used = (*used[:-1], replace(used[-1], height=height, width=width))
+        return resized(image, height, width)
+
+    def run(self, pixels: Tensor) -> Tensor:
+        """(C, H, W) in [0, 1] -> the enlarged one."""
+        return self(Image(pixels)).pixels
+
+    @property
+    def luma_alone(self) -> bool:
+        """Whether colours do not matter to any network that may run."""
+        scale = self.target.scale
+        chain = self._known.values() if scale is None else self._chain(scale)
+        return not self._photo and all(self._restorer(weights).luma_alone for weights in chain)
+
+    def run_luma(self, luma: Tensor) -> Tensor:
+        """Luma alone, (1, H, W), enlarged; see Restorer.run_luma. Raises as `__call__` does."""
+        height, width = self.target.of(*luma.shape[-2:])
+        used: tuple[StepReport, ...] = ()
+        for weights in self._chain(max(height / luma.shape[-2], width / luma.shape[-1])):
+            self._last = self._restorer(weights)
+            luma = self._last.run_luma(luma)
+            used += self._last.used
+        self.used = used
+        return resize_matlab(luma, height, width)
+
+    def _chain(self, factor: float, image: Image | None = None) -> tuple[str, ...]:
+        """The weights that run one after the other; image: what they are for, if it matters."""
+        repeat = self.target.repeat
+        photo = factors_of(factor, list(self._photo), repeat=repeat)
+        if photo and image is not None and has_jpeg_traces(image):
+            return tuple(self._photo[each] for each in photo)
+        chain = factors_of(factor, list(self._known), repeat=repeat)
+        if not chain:
+            raise _out_of_reach(factor, list(self._known), repeat)
+        return tuple(self._known[each] for each in chain)
+
+    def _restorer(self, weights: str) -> Restorer:
+        if weights not in self._loaded:
+            self._loaded[weights] = Restorer(load_checkpoint(weights), self.options)
+        return self._loaded[weights]
+
+
+def load_upscaler(options: RunOptions, target: Target, purpose: Purpose = "clean") -> Upscaler:
+    """Networks that enlarge to `target`, of the weights that the options name or of all there are.
+
+    purpose: where no weights are named, which there are. Raises UsageError, WeightsError,
+    DeviceError.
+    """
+    spec = registry.find_for_task("upscale", options.model)
+    photo: Mapping[int, str] = {}
+    if options.weights is not None:
+        known: Mapping[int, str] = {scale_of(options.weights): options.weights}
+    elif purpose == "photo":
+        known = photo_weights_by_scale(spec)
+        if not known:
+            raise WeightsMissing(
+                f"there are no weights of {spec.arch} for photographs",
+                hint="--for clean takes those for clean images; weights of yours: "
+                f"restore weights import FILE --as {spec.arch}.real_x2",
+            )
+    else:
+        known = weights_by_scale(spec)
+        photo = photo_weights_by_scale(spec) if purpose == "auto" else {}
+    if not known:
+        raise WeightsMissing(
+            f"restore comes without weights for {spec.arch}",
+            hint="import a file of yours: restore weights import FILE",
+        )
+    return Upscaler(known, options, target, photo)
+
+
+def scale_of(weights: str) -> int:
+    """By what some weights enlarge. Raises WeightsError."""
+    checkpoint = load_checkpoint(weights)
+    spec = checkpoint.spec
+    if not isinstance(spec, ModelSpec) or "upscale" not in spec.tasks or spec.scale == 1:
+        raise WeightsMismatch(
+            f"{checkpoint.name} is made to {' or '.join(spec.tasks)}, not to upscale",
+            hint="for example --weights espcn.x2",
+        )
+    return spec.scale
+
+
+def _out_of_reach(factor: float, known: Sequence[int], repeat: bool) -> UsageError:
+    there = ", ".join(f"x{scale}" for scale in sorted(known))
+    again = factors_of(factor, known, repeat=True)
+    if again and not repeat:
+        steps = " after ".join(f"x{scale}" for scale in again)
+        hint = f"--repeat makes it of {steps}"
+    else:
+        hint = f"at most x{LARGEST}, with --repeat"
+    return UsageError(f"no weights enlarge x{factor:g}: there are {there}", hint=hint)
+
+
+def share(on_progress: OnProgress | None, index: int, count: int) -> OnProgress | None:
+    """Of a whole of `count` networks, the part that network `index` is."""
+    if on_progress is None:
+        return None
+    return lambda done, total: on_progress(index * total + done, count * total)
+
+
+def resized(image: Image, height: int, width: int) -> Image:
+    """By bicubic, alpha too; the image itself where it has that size."""
+    if (image.height, image.width) == (height, width):
+        return image
+    pixels = resize_matlab(image.pixels, height, width).clamp_(0, 1)
+    alpha = image.alpha
+    if alpha is not None:
+        alpha = resize_matlab(alpha, height, width).clamp_(0, 1)
+    return replace(image, pixels=pixels, alpha=alpha)

@@ -1,0 +1,359 @@
+"""From sources to jobs: names alone, without reading an image."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from restore_cli.batch.plan import Standard, hold_videos, plan
+from restore_cli.errors import (
+    NothingToDo,
+    OutputCollision,
+    OutputError,
+    OutputExists,
+    UnreadableImage,
+    UsageError,
+)
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX file names")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder, so that plans are short to write."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def touch(*names):
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def planned(*sources, output=None, **options):
+    return plan(sources, output, task="derain", model="dpenet", **options)
+
+
+def moves(*sources, **options):
+    """{source: target} with / between folders."""
+    jobs = planned(*sources, **options).jobs
+    return {Path(job.source).as_posix(): Path(job.target).as_posix() for job in jobs}
+
+
+def test_a_file_lands_beside_its_source(here):
+    touch("in/a.png")
+    assert moves("in/a.png") == {"in/a.png": "in/a_derained.png"}
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("a.JPG", "out/a.JPG"),
+        ("a.jpeg", "out/a.jpeg"),
+        ("a.tif", "out/a.tif"),
+        ("a.webp", "out/a.webp"),
+        ("a.gif", "out/a.png"),
+        ("a.bmp", "out/a.png"),
+        ("a.ppm", "out/a.png"),
+        ("a.b.png", "out/a.b.png"),
+        ("ü [x] {y}.png", "out/ü [x] {y}.png"),
+    ],
+)
+def test_the_format_is_kept_where_it_can_be_written(here, source, target):
+    touch(source)
+    assert moves(source, output="out/") == {source: target}
+
+
+@pytest.mark.parametrize(
+    ("source", "format", "target"),
+    [("a.png", "jpeg", "a.jpg"), ("a.jpeg", "jpeg", "a.jpeg"), ("a.tiff", "tiff", "a.tiff")],
+)
+def test_format_chooses_the_suffix_unless_it_says_so_already(here, source, format, target):
+    touch(source)
+    assert moves(source, output="out/", format=format) == {source: f"out/{target}"}
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("a.mp4", "out/a.mp4"),
+        ("a.MOV", "out/a.MOV"),
+        ("a.mkv", "out/a.mkv"),
+        ("a.webm", "out/a.webm"),
+        ("a.avi", "out/a.mkv"),
+        ("a.ts", "out/a.mkv"),
+    ],
+)
+def test_a_video_keeps_its_container_where_it_can_be_written(here, source, target):
+    touch(source)
+    assert moves(source, output="out/") == {source: target}
+    assert moves(source, output="out/", format="png") == {source: target}
+
+
+def test_a_video_lands_beside_its_source_or_where_a_template_says(here):
+    touch("in/a.mp4", "in/b.avi")
+    assert moves("in/a.mp4") == {"in/a.mp4": "in/a_derained.mp4"}
+    assert moves("in", output="{rel}/{stem}-dry{ext}") == {
+        "in/a.mp4": "a-dry.mp4",
+        "in/b.avi": "b-dry.mkv",
+    }
+
+
+def test_a_folder_gives_videos_but_no_programs(here):
+    touch("in/a.png", "in/b.mp4", "in/program.ts", "in/.hidden.mp4", "in/b_derained.mp4")
+    results = {"in/a.png": "in/a_derained.png", "in/b.mp4": "in/b_derained.mp4"}
+    assert moves("in", existing="overwrite") == results
+    assert moves("in/*", existing="overwrite") == results
+
+
+def test_a_video_becomes_no_image(here):
+    touch("a.mp4")
+    with pytest.raises(UsageError, match=r"out\.png: a video cannot become \.png"):
+        planned("a.mp4", output="out.png")
+    with pytest.raises(UsageError, match="cannot go to stdout"):
+        planned("a.mp4", output="-")
+
+
+def test_videos_that_would_become_one_file_are_refused(here):
+    touch("a.avi", "a.mkv")
+    with pytest.raises(OutputCollision):
+        planned("a.avi", "a.mkv", output="out/")
+
+
+def test_a_folder_gives_its_own_visible_images(here):
+    touch("in/b.png", "in/a.jpg", "in/.hidden.png", "in/notes.txt", "in/deeper/c.png")
+    assert moves("in", output="out") == {"in/a.jpg": "out/a.jpg", "in/b.png": "out/b.png"}
+
+
+def test_recursive_mirrors_the_tree(here):
+    touch("in/a.png", "in/x/b.png", "in/x/y/c.png", "in/.git/d.png")
+    assert moves("in", output="out", recursive=True) == {
+        "in/a.png": "out/a.png",
+        "in/x/b.png": "out/x/b.png",
+        "in/x/y/c.png": "out/x/y/c.png",
+    }
+
+
+def test_links_to_folders_are_not_followed(here):
+    touch("in/a.png")
+    (here / "in" / "again").symlink_to(here / "in", target_is_directory=True)
+    assert moves("in", output="out", recursive=True) == {"in/a.png": "out/a.png"}
+
+
+def test_an_output_folder_inside_the_source_is_no_source(here):
+    touch("in/a.png", "in/out/a.png")
+    sources = moves("in", output="in/out", recursive=True, existing="overwrite")
+    assert sources == {"in/a.png": "in/out/a.png"}
+
+
+def test_results_beside_their_sources_are_no_sources(here):
+    touch("in/a.png", "in/a_derained.png")
+    assert moves("in", existing="overwrite") == {"in/a.png": "in/a_derained.png"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "targets"),
+    [
+        ("in/*.png", ["out/a.png", "out/b.png"]),
+        ("in/[ab].*", ["out/a.png", "out/b.png"]),
+        ("in/**/*.png", ["out/a.png", "out/b.png", "out/x/c.png"]),
+        ("i?/x/*", ["out/in/x/c.png"]),
+    ],
+)
+def test_a_glob_is_mirrored_below_its_plain_part(here, pattern, targets):
+    touch("in/a.png", "in/b.png", "in/x/c.png", "in/notes.txt")
+    assert sorted(moves(pattern, output="out").values()) == targets
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(here):
+    touch("[a].png", "a.png")
+    assert moves("[a].png") == {"[a].png": "[a]_derained.png"}
+
+
+@pytest.mark.parametrize(
+    ("template", "target"),
+    [
+        ("{stem}-{task}{ext}", "a-derained.jpg"),
+        ("out/{rel}/{stem}_{model}_x{scale}.png", "out/x/a_dpenet_x1.png"),
+        ("{stem}.webp", "a.webp"),
+    ],
+)
+def test_a_template_names_the_target(here, template, target):
+    touch("in/x/a.jpg")
+    assert moves("in", output=template, recursive=True) == {"in/x/a.jpg": target}
+
+
+def test_a_folder_with_braces_is_a_folder(here):
+    touch("a.png")
+    Path("{x}").mkdir()
+    assert moves("a.png", output="{x}") == {"a.png": "{x}/a.png"}
+
+
+@pytest.mark.parametrize(
+    ("sources", "output", "targets"),
+    [
+        (["a.png"], "x.jpg", ["x.jpg"]),
+        (["a.png"], "x", ["x/a.png"]),
+        (["a.png"], "run.2/", ["run.2/a.png"]),
+        (["a.png", "b.png"], "run.2", ["run.2/a.png", "run.2/b.png"]),
+    ],
+    ids=["file", "folder", "slash", "dot in a folder of many"],
+)
+def test_output_is_a_file_for_one_image_else_a_folder(here, sources, output, targets):
+    touch(*sources)
+    assert sorted(moves(*sources, output=output).values()) == targets
+
+
+def test_stdin_goes_to_stdout(here):
+    (job,) = planned("-", format="jpeg").jobs
+    assert (job.source, job.target, job.format) == (Standard.INPUT, Standard.OUTPUT, "jpeg")
+
+
+def test_a_file_can_go_to_stdout_in_its_own_format(here):
+    touch("a.TIF")
+    (job,) = planned("a.TIF", output="-").jobs
+    assert (job.target, job.format) == (Standard.OUTPUT, "tiff")
+
+
+def test_the_same_file_twice_is_one_job(here):
+    touch("in/a.png", "in/b.png")
+    assert len(planned("in", "in/a.png", "./in/a.png", output="out")) == 2
+
+
+def test_what_is_not_there_does_not_stop_the_rest(here):
+    touch("a.png")
+    found = planned("a.png", "b.png", "*.jpg")
+    assert [job.source for job in found.jobs] == [Path("a.png")]
+    assert [type(item.error) for item in found.unreadable] == [UnreadableImage, NothingToDo]
+    assert len(found) == 3
+
+
+def test_a_link_that_leads_nowhere_is_told(here):
+    Path("in").mkdir()
+    Path("in/a.png").symlink_to("nowhere.png")
+    assert "leads nowhere" in planned("in").unreadable[0].error.message
+
+
+@pytest.mark.parametrize(
+    ("existing", "jobs", "skipped"),
+    [("overwrite", ["a.png", "b.png"], []), ("skip", ["b.png"], ["a.png"])],
+)
+def test_existing_targets_are_replaced_or_skipped_as_asked(here, existing, jobs, skipped):
+    touch("in/a.png", "in/b.png", "out/a.png")
+    found = planned("in", output="out", existing=existing)
+    assert [job.source.name for job in found.jobs] == jobs
+    assert [job.source.name for job in found.skipped] == skipped
+
+
+def test_existing_targets_are_refused_unasked_and_named(here):
+    names = [f"{letter}.png" for letter in "abcde"]
+    touch(*(f"in/{name}" for name in names), *(f"out/{name}" for name in names))
+    with pytest.raises(OutputExists, match=r"a\.png, .*b\.png, .*c\.png and 2 more"):
+        planned("in", output="out")
+
+
+@pytest.mark.parametrize(
+    ("sources", "output"),
+    [
+        (["x/a.png", "y/a.png"], "out/"),
+        (["x/a.png", "x/a.gif"], "out/"),
+        (["x/a.png", "y/A.png"], "out/"),
+        (["x/a\u0301.png", "y/\u00e1.png"], "out/"),
+    ],
+    ids=["same name", "same stem", "case", "accents"],
+)
+def test_two_results_in_one_file_are_refused(here, sources, output):
+    touch(*sources)
+    with pytest.raises(OutputCollision, match="would both become"):
+        planned(*sources, output=output)
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["itself", "through a link"])
+def test_a_source_is_never_the_target(here, link):
+    touch("in/a.png")
+    if link:
+        Path("out").symlink_to("in", target_is_directory=True)
+    with pytest.raises(OutputCollision, match="is a source"):
+        planned("in/a.png", output="out/" if link else "in/", existing="overwrite")
+
+
+@pytest.mark.parametrize(
+    ("sources", "output", "options", "said"),
+    [
+        (["a.png", "b.png"], "x.png", {}, "one file, but there are several"),
+        (["a.png", "b.png"], "-", {}, "takes one image"),
+        (["-", "a.png"], None, {"format": "png"}, "cannot be mixed"),
+        (["-"], None, {}, "does not tell the format"),
+        (["a.png"], "x.jpg", {"format": "png"}, "--format says png"),
+        (["a.png"], "x.bmp", {}, "cannot write .bmp"),
+        (["a.png"], "{name}.png", {}, "unknown field 'name'"),
+        (["a.png"], "{stem", {}, "expected '}'"),
+        (["a.png"], "{stem.__class__}.png", {}, "unknown field"),
+        (["a.png"], "", {}, "-o is empty"),
+        (["a.png", ""], None, {}, "a source is empty"),
+    ],
+)
+def test_contradictions_are_refused_with_a_hint(here, sources, output, options, said):
+    touch("a.png", "b.png")
+    with pytest.raises(UsageError, match=said) as caught:
+        planned(*sources, output=output, **options)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [("folder.png", "is a folder"), ("notes.txt/x.png", "is no folder")],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_work(here, output, said):
+    touch("in/a.png", "notes.txt")
+    Path("folder.png/a.png").mkdir(parents=True)
+    with pytest.raises(OutputError, match=said):
+        planned("in/a.png", output=output)
+
+
+def test_an_empty_folder_is_nothing_to_do(here):
+    touch("in/x/a.png")
+    with pytest.raises(NothingToDo) as caught:
+        planned("in")
+    assert "--recursive" in caught.value.hint
+
+
+@posix_only
+def test_names_that_no_file_can_have_are_told_not_raised(here):
+    touch("a.png")
+    endless = "a" * 300
+    assert "too long" in planned("a.png", f"{endless}.png").unreadable[0].error.message
+    assert len(planned("a.png", output=f"{endless}.png").jobs) == 1  # writing it will fail
+
+
+@posix_only
+def test_a_home_that_nobody_has_is_a_plain_name(here):
+    touch("~nobody-at-all/a.png")
+    assert list(moves("~nobody-at-all/a.png")) == ["~nobody-at-all/a.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_no_text_is_planned(here):
+    name = os.fsdecode(b"\xff.png")
+    touch(f"in/{name}")
+    assert moves("in", output="out") == {f"in/{name}": f"out/{name}"}
+
+
+@pytest.mark.parametrize(
+    ("sources", "recursive", "wanted"),
+    [
+        (["a.png"], False, False),
+        (["a.png", "b.mp4"], False, True),
+        (["in"], False, False),
+        (["in"], True, True),
+        (["in/*/*"], False, True),
+        (["-"], False, False),
+        (["missing.mp4"], False, False),
+    ],
+)
+def test_videos_among_the_sources_are_known_before_any_plan(here, sources, recursive, wanted):
+    touch("a.png", "b.mp4", "in/a.jpg", "in/deep/c.mkv")
+    assert hold_videos(sources, None, task="upscale", recursive=recursive) == wanted

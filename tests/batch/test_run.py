@@ -1,0 +1,223 @@
+"""Jobs run in order, read ahead and written behind, each failure kept to itself."""
+
+import errno
+import io
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pillow
+
+from restore_cli.batch.plan import Job, Standard
+from restore_cli.batch.run import WAITING, run
+from restore_cli.errors import BrokenOutput
+from restore_cli.inference.restorer import StepReport
+
+
+class Inverting:
+    """A quick stand-in for a Restorer that remembers what was done, and can be told to fail."""
+
+    used = (StepReport("none", "inverting", "ab" * 32, 64, "fp32", 5, 7),)
+
+    def __init__(self, before=lambda number: None):
+        self.done = 0
+        self.before = before  # is called with the number of the image
+
+    def __call__(self, image, *, on_progress=None):
+        self.before(self.done)
+        self.done += 1
+        if on_progress is not None:
+            on_progress(1, 2)
+            on_progress(2, 2)
+        return image.with_pixels(1 - image.pixels)
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """Jobs for `count` small images of different greys."""
+
+    def make(count):
+        made = []
+        for number in range(count):
+            source = tmp_path / f"{number}.png"
+            Pillow.new("RGB", (7, 5), (number, number, number)).save(source)
+            made.append(Job(source, tmp_path / "out" / source.name, "png"))
+        return made
+
+    return make
+
+
+def first_level(path):
+    with Pillow.open(path) as image:
+        return image.getpixel((0, 0))[0]
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert condition()
+
+
+def test_each_source_becomes_its_target(jobs):
+    planned = jobs(5)
+    results = list(run(planned, Inverting()))
+    assert [result.job for result in results] == planned
+    assert [first_level(job.target) for job in planned] == [255, 254, 253, 252, 251]
+
+
+def test_a_result_says_how_it_came_to_be(jobs):
+    (result,) = run(jobs(1), Inverting())
+    assert (result.status, result.error, result.tile, result.precision) == ("ok", None, 64, "fp32")
+    assert (result.width, result.height) == (7, 5)
+    assert result.seconds > 0
+
+
+def test_a_bad_source_fails_alone(jobs):
+    planned = jobs(4)
+    planned[1].source.write_bytes(b"no image")
+    results = {result.job: result for result in run(planned, Inverting())}
+    assert [results[job].status for job in planned] == ["ok", "failed", "ok", "ok"]
+    assert results[planned[1]].error.kind == "UnreadableImage"
+    assert not planned[1].target.exists()
+
+
+def test_a_image_that_breaks_the_network_fails_alone(jobs):
+    def break_first(number):
+        if number == 0:
+            restorer.done += 1
+            raise BrokenOutput("produced NaN")
+
+    restorer = Inverting(break_first)
+    statuses = {result.job.source.name: result.status for result in run(jobs(3), restorer)}
+    assert statuses == {"0.png": "failed", "1.png": "ok", "2.png": "ok"}
+
+
+def test_a_target_that_cannot_be_written_fails_alone(jobs):
+    planned = jobs(3)
+    planned[1].target.mkdir(parents=True)
+    results = {result.job: result.status for result in run(planned, Inverting(), overwrite=True)}
+    assert [results[job] for job in planned] == ["ok", "failed", "ok"]
+    assert sorted(path.name for path in planned[0].target.parent.iterdir()) == [
+        "0.png",
+        "1.png",
+        "2.png",
+    ]
+
+
+def test_a_target_that_appeared_meanwhile_is_not_replaced(jobs):
+    planned = jobs(1)
+    planned[0].target.parent.mkdir()
+    planned[0].target.write_bytes(b"precious")
+    (result,) = run(planned, Inverting())
+    assert result.error.kind == "OutputExists"
+    assert planned[0].target.read_bytes() == b"precious"
+
+
+def test_a_bug_ends_the_run(jobs):
+    def bug(number):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(run(jobs(3), Inverting(bug)))
+
+
+def test_images_are_read_while_the_network_works(jobs, monkeypatch):
+    read = []
+
+    def reading(path):
+        read.append(path)
+        return actual(path)
+
+    from restore_cli.batch import run as module
+
+    actual = module.contents
+    monkeypatch.setattr(module, "contents", reading)
+    restorer = Inverting(lambda number: number or wait_until(lambda: len(read) == 1 + WAITING))
+    assert len(list(run(jobs(6), restorer))) == 6
+
+
+def test_no_more_images_are_held_than_needed(jobs, monkeypatch):
+    from restore_cli.batch import run as module
+
+    ahead = []
+    started = []
+    actual = module.contents
+    monkeypatch.setattr(module, "contents", lambda path: started.append(path) or actual(path))
+    restorer = Inverting(lambda number: ahead.append(len(started) - number))
+    list(run(jobs(9), restorer))
+    assert max(ahead) <= WAITING + 1
+
+
+def test_images_are_written_while_the_network_works(jobs):
+    planned = jobs(3)
+    restorer = Inverting(lambda number: number and wait_until(planned[0].target.exists))
+    assert len(list(run(planned, restorer))) == 3
+
+
+def test_closing_leaves_whole_files_and_no_threads(jobs):
+    planned = jobs(20)
+    before = threading.active_count()
+    results = run(planned, Inverting())
+    next(results)
+    results.close()
+    assert threading.active_count() == before
+    written = list(planned[0].target.parent.iterdir())
+    assert 0 < len(written) < 20
+    assert {path.suffix for path in written} == {".png"}
+    assert [first_level(path) for path in written] == [255 - int(path.stem) for path in written]
+
+
+def test_progress_tells_the_image_and_its_tiles(jobs):
+    seen = []
+    list(run(jobs(2), Inverting(), on_tile=lambda *progress: seen.append(progress)))
+    assert seen == [(0, 1, 2), (0, 2, 2), (1, 1, 2), (1, 2, 2)]
+
+
+def test_a_pipe_leads_through(tmp_path):
+    source, out = io.BytesIO(), io.BytesIO()
+    Pillow.new("L", (3, 2), 10).save(source, "png")
+    job = Job(Standard.INPUT, Standard.OUTPUT, "png")
+    (result,) = run([job], Inverting(), stdin=source.getvalue(), stdout=out)
+    assert result.status == "ok"
+    with Pillow.open(out) as image:
+        assert image.getpixel((0, 0)) == 245
+
+
+def test_a_broken_image_on_stdin_is_called_so():
+    job = Job(Standard.INPUT, Standard.OUTPUT, "png")
+    (result,) = run([job], Inverting(), stdin=b"", stdout=io.BytesIO())
+    assert result.error.message == "stdin: the file is empty"
+
+
+class FullPipe(io.BytesIO):
+    def flush(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class GonePipe(io.BytesIO):
+    def flush(self):
+        raise BrokenPipeError
+
+
+def test_a_full_disk_behind_the_pipe_is_a_failure(jobs):
+    job = Job(jobs(1)[0].source, Standard.OUTPUT, "png")
+    (result,) = run([job], Inverting(), stdout=FullPipe())
+    assert (result.error.kind, result.error.exit_code) == ("OutputError", 3)
+
+
+def test_a_reader_that_has_gone_ends_the_run(jobs):
+    job = Job(jobs(1)[0].source, Standard.OUTPUT, "png")
+    with pytest.raises(BrokenPipeError):
+        list(run([job], Inverting(), stdout=GonePipe()))
+
+
+def test_nothing_to_do_gives_nothing():
+    assert list(run([], Inverting())) == []
+
+
+def test_a_long_name_fails_when_it_is_written(jobs):
+    job = Job(jobs(1)[0].source, Path("a" * 300 + ".png"), "png")
+    (result,) = run([job], Inverting())
+    assert result.error.kind == "OutputError"

@@ -1,0 +1,226 @@
+"""A video on its way through a network: which part of a frame it sees, and what overlaps."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from restore_cli import registry
+from restore_cli.batch import video as module
+from restore_cli.batch.plan import Job
+from restore_cli.batch.run import run
+from restore_cli.batch.video import WAITING, LumaFrames, RgbFrames, frame_converter, restore_video
+from restore_cli.checkpoints.load import Checkpoint
+from restore_cli.errors import BrokenOutput, UnreadableVideo
+from restore_cli.imaging.video.reader import open_clip
+from restore_cli.imaging.video.yuv import Layout, from_rgb, to_rgb
+from restore_cli.inference.restorer import Restorer, RunOptions, StepReport, load_restorer
+from restore_cli.inference.upscaler import Target, Upscaler
+from tests.imaging.clips import make_clip, see
+
+
+class Same:
+    """A stand-in for a Restorer that gives each image back, and counts."""
+
+    used = (StepReport("dpenet", "same", "ab" * 32, None, "fp32", 48, 64),)
+
+    def __init__(self, before=lambda number: None):
+        self.done = 0
+        self.before = before  # is called with the number of the frame
+
+    def __call__(self, image, *, on_progress=None):
+        self.before(self.done)
+        self.done += 1
+        return image
+
+
+def network(arch, **config):
+    spec = registry.configured(registry.MODELS[arch], config)
+    checkpoint = Checkpoint(arch, Path("none"), "", spec, registry.build(arch, **config).eval())
+    return Restorer(checkpoint, RunOptions(precision="fp32", device="cpu"))
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert condition()
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return make_clip(tmp_path / "clip.mp4", frames=8)
+
+
+def frames_of(path):
+    with open_clip(path) as clip:
+        return list(clip.frames())
+
+
+def restored(clip, restorer, **options):
+    target = clip.with_name("out.mp4")
+    return restore_video(clip, target, restorer, format="mp4", **options), target
+
+
+def test_all_frames_come_out_in_order(clip):
+    movie, target = restored(clip, Same())
+    assert (movie.width, movie.height, movie.frames) == (64, 48, 8)
+    before, after = see(clip), see(target)
+    assert after.times == before.times
+    assert after.sound == before.sound
+    for old, new in zip(before.luma, after.luma, strict=True):
+        assert np.abs(old.astype(int) - new).mean() < 3
+
+
+def test_espcn_gets_luma_alone(clip):
+    espcn = network("espcn", scale=2)
+    assert isinstance(frame_converter(espcn), LumaFrames)
+    movie, target = restored(clip, espcn)
+    assert (movie.width, movie.height) == (128, 96)
+    assert see(target).size == (96, 128)
+
+
+def test_an_upscaler_of_espcn_gets_luma_alone(monkeypatch):
+    espcn = network("espcn", scale=2)
+    monkeypatch.setattr(Upscaler, "_restorer", lambda self, factor: espcn)
+    upscaler = Upscaler({2: "any"}, espcn.options, Target(size=(21, 31)))
+    assert isinstance(frame_converter(upscaler), LumaFrames)
+    assert upscaler.run_luma(torch.rand(1, 12, 16)).shape == (1, 21, 31)
+    repeated = Upscaler({2: "any"}, espcn.options, Target(scale=4, repeat=True))
+    assert repeated.run_luma(torch.rand(1, 3, 5)).shape == (1, 12, 20)
+
+
+@pytest.mark.parametrize(
+    ("arch", "config"), [("dpenet", {}), ("espcn", {"in_channels": 3})], ids=["rgb", "ycbcr"]
+)
+def test_others_get_colours(arch, config):
+    assert isinstance(frame_converter(network(arch, **config)), RgbFrames)
+
+
+def test_both_ways_make_the_same_image():
+    """ESPCN works on luma in either; the rest is rounding, and what 4:2:0 cannot hold."""
+    espcn = load_restorer("upscale", RunOptions(weights="espcn.x2", precision="fp32", device="cpu"))
+    rows, columns = torch.linspace(0.2, 0.8, 32)[:, None], torch.linspace(0.2, 0.8, 48)
+    rgb = torch.stack([rows + 0 * columns, columns + 0 * rows, (rows + columns) / 2])
+    planes = from_rgb(rgb, Layout(matrix="bt601"))
+    images = []
+    for way in (LumaFrames(espcn), RgbFrames(espcn)):
+        prepared = way.prepare(planes)
+        images.append(to_rgb(way.finish(planes, prepared, way.restore(prepared))))
+    assert_close(*images, atol=5 / 255, rtol=0)
+
+
+def test_what_a_network_leaves_alone_stays_bit_for_bit(clip):
+    way = RgbFrames(Same())
+    for frame in frames_of(clip):
+        prepared = way.prepare(frame.planes)
+        planes = way.finish(frame.planes, prepared, way.restore(prepared))
+        assert torch.equal(planes.luma, frame.planes.luma)
+        assert torch.equal(planes.chroma, frame.planes.chroma)
+
+
+def test_frames_are_read_while_the_network_works(clip, monkeypatch):
+    read = []
+    actual = module._Relay._read
+    monkeypatch.setattr(module._Relay, "_read", lambda self: read.append(0) or actual(self))
+    restored(clip, Same(lambda number: number or wait_until(lambda: len(read) == 1 + WAITING)))
+
+
+def test_frames_are_written_while_the_network_works(clip, monkeypatch):
+    written = []
+    actual = module.ClipWriter.write
+    monkeypatch.setattr(
+        module.ClipWriter, "write", lambda self, frame: written.append(0) or actual(self, frame)
+    )
+    restored(clip, Same(lambda number: number and wait_until(lambda: written)))
+    assert len(written) == 8
+
+
+def test_no_more_frames_are_held_than_needed(tmp_path, monkeypatch):
+    held = []
+    begun, ended = [], []
+    read, write = module._Relay._read, module._Relay._write
+    monkeypatch.setattr(module._Relay, "_read", lambda self: begun.append(0) or read(self))
+    monkeypatch.setattr(
+        module._Relay, "_write", lambda self, *parts: ended.append(0) or write(self, *parts)
+    )
+    clip = make_clip(tmp_path / "clip.mp4", frames=30)
+    restored(clip, Same(lambda number: held.append(len(begun) - len(ended))))
+    assert max(held) <= 2 * WAITING + 3
+
+
+def test_progress_tells_frames(clip):
+    seen = []
+    restored(clip, Same(), on_frame=lambda *progress: seen.append(progress))
+    assert [done for done, _ in seen] == list(range(1, 9))
+    assert seen[-1][1] >= 8
+
+
+def test_a_network_that_fails_leaves_nothing(clip):
+    def fail(number):
+        if number == 3:
+            raise BrokenOutput("produced NaN")
+
+    threads = threading.active_count()
+    with pytest.raises(BrokenOutput):
+        restored(clip, Same(fail))
+    assert [path.name for path in clip.parent.iterdir()] == ["clip.mp4"]
+    assert threading.active_count() == threads
+
+
+def test_ctrl_c_leaves_nothing(clip):
+    def interrupt(number):
+        if number == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restored(clip, Same(interrupt))
+    assert [path.name for path in clip.parent.iterdir()] == ["clip.mp4"]
+
+
+def test_a_writer_that_fails_ends_the_work(clip, monkeypatch):
+    def fail(self, frame):
+        raise UnreadableVideo("stands for any error")
+
+    monkeypatch.setattr(module.ClipWriter, "write", fail)
+    network = Same()
+    with pytest.raises(UnreadableVideo):
+        restored(clip, network)
+    assert network.done <= 2 + WAITING
+
+
+def test_stills_and_videos_go_through_one_run(clip, tmp_path):
+    from PIL import Image as Pillow
+
+    still = tmp_path / "still.png"
+    Pillow.new("RGB", (7, 5), (9, 9, 9)).save(still)
+    (tmp_path / "bad.mp4").write_bytes(b"")
+    jobs = [
+        Job(still, tmp_path / "out" / "1.png", "png"),
+        Job(clip, tmp_path / "out" / "2.mp4", "mp4"),
+        Job(tmp_path / "bad.mp4", tmp_path / "out" / "3.mp4", "mp4"),
+        Job(still, tmp_path / "out" / "4.png", "png"),
+    ]
+    progress = []
+    results = {
+        result.job.target.name: result
+        for result in run(jobs, Same(), on_tile=lambda *told: progress.append(told))
+    }
+    assert {name: result.status for name, result in results.items()} == {
+        "1.png": "ok",
+        "2.mp4": "ok",
+        "3.mp4": "failed",
+        "4.png": "ok",
+    }
+    film = results["2.mp4"]
+    assert (film.frames, film.width, film.height, film.weights) == (8, 64, 48, "same")
+    assert (1, 8, 8) in progress
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "1.png",
+        "2.mp4",
+        "4.png",
+    ]

@@ -1,0 +1,189 @@
+import io
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from restore_cli.errors import UnreadableImage
+from restore_cli.imaging.image import Image, Metadata
+from restore_cli.imaging.io import decode, encode
+from tests.imaging.images import (
+    XMP,
+    camera_exif,
+    icc_profile,
+    noise,
+    pillow_file,
+    png_chunk,
+    png_file,
+)
+
+BOMB = zlib.compress(bytes(60_000_000), 1)
+EXIF = camera_exif(orientation=6)[6:]
+
+
+def levels_of(data):
+    """(H, W, C) integers, as stored, with alpha."""
+    image = decode(data, name="it")
+    bands = [image.pixels] if image.alpha is None else [image.pixels, image.alpha]
+    largest = 2**image.bit_depth - 1
+    return np.concatenate([band.numpy() for band in bands]).transpose(1, 2, 0) * largest
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (13, 9)], ids=str)
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4], ids=["grey", "grey-alpha", "rgb", "rgba"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_every_kind_of_png_is_read_exactly(depth, channels, interlaced, size):
+    levels = noise(*size, channels, depth)
+    found = levels_of(png_file(levels, interlaced=interlaced))
+    np.testing.assert_allclose(found, levels, atol=0.01)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_colour_that_means_nothing_is_there_becomes_alpha(channels, depth):
+    levels = noise(5, 7, channels, depth)
+    key = struct.pack(f">{channels}H", *levels[2, 3].tolist())
+    found = levels_of(png_file(levels, (b"tRNS", key)))
+    hidden = (levels == levels[2, 3]).all(axis=2)
+    np.testing.assert_allclose(found[..., :channels], levels, atol=0.01)
+    np.testing.assert_allclose(found[..., channels], np.where(hidden, 0, 2**depth - 1))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("transparency", [None, 0, bytes([0, 100])], ids=["opaque", "key", "alpha"])
+def test_a_palette_is_read_as_its_colours(bits, transparency):
+    image = Pillow.fromarray(noise(9, 13, 3)).quantize(2**bits)
+    options = {} if transparency is None else {"transparency": transparency}
+    data = pillow_file(image, "png", bits=bits, **options)
+    with Pillow.open(io.BytesIO(data)) as opened:
+        wanted = np.asarray(opened.convert("RGB" if transparency is None else "RGBA"))
+    np.testing.assert_allclose(levels_of(data), wanted, atol=0.01)
+
+
+def test_one_bit_becomes_black_and_white():
+    image = Pillow.fromarray(noise(9, 13, 1)[..., 0] > 127)
+    data = pillow_file(image, "png")
+    np.testing.assert_allclose(levels_of(data)[..., 0], np.asarray(image) * 255.0)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_metadata_counts_wherever_it_stands(place, depth):
+    chunks = [(b"eXIf", EXIF), (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)]
+    levels = noise(5, 7, 3, depth)
+    if place == "before":
+        data = png_file(levels, *chunks)
+    else:
+        late = b"".join(png_chunk(*chunk) for chunk in chunks)
+        data = png_file(levels)[:-12] + late + png_chunk(b"IEND", b"")
+    image = decode(data, name="it")
+    assert (image.height, image.width) == (7, 5)  # turned
+    assert image.metadata.xmp == XMP
+    assert image.metadata.exif is not None
+
+
+def test_compressed_xmp_is_unpacked():
+    packed = b"XML:com.adobe.xmp\0\1\0en\0\0" + zlib.compress(XMP)
+    data = png_file(noise(5, 7, 3), (b"iTXt", packed))
+    assert decode(data, name="it").metadata.xmp == XMP
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
+def test_what_imagemagick_kept_as_hexadecimal_text_counts(kind):
+    lines = "\n".join(EXIF.hex()[at : at + 72] for at in range(0, 2 * len(EXIF), 72))
+    text = f"\nexif\n{len(EXIF):8}\n{lines}\n".encode()
+    body = text if kind == b"tEXt" else b"\0" + zlib.compress(text)
+    data = png_file(noise(5, 7, 3), (kind, b"Raw profile type exif\0" + body))
+    image = decode(data, name="it")
+    assert (image.height, image.width) == (7, 5)
+    assert image.metadata.exif is not None
+
+
+def test_a_resolution_without_unit_is_only_a_shape():
+    data = png_file(noise(5, 7, 3), (b"pHYs", struct.pack(">IIB", 2, 1, 0)))
+    assert decode(data, name="it").metadata.dpi is None
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"iCCP", b"bomb\0\0" + BOMB),
+        (b"zTXt", b"Raw profile type exif\0\0" + BOMB),
+        (b"zTXt", b"Comment\0\0" + BOMB),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + BOMB),
+    ],
+    ids=["profile", "exif", "comment", "xmp"],
+)
+def test_a_bomb_beside_the_pixels_is_left_out(chunk):
+    data = png_file(noise(5, 7, 3), chunk)
+    tracemalloc.start()
+    metadata = decode(data, name="it").metadata
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (metadata.icc, metadata.exif, metadata.xmp) == (None, None, None)
+    assert peak < 40_000_000
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"gAMA", b"?"),
+        (b"iCCP", b"x\0\0" + zlib.compress(b"no profile" * 20)),
+        (b"iTXt", b"XML:com.adobe.xmp"),
+        (b"eXIf", b"II*\0"),
+        (b"eXIf", b"rubbish"),
+        (b"pHYs", b"12"),
+        (b"tEXt", b"Raw profile type exif\0not hexadecimal"),
+    ],
+    ids=lambda chunk: chunk[0].decode() + "-" + chunk[1][:5].decode(errors="replace"),
+)
+def test_damage_beside_the_pixels_is_no_news(chunk, heard):
+    levels, found = noise(5, 7, 3), []
+    assert heard(lambda: found.append(levels_of(png_file(levels, chunk)))) == ("", "")
+    np.testing.assert_allclose(found[0], levels, atol=0.01)
+
+
+def test_damaged_pixels_are_refused():
+    data = bytearray(png_file(noise(20, 20, 3)))
+    data[len(data) // 2] ^= 1
+    with pytest.raises(UnreadableImage, match=r"it: damaged or truncated \(.+\)"):
+        decode(bytes(data), name="it")
+
+
+def test_of_an_animation_the_first_image_is_read_and_the_rest_is_named(caplog):
+    first, second = (Pillow.fromarray(noise(5, 7, 3) // part) for part in (1, 2))
+    data = pillow_file(first, "png", save_all=True, append_images=[second])
+    np.testing.assert_allclose(levels_of(data), np.asarray(first), atol=0.01)
+    assert caplog.messages == ["it: read without the other frames"]
+
+
+def test_a_damaged_profile_is_named(caplog):
+    decode(png_file(noise(5, 7, 3), (b"iCCP", b"x\0\0rubbish")), name="it")
+    assert caplog.messages == ["it: read without its ICC profile, which is damaged"]
+
+
+def test_countless_parts_are_refused(monkeypatch):
+    monkeypatch.setattr("restore_cli.imaging.codecs.png.MOST_CHUNKS", 1000)
+    data = png_file(noise(5, 7, 3))
+    with pytest.raises(UnreadableImage, match="more than 1,000 parts"):
+        decode(data[:33] + png_chunk(b"tIME", b"") * 1000 + data[33:], name="it")
+
+
+def test_a_large_profile_is_kept():
+    profile = icc_profile() + np.random.default_rng(0).bytes(3_000_000)
+    data = png_file(noise(5, 7, 3), (b"iCCP", b"big\0\0" + zlib.compress(profile, 1)))
+    assert decode(data, name="it").metadata.icc == profile
+
+
+def test_texts_are_written_for_others_to_read():
+    texts = (("Software", "restore"), ("restore", '{"prompt": "Böschung 花"}'))
+    image = Image(torch.zeros(3, 2, 2), metadata=Metadata(texts=texts))
+    data = encode(image, format="png")
+    with Pillow.open(io.BytesIO(data)) as found:
+        assert found.text == dict(texts)
+    assert decode(data, name="x").metadata.texts == ()

@@ -1,0 +1,262 @@
+import io
+import struct
+import tracemalloc
+import zlib
+from contextlib import suppress
+from itertools import product
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as Pillow
+from PIL import TiffImagePlugin
+
+from restore_cli.errors import ImageTooLarge, UnreadableImage
+from restore_cli.imaging.codecs import exif as tags
+from restore_cli.imaging.io import decode, encode
+from tests.imaging.images import icc_profile, noise, pillow_file
+
+PHOTOMETRICS = {1: "minisblack", 2: "minisblack", 3: "rgb", 4: "rgb"}
+
+
+def tiff_file(levels, *, byteorder="<", planar=False, big=False, **options):
+    """By tifffile; levels (H, W, C)."""
+    channels = levels.shape[2]
+    options = {"photometric": PHOTOMETRICS.get(channels, "rgb"), "metadata": None} | options
+    if channels > 1:
+        options["planarconfig"] = "separate" if planar else "contig"
+    if channels in (2, 4):
+        options.setdefault("extrasamples", ["unassalpha"])
+    array = levels[..., 0] if channels == 1 else np.moveaxis(levels, 2, 0) if planar else levels
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer, byteorder=byteorder, bigtiff=big) as writer:
+        writer.write(array, **options)
+    return buffer.getvalue()
+
+
+def levels_of(data):
+    image = decode(data, name="it")
+    bands = [image.pixels] if image.alpha is None else [image.pixels, image.alpha]
+    return np.concatenate([band.numpy() for band in bands]).transpose(1, 2, 0) * (
+        2**image.bit_depth - 1
+    )
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)], ids=["strips", "tiles"])
+@pytest.mark.parametrize("planar", [False, True], ids=["together", "apart"])
+@pytest.mark.parametrize("byteorder", "<>")
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "packbits", "zstd", "lzma"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_every_layout_of_tiff_is_read_exactly(depth, compression, byteorder, planar, tile):
+    levels = noise(21, 37, 4, depth)
+    data = tiff_file(levels, byteorder=byteorder, planar=planar, compression=compression, tile=tile)
+    np.testing.assert_allclose(levels_of(data), levels, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("depth", "channels", "options"),
+    [
+        pytest.param(depth, channels, options, id=f"{depth}-{channels}-{name}")
+        for depth, channels in product([8, 16], [1, 2, 3, 4])
+        for name, options in {
+            "plain": {},
+            "lzw-differences": {"compression": "lzw", "predictor": True},
+            "deflate-differences": {"compression": "zlib", "predictor": True, "byteorder": ">"},
+            "one-row-a-strip": {"rowsperstrip": 1},
+            "bigtiff": {"big": True},
+        }.items()
+    ],
+)
+def test_every_kind_of_channels_is_read_exactly(depth, channels, options):
+    levels = noise(7, 13, channels, depth)
+    np.testing.assert_allclose(levels_of(tiff_file(levels, **options)), levels, atol=0.01)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_white_is_zero_is_turned_round(depth):
+    levels = noise(7, 13, 1, depth)
+    found = levels_of(tiff_file(levels, photometric="miniswhite"))
+    np.testing.assert_allclose(found, 2**depth - 1 - levels, atol=0.01)
+
+
+def test_twelve_bit_fill_the_whole_range():
+    levels = noise(7, 14, 1, 12)
+    data = tiff_file(levels, bitspersample=12)
+    image = decode(data, name="it")
+    assert image.bit_depth == 16
+    np.testing.assert_allclose(image.pixels[0], levels[..., 0] / 4095.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_alpha_that_is_multiplied_in_is_taken_out(depth):
+    largest = 2**depth - 1
+    levels = np.array([[[largest // 2, largest // 4, 0, largest // 2], [0, 0, 0, 0]]])
+    data = tiff_file(levels.astype(f"uint{depth}"), extrasamples=["assocalpha"])
+    image = decode(data, name="it")
+    np.testing.assert_allclose(image.pixels[:, 0, 0], [1, 0.5, 0], atol=2 / largest)
+    np.testing.assert_allclose(image.pixels[:, 0, 1], [0, 0, 0])
+    np.testing.assert_allclose(image.alpha[0, 0], [0.5, 0], atol=1 / largest)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_further_channels_are_left_out_and_named(depth, caplog):
+    levels = noise(7, 13, 6, depth)
+    data = tiff_file(levels, photometric="rgb", extrasamples=["unspecified", "unassalpha", 0])
+    np.testing.assert_allclose(levels_of(data), levels[..., [0, 1, 2, 4]], atol=0.01)
+    assert caplog.messages == ["it: read without channels that are neither colour nor alpha"]
+
+
+def test_of_many_pages_the_first_is_read_and_the_rest_is_named(caplog):
+    buffer = io.BytesIO()
+    levels = noise(7, 13, 3, 16)
+    with tifffile.TiffWriter(buffer) as writer:
+        for page in (levels, levels // 2):
+            writer.write(page, photometric="rgb", metadata=None)
+    np.testing.assert_allclose(levels_of(buffer.getvalue()), levels, atol=0.01)
+    assert caplog.messages == ["it: read without the other pages"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("1", {"compression": "group4"}),
+        ("1", {}),
+        ("L", {"compression": "jpeg"}),
+        ("RGB", {"compression": "jpeg", "quality": 100}),
+        ("P", {}),
+        ("P", {"compression": "tiff_lzw"}),
+        ("YCbCr", {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
+)
+def test_rare_kinds_are_read_as_pillow_reads_them(mode, options):
+    image = Pillow.fromarray(noise(24, 32, 3)).convert(mode)
+    data = pillow_file(image, "tiff", **options)
+    with Pillow.open(io.BytesIO(data)) as opened:
+        wanted = np.asarray(opened.convert("L" if mode in "1L" else "RGB"))
+    np.testing.assert_allclose(levels_of(data).squeeze(), wanted, atol=0.01)
+
+
+def test_cmyk_of_sixteen_bit_is_read_as_eight_and_that_is_said(caplog):
+    levels = noise(7, 13, 4, 16)
+    data = tiff_file(levels, photometric="separated", extrasamples=[])
+    ink = levels // 256 / 255.0
+    wanted = 255 * (1 - ink[..., :3]) * (1 - ink[..., 3:])
+    np.testing.assert_allclose(levels_of(data), wanted, atol=1.5)
+    assert caplog.messages == ["it: read without what 16 bit tell beyond 8"]
+
+
+REFUSED = {
+    "signed": (tiff_file(noise(7, 13, 1, 16).astype(np.int16)), "16-bit integer levels"),
+    "long": (tiff_file(noise(7, 13, 1, 16).astype(np.uint32)), "32-bit integer levels"),
+    "float": (tiff_file(noise(7, 13, 3).astype(np.float32)), "32-bit floating-point levels"),
+    "half": (tiff_file(noise(7, 13, 3).astype(np.float16)), "16-bit floating-point levels"),
+    "lab": (pillow_file(Pillow.new("LAB", (9, 9)), "tiff"), "CIELAB colours"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_levels_that_are_neither_eight_nor_sixteen_bit_are_refused(kind):
+    data, said = REFUSED[kind]
+    with pytest.raises(UnreadableImage, match=f"^it: a TIFF with {said}$") as caught:
+        decode(data, name="it")
+    assert "convert it" in caught.value.hint
+
+
+@pytest.mark.parametrize("way", range(1, 9))
+@pytest.mark.parametrize("kind", ["8", "16", "palette"])
+def test_the_orientation_is_applied_once(kind, way):
+    levels = noise(5, 8, 3, 16 if kind == "16" else 8)
+    extra = [(274, 3, 1, way, True)]
+    if kind == "palette":
+        image = Pillow.fromarray(levels).quantize(16)
+        levels = np.asarray(image.convert("RGB"))
+        data = pillow_file(image, "tiff", tiffinfo={274: way})
+    else:
+        data = tiff_file(levels, extratags=extra)
+    wanted = levels.swapaxes(0, 1) if way >= 5 else levels
+    wanted = wanted[::-1] if way in (3, 4, 7, 8) else wanted
+    wanted = wanted[:, ::-1] if way in (2, 3, 6, 7) else wanted
+    np.testing.assert_allclose(levels_of(data), wanted, atol=0.01)
+    again = encode(decode(data, name="it"), format="tiff")
+    np.testing.assert_allclose(levels_of(again), wanted, atol=0.01)
+
+
+def test_turning_turns_the_resolution_too():
+    data = tiff_file(
+        noise(5, 8, 3),
+        resolution=(300, 200),
+        resolutionunit="INCH",
+        extratags=[(274, 3, 1, 6, True)],
+    )
+    assert decode(data, name="it").metadata.dpi == (200, 300)
+
+
+def test_dots_per_centimetre_become_dots_per_inch():
+    data = tiff_file(noise(5, 8, 3), resolution=(100, 100), resolutionunit="CENTIMETER")
+    assert decode(data, name="it").metadata.dpi == (254, 254)
+
+
+@pytest.mark.parametrize("compression", [None, "raw", "tiff_lzw"])
+def test_descriptions_of_a_tiff_reach_other_formats(compression):
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[271], info[315], info[33432] = "Maker", "Artist", "Rights"
+    data = pillow_file(
+        Pillow.fromarray(noise(5, 8, 3)), "tiff", tiffinfo=info, compression=compression
+    )
+    with Pillow.open(io.BytesIO(encode(decode(data, name="it"), format="jpeg"))) as opened:
+        exif = opened.getexif()
+    assert (exif[271], exif[315], exif[33432]) == ("Maker", "Artist", "Rights")
+    assert 256 not in exif  # the layout of the old file
+
+
+def test_the_profile_of_inks_does_not_go_with_rgb():
+    data = pillow_file(Pillow.new("CMYK", (8, 5)), "tiff", icc_profile=icc_profile(b"CMYK"))
+    assert decode(data, name="it").metadata.icc is None
+
+
+def with_tag(data, tag, value):
+    """The TIFF with another number in a tag of one SHORT or LONG."""
+    page = tags.first_directory(data)
+    entry = page.entries[tag]
+    changed = bytearray(data)
+    struct.pack_into(page.order + tags.CODES[entry.type], changed, entry.at, value)
+    return bytes(changed)
+
+
+def test_missing_strips_are_not_taken_for_black():
+    data = tiff_file(noise(7, 13, 3, 16), compression="zlib")
+    for tag, value in ((279, 0), (273, 0), (273, 10**8)):
+        with pytest.raises(UnreadableImage, match="parts of the image are missing"):
+            decode(with_tag(data, tag, value), name="it")
+
+
+def test_fewer_strips_than_the_height_asks_for_are_refused():
+    data = tiff_file(noise(7, 13, 3, 16), rowsperstrip=7)
+    with pytest.raises(UnreadableImage, match="it: damaged or truncated"):
+        decode(with_tag(data, 257, 70), name="it")
+
+
+def test_a_strip_that_unfolds_without_end_takes_no_memory():
+    bomb = zlib.compress(bytes(60_000_000), 1)
+    whole = tiff_file(noise(16, 16, 3, 16), compression="zlib")
+    data = with_tag(with_tag(whole + bomb, 273, len(whole)), 279, len(bomb))
+    tracemalloc.start()
+    with suppress(UnreadableImage):  # too much data is no fault for every codec
+        decode(data, name="it")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30_000_000
+
+
+def test_a_giant_is_refused_by_its_tags():
+    data = with_tag(tiff_file(noise(7, 13, 3, 16)), 256, 1_000_000_000)
+    with pytest.raises(ImageTooLarge, match="1000000000 x 7 pixels"):
+        decode(data, name="it")
+
+
+def test_a_tag_that_points_nowhere_is_no_news(heard):
+    data = tiff_file(noise(7, 13, 3, 16), software="a program")
+    entry = data.index(struct.pack("<HHI", 305, 2, len("a program") + 1))
+    broken = data[: entry + 8] + struct.pack("<I", 10**9) + data[entry + 12 :]
+    assert heard(lambda: decode(broken, name="it")) == ("", "")

@@ -1,0 +1,80 @@
+"""Which precision is taken, and why."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from restore_cli.checkpoints.load import Checkpoint
+from restore_cli.inference import restorer as pipeline
+from restore_cli.inference.restorer import Restorer, RunOptions, restore
+from restore_cli.registry import MODELS
+
+
+class Coarse(nn.Module):
+    """Changes nothing in float32; is off by `error` everywhere under autocast."""
+
+    def __init__(self, error: float):
+        super().__init__()
+        self.error = error
+
+    def forward(self, x):
+        return x + self.error if torch.is_autocast_enabled("cpu") else x
+
+
+def restorer(network, **options):
+    checkpoint = Checkpoint("tiny", Path("tiny"), "", MODELS["dpenet"], network)
+    return Restorer(checkpoint, RunOptions(device="cpu", **options))
+
+
+@pytest.fixture
+def fast_bfloat16(monkeypatch):
+    monkeypatch.setattr(pipeline, "fastest_low_precision", lambda device: torch.bfloat16)
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
+@pytest.mark.parametrize(
+    ("error", "taken"),
+    [(0.003, "bf16"), (0.004, "fp32"), (float("nan"), "fp32")],
+    ids=["50.5 dB", "48.0 dB", "not a number"],
+)
+def test_auto_takes_16_bit_from_50_db_on(error, taken, caplog):
+    run = restorer(Coarse(error))
+    with caplog.at_level(logging.INFO):
+        run.run(torch.rand(3, 8, 8))
+    assert run.precision == taken
+    assert f"taking {taken}" in caplog.text
+
+
+def test_auto_takes_float32_where_nothing_is_faster(monkeypatch):
+    monkeypatch.setattr(pipeline, "fastest_low_precision", lambda device: None)
+    run = restorer(Coarse(0))
+    run.run(torch.rand(3, 8, 8))
+    assert run.precision == "fp32"
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
+def test_the_trial_is_made_once():
+    run = restorer(Coarse(0))
+    run.run(torch.rand(3, 8, 8))
+    run.network = Coarse(1)
+    run.run(torch.rand(3, 8, 8))
+    assert run.precision == "bf16"
+
+
+@pytest.mark.parametrize(("asked", "seen"), [("fp32", False), ("bf16", True), ("fp16", True)])
+def test_a_precision_that_was_asked_for_is_taken(asked, seen):
+    run = restorer(Coarse(0.5), precision=asked)
+    assert bool((run.run(torch.zeros(3, 8, 8)) == 0.5).all()) == seen
+    assert run.precision == asked
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
+def test_the_python_function_computes_in_float32(random_weights):
+    pixels = torch.rand(3, 16, 16)
+    exact = pipeline.load_restorer(
+        "derain", RunOptions(weights=str(random_weights), precision="fp32")
+    )
+    assert torch.equal(restore("derain", pixels, weights=str(random_weights)), exact.run(pixels))
