@@ -36,6 +36,7 @@ from restore_cli.imaging.video.reader import open_clip
 from restore_cli.imaging.video.writer import writing
 from restore_cli.imaging.video.yuv import with_luma
 from restore_cli.inference.device import keep_freed_memory
+from restore_cli.inference.report import Restored
 from restore_cli.inference.restorer import Precision, Restorer, RunOptions, load_restorer
 
 WIDTH, HEIGHT, RATE = 960, 540, 24
@@ -83,7 +84,7 @@ def by_rgb(source: Path, target: Path) -> Callable[[], object]:
     """A network that does not say that luma is enough for it."""
     network = restorer("auto")
 
-    def enlarge(image: Image) -> Image:
+    def enlarge(image: Image) -> Restored:
         return network(image)
 
     return lambda: restore_video(source, target, enlarge, format="mp4", overwrite=True)

@@ -18,8 +18,11 @@ from restore_cli.imaging.codecs.xmp import record_in
 from restore_cli.imaging.formats import Format
 from restore_cli.imaging.image import Image
 from restore_cli.inference.rain import Rain
-from restore_cli.inference.restorer import DTYPES, RunOptions, StepReport
+from restore_cli.inference.report import StepReport
+from restore_cli.inference.restorer import DTYPES, RunOptions
 
+# Fields of StepReport that records call otherwise; its seconds are not recorded.
+RECORDED_NAMES = {"network": "model", "noise_sigma": "noise"}
 # Of RunOptions, what stands with each network instead.
 OF_NETWORKS = ("model", "weights", "tile", "precision")
 
@@ -83,7 +86,12 @@ def made(
 
 def to_text(record: Record) -> str:
     """ASCII, without line breaks."""
-    return json.dumps(asdict(record), separators=(",", ":"))
+    return json.dumps(as_json(record), separators=(",", ":"))
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    """Return the record as a JSON object."""
+    return asdict(record) | {"networks": [_row(step) for step in record.networks]}
 
 
 def from_text(text: str) -> Record:
@@ -102,19 +110,27 @@ def from_text(text: str) -> Record:
     return record
 
 
+def _row(step: StepReport) -> dict[str, Any]:
+    row = asdict(step)
+    del row["seconds"]
+    return {RECORDED_NAMES.get(name, name): value for name, value in row.items()}
+
+
 def _used(row: dict[str, Any]) -> StepReport:
+    names = {recorded: name for name, recorded in RECORDED_NAMES.items()}
     rain = row.get("rain")
-    return StepReport(**row | {"rain": None if rain is None else Rain(**rain)})
+    fields = {names.get(name, name): value for name, value in row.items()}
+    return StepReport(**fields | {"seconds": 0.0, "rain": None if rain is None else Rain(**rain)})
 
 
 def _is_sound(used: StepReport) -> bool:
     numbers = (used.height, used.width, 1 if used.tile is None else used.tile)
-    words = (used.model, used.weights, used.sha256)
+    words = (used.network, used.weights, used.sha256)
     return (
         all(isinstance(number, int) and number > 0 for number in numbers)
         and all(isinstance(word, str) for word in words)
         and used.precision in DTYPES
-        and (used.noise is None or isinstance(used.noise, float))
+        and (used.noise_sigma is None or isinstance(used.noise_sigma, float))
     )
 
 

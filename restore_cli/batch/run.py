@@ -18,8 +18,7 @@ from restore_cli.errors import OutputError, RestoreError
 from restore_cli.imaging.formats import Container, Format, is_container
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import contents, decode, encode, write
-from restore_cli.inference.rain import Rain
-from restore_cli.inference.restorer import StepReport
+from restore_cli.inference.report import Report, Restored
 
 WAITING = 2  # images at most on either side of the network
 
@@ -27,40 +26,25 @@ OnTile = Callable[[int, int, int], None]
 
 
 class Restores(Protocol):
-    """What turns an image into a better one: pipelines.restorer.Restorer."""
-
-    @property
-    def used(self) -> tuple[StepReport, ...]:
-        """The networks that the last image went through, in their order."""
-        ...
+    """A restorer of images: inference.restorer.Restorer, or several of them as one."""
 
     def __call__(
         self, image: Image, *, on_progress: Callable[[int, int], None] | None = None
-    ) -> Image: ...
+    ) -> Restored: ...
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job; width and height are those of the restored image or video.
-
-    Of several networks, one after the other: the smallest tile, and names joined by "+".
-    """
+    """What became of a job; width and height are those of the written image or video."""
 
     job: Job
     status: Literal["ok", "failed"]
     seconds: float  # of reading, computing and writing, without the time spent waiting
     error: RestoreError | None = None
+    report: Report | None = None  # of a video that of its last frame, without rain
+    frames: int | None = None  # of a video
     width: int | None = None
     height: int | None = None
-    tile: int | None = None
-    precision: str | None = None
-    weights: str | None = None
-    weights_sha256: str | None = None
-    noise: float | None = None  # estimated sigma, of a range of 1
-    brightness: float | None = None  # of the image, in the mean
-    grain: float | None = None  # noise sigma of the brightened result
-    rain: Rain | None = None  # that was found in the image; of a video it is not told
-    frames: int | None = None  # of a video
 
 
 @dataclass(frozen=True)
@@ -71,11 +55,10 @@ class _Loaded:
 
 
 @dataclass(frozen=True)
-class _Restored:
-    image: Image
+class _Done:
+    restored: Restored
     source_sha256: str
     seconds: float  # up to now
-    used: tuple[StepReport, ...]
 
 
 def run(
@@ -159,8 +142,16 @@ def _film(
         overwrite=overwrite,
         on_frame=on_frame,
     )
-    done = _done(job, time.monotonic() - began, movie.width, movie.height, restorer.used)
-    return replace(done, frames=movie.frames, rain=None)  # that of its last frame says little
+    steps = tuple(replace(step, rain=None) for step in movie.report.steps)
+    return Result(
+        job,
+        "ok",
+        time.monotonic() - began,
+        report=Report(steps),
+        frames=movie.frames,
+        width=movie.width,
+        height=movie.height,
+    )
 
 
 def _within(index: int, on_tile: OnTile | None) -> Callable[[int, int], None] | None:
@@ -182,26 +173,23 @@ def _read(job: Job, stdin: bytes) -> _Loaded:
 
 def _restore(
     coming: Future[_Loaded], restorer: Restores, on_progress: Callable[[int, int], None] | None
-) -> _Restored:
+) -> _Done:
     loaded = coming.result()
     began = time.monotonic()
     restored = restorer(loaded.image, on_progress=on_progress)
-    seconds = loaded.seconds + time.monotonic() - began
-    return _Restored(restored, loaded.sha256, seconds, restorer.used)
+    return _Done(restored, loaded.sha256, loaded.seconds + time.monotonic() - began)
 
 
 def _write(
     job: Job,
-    restored: _Restored,
+    done: _Done,
     quality: int | None,
     overwrite: bool,
     stdout: BinaryIO | None,
     recipe: Recipe | None,
 ) -> Result:
     began = time.monotonic()
-    image, used = restored.image, restored.used
-    if recipe is not None:
-        image = _recorded(image, job, restored, recipe, quality)
+    image = done.restored.image if recipe is None else _recorded(done, job, recipe, quality)
     try:
         if isinstance(job.target, Standard):
             assert stdout is not None  # whoever plans for stdout hands it over
@@ -210,37 +198,22 @@ def _write(
         else:
             write(image, job.target, quality=quality, overwrite=overwrite)
     except RestoreError as error:
-        return Result(job, "failed", restored.seconds + time.monotonic() - began, error)
-    seconds = restored.seconds + time.monotonic() - began
-    return _done(job, seconds, image.width, image.height, used)
-
-
-def _done(job: Job, seconds: float, width: int, height: int, used: Sequence[StepReport]) -> Result:
+        return Result(job, "failed", done.seconds + time.monotonic() - began, error)
     return Result(
         job,
         "ok",
-        seconds,
-        width=width,
-        height=height,
-        tile=min((each.tile for each in used if each.tile is not None), default=None),
-        precision="+".join(dict.fromkeys(each.precision for each in used)),
-        weights="+".join(each.weights for each in used),
-        weights_sha256="+".join(each.sha256 for each in used),
-        noise=next((each.noise for each in used if each.noise is not None), None),
-        brightness=next((each.brightness for each in used if each.brightness is not None), None),
-        grain=next((each.grain for each in used if each.grain is not None), None),
-        rain=next((each.rain for each in used if each.rain is not None), None),
+        done.seconds + time.monotonic() - began,
+        report=done.restored.report,
+        width=image.width,
+        height=image.height,
     )
 
 
-def _recorded(
-    image: Image, job: Job, restored: _Restored, recipe: Recipe, quality: int | None
-) -> Image:
+def _recorded(done: _Done, job: Job, recipe: Recipe, quality: int | None) -> Image:
     """The image with the record of how it was made in its metadata."""
+    image, steps = done.restored.image, done.restored.report.steps
     name = job.source.value if isinstance(job.source, Standard) else job.source.name
-    record = made(
-        recipe, name, restored.source_sha256, restored.used, format=job.format, quality=quality
-    )
+    record = made(recipe, name, done.source_sha256, steps, format=job.format, quality=quality)
     return replace(image, metadata=replace(image.metadata, record=to_text(record)))
 
 

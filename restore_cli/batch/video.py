@@ -16,6 +16,7 @@ from restore_cli.imaging.image import Image
 from restore_cli.imaging.video.reader import Clip, Frame, open_clip
 from restore_cli.imaging.video.writer import ClipWriter, writing
 from restore_cli.imaging.video.yuv import Planes, changed, from_rgb, to_luma, to_rgb, with_luma
+from restore_cli.inference.report import Report, Restored
 from restore_cli.inference.restorer import Restorer
 from restore_cli.inference.upscaler import Upscaler
 
@@ -31,10 +32,11 @@ class RestoredVideo:
     width: int
     height: int
     frames: int
+    report: Report  # of the last frame
 
 
 class RestoresImages(Protocol):
-    def __call__(self, image: Image) -> Image: ...
+    def __call__(self, image: Image) -> Restored: ...
 
 
 class Way(Protocol):
@@ -45,7 +47,7 @@ class Way(Protocol):
 
     def prepare(self, planes: Planes) -> Tensor: ...
 
-    def restore(self, prepared: Tensor) -> Tensor: ...
+    def restore(self, prepared: Tensor) -> tuple[Tensor, Report]: ...
 
     def finish(self, planes: Planes, prepared: Tensor, restored: Tensor) -> Planes: ...
 
@@ -70,8 +72,9 @@ class RgbFrames:
     def prepare(self, planes: Planes) -> Tensor:
         return to_rgb(planes)
 
-    def restore(self, prepared: Tensor) -> Tensor:
-        return self.restorer(Image(prepared)).pixels
+    def restore(self, prepared: Tensor) -> tuple[Tensor, Report]:
+        restored = self.restorer(Image(prepared))
+        return restored.image.pixels, restored.report
 
     def finish(self, planes: Planes, prepared: Tensor, restored: Tensor) -> Planes:
         if restored.shape != prepared.shape:
@@ -123,7 +126,7 @@ class _Relay:
             while (coming := ahead.popleft().result()) is not None:
                 ahead.append(reader.submit(self._read))
                 frame, prepared = coming
-                restored = self.way.restore(prepared)
+                restored, report = self.way.restore(prepared)
                 behind.append(encoder.submit(self._write, frame, prepared, restored))
                 if len(behind) > WAITING:
                     behind.popleft().result()
@@ -135,7 +138,7 @@ class _Relay:
             reader.shutdown(cancel_futures=True)
             encoder.shutdown(cancel_futures=True)
             self.frames.close()
-        return RestoredVideo(last.width, last.height, count)
+        return RestoredVideo(last.width, last.height, count, report)
 
     def _read(self) -> tuple[Frame, Tensor] | None:
         frame = next(self.frames, None)

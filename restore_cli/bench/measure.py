@@ -23,6 +23,7 @@ from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import InputError, RestoreError
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import encode
+from restore_cli.inference.report import StepReport
 from restore_cli.inference.restorer import RunOptions, load_restorer
 from restore_cli.metrics import PROTOCOLS, Scores, measure
 
@@ -64,18 +65,24 @@ def measure_weights(
 ) -> Measured:
     """The weights on all pairs. Raises RestoreError where not even the network can be had."""
     restorer = load_restorer(pairs.task, replace(options, weights=candidate.weights))
+    steps: list[StepReport] = []
+
+    def run(pixels: Tensor) -> Tensor:
+        restored = restorer(Image(pixels))
+        steps[:] = restored.report.steps
+        return restored.image.pixels
+
     with suppress(RestoreError):  # it is told with its image
         # The first run settles precision and tiles, and starts threads.
-        restorer.run(load_pair(pairs, 0)[0])
-    measured = _over_pairs(pairs, restorer.run, protocol, crops, tell)
-    (used,) = restorer.used
-    about = {
-        "weights_sha256": used.sha256,
+        run(load_pair(pairs, 0)[0])
+    measured = _over_pairs(pairs, run, protocol, crops, tell)
+    about: dict[str, object] = {
+        "weights_sha256": restorer.checkpoint.sha256,
         "device": str(restorer.device),
-        "precision": used.precision,
-        "tile": used.tile,
         "peak_memory_mb": peak_memory(restorer.device),
     }
+    if steps:
+        about |= {"precision": steps[0].precision, "tile": steps[0].tile}
     return replace(measured, about=about)
 
 

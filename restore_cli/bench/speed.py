@@ -26,12 +26,13 @@ from restore_cli.bench.suite import Candidate
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import OutOfMemory, RestoreError
+from restore_cli.imaging.image import Image
 from restore_cli.inference.device import is_out_of_memory, keep_freed_memory, pick_device
 from restore_cli.inference.preprocessing import PREPROCESSING
 from restore_cli.inference.restorer import DTYPES, Restorer, RunOptions
 from restore_cli.inference.tiling import pad_to_multiple
 
-Run = Callable[[Tensor], Tensor]
+Run = Callable[[Tensor], tuple[Tensor, str]]  # the result and its precision
 Tell = Callable[[int, int], None]
 OnCase = Callable[[str, int, int], None]  # what is measured, rounds done, of how many
 WayName = Literal["plain", "fp32", "auto"]
@@ -83,19 +84,18 @@ class Way:
     """One way to restore, and what each round took."""
 
     run: Run
-    restorer: Restorer | None  # None: plain
+    precision: str = ""  # of "auto" it is known after the first run
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     last: Tensor | None = None  # its result for the first image
 
-    @property
-    def precision(self) -> str:
-        """Of "auto" it is known after the first run."""
-        return "fp32" if self.restorer is None else self.restorer.precision
+    def once(self, image: Tensor) -> Tensor:
+        restored, self.precision = self.run(image)
+        return restored
 
     def time(self, images: Sequence[Tensor]) -> None:
         wall, cpu = time.perf_counter(), time.process_time()
-        results = [self.run(image) for image in images]
+        results = [self.once(image) for image in images]
         self.wall.append(time.perf_counter() - wall)
         self.cpu.append(time.process_time() - cpu)
         self.last = results[0]
@@ -158,7 +158,7 @@ def measure_speed(
     images = load.images()
     ways = _ways(candidate, options, device)
     for way in ways.values():
-        way.run(images[0][:, :WARM, :WARM] if device.type == "cpu" else images[0])
+        way.once(images[0][:, :WARM, :WARM] if device.type == "cpu" else images[0])
     if "auto" in ways and ways["auto"].precision == "fp32":
         del ways["auto"]
     products = {way.precision: _product(way.precision, device) for way in ways.values()}
@@ -198,7 +198,7 @@ def measure_memory(
     device = pick_device(options.device)
     chosen = _way(candidate, options, device, way)
     for image in load.images():
-        chosen.run(image)
+        chosen.once(image)
     return peak_memory(device)
 
 
@@ -211,10 +211,15 @@ def _ways(candidate: Candidate, options: RunOptions, device: torch.device) -> di
 
 def _way(candidate: Candidate, options: RunOptions, device: torch.device, name: WayName) -> Way:
     if name == "plain":
-        return Way(_plain(candidate, device), None)
+        return Way(_plain(candidate, device))
     chosen = options if name == "auto" else replace(options, precision="fp32")
     restorer = Restorer(load_checkpoint(candidate.weights), chosen)
-    return Way(restorer.run, restorer)
+
+    def run(pixels: Tensor) -> tuple[Tensor, str]:
+        restored = restorer(Image(pixels))
+        return restored.image.pixels, restored.report.precision
+
+    return Way(run)
 
 
 def _plain(candidate: Candidate, device: torch.device) -> Run:
@@ -223,7 +228,7 @@ def _plain(candidate: Candidate, device: torch.device) -> Run:
     network = load_checkpoint(candidate.weights).module.to(device)
 
     @torch.inference_mode()
-    def run(pixels: Tensor) -> Tensor:
+    def run(pixels: Tensor) -> tuple[Tensor, str]:
         fed, finish = PREPROCESSING[spec.adapter](pixels, spec)
         height, width = (side * spec.network_scale for side in fed.shape[-2:])
         try:
@@ -236,7 +241,7 @@ def _plain(candidate: Candidate, device: torch.device) -> Run:
                 hint="try a smaller --size",
             ) from error
         last: Tensor = output[-1] if isinstance(output, tuple) else output
-        return finish(last[..., :height, :width].float().cpu()).clamp(0, 1)
+        return finish(last[..., :height, :width].float().cpu()).clamp(0, 1), "fp32"
 
     return run
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from restore_cli.checkpoints.load import Checkpoint
     from restore_cli.imaging.formats import Format
     from restore_cli.imaging.image import Image
-    from restore_cli.inference.restorer import StepReport
+    from restore_cli.inference.report import StepReport
 
 
 def replay(
@@ -88,7 +88,7 @@ def replay(
         )
     with reporter("replay", quiet=quiet, json=json) as report:
         if show:
-            report.data(json_format.dumps(asdict(record)))
+            report.data(json_format.dumps(_as_json(record)))
             return
         target = output or result.with_name(f"{result.stem}_replayed{result.suffix}")
         _refuse_target(target, restored.format if restored else "png", overwrite)
@@ -290,12 +290,20 @@ def _show(
                 "pixels_identical": difference == 0,
                 "largest_difference": difference,
                 "seconds": round(seconds, 3),
-                "record": asdict(record),
+                "record": _as_json(record),
             }
         )
     else:
         report.data(str(target))
     report.say(_in_words(same, difference, record))
+
+
+def _as_json(record: Record | Generated) -> dict[str, object]:
+    from restore_cli.batch import provenance
+
+    if isinstance(record, provenance.Record):
+        return provenance.as_json(record)
+    return asdict(record)
 
 
 def _in_words(same: bool, difference: float, record: Record | Generated) -> str:

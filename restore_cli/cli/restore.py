@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from restore_cli.batch.run import Result
     from restore_cli.inference.chain import Chain
     from restore_cli.inference.rain import Rain
+    from restore_cli.inference.report import Report
     from restore_cli.inference.restorer import Restorer, RunOptions
     from restore_cli.inference.upscaler import Upscaler
 
@@ -229,19 +230,27 @@ def _run(
         for result in results:
             if result.error is not None:
                 failures.append((str(result.job.source), result.error))
-            elif not described:
-                report.say(_how(result, restorer))
-                described = True
-            if result.noise is not None:
-                report.say(_estimated(result, restorer, "" if alone else f"{result.job.source}: "))
-            if result.brightness is not None:
-                _say_if_bright(result.brightness, "" if alone else f"{result.job.source}: ", report)
-            if task == "enhance" and result.grain is not None and result.grain > GRAINY:
-                report.say(_grainy(result, "" if alone else f"{result.job.source}: "))
-            if result.rain is not None:
-                report.say(_rain_found(result.rain, "" if alone else f"{result.job.source}: "))
+            if result.report is not None:
+                if not described:
+                    report.say(_how(result, result.report, restorer))
+                    described = True
+                where = "" if alone else f"{result.job.source}: "
+                _say_findings(task, result.report, restorer, where, result.job, report)
             _show(result, restorer, report)
     return failures
+
+
+def _say_findings(
+    task: str, found: Report, restorer: AnyRestorer, where: str, job: Job, report: Reporter
+) -> None:
+    if found.noise_sigma is not None:
+        report.say(_estimated(found.noise_sigma, restorer, where))
+    if found.brightness is not None:
+        _say_if_bright(found.brightness, where, report)
+    if task == "enhance" and found.grain is not None and found.grain > GRAINY:
+        report.say(_grainy(found.grain, job, where))
+    if found.rain is not None:
+        report.say(_rain_found(found.rain, where))
 
 
 def _refuse_contradictions(planned: Plan, choices: CommonOptions) -> None:
@@ -316,33 +325,36 @@ def _record(
 
 
 def _circumstances(result: Result, restorer: AnyRestorer) -> dict[str, object]:
-    return {
+    known: dict[str, object] = {
         "seconds": round(result.seconds, 3),
         "model": restorer.model,
-        "weights": result.weights,
-        "weights_sha256": result.weights_sha256,
         "device": str(restorer.device),
-        "precision": result.precision,
-        "tile": result.tile,
         "width": result.width,
         "height": result.height,
         "seed": restorer.options.seed,
-        "noise_sigma": None if result.noise is None else round(255 * result.noise, 2),
-        "rain": _rain_as_json(result.rain),
+    }
+    if result.report is None:
+        return known
+    sigma = result.report.noise_sigma
+    return known | {
+        "weights": result.report.weights,
+        "weights_sha256": result.report.sha256,
+        "precision": result.report.precision,
+        "tile": result.report.tile,
+        "noise_sigma": None if sigma is None else round(255 * sigma, 2),
+        "rain": _rain_as_json(result.report.rain),
     }
 
 
-def _estimated(result: Result, restorer: AnyRestorer, where: str) -> str:
-    assert result.noise is not None
-    said = f"{where}estimated noise sigma {255 * result.noise:.1f} (of 255)"
-    unchanged = restorer.options.noise_limit == "auto" and result.noise < HARDLY_ANY
+def _estimated(sigma: float, restorer: AnyRestorer, where: str) -> str:
+    said = f"{where}estimated noise sigma {255 * sigma:.1f} (of 255)"
+    unchanged = restorer.options.noise_limit == "auto" and sigma < HARDLY_ANY
     return f"{said}: nearly unchanged" if unchanged else said
 
 
-def _grainy(result: Result, where: str) -> str:
-    assert result.grain is not None
-    found = f"{where}grainy result (noise sigma {255 * result.grain:.0f} of 255)"
-    source = "SOURCE" if str(result.job.source) == "-" else shlex.quote(str(result.job.source))
+def _grainy(grain: float, job: Job, where: str) -> str:
+    found = f"{where}grainy result (noise sigma {255 * grain:.0f} of 255)"
+    source = "SOURCE" if str(job.source) == "-" else shlex.quote(str(job.source))
     return f"{found}: try restore run {source} --steps enhance,denoise"
 
 
@@ -378,9 +390,9 @@ def _say_if_bright(brightness: float, where: str, report: Reporter) -> None:
         report.say(f"{said}: not very dark, {100 * changed:.0f} % of the change is made")
 
 
-def _how(result: Result, restorer: AnyRestorer) -> str:
-    tiles = f"tiles of {result.tile} px" if result.tile else "untiled"
-    said = f"{result.weights} on {restorer.device}, {result.precision}, {tiles}"
+def _how(result: Result, found: Report, restorer: AnyRestorer) -> str:
+    tiles = f"tiles of {found.tile} px" if found.tile else "untiled"
+    said = f"{found.weights} on {restorer.device}, {found.precision}, {tiles}"
     if result.frames is None:
         return said
     return f"{said}; {result.frames} frames, {result.frames / result.seconds:.1f} a second"

@@ -8,7 +8,10 @@ its blocks 16. So the image goes through the first block piece by piece, then th
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TypeGuard
 
 import torch
@@ -22,6 +25,38 @@ from restore_cli.inference.tiling import cut, kept, place, plan_tiles
 SIDE = 384
 
 
+@dataclass(frozen=True)
+class BlockRun:
+    """How the blocks of a network run while one image goes through them."""
+
+    tile: int | None = None  # side of the tiles of a TiledBlock; None: the whole image
+    on_block: Callable[[], None] | None = None  # called after each block
+
+    def block_done(self) -> None:
+        if self.on_block is not None:
+            self.on_block()
+
+
+WHOLE = BlockRun()
+# Each thread has its own, so that one network serves several.
+_current: ContextVar[BlockRun] = ContextVar("current", default=WHOLE)
+
+
+@contextmanager
+def blocks_of(tile: int | None, on_block: Callable[[], None] | None = None) -> Iterator[None]:
+    """Run blocks so, in this thread, while it lasts."""
+    token = _current.set(BlockRun(tile, on_block))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_run() -> BlockRun:
+    """Return how the blocks of this thread run."""
+    return _current.get()
+
+
 class BlockwiseSequential(nn.Module):
     """A chain of blocks that keep the size and each see `radius` pixels far.
 
@@ -33,7 +68,6 @@ class BlockwiseSequential(nn.Module):
         super().__init__()
         self.blocks = blocks
         self.side = side
-        self.on_block: Callable[[], None] | None = None  # called when one more is done
 
     def forward(self, x: Tensor) -> Tensor:
         if max(x.shape[-2:]) <= self.side:
@@ -45,8 +79,7 @@ class BlockwiseSequential(nn.Module):
             for row, column in plan_tiles(*x.shape[-2:], tile=self.side, overlap=radius, blend=0):
                 place(result, row, column).copy_(kept(block(cut(x, row, column)), row, column))
             x, result = result, x
-            if self.on_block is not None:
-                self.on_block()
+            current_run().block_done()
         return x
 
 

@@ -10,13 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from restore_cli.imaging.image import Image
-from restore_cli.inference.restorer import (
-    OnProgress,
-    Restorer,
-    RunOptions,
-    StepReport,
-    load_restorer,
-)
+from restore_cli.inference.report import Report, Restored, StepReport
+from restore_cli.inference.restorer import OnProgress, Restorer, RunOptions, load_restorer
 from restore_cli.inference.upscaler import Target, Upscaler, load_upscaler, share
 
 
@@ -31,7 +26,7 @@ class Step:
 
 
 class Chain:
-    """Several restorers as one. `used` has the networks that ran for the last image."""
+    """Several restorers as one."""
 
     def __init__(self, stages: Sequence[Restorer | Upscaler], options: RunOptions):
         self.options = options
@@ -42,15 +37,14 @@ class Chain:
     def model(self) -> str:
         return "+".join(stage.model for stage in self._stages)
 
-    @property
-    def used(self) -> tuple[StepReport, ...]:
-        return tuple(used for stage in self._stages for used in stage.used)
-
-    def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
-        """The restored image. Raises OutOfMemory, BrokenOutput."""
+    def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
+        """Restore an image in all steps. Raises OutOfMemory, BrokenOutput."""
+        steps: list[StepReport] = []
         for index, stage in enumerate(self._stages):
-            image = stage(image, on_progress=share(on_progress, index, len(self._stages)))
-        return image
+            restored = stage(image, on_progress=share(on_progress, index, len(self._stages)))
+            image = restored.image
+            steps += restored.report.steps
+        return Restored(image, Report(tuple(steps)))
 
 
 def load_chain(steps: Sequence[Step], options: RunOptions) -> Chain:

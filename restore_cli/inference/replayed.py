@@ -8,7 +8,8 @@ from typing import cast
 
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.imaging.image import Image
-from restore_cli.inference.restorer import OnProgress, Precision, Restorer, RunOptions, StepReport
+from restore_cli.inference.report import Report, Restored, StepReport
+from restore_cli.inference.restorer import OnProgress, Precision, Restorer, RunOptions
 from restore_cli.inference.upscaler import resized, share
 
 
@@ -20,20 +21,20 @@ class Retraced:
 
     def __init__(self, way: Sequence[tuple[StepReport, Checkpoint]], options: RunOptions):
         self.options = options
-        self.used = tuple(used for used, _ in way)
+        self.report = Report(tuple(used for used, _ in way))
         self._stages = [
             Restorer(checkpoint, _as_then(used, options), limited=_was_limited(used, options))
             for used, checkpoint in way
         ]
         self.device = self._stages[0].device
 
-    def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
-        """The restored image. Raises OutOfMemory, BrokenOutput."""
+    def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
+        """Restore an image; the report is that of then. Raises OutOfMemory, BrokenOutput."""
         count = len(self._stages)
-        for index, (stage, used) in enumerate(zip(self._stages, self.used, strict=True)):
-            image = stage(image, on_progress=share(on_progress, index, count))
-            image = resized(image, used.height, used.width)
-        return image
+        for index, (stage, step) in enumerate(zip(self._stages, self.report.steps, strict=True)):
+            image = stage(image, on_progress=share(on_progress, index, count)).image
+            image = resized(image, step.height, step.width)
+        return Restored(image, self.report)
 
 
 def _as_then(used: StepReport, options: RunOptions) -> RunOptions:
@@ -43,4 +44,4 @@ def _as_then(used: StepReport, options: RunOptions) -> RunOptions:
 
 def _was_limited(used: StepReport, options: RunOptions) -> bool:
     """Tell whether it was a denoiser's; a sigma is only given to one, however small its image."""
-    return used.noise is not None or not isinstance(options.noise_limit, str)
+    return used.noise_sigma is not None or not isinstance(options.noise_limit, str)

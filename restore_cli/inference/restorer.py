@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Literal
 
 import torch
@@ -18,7 +20,7 @@ from restore_cli.imaging.frame import inside_frame
 from restore_cli.imaging.guided_filter import noise_of
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
-from restore_cli.inference.blockwise import blockwise, blockwise_chains
+from restore_cli.inference.blockwise import blocks_of, blockwise, blockwise_chains
 from restore_cli.inference.device import (
     SMALLEST_TILE,
     fastest_low_precision,
@@ -34,7 +36,8 @@ from restore_cli.inference.preprocessing import (
     extend_border,
     mean_brightness,
 )
-from restore_cli.inference.rain import Rain, rain_in
+from restore_cli.inference.rain import rain_in
+from restore_cli.inference.report import Report, Restored, StepReport
 from restore_cli.inference.tiled import kept_bytes, share_statistics, tiled_blocks
 from restore_cli.inference.tiling import blend_in, cut, kept, pad_to_multiple, plan_tiles
 from restore_cli.registry import ModelSpec
@@ -89,27 +92,10 @@ class RunOptions:
             )
 
 
-@dataclass(frozen=True)
-class StepReport:
-    """Some weights, and how an image went through their network."""
-
-    model: str
-    weights: str
-    sha256: str
-    tile: int | None  # the side of its tiles; None: it went as a whole
-    precision: str
-    height: int  # of the result
-    width: int
-    noise: float | None = None  # estimated sigma, of a range of 1; None: not estimated
-    brightness: float | None = None  # of the image, in the mean, where the result depends on it
-    grain: float | None = None  # noise sigma of the brightened result, of a range of 1
-    rain: Rain | None = None  # that was taken away, where that was looked for
-
-
 class Restorer:
-    """A network on a device, ready to restore images of any size.
+    """A network on a device, ready to restore images of any size, in any number of threads.
 
-    `precision` and `tile` say what was really taken; "auto" is settled by the first image.
+    The precision "auto" is settled by the first image.
     """
 
     def __init__(self, checkpoint: Checkpoint, options: RunOptions, *, limited: bool = False):
@@ -122,14 +108,9 @@ class Restorer:
         self.spec = resized(checkpoint.spec, options.resize)
         self.options = options
         self.device = pick_device(options.device)
-        self.precision: str = options.precision
-        self.tile: int | None = None
-        self.noise: float | None = None  # estimated sigma of the last image
-        self.brightness: float | None = None  # of the last image, likewise
-        self.grain: float | None = None  # of the last result, likewise
-        self.rain: Rain | None = None  # likewise
         self.limited = limited
-        self._size: tuple[int, int] | None = None  # (H, W) of the last result
+        self._lock = Lock()  # of the two that follow
+        self._precision: str | None = None if options.precision == "auto" else options.precision
         self._limit: int | None = None  # the largest tile, once memory has run out
         if options.resize == "native":
             checkpoint.module.allow_any_size()  # type: ignore[operator]
@@ -150,42 +131,19 @@ class Restorer:
     def model(self) -> str:
         return self.spec.arch
 
-    @property
-    def used(self) -> tuple[StepReport, ...]:
-        """What the last image was restored with."""
-        if self._size is None:
-            return ()
-        made = self.checkpoint
-        found = (self.noise, self.brightness, self.grain, self.rain)
-        how = (self.tile, self.precision, *self._size, *found)
-        return (StepReport(self.model, made.name, made.sha256, *how),)
-
-    def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
-        """The restored image. Raises OutOfMemory, BrokenOutput."""
+    def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
+        """Restore an image. Raises OutOfMemory, BrokenOutput."""
         filled = image.visible_colours()
-        result = self.run(filled.pixels, on_progress=on_progress)
+        result, step = self._restore(filled.pixels, on_progress)
         if self.spec.scale != 1:
-            return replace(image, pixels=result, alpha=self._enlarged(image.alpha))
-        return image.with_pixels(image.keep_hidden_colours(result))
+            restored = replace(image, pixels=result, alpha=self._enlarged(image.alpha))
+        else:
+            restored = image.with_pixels(image.keep_hidden_colours(result))
+        return Restored(restored, Report((step,)))
 
-    @torch.inference_mode()
     def run(self, pixels: Tensor, *, on_progress: OnProgress | None = None) -> Tensor:
         """(C, H, W) in [0, 1] -> (C, scale * H, scale * W) in [0, 1], float32 on the CPU."""
-        fed, finish = PREPROCESSING[self.spec.adapter](pixels, self.spec)
-        result = finish(self._answer(fed, on_progress)).clamp_(0, 1)
-        self._size = (result.shape[-2], result.shape[-1])
-        if self.limited:
-            self.noise = limit_to_noise(pixels, result, self.options.noise_limit)
-        if "derain" in self.spec.tasks and self.spec.scale == 1:
-            self.rain = rain_in(pixels, result)
-        strength = self.options.strength
-        result = result if strength == 1 else torch.lerp(pixels, result, strength)
-        if self.spec.adapter == "fixed_size":
-            box = (slice(None), *inside_frame(pixels))
-            self.brightness = mean_brightness(pixels[box])
-            dark = darkness(self.brightness) > 0
-            self.grain = noise_of(result[box]).mean().item() if dark else None
-        return result
+        return self._restore(pixels, on_progress)[0]
 
     @property
     def luma_alone(self) -> bool:
@@ -193,62 +151,93 @@ class Restorer:
         return self.spec.adapter == "luma" and self.spec.channels == 1
 
     @torch.inference_mode()
-    def run_luma(self, luma: Tensor) -> Tensor:
+    def run_luma(self, luma: Tensor) -> tuple[Tensor, Report]:
         """(1, H, W) -> (1, scale * H, scale * W), not clamped: luma as `rgb_to_ycbcr` has it.
 
         For a network that sees nothing else: see `luma_alone`.
         """
+        run = _Run(None)
         padded, crop = extend_border(luma[None], self.spec)
-        result = crop(self._answer(padded, None))[0]
-        self._size = (result.shape[-2], result.shape[-1])
-        return result
+        result = crop(self._run_network(padded, run))[0]
+        return result, Report((self._step(result, run),))
 
-    def _answer(self, fed: Tensor, on_progress: OnProgress | None) -> Tensor:
-        """What the network makes of (1, channels, H, W): network_scale times as large."""
+    @torch.inference_mode()
+    def _restore(self, pixels: Tensor, on_progress: OnProgress | None) -> tuple[Tensor, StepReport]:
+        """As `run`, and the report."""
+        run = _Run(on_progress)
+        fed, finish = PREPROCESSING[self.spec.adapter](pixels, self.spec)
+        result = finish(self._run_network(fed, run)).clamp_(0, 1)
+        sigma = rain = brightness = grain = None
+        if self.limited:
+            sigma = limit_to_noise(pixels, result, self.options.noise_limit)
+        if "derain" in self.spec.tasks and self.spec.scale == 1:
+            rain = rain_in(pixels, result)
+        strength = self.options.strength
+        result = result if strength == 1 else torch.lerp(pixels, result, strength)
+        if self.spec.adapter == "fixed_size":
+            box = (slice(None), *inside_frame(pixels))
+            brightness = mean_brightness(pixels[box])
+            grain = noise_of(result[box]).mean().item() if darkness(brightness) > 0 else None
+        step = self._step(result, run)
+        return result, replace(
+            step, noise_sigma=sigma, rain=rain, brightness=brightness, grain=grain
+        )
+
+    def _step(self, result: Tensor, run: _Run) -> StepReport:
+        return StepReport(
+            network=self.model,
+            weights=self.checkpoint.name,
+            sha256=self.checkpoint.sha256,
+            tile=run.tile,
+            precision=run.precision,
+            height=result.shape[-2],
+            width=result.shape[-1],
+            seconds=time.monotonic() - run.began,
+        )
+
+    def _run_network(self, fed: Tensor, run: _Run) -> Tensor:
+        """(1, channels, H, W) -> the output of the network, network_scale times as large."""
         height, width = (side * self.spec.network_scale for side in fed.shape[-2:])
         padded = pad_to_multiple(fed, self.spec.multiple)
-        tile = self._first_tile(*padded.shape[-2:])
+        run.tile = self._first_tile(*padded.shape[-2:])
         while True:
             try:
-                result = self._run_tiles(padded, tile, on_progress)
-                break
+                return self._run_tiles(padded, run)[..., :height, :width]
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                tile = self._smaller_tile(tile, padded, error)
+                run.tile = self._smaller_tile(run.tile, padded, error)
             release_unused(self.device)  # only now is nothing held by the traceback
-        self.tile = tile
-        return result[..., :height, :width]
 
-    def _run_tiles(self, image: Tensor, tile: int | None, on_progress: OnProgress | None) -> Tensor:
+    def _run_tiles(self, image: Tensor, run: _Run) -> Tensor:
         spec, scale = self.spec, self.spec.network_scale
         batch, channels, height, width = image.shape
-        share_statistics = tiled_blocks(self.network)
-        for block in share_statistics:
-            block.side = tile
+        in_blocks = bool(tiled_blocks(self.network))
         plan = plan_tiles(
             height,
             width,
-            tile=None if share_statistics else tile,
+            tile=None if in_blocks else run.tile,
             overlap=self._overlap,
             blend=self._blend,
             multiple=spec.multiple,
         )
-        if self.precision == "auto":
-            self.precision = self._settle_precision(cut(image, plan.rows[0], plan.columns[0]))
-        dtype = DTYPES[self.precision]
+        side = run.tile if in_blocks else None
+        with blocks_of(side):
+            run.precision = self._settled_precision(cut(image, plan.rows[0], plan.columns[0]))
+        dtype = DTYPES[run.precision]
         result = torch.zeros(batch, channels, height * scale, width * scale)
-        progress = _Progress(self.network, len(plan), on_progress)
-        for row, column in plan:
-            answer = self._forward(cut(image, row, column), dtype)
-            piece = kept(answer, row, column, scale).cpu()
-            if not torch.isfinite(piece).all():
-                raise BrokenOutput(
-                    f"{self.checkpoint.name} produced NaN or infinity in {self.precision}",
-                    hint="try --precision fp32, or other weights",
-                )
-            blend_in(result, piece, row, column, scale)
-            progress.tile_done()
+        progress = _Progress(self.network, len(plan), run.on_progress)
+        with blocks_of(side, progress.block_done):
+            for row, column in plan:
+                output = self._forward(cut(image, row, column), dtype)
+                piece = kept(output, row, column, scale).cpu()
+                if not torch.isfinite(piece).all():
+                    raise BrokenOutput(
+                        f"{self.checkpoint.name} produced NaN or infinity in {run.precision}",
+                        hint="try --precision fp32, or other weights",
+                    )
+                blend_in(result, piece, row, column, scale)
+                progress.tile_done()
         return result
 
     def _forward(self, piece: Tensor, dtype: torch.dtype) -> Tensor:
@@ -266,7 +255,14 @@ class Restorer:
         last: Tensor = output[-1] if isinstance(output, tuple) else output
         return last.float()
 
-    def _settle_precision(self, first: Tensor) -> str:
+    def _settled_precision(self, first: Tensor) -> str:
+        """The precision of all images; "auto" is settled by the first tile of the first."""
+        with self._lock:
+            if self._precision is None:
+                self._precision = self._fastest_precision(first)
+            return self._precision
+
+    def _fastest_precision(self, first: Tensor) -> str:
         """A 16-bit type where the device is fast in it and the result stays within the gate."""
         dtype = fastest_low_precision(self.device)
         if dtype is None:
@@ -348,10 +344,11 @@ class Restorer:
                 f"not even a tile of {side} px fits into the memory of {self.device}",
                 hint="close other programs, or use --device cpu",
             ) from error
-        if self._limit is None:
-            logger.warning("out of memory on %s: going on with smaller tiles", self.device)
-        self._limit = max(SMALLEST_TILE, side // 2)
-        return self._limit
+        with self._lock:
+            if self._limit is None:
+                logger.warning("out of memory on %s: going on with smaller tiles", self.device)
+            self._limit = min(max(SMALLEST_TILE, side // 2), self._limit or side)
+            return self._limit
 
     def _enlarged(self, alpha: Tensor | None) -> Tensor | None:
         if alpha is None:
@@ -375,19 +372,24 @@ def resized(spec: ModelSpec, resize: Resize) -> ModelSpec:
     return replace(spec, adapter="stretched" if resize == "fit" else "imagenet")
 
 
+@dataclass
+class _Run:
+    """One image on its way through the network: what is known of it so far."""
+
+    on_progress: OnProgress | None
+    tile: int | None = None
+    precision: str = ""
+    began: float = field(default_factory=time.monotonic)
+
+
 class _Progress:
     """Tells of each tile, and within it of each block where the network runs block by block."""
 
     def __init__(self, network: nn.Module, tiles: int, on_progress: OnProgress | None):
-        chains, blocks = blockwise_chains(network), tiled_blocks(network)
-        steps = sum(len(chain.blocks) for chain in chains) + len(blocks)
-        self.steps = max(1, steps)  # of one tile
+        blocks = sum(len(chain.blocks) for chain in blockwise_chains(network))
+        self.steps = max(1, blocks + len(tiled_blocks(network)))  # of one tile
         self.tiles, self.on_progress = tiles, on_progress
         self.tile = self.block = 0
-        for chain in chains:
-            chain.on_block = self.block_done
-        for block in blocks:
-            block.on_block = self.block_done
 
     def block_done(self) -> None:
         self.block += 1

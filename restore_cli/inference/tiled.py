@@ -13,12 +13,14 @@ it costs, is told in docs/tiling.md.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
 
+from restore_cli.inference.blockwise import current_run
 from restore_cli.inference.tiling import Span, TilePlan, cut, kept, place, plan_tiles
 from restore_cli.networks.mirnet.model import MRB, GlobalAverage
 
@@ -89,29 +91,29 @@ class GlobalMeans:
 class TiledBlock(nn.Module):
     """A block of MIRNet in tiles that share their averages; the result is that of the block."""
 
-    def __init__(self, block: MRB, multiple: int, side: int | None = None):
+    def __init__(self, block: MRB, multiple: int):
         super().__init__()
         self.block, self.multiple = block, multiple
-        self.side = side  # of a tile; None: the image goes as a whole
-        self.on_block: Callable[[], None] | None = None  # called when it is done
+        for module in block.modules():
+            if isinstance(module, GlobalAverage):
+                module.register_forward_hook(_shared_mean)
 
     def forward(self, x: Tensor, prelu: nn.PReLU) -> Tensor:
         plan = plan_tiles(
             *x.shape[-2:],
-            tile=self.side,
+            tile=current_run().tile,
             overlap=self.block.reach,
             blend=0,
             multiple=self.multiple,
         )
         result: Tensor = self._tiled(plan, x, prelu) if len(plan) > 1 else self.block(x, prelu)
-        if self.on_block is not None:
-            self.on_block()
+        current_run().block_done()
         return result
 
     def _tiled(self, plan: TilePlan, x: Tensor, prelu: nn.PReLU) -> Tensor:
         result = torch.full_like(x, torch.nan)
         averages = GlobalMeans()
-        with _substituting(self.block, averages):
+        with _sharing(averages):
             more = True
             while more:
                 for row, column in plan:
@@ -125,19 +127,22 @@ class TiledBlock(nn.Module):
         return result
 
 
+_means: ContextVar[GlobalMeans | None] = ContextVar("means", default=None)  # of each thread
+
+
 @contextmanager
-def _substituting(block: MRB, averages: GlobalMeans) -> Iterator[None]:
-    """While it lasts, the block takes what `averages` has for its own averages."""
-    handles = [
-        module.register_forward_hook(averages.taken)
-        for module in block.modules()
-        if isinstance(module, GlobalAverage)
-    ]
+def _sharing(means: GlobalMeans) -> Iterator[None]:
+    """Replace the averages of the blocks that run in this thread by `means`, while it lasts."""
+    token = _means.set(means)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        _means.reset(token)
+
+
+def _shared_mean(module: nn.Module, inputs: tuple[Tensor, ...], own: Tensor) -> Tensor:
+    means = _means.get()
+    return own if means is None else means.taken(module, inputs, own)
 
 
 def share_statistics(network: nn.Module, multiple: int) -> nn.Module:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Literal
 
 from torch import Tensor
@@ -24,7 +25,8 @@ from restore_cli.inference.factors import (
     photo_weights_by_scale,
     weights_by_scale,
 )
-from restore_cli.inference.restorer import OnProgress, Restorer, RunOptions, StepReport
+from restore_cli.inference.report import Report, Restored, StepReport
+from restore_cli.inference.restorer import OnProgress, Restorer, RunOptions
 from restore_cli.registry import ModelSpec
 
 # Weights for damaged photographs, for clean images, or either by what is found in each image.
@@ -56,7 +58,6 @@ class Target:
 class Upscaler:
     """Networks of several factors as one restorer that reaches any size.
 
-    `used` has the networks that ran for the last image, in their order.
     photo: weights, by their factor, for images in which JPEG has left traces; the factors that
     they do not reach are left to `known`.
     """
@@ -72,33 +73,28 @@ class Upscaler:
         self._known = known
         self._photo = photo or {}
         self._loaded: dict[str, Restorer] = {}
+        self._lock = Lock()  # of the dictionary
         if target.scale is not None:
-            self._last = self._restorer(self._chain(target.scale)[-1])
+            first = self._restorer(self._chain(target.scale)[-1])
         else:
-            self._last = self._restorer(known[min(known)])
-        self.device = self._last.device
-        self.used: tuple[StepReport, ...] = ()
+            first = self._restorer(known[min(known)])
+        self.model, self.device = first.model, first.device  # all weights are of one network
 
-    @property
-    def model(self) -> str:
-        return self._last.model
-
-    def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Image:
-        """The enlarged image. Raises InputError, OutOfMemory, BrokenOutput."""
+    def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
+        """Enlarge an image. Raises InputError, OutOfMemory, BrokenOutput."""
         height, width = self.target.of(image.height, image.width)
         chain = self._chain(max(height / image.height, width / image.width), image)
-        used: tuple[StepReport, ...] = ()
+        steps: list[StepReport] = []
         for index, weights in enumerate(chain):
-            self._last = self._restorer(weights)
-            image = self._last(image, on_progress=share(on_progress, index, len(chain)))
-            used += self._last.used
-        # What is made of the last network's result is part of its work.
-        self.used = (*used[:-1], replace(used[-1], height=height, width=width))
-        return resized(image, height, width)
+            network = self._restorer(weights)
+            restored = network(image, on_progress=share(on_progress, index, len(chain)))
+            image = restored.image
+            steps += restored.report.steps
+        return Restored(resized(image, height, width), _reaching(steps, height, width))
 
     def run(self, pixels: Tensor) -> Tensor:
         """(C, H, W) in [0, 1] -> the enlarged one."""
-        return self(Image(pixels)).pixels
+        return self(Image(pixels)).image.pixels
 
     @property
     def luma_alone(self) -> bool:
@@ -107,16 +103,14 @@ class Upscaler:
         chain = self._known.values() if scale is None else self._chain(scale)
         return not self._photo and all(self._restorer(weights).luma_alone for weights in chain)
 
-    def run_luma(self, luma: Tensor) -> Tensor:
+    def run_luma(self, luma: Tensor) -> tuple[Tensor, Report]:
         """Luma alone, (1, H, W), enlarged; see Restorer.run_luma. Raises as `__call__` does."""
         height, width = self.target.of(*luma.shape[-2:])
-        used: tuple[StepReport, ...] = ()
+        steps: list[StepReport] = []
         for weights in self._chain(max(height / luma.shape[-2], width / luma.shape[-1])):
-            self._last = self._restorer(weights)
-            luma = self._last.run_luma(luma)
-            used += self._last.used
-        self.used = used
-        return resize_matlab(luma, height, width)
+            luma, report = self._restorer(weights).run_luma(luma)
+            steps += report.steps
+        return resize_matlab(luma, height, width), _reaching(steps, height, width)
 
     def _chain(self, factor: float, image: Image | None = None) -> tuple[str, ...]:
         """The weights that run one after the other; image: what they are for, if it matters."""
@@ -130,9 +124,10 @@ class Upscaler:
         return tuple(self._known[each] for each in chain)
 
     def _restorer(self, weights: str) -> Restorer:
-        if weights not in self._loaded:
-            self._loaded[weights] = Restorer(load_checkpoint(weights), self.options)
-        return self._loaded[weights]
+        with self._lock:
+            if weights not in self._loaded:
+                self._loaded[weights] = Restorer(load_checkpoint(weights), self.options)
+            return self._loaded[weights]
 
 
 def load_upscaler(options: RunOptions, target: Target, purpose: Purpose = "clean") -> Upscaler:
@@ -174,6 +169,11 @@ def scale_of(weights: str) -> int:
             hint="for example --weights espcn.x2",
         )
     return spec.scale
+
+
+def _reaching(steps: Sequence[StepReport], height: int, width: int) -> Report:
+    """The report of an image whose last step ends at a size."""
+    return Report((*steps[:-1], replace(steps[-1], height=height, width=width)))
 
 
 def _out_of_reach(factor: float, known: Sequence[int], repeat: bool) -> UsageError:

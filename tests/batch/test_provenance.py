@@ -23,9 +23,10 @@ from restore_cli.imaging.codecs.xmp import EMPTY
 from restore_cli.imaging.image import Image, Metadata
 from restore_cli.imaging.io import read, write
 from restore_cli.inference.rain import Rain
-from restore_cli.inference.restorer import RunOptions, StepReport
+from restore_cli.inference.report import Report, Restored, StepReport
+from restore_cli.inference.restorer import RunOptions
 
-USED = StepReport("dpenet", "dpenet.default", "ab" * 32, 64, "fp32", 5, 7)
+USED = StepReport("dpenet", "dpenet.default", "ab" * 32, 64, "fp32", 5, 7, 0.0)
 RECIPE = Recipe("derain", {"overlap": "exact", "device": "cpu"})
 XMP = EMPTY.replace(b"</rdf:RDF>", b"<rdf:Description/>" * 3_000 + b"</rdf:RDF>")
 
@@ -36,10 +37,8 @@ def record(**changes):
 
 
 class Inverting:
-    used = (USED,)
-
     def __call__(self, image, *, on_progress=None):
-        return image.with_pixels(1 - image.pixels)
+        return Restored(image.with_pixels(1 - image.pixels), Report((USED,)))
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from PIL import Image as Pillow
 from restore_cli.batch.plan import Job, Standard
 from restore_cli.batch.run import WAITING, run
 from restore_cli.errors import BrokenOutput
-from restore_cli.inference.restorer import StepReport
+from restore_cli.inference.report import Report, Restored, StepReport
 
 
 class Inverting:
     """A quick stand-in for a Restorer that remembers what was done, and can be told to fail."""
 
-    used = (StepReport("none", "inverting", "ab" * 32, 64, "fp32", 5, 7),)
+    report = Report((StepReport("none", "inverting", "ab" * 32, 64, "fp32", 5, 7, 0.1),))
 
     def __init__(self, before=lambda number: None):
         self.done = 0
@@ -30,7 +30,7 @@ class Inverting:
         if on_progress is not None:
             on_progress(1, 2)
             on_progress(2, 2)
-        return image.with_pixels(1 - image.pixels)
+        return Restored(image.with_pixels(1 - image.pixels), self.report)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_each_source_becomes_its_target(jobs):
 
 def test_a_result_says_how_it_came_to_be(jobs):
     (result,) = run(jobs(1), Inverting())
-    assert (result.status, result.error, result.tile, result.precision) == ("ok", None, 64, "fp32")
+    assert (result.status, result.error, result.report) == ("ok", None, Inverting.report)
     assert (result.width, result.height) == (7, 5)
     assert result.seconds > 0
 

@@ -18,7 +18,8 @@ from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.errors import BrokenOutput, UnreadableVideo
 from restore_cli.imaging.video.reader import open_clip
 from restore_cli.imaging.video.yuv import Layout, from_rgb, to_rgb
-from restore_cli.inference.restorer import Restorer, RunOptions, StepReport, load_restorer
+from restore_cli.inference.report import Report, Restored, StepReport
+from restore_cli.inference.restorer import Restorer, RunOptions, load_restorer
 from restore_cli.inference.upscaler import Target, Upscaler
 from tests.imaging.clips import make_clip, see
 
@@ -26,7 +27,7 @@ from tests.imaging.clips import make_clip, see
 class Same:
     """A stand-in for a Restorer that gives each image back, and counts."""
 
-    used = (StepReport("dpenet", "same", "ab" * 32, None, "fp32", 48, 64),)
+    report = Report((StepReport("dpenet", "same", "ab" * 32, None, "fp32", 48, 64, 0.1),))
 
     def __init__(self, before=lambda number: None):
         self.done = 0
@@ -35,7 +36,7 @@ class Same:
     def __call__(self, image, *, on_progress=None):
         self.before(self.done)
         self.done += 1
-        return image
+        return Restored(image, self.report)
 
 
 def network(arch, **config):
@@ -89,9 +90,11 @@ def test_an_upscaler_of_espcn_gets_luma_alone(monkeypatch):
     monkeypatch.setattr(Upscaler, "_restorer", lambda self, factor: espcn)
     upscaler = Upscaler({2: "any"}, espcn.options, Target(size=(21, 31)))
     assert isinstance(frame_converter(upscaler), LumaFrames)
-    assert upscaler.run_luma(torch.rand(1, 12, 16)).shape == (1, 21, 31)
+    luma, report = upscaler.run_luma(torch.rand(1, 12, 16))
+    assert luma.shape == (1, 21, 31)
+    assert (report.height, report.width) == (21, 31)
     repeated = Upscaler({2: "any"}, espcn.options, Target(scale=4, repeat=True))
-    assert repeated.run_luma(torch.rand(1, 3, 5)).shape == (1, 12, 20)
+    assert repeated.run_luma(torch.rand(1, 3, 5))[0].shape == (1, 12, 20)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +113,7 @@ def test_both_ways_make_the_same_image():
     images = []
     for way in (LumaFrames(espcn), RgbFrames(espcn)):
         prepared = way.prepare(planes)
-        images.append(to_rgb(way.finish(planes, prepared, way.restore(prepared))))
+        images.append(to_rgb(way.finish(planes, prepared, way.restore(prepared)[0])))
     assert_close(*images, atol=5 / 255, rtol=0)
 
 
@@ -118,7 +121,7 @@ def test_what_a_network_leaves_alone_stays_bit_for_bit(clip):
     way = RgbFrames(Same())
     for frame in frames_of(clip):
         prepared = way.prepare(frame.planes)
-        planes = way.finish(frame.planes, prepared, way.restore(prepared))
+        planes = way.finish(frame.planes, prepared, way.restore(prepared)[0])
         assert torch.equal(planes.luma, frame.planes.luma)
         assert torch.equal(planes.chroma, frame.planes.chroma)
 
@@ -217,7 +220,7 @@ def test_stills_and_videos_go_through_one_run(clip, tmp_path):
         "4.png": "ok",
     }
     film = results["2.mp4"]
-    assert (film.frames, film.width, film.height, film.weights) == (8, 64, 48, "same")
+    assert (film.frames, film.width, film.height, film.report.weights) == (8, 64, 48, "same")
     assert (1, 8, 8) in progress
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "1.png",

@@ -41,7 +41,7 @@ def one_by_one(steps, pixels):
 
 def test_steps_pass_floats_to_each_other(steps):
     pixels = torch.rand(3, 12, 9)
-    restored = load_chain(steps, CPU)(Image(pixels)).pixels
+    restored = load_chain(steps, CPU)(Image(pixels)).image.pixels
     by_hand = one_by_one(steps, pixels)
     assert_close(restored, by_hand(lambda image: image), rtol=0, atol=0)
     assert not torch.equal(restored, by_hand(quantize))
@@ -49,18 +49,15 @@ def test_steps_pass_floats_to_each_other(steps):
 
 def test_a_series_tells_of_each_network_in_its_order(steps):
     series = load_chain(steps, CPU)
-    series(Image(torch.rand(3, 8, 8)))
-    assert series.model == "dpenet+espcn"
-    assert [(used.model, used.weights) for used in series.used] == [
-        ("dpenet", "random"),
-        ("espcn", "x2"),
-    ]
+    report = series(Image(torch.rand(3, 8, 8))).report
+    assert series.model == report.model == "dpenet+espcn"
+    assert [(step.weights, step.height) for step in report.steps] == [("random", 8), ("x2", 16)]
 
 
 def test_alpha_grows_with_the_image(steps):
     image = Image(torch.rand(3, 6, 5), alpha=torch.ones(1, 6, 5))
     restored = load_chain(steps, CPU)(image)
-    assert restored.alpha.shape == (1, 12, 10)
+    assert restored.image.alpha.shape == (1, 12, 10)
 
 
 def test_progress_goes_from_the_first_step_to_the_last(steps):

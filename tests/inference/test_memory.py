@@ -10,6 +10,7 @@ from torch import nn
 
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.errors import OutOfMemory
+from restore_cli.imaging.image import Image
 from restore_cli.inference import restorer as pipeline
 from restore_cli.inference.restorer import Restorer, RunOptions
 from restore_cli.registry import MODELS
@@ -50,16 +51,17 @@ def restorer(network, *, tiling="exact", precision="fp32", **options):
 def test_out_of_memory_halves_the_tile_and_goes_on(error):
     small = restorer(SmallMemory(64, error), tile=128)
     pixels = torch.rand(3, 16, 128)
-    torch.testing.assert_close(small.run(pixels), pixels)
-    assert small.tile == 64
+    restored = small(Image(pixels))
+    torch.testing.assert_close(restored.image.pixels, pixels)
+    assert restored.report.tile == 64
 
 
 @pytest.mark.parametrize("tile", ["off", "auto", 512, 4096])
 def test_whatever_tile_was_asked_for_is_halved_with_one_warning(tile, caplog):
     small = restorer(SmallMemory(70), tile=tile)
     with caplog.at_level(logging.WARNING):
-        small.run(torch.rand(3, 16, 500))
-    assert small.tile == 64
+        restored = small(Image(torch.rand(3, 16, 500)))
+    assert restored.report.tile == 64
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "out of memory on cpu" in caplog.text
 
@@ -78,17 +80,15 @@ def test_the_images_that_follow_begin_with_what_fitted(caplog):
 def test_a_small_image_still_goes_whole_after_a_large_one_did_not():
     small = restorer(SmallMemory(100), tile="off")
     small.run(torch.rand(3, 16, 200))
-    small.run(torch.rand(3, 16, 90))
-    assert small.tile is None
+    assert small(Image(torch.rand(3, 16, 90))).report.tile is None
 
 
 def test_the_trial_of_low_precision_may_run_out_of_memory_too(monkeypatch, caplog):
     monkeypatch.setattr(pipeline, "fastest_low_precision", lambda device: torch.bfloat16)
     small = restorer(SmallMemory(100), precision="auto", tile=256)
     with caplog.at_level(logging.WARNING):
-        small.run(torch.rand(3, 16, 256))
-    assert small.tile == 64
-    assert small.precision == "bf16"
+        report = small(Image(torch.rand(3, 16, 256))).report
+    assert (report.tile, report.precision) == (64, "bf16")
     assert len(caplog.records) == 1
 
 

@@ -66,7 +66,7 @@ def test_tiles_are_tiles_of_the_enlarged_image(weights):
 
 def test_alpha_grows_with_the_image(weights):
     image = Image(torch.rand(3, 6, 5), alpha=torch.rand(1, 6, 5))
-    enlarged = restorer("upscale", weights(2))(image)
+    enlarged = restorer("upscale", weights(2))(image).image
     assert enlarged.pixels.shape == (3, 12, 10)
     assert enlarged.alpha.shape == (1, 12, 10)
 

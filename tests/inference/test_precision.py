@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from restore_cli.checkpoints.load import Checkpoint
+from restore_cli.imaging.image import Image
 from restore_cli.inference import restorer as pipeline
 from restore_cli.inference.restorer import Restorer, RunOptions, restore
 from restore_cli.registry import MODELS
@@ -43,16 +44,14 @@ def fast_bfloat16(monkeypatch):
 def test_auto_takes_16_bit_from_50_db_on(error, taken, caplog):
     run = restorer(Coarse(error))
     with caplog.at_level(logging.INFO):
-        run.run(torch.rand(3, 8, 8))
-    assert run.precision == taken
+        report = run(Image(torch.rand(3, 8, 8))).report
+    assert report.precision == taken
     assert f"taking {taken}" in caplog.text
 
 
 def test_auto_takes_float32_where_nothing_is_faster(monkeypatch):
     monkeypatch.setattr(pipeline, "fastest_low_precision", lambda device: None)
-    run = restorer(Coarse(0))
-    run.run(torch.rand(3, 8, 8))
-    assert run.precision == "fp32"
+    assert restorer(Coarse(0))(Image(torch.rand(3, 8, 8))).report.precision == "fp32"
 
 
 @pytest.mark.usefixtures("fast_bfloat16")
@@ -60,15 +59,14 @@ def test_the_trial_is_made_once():
     run = restorer(Coarse(0))
     run.run(torch.rand(3, 8, 8))
     run.network = Coarse(1)
-    run.run(torch.rand(3, 8, 8))
-    assert run.precision == "bf16"
+    assert run(Image(torch.rand(3, 8, 8))).report.precision == "bf16"
 
 
 @pytest.mark.parametrize(("asked", "seen"), [("fp32", False), ("bf16", True), ("fp16", True)])
 def test_a_precision_that_was_asked_for_is_taken(asked, seen):
-    run = restorer(Coarse(0.5), precision=asked)
-    assert bool((run.run(torch.zeros(3, 8, 8)) == 0.5).all()) == seen
-    assert run.precision == asked
+    restored = restorer(Coarse(0.5), precision=asked)(Image(torch.zeros(3, 8, 8)))
+    assert bool((restored.image.pixels == 0.5).all()) == seen
+    assert restored.report.precision == asked
 
 
 @pytest.mark.usefixtures("fast_bfloat16")

@@ -53,7 +53,7 @@ def test_colours_under_full_transparency_neither_change_nor_bleed(random_weights
     other = pixels.clone()
     other[..., 8:] = 1 - other[..., 8:]
     run = restorer(random_weights)
-    first, second = (run(Image(p, alpha)).pixels for p in (pixels, other))
+    first, second = (run(Image(p, alpha)).image.pixels for p in (pixels, other))
     assert torch.equal(first[..., 8:], pixels[..., 8:])
     assert torch.equal(first[..., :8], second[..., :8])
 

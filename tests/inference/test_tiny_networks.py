@@ -95,7 +95,7 @@ def test_a_network_without_a_multiple_never_sees_padding():
 
 def test_transparency_is_enlarged_with_the_image():
     image = Image(torch.rand(3, 6, 5), alpha=torch.full((1, 6, 5), 0.5))
-    enlarged = restorer(Local(1, 2), scale=2, radius=1)(image)
+    enlarged = restorer(Local(1, 2), scale=2, radius=1)(image).image
     assert enlarged.pixels.shape == (3, 12, 10)
     assert_close(enlarged.alpha, torch.full((1, 12, 10), 0.5))
 

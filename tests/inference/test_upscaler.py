@@ -122,14 +122,16 @@ def test_weights_that_keep_the_size_are_refused(random_weights):
 
 def test_named_weights_stand_alone(weights):
     run = load_upscaler(RunOptions(weights=weights(4), **CPU), Target(scale=3.5))
-    assert run.run(torch.rand(1, 4, 4)).shape == (1, 14, 14)
-    assert [used.weights for used in run.used] == ["x4"]
+    restored = run(Image(torch.rand(1, 4, 4)))
+    assert restored.image.pixels.shape == (1, 14, 14)
+    (step,) = restored.report.steps
+    assert (step.weights, step.height, step.width) == ("x4", 14, 14)
 
 
 def test_alpha_is_resized_with_the_image(upscaler):
     alpha = torch.zeros(1, 8, 8)
     alpha[..., 4:] = 1
-    large = upscaler(2, scale=1.5)(Image(torch.rand(3, 8, 8), alpha, bit_depth=16))
+    large = upscaler(2, scale=1.5)(Image(torch.rand(3, 8, 8), alpha, bit_depth=16)).image
     assert (large.pixels.shape, large.alpha.shape) == ((3, 12, 12), (1, 12, 12))
     assert large.bit_depth == 16
     assert_close(large.alpha[..., :3], torch.zeros(1, 12, 3), atol=0.1, rtol=0)
@@ -167,20 +169,17 @@ ESPCN = RunOptions(model="espcn", **CPU)
 )
 def test_weights_are_chosen_by_what_the_image_is(for_photos, purpose, image, wanted):
     run = load_upscaler(ESPCN, Target(scale=2), purpose)
-    run(image)
-    assert [used.weights for used in run.used] == [wanted]
+    assert run(image).report.weights == wanted
 
 
 def test_a_factor_without_weights_for_photographs_takes_the_others(for_photos):
     run = load_upscaler(ESPCN, Target(scale=3), "auto")
-    run(SAVED_COARSELY)
-    assert [used.weights for used in run.used] == ["espcn.x3"]
+    assert run(SAVED_COARSELY).report.weights == "espcn.x3"
 
 
 def test_without_weights_for_photographs_auto_is_clean():
     run = load_upscaler(ESPCN, Target(scale=2), "auto")
-    run(SAVED_COARSELY)
-    assert [used.weights for used in run.used] == ["espcn.x2"]
+    assert run(SAVED_COARSELY).report.weights == "espcn.x2"
 
 
 def test_photographs_without_weights_for_them_are_an_error():

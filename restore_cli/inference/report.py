@@ -1,0 +1,99 @@
+"""Restored images, and the report on how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from restore_cli.imaging.image import Image
+from restore_cli.inference.rain import Rain
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One network as it ran on one image."""
+
+    network: str
+    weights: str
+    sha256: str  # of the weight file
+    tile: int | None  # side in pixels; None: the whole image at once
+    precision: str
+    height: int  # of the output
+    width: int
+    seconds: float
+    noise_sigma: float | None = None  # estimated, of a range of 1; None: not estimated
+    brightness: float | None = None  # mean of the input, where the result depends on it
+    grain: float | None = None  # noise sigma of the brightened output, of a range of 1
+    rain: Rain | None = None  # removed, where it was measured
+
+
+@dataclass(frozen=True)
+class Report:
+    """The networks that an image went through, in their order."""
+
+    steps: tuple[StepReport, ...]
+
+    @property
+    def model(self) -> str:
+        return _joined(dict.fromkeys(step.network for step in self.steps))
+
+    @property
+    def weights(self) -> str:
+        return _joined(step.weights for step in self.steps)
+
+    @property
+    def sha256(self) -> str:
+        return _joined(step.sha256 for step in self.steps)
+
+    @property
+    def precision(self) -> str:
+        return _joined(dict.fromkeys(step.precision for step in self.steps))
+
+    @property
+    def tile(self) -> int | None:
+        """The smallest tile; None where every network took the whole image."""
+        return min((step.tile for step in self.steps if step.tile is not None), default=None)
+
+    @property
+    def height(self) -> int:
+        return self.steps[-1].height
+
+    @property
+    def width(self) -> int:
+        return self.steps[-1].width
+
+    @property
+    def noise_sigma(self) -> float | None:
+        return self._first(lambda step: step.noise_sigma)
+
+    @property
+    def brightness(self) -> float | None:
+        return self._first(lambda step: step.brightness)
+
+    @property
+    def grain(self) -> float | None:
+        return self._first(lambda step: step.grain)
+
+    @property
+    def rain(self) -> Rain | None:
+        return self._first(lambda step: step.rain)
+
+    def _first(self, measured: Callable[[StepReport], Value | None]) -> Value | None:
+        """The value of the first step that has one."""
+        values = map(measured, self.steps)
+        return next((value for value in values if value is not None), None)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """An image out of one or several networks."""
+
+    image: Image
+    report: Report
+
+
+def _joined(names: Iterable[str]) -> str:
+    return "+".join(names)
