@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from http.client import HTTPException, HTTPMessage
@@ -14,6 +13,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from restore_cli.assets import environment
 from restore_cli.errors import FetchError, WeightsCorrupt
+from restore_cli.files import part_of, put_in_place, sha256_of
 
 OnProgress = Callable[[int, int | None], None]  # bytes so far, and in all if the server says
 
@@ -48,11 +48,11 @@ def fetch(
     by_hand = f"get {url} elsewhere and put it at {target}"
     if offline or environment().offline:
         raise FetchError(f"{target.name} is not here and the network is off", hint=by_hand)
-    part = target.with_name(f"{target.name}.{sha256[:8]}.part")  # never that of another version
+    part = part_of(target, f"{target.name}.{sha256[:8]}")  # not that of another version
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _complete(part, url, sha256, on_progress, timeout, attempts, pause)
-        part.replace(target)
+        put_in_place(part, target, overwrite=True)
     except _Failed as error:
         raise FetchError(f"{url}: {error}", hint=by_hand) from error
     except OSError as error:
@@ -61,15 +61,6 @@ def fetch(
             hint="make room, or set RESTORE_CACHE to another folder",
         ) from error
     return target
-
-
-def sha256_of(path: Path) -> str:
-    """The checksum of a file of any size."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def refuse_unsafe(url: str) -> None:

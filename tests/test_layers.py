@@ -15,7 +15,7 @@ LAYERS = {
     **dict.fromkeys(("inference", "data"), 3),
     **dict.fromkeys(("checkpoints", "metrics"), 2),
     **dict.fromkeys(("networks", "imaging"), 1),
-    **dict.fromkeys(("__init__", "errors", "assets", "downloads", "registry"), 0),
+    **dict.fromkeys(("__init__", "errors", "assets", "downloads", "files", "registry"), 0),
 }
 GROUND = 0  # its modules are single files, which may use each other
 ONLY_IN = {  # library -> where it may be imported: folders, or files of them

@@ -24,6 +24,7 @@ from restore_cli.errors import (
 from restore_cli.imaging.formats import (
     CONTAINERS,
     READABLE_SUFFIXES,
+    SUFFIX_OF,
     SUFFIXES,
     VIDEO_SUFFIXES,
     Container,
@@ -41,7 +42,6 @@ PARTICIPLES = {
     "upscale": "upscaled",
     "run": "restored",
 }
-SUFFIX_OF: dict[Format, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 FIELDS = ("stem", "ext", "task", "model", "scale", "rel")
 NAMED_AT_MOST = 3  # files in one message
 

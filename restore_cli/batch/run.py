@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -15,6 +14,7 @@ from typing import BinaryIO, Literal, Protocol, cast
 from restore_cli.batch.plan import Job, Standard
 from restore_cli.batch.provenance import Recipe, made, to_text
 from restore_cli.errors import OutputError, RestoreError
+from restore_cli.files import sha256_of
 from restore_cli.imaging.formats import Container, Format, is_container
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import contents, decode, encode, write
@@ -168,7 +168,7 @@ def _read(job: Job, stdin: bytes) -> _Loaded:
     else:
         data = contents(job.source)
         image = replace(decode(data, name=str(job.source)), source=job.source)
-    return _Loaded(image, hashlib.sha256(data).hexdigest(), time.monotonic() - began)
+    return _Loaded(image, sha256_of(data), time.monotonic() - began)
 
 
 def _restore(

@@ -6,7 +6,6 @@ ncnn describes a network in a text file (.param) and keeps its weights in anothe
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from restore_cli.errors import (
     WeightsMismatch,
     WeightsMissing,
 )
+from restore_cli.files import sha256_of
 
 Enlarge = Callable[[Tensor], Tensor]  # (C, H, W) in [0, 1] -> (3, scale * H, scale * W)
 
@@ -62,7 +62,7 @@ class Peer:
         return pairs.task == "upscale" and pairs.scale == self.scale
 
     def sha256(self) -> str:
-        return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+        return sha256_of(self.weights)
 
     def load(self) -> Enlarge:
         """The network as a function, on as many CPU threads as torch uses, in float32.

@@ -14,8 +14,9 @@ from restore_cli.checkpoints.load import SUFFIXES, our_state
 from restore_cli.checkpoints.manifest import NAME, WeightsEntry
 from restore_cli.checkpoints.read import read
 from restore_cli.checkpoints.save import save_state
-from restore_cli.downloads import OnProgress, fetch, sha256_of
+from restore_cli.downloads import OnProgress, fetch
 from restore_cli.errors import OutputExists, UsageError, WeightsMissing
+from restore_cli.files import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor

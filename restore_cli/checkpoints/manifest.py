@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from restore_cli import assets
-from restore_cli.checkpoints.save import write_whole
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
+from restore_cli.files import write_atomically
 from restore_cli.registry import NETWORKS, Task
 
 MANIFEST = "manifest.json"
@@ -109,7 +109,7 @@ def locate(entry: WeightsEntry) -> tuple[Where, Path]:
 def write_cached(entry: WeightsEntry) -> None:
     """Put the entry of an imported file beside it, whole or not at all."""
     text = json.dumps(asdict(entry), indent=2) + "\n"
-    write_whole(text.encode(), _cached_record(entry.name))
+    write_atomically(_cached_record(entry.name), text.encode(), overwrite=True)
 
 
 def parse(row: object, source: str) -> WeightsEntry:

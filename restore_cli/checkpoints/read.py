@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from restore_cli.checkpoints.tensorflow import index_of, read_bundle
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
+from restore_cli.files import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,9 +48,9 @@ def read(path: Path) -> WeightFile:
     """
     if index := index_of(path):
         variables, data = read_bundle(index)
-        return WeightFile(index, hashlib.sha256(data).hexdigest(), variables, None)
+        return WeightFile(index, sha256_of(data), variables, None)
     data = _read_bytes(path)
-    sha256 = hashlib.sha256(data).hexdigest()
+    sha256 = sha256_of(data)
     if _is_safetensors(data):
         state = _parse_safetensors(data, path.name)
         return WeightFile(path, sha256, state, _about(data, path.name))

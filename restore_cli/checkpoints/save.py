@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restore_cli.checkpoints.read import METADATA_KEY
-from restore_cli.errors import OutputError, WeightsError
+from restore_cli.errors import WeightsError
+from restore_cli.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,7 +45,8 @@ def save_state(
     half: bool = False,
 ) -> None:
     """As save, for a state dict under our names."""
-    write_whole(encoded(state, path.name, arch=arch, config=config, record=record, half=half), path)
+    data = encoded(state, path.name, arch=arch, config=config, record=record, half=half)
+    write_atomically(path, data, overwrite=True)
 
 
 def encoded(
@@ -69,20 +71,6 @@ def encoded(
         )
     about = {"arch": arch, "config": dict(config), "record": dict(record)}
     return to_bytes(stored, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)})
-
-
-def write_whole(data: bytes, path: Path) -> None:
-    """Write to a temporary name, then rename. Raises OutputError."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(data)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:

@@ -335,24 +335,25 @@ class _Result:
         if error is not None:
             self.report.error(error, about=f"{rows[0]['weights']} on {rows[0]['set']}")
         if self.json not in (None, "-"):
-            from restore_cli.checkpoints.save import write_whole
+            from restore_cli.files import write_atomically
 
-            write_whole(self._document().encode(), Path(str(self.json)))
+            write_atomically(Path(str(self.json)), self._document().encode(), overwrite=True)
 
     def finish(self, table: Table, shots: Sequence[Shot]) -> None:
         """The table for people, files, and code 6 where something failed."""
         from restore_cli import __version__
         from restore_cli.bench.report import page
         from restore_cli.bench.tables import FORMATS
-        from restore_cli.checkpoints.save import write_whole
+        from restore_cli.files import write_atomically
 
         columns, lines = table
         self.report.table(columns, lines)
         if self.html is not None:
             about = {"restore": __version__, **self.machine}
-            write_whole(page(self.title, about, table, shots).encode(), self.html)
+            html = page(self.title, about, table, shots)
+            write_atomically(self.html, html.encode(), overwrite=True)
         for name, target in self.tables.items():
-            write_whole(FORMATS[name](table).encode(), target)
+            write_atomically(target, FORMATS[name](table).encode(), overwrite=True)
         if self.json == "-":
             self.report.data(self._document().rstrip("\n"))
         for path in (self.json, self.html, *self.tables.values()):

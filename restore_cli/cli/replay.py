@@ -178,8 +178,7 @@ def _refuse_vae(vae: Path | None) -> None:
 
 def _source(result: Path, named: Path | None, record: Record) -> Path:
     """What the result was made of, with the same bytes. Raises InputError."""
-    from hashlib import sha256
-
+    from restore_cli.files import sha256_of
     from restore_cli.imaging.io import contents
 
     path = named or result.parent / Path(record.source).name
@@ -188,7 +187,7 @@ def _source(result: Path, named: Path | None, record: Record) -> Path:
             f"{path}: no such file, and {result.name} was made of {record.source}",
             hint="say where it is: --source FILE",
         )
-    found = sha256(contents(path)).hexdigest()
+    found = sha256_of(contents(path))
     if found != record.source_sha256:
         raise InputError(
             f"{path}: sha256 {found[:12]}, but {result.name} was made of one with "

@@ -255,11 +255,11 @@ def _say_findings(
 
 def _refuse_contradictions(planned: Plan, choices: CommonOptions) -> None:
     from restore_cli.batch.plan import Standard
-    from restore_cli.imaging.formats import is_container
+    from restore_cli.imaging.formats import is_container, is_lossy
 
     formats = {job.format for job in planned.jobs}
     videos = {format for format in formats if is_container(format)}
-    lossy = formats & {"jpeg", "webp"} | videos
+    lossy = {format for format in formats if is_lossy(format)}
     if choices.quality is not None and formats and not lossy:
         raise UsageError(
             f"--quality has no effect on {' and '.join(sorted(formats))}",

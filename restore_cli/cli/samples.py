@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,8 @@ import typer
 from restore_cli import assets
 from restore_cli.cli.console import reporter
 from restore_cli.cli.options import Overwrite, Quiet
-from restore_cli.errors import OutputError, OutputExists
+from restore_cli.errors import OutputExists
+from restore_cli.files import write_atomically
 
 COPIED = (".png", ".jpg", ".webp", ".tif", ".mp4", ".md")  # and where each comes from
 
@@ -35,19 +37,11 @@ def samples(
         )
     with reporter("samples", quiet=quiet) as report:
         for source, target in zip(sources, targets, strict=True):
-            _copy(source, target)
+            write_atomically(
+                target,
+                partial(shutil.copyfile, source),
+                overwrite=overwrite,
+                hint="name another folder",
+            )
             report.data(str(target))
         report.say(f"{len(targets)} files; try: restore derain {folder} -o out/")
-
-
-def _copy(source: Path, target: Path) -> None:
-    part = target.with_name(f".{target.name}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(source, part)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{target}: {error.strerror}", hint="name another folder") from error

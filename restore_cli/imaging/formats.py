@@ -1,58 +1,237 @@
-"""Which suffix means which format; it loads no codec, so that plans are made at once."""
+"""Formats of still images and containers of videos, one row each.
+
+No codec is loaded here, so that planning stays fast: codecs are named by "module:function".
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeGuard, get_args
+from typing import Literal, TypeGuard, TypeVar, get_args
 
 from restore_cli.errors import UsageError
 
-Format = Literal["png", "jpeg", "webp", "tiff"]
-Container = Literal["mp4", "mov", "mkv", "webm"]
+Format = Literal["png", "jpeg", "webp", "tiff"]  # still images that can be written
+Container = Literal["mp4", "mov", "mkv", "webm"]  # videos that can be written
 
+
+@dataclass(frozen=True)
+class Encoding:
+    """How files of a still format are written, and what they hold."""
+
+    format: Format
+    suffix: str
+    encode: str  # (Encodable) -> bytes
+    alpha: bool  # False: the image is composited on white
+    depth: Literal[8, 16]  # bits per channel, at most
+    lossy: bool  # a quality can be chosen
+    largest_side: int | None  # pixels; None: no limit
+    largest_icc: int | None  # bytes of an ICC profile; 0: none is held; None: no limit
+    largest_exif: int | None
+    largest_xmp: int | None
+
+
+@dataclass(frozen=True)
+class StillFormat:
+    """A format of still images that can be read."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    signatures: tuple[bytes, ...]  # first bytes of a file; empty: Pillow identifies it
+    decode: str  # (bytes) -> Decoded
+    pillow: str | None  # Pillow's name of it, if Pillow decodes any of its files
+    encoding: Encoding | None  # None: it is not written
+
+
+@dataclass(frozen=True)
+class Muxing:
+    """How videos are written to a container."""
+
+    container: Container
+    muxer: str  # FFmpeg's name of it
+    codec_8bit: str
+    codec_10bit: str
+    quicktime: bool  # MP4 and MOV: the index goes to the front, and HEVC has the tag hvc1
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """A container of videos that can be read."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    muxing: Muxing | None  # None: it is not written
+
+
+ONE_SEGMENT = 65_533 - 29  # bytes of EXIF, or of XMP after its name, in a JPEG
+ALL_SEGMENTS = 255 * (65_533 - 14)  # bytes of an ICC profile in a JPEG
+
+STILLS: tuple[StillFormat, ...] = (
+    StillFormat(
+        name="PNG",
+        suffixes=(".png",),
+        signatures=(b"\x89PNG\r\n\x1a\n",),
+        decode="restore_cli.imaging.codecs.png:decode",
+        pillow=None,
+        encoding=Encoding(
+            format="png",
+            suffix=".png",
+            encode="restore_cli.imaging.codecs.png:encode",
+            alpha=True,
+            depth=16,
+            lossy=False,
+            largest_side=None,
+            largest_icc=None,
+            largest_exif=None,
+            largest_xmp=None,
+        ),
+    ),
+    StillFormat(
+        name="JPEG",
+        suffixes=(".jpg", ".jpeg"),
+        signatures=(b"\xff\xd8\xff",),
+        decode="restore_cli.imaging.codecs.pillow:decode",
+        pillow="JPEG",
+        encoding=Encoding(
+            format="jpeg",
+            suffix=".jpg",
+            encode="restore_cli.imaging.codecs.pillow:encode_jpeg",
+            alpha=False,
+            depth=8,
+            lossy=True,
+            largest_side=65_500,
+            largest_icc=ALL_SEGMENTS,
+            largest_exif=ONE_SEGMENT,
+            largest_xmp=ONE_SEGMENT,
+        ),
+    ),
+    StillFormat(
+        name="WebP",
+        suffixes=(".webp",),
+        signatures=(b"RIFF",),
+        decode="restore_cli.imaging.codecs.pillow:decode",
+        pillow="WEBP",
+        encoding=Encoding(
+            format="webp",
+            suffix=".webp",
+            encode="restore_cli.imaging.codecs.pillow:encode_webp",
+            alpha=True,
+            depth=8,
+            lossy=True,
+            largest_side=16_383,
+            largest_icc=None,
+            largest_exif=None,
+            largest_xmp=None,
+        ),
+    ),
+    StillFormat(
+        name="TIFF",
+        suffixes=(".tif", ".tiff"),
+        signatures=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        decode="restore_cli.imaging.codecs.tiff:decode",
+        pillow="TIFF",
+        encoding=Encoding(
+            format="tiff",
+            suffix=".tif",
+            encode="restore_cli.imaging.codecs.tiff:encode",
+            alpha=True,
+            depth=16,
+            lossy=False,
+            largest_side=None,
+            largest_icc=None,
+            largest_exif=None,
+            largest_xmp=None,
+        ),
+    ),
+    StillFormat(
+        name="BMP",
+        suffixes=(".bmp",),
+        signatures=(b"BM",),
+        decode="restore_cli.imaging.codecs.pillow:decode",
+        pillow="BMP",
+        encoding=None,
+    ),
+    StillFormat(
+        name="GIF",
+        suffixes=(".gif",),
+        signatures=(b"GIF8",),
+        decode="restore_cli.imaging.codecs.pillow:decode",
+        pillow="GIF",
+        encoding=None,
+    ),
+    StillFormat(
+        name="PNM",
+        suffixes=(".ppm", ".pgm", ".pbm", ".pnm"),
+        signatures=(b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
+        decode="restore_cli.imaging.codecs.pnm:decode",
+        pillow="PPM",
+        encoding=None,
+    ),
+)
+
+# H.264 for 8 bits and HEVC for 10, whose H.264 hardly any device plays; VP9 in WebM.
+VIDEOS: tuple[VideoFormat, ...] = (
+    VideoFormat("MP4", (".mp4", ".m4v"), Muxing("mp4", "mp4", "libx264", "libx265", True)),
+    VideoFormat("MOV", (".mov",), Muxing("mov", "mov", "libx264", "libx265", True)),
+    VideoFormat("Matroska", (".mkv",), Muxing("mkv", "matroska", "libx264", "libx265", False)),
+    VideoFormat("WebM", (".webm",), Muxing("webm", "webm", "libvpx-vp9", "libvpx-vp9", False)),
+    VideoFormat("AVI", (".avi",), None),
+    VideoFormat("MPEG", (".mpg", ".mpeg"), None),
+    VideoFormat("MPEG-TS", (".ts", ".mts", ".m2ts"), None),
+    VideoFormat("Windows Media", (".wmv",), None),
+    VideoFormat("Flash", (".flv",), None),
+    VideoFormat("3GP", (".3gp",), None),
+    VideoFormat("Ogg", (".ogv",), None),
+)
+
+ENCODINGS: dict[Format, Encoding] = {
+    still.encoding.format: still.encoding for still in STILLS if still.encoding
+}
+MUXINGS: dict[Container, Muxing] = {
+    video.muxing.container: video.muxing for video in VIDEOS if video.muxing
+}
 SUFFIXES: dict[str, Format] = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".webp": "webp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
+    suffix: still.encoding.format for still in STILLS if still.encoding for suffix in still.suffixes
 }
 CONTAINERS: dict[str, Container] = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "mkv",
-    ".webm": "webm",
+    suffix: video.muxing.container for video in VIDEOS if video.muxing for suffix in video.suffixes
 }
-READABLE_SUFFIXES = frozenset([*SUFFIXES, ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"])
-VIDEO_SUFFIXES = frozenset(
-    [*CONTAINERS, ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv"]
+SUFFIX_OF: dict[Format, str] = {format: encoding.suffix for format, encoding in ENCODINGS.items()}
+READABLE_SUFFIXES = frozenset(suffix for still in STILLS for suffix in still.suffixes)
+VIDEO_SUFFIXES = frozenset(suffix for video in VIDEOS for suffix in video.suffixes)
+LOSSY = frozenset[str](
+    [*MUXINGS, *(format for format, encoding in ENCODINGS.items() if encoding.lossy)]
 )
 
 
 def format_of(path: Path) -> Format:
-    """The format that a suffix asks for. Raises UsageError."""
-    try:
-        return SUFFIXES[path.suffix.lower()]
-    except KeyError:
-        raise UsageError(
-            f"{path.name}: cannot write {path.suffix or 'a file without suffix'}",
-            hint=f"one of: {', '.join(SUFFIXES)}",
-        ) from None
+    """Return the still format that the suffix of `path` stands for. Raises UsageError."""
+    return _by_suffix(path, SUFFIXES, "cannot write")
 
 
 def container_of(path: Path) -> Container:
-    """The container of a video that a suffix asks for. Raises UsageError."""
-    try:
-        return CONTAINERS[path.suffix.lower()]
-    except KeyError:
-        raise UsageError(
-            f"{path.name}: a video cannot become {path.suffix or 'a file without suffix'}",
-            hint=f"one of: {', '.join(CONTAINERS)}",
-        ) from None
+    """Return the video container that the suffix of `path` stands for. Raises UsageError."""
+    return _by_suffix(path, CONTAINERS, "a video cannot become")
 
 
 def is_container(format: Format | Container) -> TypeGuard[Container]:
-    """Whether it is a video that is meant."""
+    """Return True for the format of a video."""
     return format in get_args(Container)
+
+
+def is_lossy(format: Format | Container) -> bool:
+    """Return True for a format with a choice of quality; every video has one."""
+    return format in LOSSY
+
+
+T = TypeVar("T")
+
+
+def _by_suffix(path: Path, table: dict[str, T], refusal: str) -> T:
+    try:
+        return table[path.suffix.lower()]
+    except KeyError:
+        raise UsageError(
+            f"{path.name}: {refusal} {path.suffix or 'a file without suffix'}",
+            hint=f"one of: {', '.join(table)}",
+        ) from None

@@ -1,19 +1,18 @@
-"""Stills on disk: PNG, JPEG, WebP and TIFF both ways; BMP, GIF and PNM as sources only.
+"""Reading and writing of still images; `formats` lists the formats.
 
-What an image brings along (alpha, 16 bit, ICC profile, EXIF, XMP, resolution) leaves with it, as
-far as the format of the target can hold it. JPEG holds no alpha: it is laid on white. JPEG and
-WebP hold 8 bit.
+Alpha, 16 bits, ICC profile, EXIF, XMP and resolution of an image are written with it, as far as
+the format of the target can hold them.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 
 from PIL import UnidentifiedImageError
 
@@ -22,33 +21,35 @@ from restore_cli.errors import (
     InputError,
     OutputCollision,
     OutputError,
-    OutputExists,
     UnreadableImage,
 )
-from restore_cli.imaging.codecs import metadata, png, pnm, tiff
-from restore_cli.imaging.codecs import pillow as eight_bit
-from restore_cli.imaging.formats import Format, format_of
+from restore_cli.files import write_atomically
+from restore_cli.imaging.codecs.metadata import outgoing_metadata
+from restore_cli.imaging.formats import ENCODINGS, STILLS, Format, format_of
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.quantize import MOST_PIXELS, Decoded, quantize, to_image
+from restore_cli.imaging.quantize import MOST_PIXELS, Decoded, Encodable, to_image
 from restore_cli.imaging.video.containers import is_video
 
 logger = logging.getLogger(__name__)
 
-DEEP_FORMATS = ("png", "tiff")
-LARGEST_FILE = MOST_PIXELS * 8 + (1 << 28)  # bytes: RGBA of 16 bit, not packed, and its metadata
+OTHERS = "restore_cli.imaging.codecs.pillow:decode"  # of files without a signature in `STILLS`
+LARGEST_FILE = MOST_PIXELS * 8 + (1 << 28)  # bytes: uncompressed 16-bit RGBA, and metadata
 
 
 def read(source: Path) -> Image:
-    """The image in a file, upright. Raises UnreadableImage, ImageTooLarge."""
+    """Read an image file; the image is upright. Raises UnreadableImage, ImageTooLarge."""
     return replace(decode(contents(source), name=str(source)), source=source)
 
 
 def contents(source: Path) -> bytes:
-    """The bytes of a file that may be an image. Raises UnreadableImage, ImageTooLarge."""
+    """Return the bytes of an image file. Raises UnreadableImage, ImageTooLarge."""
     try:
         size = source.stat().st_size
         if size > LARGEST_FILE:
-            raise ImageTooLarge(f"{source}: {size:,} bytes are more than any image that is read")
+            raise ImageTooLarge(
+                f"{source}: {size:,} bytes; the limit is {LARGEST_FILE:,}",
+                hint="split the image into parts",
+            )
         return source.read_bytes()
     except OSError as error:
         raise UnreadableImage(
@@ -57,7 +58,7 @@ def contents(source: Path) -> bytes:
 
 
 def decode(data: bytes, *, name: str) -> Image:
-    """The image in `data`; its contents count, not the suffix of `name`.
+    """Decode an image by its contents; `name` is for messages. A warning names anything dropped.
 
     Raises UnreadableImage, ImageTooLarge.
     """
@@ -65,118 +66,92 @@ def decode(data: bytes, *, name: str) -> Image:
         raise UnreadableImage(f"{name}: the file is empty")
     try:
         with _quiet_decoders():
-            stored = _stored(data)
+            decoded = _decoder_for(data)(data)
     except InputError as error:
         raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
     except MemoryError as error:
-        raise ImageTooLarge(
-            f"{name}: too large for the memory", hint="cut it into parts"
-        ) from error
+        raise ImageTooLarge(f"{name}: not enough memory", hint="split it into parts") from error
     except UnidentifiedImageError as error:
         if is_video(data):
             raise UnreadableImage(
                 f"{name}: a video, not an image",
-                hint="videos are read from a file that is called so, for example clip.mp4",
+                hint="a video is read from a file with its suffix, for example clip.mp4",
             ) from error
+        *names, last = [still.name for still in STILLS]
         raise UnreadableImage(
-            f"{name}: not an image that can be read",
-            hint="PNG, JPEG, WebP, TIFF, BMP, GIF and PNM can",
+            f"{name}: not an image in a known format", hint=f"known: {', '.join(names)} and {last}"
         ) from error
-    except Exception as error:  # the decoders answer to damage with nearly any exception
+    except Exception as error:  # decoders raise almost any exception on damaged files
         reason = "".join(letter if letter.isprintable() else " " for letter in str(error)[:200])
         raise UnreadableImage(
             f"{name}: damaged or truncated ({reason})", hint="get the file again"
         ) from error
-    for part in stored.left_out:
+    for part in decoded.dropped:
         logger.warning("%s: read without %s", name, part)
-    return to_image(stored)
+    return to_image(decoded)
 
 
 @contextmanager
 def _quiet_decoders() -> Iterator[None]:
-    """They log whatever is strange. Without any handler it would land on stderr; who has set up
-    logging still gets it.
-    """
-    nowhere = logging.NullHandler()
+    """Keep log messages of the decoders off stderr unless the user has configured logging."""
+    handler = logging.NullHandler()
     loggers = [logging.getLogger(name) for name in ("PIL", "tifffile", "imagecodecs")]
     for each in loggers:
-        each.addHandler(nowhere)
+        each.addHandler(handler)
     try:
         yield
     finally:
         for each in loggers:
-            each.removeHandler(nowhere)
+            each.removeHandler(handler)
 
 
-def _stored(data: bytes) -> Decoded:
-    if data.startswith(png.SIGNATURE):
-        return png.decode(data)
-    if data.startswith(tiff.SIGNATURES):
-        return tiff.decode(data)
-    if pnm.is_deep(data):
-        return pnm.decode(data)
-    return eight_bit.decode(data)
+def _decoder_for(data: bytes) -> Callable[[bytes], Decoded]:
+    named = (still.decode for still in STILLS if data.startswith(still.signatures))
+    decoder: Callable[[bytes], Decoded] = resolve_name(next(named, OTHERS))
+    return decoder
 
 
 def encode(image: Image, *, format: Format, quality: int | None = None) -> bytes:
-    """The image as a file. quality: 1-100 for JPEG (95) and WebP (lossless if not given).
+    """Return the contents of an image file. A warning names metadata that is dropped.
 
+    quality: 1 to 100; by default 95 for JPEG and lossless for WebP.
     Raises OutputError.
     """
-    depth = image.bit_depth if format in DEEP_FORMATS else 8
-    carried = metadata.leaving(image, eight_bit.ONE_SEGMENT if format == "jpeg" else None)
-    if format == "tiff":
-        return tiff.encode(image, depth, carried)
-    levels = quantize(image, depth, on_white=format == "jpeg")
-    if format == "png":
-        return png.encode(levels, carried)
-    return eight_bit.encode(levels, carried, format, quality)
+    encoding = ENCODINGS[format]
+    if encoding.largest_side and max(image.height, image.width) > encoding.largest_side:
+        raise OutputError(
+            f"{image.width} x {image.height} pixels, but {format} holds at most "
+            f"{encoding.largest_side:,} per side",
+            hint="write PNG or TIFF",
+        )
+    encoder: Callable[[Encodable], bytes] = resolve_name(encoding.encode)
+    return encoder(
+        Encodable(
+            image,
+            depth=min(image.bit_depth, encoding.depth),
+            on_white=not encoding.alpha,
+            metadata=outgoing_metadata(image, encoding),
+            quality=quality,
+        )
+    )
 
 
 def write(
     image: Image, target: Path, *, quality: int | None = None, overwrite: bool = False
 ) -> None:
-    """Write the image whole or not at all; the suffix says how. Missing folders are made.
+    """Write an image in the format of the suffix, completely or not at all; create folders.
 
     The file that the image was read from is never replaced.
     Raises UsageError, OutputExists, OutputCollision, OutputError.
     """
     data = encode(image, format=format_of(target), quality=quality)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".restore-{secrets.token_hex(8)}.part")
-        try:
-            with part.open("xb") as file:
-                file.write(data)
-            _refuse_source(image, target)
-            put_in_place(part, target, overwrite)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{target}: {error.strerror or error}", hint="choose another place with -o"
-        ) from error
+    refuse_source(image.source, target)
+    write_atomically(target, data, overwrite=overwrite, hint="choose another place with -o")
 
 
-def _refuse_source(image: Image, target: Path) -> None:
-    """Whichever link or spelling leads to it."""
-    source = image.source
-    if source and source.exists() and target.exists() and os.path.samefile(source, target):
-        raise OutputCollision(f"{target} is the source", hint="choose another place with -o")
-
-
-def put_in_place(part: Path, target: Path, overwrite: bool) -> None:
-    """Give a finished file its name. Raises OutputExists, OSError."""
-    if overwrite:
-        part.replace(target)
+def refuse_source(source: Path | None, target: Path) -> None:
+    """Refuse a target that is the source under another name. Raises OutputCollision."""
+    if source is None or not (os.path.exists(source) and os.path.exists(target)):
         return
-    try:
-        os.link(part, target)  # unlike a rename, it never replaces what came in the meantime
-    except FileExistsError as error:
-        raise OutputExists(f"{target} exists", hint="add --overwrite or --skip-existing") from error
-    except OSError:  # a file system without links
-        if os.path.lexists(target):
-            raise OutputExists(
-                f"{target} exists", hint="add --overwrite or --skip-existing"
-            ) from None
-        part.rename(target)
+    if os.path.samefile(source, target):
+        raise OutputCollision(f"{target} is the source", hint="choose another place with -o")

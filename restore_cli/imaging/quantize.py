@@ -1,4 +1,4 @@
-"""Between whole levels, as files hold them, and float32 in [0, 1], as networks see them."""
+"""Conversion between integer levels, as in files, and float32 in [0, 1], as in networks."""
 
 from __future__ import annotations
 
@@ -15,61 +15,80 @@ from restore_cli.imaging.image import Image, Metadata
 
 Array = NDArray[Any]
 
-MOST_PIXELS = 500_000_000  # of an image that is read: 6 GB as float32 RGB
-STRIP = 1 << 18  # pixels that are turned into levels at a time
+MOST_PIXELS = 500_000_000  # largest image that is read: 6 GB as float32 RGB
+STRIP = 1 << 18  # pixels converted to levels at a time
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image as it lies in a file."""
+    """An image as stored in a file."""
 
-    levels: Array  # (H, W, C) unsigned; C = 1 (grey) or 3 (RGB), and one more for alpha
-    largest: int = 255  # the level that means 1
-    orientation: int = 1  # as EXIF counts it; still to be applied
-    premultiplied: bool = False  # the colours, by alpha
+    levels: Array  # (H, W, C) unsigned; C = 1 (grey) or 3 (RGB), plus 1 for alpha
+    largest: int = 255  # level that stands for 1
+    orientation: int = 1  # EXIF orientation, 1 to 8; not yet applied
+    premultiplied: bool = False  # colours are multiplied by alpha
     metadata: Metadata = field(default_factory=Metadata)
-    left_out: tuple[str, ...] = ()  # what the file holds and this does not
-    jpeg_quality: int | None = None  # 1 to 100, of a JPEG
+    dropped: tuple[str, ...] = ()  # contents of the file that are not kept
+    jpeg_quality: int | None = None  # 1 to 100; None: not a JPEG
+
+
+@dataclass(frozen=True)
+class Encodable:
+    """An image on its way to a file: what the format of the file can hold of it."""
+
+    image: Image
+    depth: int  # 8 or 16 bits per channel
+    on_white: bool  # composite on white instead of writing alpha
+    metadata: Metadata
+    quality: int | None  # 1 to 100; None: the default of the format
+
+    def strips(self) -> Iterator[Array]:
+        """Yield the levels in strips (h, W, C) from top to bottom."""
+        return strips(self.image, self.depth, on_white=self.on_white)
+
+    def levels(self) -> Array:
+        """Return all levels, (H, W, C)."""
+        return quantize(self.image, self.depth, on_white=self.on_white)
 
 
 def refuse_giant(height: int, width: int) -> None:
-    """To be asked before memory is taken. Raises ImageTooLarge, ValueError."""
+    """Check a size before memory is allocated for it. Raises ImageTooLarge, ValueError."""
     if height < 1 or width < 1:
         raise ValueError(f"{width} x {height} pixels")
     if height * width > MOST_PIXELS:
         raise ImageTooLarge(
-            f"{width} x {height} pixels, at most {MOST_PIXELS:,} are read",
-            hint="cut it into parts",
+            f"{width} x {height} pixels; the limit is {MOST_PIXELS:,}",
+            hint="split it into parts",
         )
 
 
-def to_image(stored: Decoded) -> Image:
-    """Upright and in floats; beside the levels only the result takes memory."""
-    height, width, channels = stored.levels.shape
-    size = (width, height) if stored.orientation >= 5 else (height, width)
+def to_image(decoded: Decoded) -> Image:
+    """Convert to float and apply the orientation; only the result needs memory."""
+    height, width, channels = decoded.levels.shape
+    size = (width, height) if decoded.orientation >= 5 else (height, width)
     values = np.empty((channels, *size), np.float32)
     np.divide(
-        stored.levels.transpose(2, 0, 1),
-        stored.largest,
-        out=_lying_as_stored(values, stored.orientation),
+        decoded.levels.transpose(2, 0, 1),
+        decoded.largest,
+        out=_view_as_stored(values, decoded.orientation),
         dtype=np.float32,
     )
     tensor = torch.from_numpy(values)
     colours = channels - (channels in (2, 4))
     pixels, alpha = tensor[:colours], tensor[colours:] if channels > colours else None
-    if alpha is not None and stored.premultiplied:
-        pixels.div_(alpha.clamp(min=1 / stored.largest)).clamp_(max=1)
+    if alpha is not None and decoded.premultiplied:
+        pixels.div_(alpha.clamp(min=1 / decoded.largest)).clamp_(max=1)
     return Image(
         pixels,
         alpha,
-        bit_depth=8 if stored.largest <= 255 else 16,
-        metadata=stored.metadata,
-        jpeg_quality=stored.jpeg_quality,
+        bit_depth=8 if decoded.largest <= 255 else 16,
+        metadata=decoded.metadata,
+        jpeg_quality=decoded.jpeg_quality,
     )
 
 
-def _lying_as_stored(upright: Array, orientation: int) -> Array:
-    """A view of upright (C, H, W) with its pixels where the file has them, the eight EXIF ways."""
+def _view_as_stored(upright: Array, orientation: int) -> Array:
+    """Return a view of `upright` (C, H, W) in the pixel order of a file with this orientation."""
     if orientation in (2, 3, 6, 7):
         upright = upright[:, :, ::-1]
     if orientation in (3, 4, 7, 8):
@@ -78,9 +97,9 @@ def _lying_as_stored(upright: Array, orientation: int) -> Array:
 
 
 def strips(image: Image, depth: int, *, on_white: bool = False) -> Iterator[Array]:
-    """(h, W, C) of the nearest levels, from top to bottom; depth: 8 or 16 bit.
+    """Yield the nearest levels of `depth` (8 or 16) bits in strips (h, W, C), top to bottom.
 
-    on_white: without alpha, laid on white.
+    on_white: composite on white, without alpha.
     """
     step = max(1, STRIP // image.width)
     for top in range(0, image.height, step):
@@ -93,7 +112,7 @@ def strips(image: Image, depth: int, *, on_white: bool = False) -> Iterator[Arra
 
 
 def quantize(image: Image, depth: int, *, on_white: bool = False) -> Array:
-    """(H, W, C), all strips in one."""
+    """Return the levels of `strips` in one array (H, W, C)."""
     channels = image.pixels.shape[0] + (image.alpha is not None and not on_white)
     levels = np.empty((image.height, image.width, channels), np.uint8 if depth == 8 else np.uint16)
     top = 0

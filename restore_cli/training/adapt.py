@@ -8,7 +8,6 @@ are taken.
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,10 +17,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from restore_cli.checkpoints.load import Checkpoint
-from restore_cli.checkpoints.save import encoded, write_whole
+from restore_cli.checkpoints.save import encoded
 from restore_cli.data.degrade import nothing
 from restore_cli.data.pairs import turned
 from restore_cli.errors import NothingToDo, UsageError
+from restore_cli.files import sha256_of, write_atomically
 from restore_cli.inference.device import fastest_low_precision
 from restore_cli.networks.cbsn.model import CBSN
 from restore_cli.training.objectives import self_supervised_on, statistics
@@ -142,9 +142,8 @@ def as_checkpoint(start: Checkpoint, result: Adapted, path: Path | None) -> Chec
         },
     )
     if path is not None:
-        write_whole(data, path)
-    sha256 = hashlib.sha256(data).hexdigest()
-    return Checkpoint(name, path or start.path, sha256, start.spec, result.network)
+        write_atomically(path, data, overwrite=True)
+    return Checkpoint(name, path or start.path, sha256_of(data), start.spec, result.network)
 
 
 def crops_of(photos: Iterable[Tensor], draws: Generator) -> list[Tensor]:

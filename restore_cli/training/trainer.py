@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import NothingToDo, OutputError, OutputExists, WeightsMismatch
+from restore_cli.files import write_atomically
 from restore_cli.training.schedule import Budget, Schedule
 
 STATE_FILE = "state.pt"  # in the folder of a training
@@ -65,18 +66,13 @@ class State:
 
     def write(self, path: Path) -> None:
         """Write the state, whole or not at all. Raises OutputError."""
-        part = path.with_suffix(".part")
+        hint = "make room there, and go on with --resume"
         try:
-            try:
-                torch.save(self.as_dict(), part)
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
-        except (OSError, RuntimeError) as error:  # torch's own writer gives the latter
-            raise OutputError(
-                f"{path}: the state of the training cannot be written: {error}",
-                hint="make room there, and go on with --resume",
-            ) from error
+            write_atomically(
+                path, lambda part: torch.save(self.as_dict(), part), overwrite=True, hint=hint
+            )
+        except RuntimeError as error:  # of torch's own writer
+            raise OutputError(f"{path}: cannot be written: {error}", hint=hint) from error
 
     def resume(self, path: Path) -> None:
         """Take over the state in `path`. Raises WeightsMismatch."""

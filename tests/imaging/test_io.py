@@ -1,8 +1,6 @@
 """Images that go to a file and come back, through every format."""
 
 import io
-import os
-import stat
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +16,6 @@ from restore_cli.errors import (
     InputError,
     OutputCollision,
     OutputError,
-    OutputExists,
     UnreadableImage,
     UsageError,
 )
@@ -216,9 +213,13 @@ def test_without_metadata_none_is_made_up():
 @pytest.mark.parametrize(
     ("kept", "value", "said"),
     [
-        ("exif", SENT.exif + bytes(70_000), "EXIF left out: 70 kB, and JPEG holds 65"),
-        ("xmp", XMP + b" " * 70_000, "XMP left out: 70 kB, and JPEG holds 65"),
-        ("icc", SENT.icc + bytes(17_000_000), "ICC left out: 17000 kB, and JPEG holds 16707"),
+        ("exif", SENT.exif + bytes(70_000), "EXIF dropped: 70 kB, but JPEG holds at most 65 kB"),
+        ("xmp", XMP + b" " * 70_000, "XMP dropped: 70 kB, but JPEG holds at most 65 kB"),
+        (
+            "icc",
+            SENT.icc + bytes(17_000_000),
+            "ICC profile dropped: 17000 kB, but JPEG holds at most 16707 kB",
+        ),
     ],
     ids=["exif", "xmp", "icc"],
 )
@@ -333,7 +334,7 @@ def test_a_file_larger_than_any_image_is_refused_unread(tmp_path):
     path = tmp_path / "huge.tif"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a hole: it takes no room on the disk
-    with pytest.raises(ImageTooLarge, match="more than any image"):
+    with pytest.raises(ImageTooLarge, match="the limit is"):
         read(path)
 
 
@@ -374,7 +375,7 @@ GIANTS = {
 
 @pytest.mark.parametrize("kind", GIANTS)
 def test_a_giant_is_refused_by_its_header(kind):
-    with pytest.raises(ImageTooLarge, match=r"photo: \d+ x \d+ pixels, at most 500,000,000"):
+    with pytest.raises(ImageTooLarge, match=r"photo: \d+ x \d+ pixels, the limit is 500,000,000"):
         decode(GIANTS[kind], name="photo")
 
 
@@ -389,7 +390,7 @@ def test_too_little_memory_is_said(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("restore_cli.imaging.codecs.png.decode", exhausted)
-    with pytest.raises(ImageTooLarge, match="too large for the memory"):
+    with pytest.raises(ImageTooLarge, match="not enough memory"):
         decode(WHOLE["png"], name="photo")
 
 
@@ -446,46 +447,6 @@ def test_a_suffix_that_is_not_written_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_the_target_is_left_behind_with_the_permissions_of_the_umask(tmp_path):
-    before = os.umask(0o027)
-    try:
-        write(BLACK, tmp_path / "a.png")
-    finally:
-        os.umask(before)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-    assert stat.S_IMODE((tmp_path / "a.png").stat().st_mode) == 0o640
-
-
-def test_nothing_is_replaced_unasked(tmp_path):
-    target = tmp_path / "a.png"
-    target.write_bytes(b"precious")
-    with pytest.raises(OutputExists):
-        write(BLACK, target)
-    assert target.read_bytes() == b"precious"
-    write(BLACK, target, overwrite=True)
-    assert read(target).width == 4
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_link_that_leads_nowhere_counts_as_there(tmp_path):
-    target = tmp_path / "a.png"
-    target.symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(OutputExists):
-        write(BLACK, target)
-    assert target.is_symlink()
-
-
-def test_without_hard_links_it_is_written_all_the_same(tmp_path, monkeypatch):
-    def unsupported(*paths):
-        raise PermissionError("no links here")
-
-    monkeypatch.setattr(os, "link", unsupported)
-    write(BLACK, tmp_path / "a.png")
-    with pytest.raises(OutputExists):
-        write(BLACK, tmp_path / "a.png")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-
-
 @pytest.mark.parametrize("way", ["itself", "symlink", "hard link", "through a folder"])
 def test_the_source_is_never_replaced(way, tmp_path):
     source = tmp_path / "a.png"
@@ -505,22 +466,6 @@ def test_the_source_is_never_replaced(way, tmp_path):
         write(restored, target, overwrite=True)
     assert source.read_bytes() == before
     assert not list(tmp_path.glob(".restore-*"))
-
-
-def test_a_failure_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
-    def full(*paths):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.replace", full)
-    with pytest.raises(OutputError, match=r"a\.png: No space left"):
-        write(BLACK, tmp_path / "a.png", overwrite=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_is_a_file_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError):
-        write(BLACK, tmp_path / "file" / "a.png")
 
 
 @pytest.mark.parametrize(("format", "side"), [("jpeg", 65_501), ("webp", 16_384)])

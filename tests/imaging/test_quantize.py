@@ -70,7 +70,7 @@ def test_nothing_is_no_image(size):
 
 def test_the_largest_image_is_just_not_a_giant():
     refuse_giant(20_000, 25_000)
-    with pytest.raises(ImageTooLarge, match="at most 500,000,000"):
+    with pytest.raises(ImageTooLarge, match="the limit is 500,000,000"):
         refuse_giant(20_000, 25_001)
 
 

@@ -1,7 +1,7 @@
-"""EXIF as bytes, which is also how TIFF keeps its tags: directories of 12-byte entries.
+"""EXIF as bytes, in the layout of TIFF tags: directories of 12-byte entries.
 
-What says how an image is turned and how large it is changes with the image; all else, the notes
-of the camera maker too, stays where it is, byte for byte.
+Orientation and size change with the image. Everything else, the maker notes of the camera
+included, stays in its place, byte for byte.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, Union
 
-FIRST = 8  # where the first directory of what we write lies
-MOST_NUMBERS = 4096  # of one tag that are looked at
+FIRST = 8  # offset of the first directory that is written
+MOST_NUMBERS = 4096  # that are read of one tag
 
 ORIENTATION = 0x0112
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 INCH, CENTIMETRE = 2, 3
-EXIF, GPS, INTEROP = 0x8769, 0x8825, 0xA005  # point to directories of their own
-WIDTHS, HEIGHTS = (0x0100, 0xA002), (0x0101, 0xA003)  # of the image, and as EXIF repeats it
+EXIF, GPS, INTEROP = 0x8769, 0x8825, 0xA005  # point to further directories
+WIDTHS, HEIGHTS = (
+    (0x0100, 0xA002),
+    (0x0101, 0xA003),
+)  # in the image's directory and EXIF's
 THUMBNAIL_AT, THUMBNAIL_LENGTH = 0x0201, 0x0202
 
 BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
@@ -27,25 +30,27 @@ SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12:
 SIZES |= {16: 8, 17: 8, 18: 8}  # BigTIFF
 CODES = {BYTE: "B", SHORT: "H", LONG: "I", 13: "I", 16: "Q", 18: "Q"}
 
-# The tags of a TIFF's first directory that tell of the image, not of how the file is laid out.
+# Tags of a TIFF's first directory that describe the image, not the layout of the file.
 DESCRIPTIVE = {
     *(0x010D, 0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298),
     *(0x4746, 0x4749),  # rating
     *range(0x9C9B, 0x9CA0),  # title, comment, author, keywords, subject, as Windows writes them
 }
 
-Order = Literal["<", ">"]  # of bytes, as struct calls it
+Order = Literal["<", ">"]  # byte order, as in the struct module
 ORDERS: dict[bytes, Order] = {b"II": "<", b"MM": ">"}
 
-# A directory to be written: tag -> (type, count, value), or a directory below it.
+# A directory to write: tag -> (type, count, value), or a directory below it.
 Tree = dict[int, Union[tuple[int, int, bytes], "Tree"]]
 
 
 @dataclass(frozen=True)
 class Entry:
+    """One tag of a directory."""
+
     type: int
     count: int
-    at: int  # where its value lies
+    at: int  # offset of the value
 
     @property
     def size(self) -> int:
@@ -54,13 +59,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Directory:
-    """The tags in one place of `data`; values are cut out only when asked for."""
+    """The tags at one offset of `data`; values are read on demand."""
 
     data: bytes
     order: Order
     entries: Mapping[int, Entry]
-    following_at: int  # where the place of the following directory is written
-    following: int  # that place; 0: there is none
+    following_at: int  # offset of the field `following`
+    following: int  # offset of the following directory; 0: none
 
     def value(self, tag: int) -> bytes | None:
         entry = self.entries.get(tag)
@@ -82,7 +87,7 @@ class Directory:
 
 
 def first_directory(data: bytes) -> Directory:
-    """Of a TIFF, a BigTIFF, or EXIF. Raises ValueError."""
+    """Return the first directory of a TIFF, a BigTIFF, or EXIF. Raises ValueError."""
     order = ORDERS.get(data[:2])
     if order is None:
         raise ValueError("neither II nor MM at the start of the tags")
@@ -95,7 +100,7 @@ def first_directory(data: bytes) -> Directory:
 
 
 def read_directory(data: bytes, at: int, order: Order) -> Directory:
-    """The directory in a place; entries that point beyond the data are left out.
+    """Return the directory at an offset; entries that point beyond the data are dropped.
 
     Raises struct.error.
     """
@@ -122,23 +127,23 @@ def _is_big(data: bytes, order: Order) -> bool:
 
 
 def _below(directory: Directory, tag: int) -> Directory | None:
-    """The directory that a tag points to, where there is a whole one."""
+    """Return the directory that a tag points to, if it is complete."""
     for place in directory.numbers(tag)[:1]:
         try:
             return read_directory(directory.data, place, directory.order)
-        except struct.error:  # a part that is lost does not make the rest worthless
+        except struct.error:  # the rest is still useful
             return None
     return None
 
 
-def orientation(directory: Directory) -> int:
-    """1 to 8, as the tag counts; 1 (upright) where it says nothing sensible."""
-    said = directory.numbers(ORIENTATION, (1,))[0]
-    return said if 1 <= said <= 8 else 1
+def read_orientation(directory: Directory) -> int:
+    """Return the orientation, 1 to 8; 1 (upright) if it is absent or invalid."""
+    found = directory.numbers(ORIENTATION, (1,))[0]
+    return found if 1 <= found <= 8 else 1
 
 
-def resolution(directory: Directory) -> tuple[float, float] | None:
-    """Dots per inch, (x, y); None where there is none, or no unit."""
+def read_resolution(directory: Directory) -> tuple[float, float] | None:
+    """Return the dots per inch, (x, y); None without resolution or unit."""
     x, y = directory.fraction(X_RESOLUTION), directory.fraction(Y_RESOLUTION)
     unit = directory.numbers(RESOLUTION_UNIT, (INCH,))[0]
     if x is None or unit not in (INCH, CENTIMETRE):
@@ -147,8 +152,8 @@ def resolution(directory: Directory) -> tuple[float, float] | None:
     return x * per_inch, (x if y is None else y) * per_inch
 
 
-def upright(exif: bytes) -> bytes:
-    """The same, saying that the image needs no turning, and without the small old image.
+def reset_orientation(exif: bytes) -> bytes:
+    """Return EXIF with orientation 1 and without the thumbnail of the old image.
 
     Raises ValueError.
     """
@@ -159,13 +164,13 @@ def upright(exif: bytes) -> bytes:
     _overwrite(data, first, ORIENTATION, 1)
     if first.following:
         struct.pack_into(f"{first.order}I", data, first.following_at, 0)
-        with suppress(struct.error):  # there was none, whatever was said
-            _blot_out(data, read_directory(exif, first.following, first.order))
+        with suppress(struct.error):  # the stated directory does not exist
+            _remove(data, read_directory(exif, first.following, first.order))
     return bytes(data)
 
 
-def _blot_out(data: bytearray, thumbnail: Directory) -> None:
-    """Cut the thumbnail off where it lies at the end, as it mostly does; else make it zeros."""
+def _remove(data: bytearray, thumbnail: Directory) -> None:
+    """Remove the thumbnail if it lies at the end, as usual; else overwrite it with zeros."""
     start = thumbnail.numbers(THUMBNAIL_AT, (0,))[0]
     stop = start + thumbnail.numbers(THUMBNAIL_LENGTH, (0,))[0]
     if not FIRST < start < stop <= len(data):
@@ -176,8 +181,8 @@ def _blot_out(data: bytearray, thumbnail: Directory) -> None:
         data[start:stop] = bytes(stop - start)
 
 
-def resized(exif: bytes, height: int, width: int) -> bytes:
-    """The same, telling the size of the image where it told one. Raises ValueError."""
+def with_size(exif: bytes, height: int, width: int) -> bytes:
+    """Return EXIF with this size wherever it states a size. Raises ValueError."""
     data = bytearray(exif)
     first = first_directory(exif)
     for directory in filter(None, (first, _below(first, EXIF))):
@@ -188,14 +193,14 @@ def resized(exif: bytes, height: int, width: int) -> bytes:
 
 
 def _overwrite(data: bytearray, directory: Directory, tag: int, number: int) -> None:
-    """Put a number where a tag has one already, if it fits there."""
+    """Replace the number of an existing tag, if the new one fits."""
     entry = directory.entries.get(tag)
     if entry and entry.type in (SHORT, LONG) and number < 256 ** SIZES[entry.type]:
         struct.pack_into(directory.order + CODES[entry.type], data, entry.at, number)
 
 
-def describing(data: bytes) -> tuple[Order, Tree]:
-    """Byte order, and the tags that tell of the image, from EXIF or a TIFF. Raises ValueError."""
+def descriptive_tags(data: bytes) -> tuple[Order, Tree]:
+    """Return byte order and tags that describe the image, of EXIF or a TIFF. Raises ValueError."""
     first = first_directory(data)
     tree = _tree(first, (tag for tag in first.entries if tag in DESCRIPTIVE))
     for tag in (EXIF, GPS):
@@ -207,43 +212,43 @@ def describing(data: bytes) -> tuple[Order, Tree]:
 
 
 def _tree(directory: Directory, tags: Iterable[int]) -> Tree:
-    """Those of the tags that point to no further directory."""
+    """Return those of the tags that do not point to a directory."""
     entries = {tag: directory.entries[tag] for tag in tags if tag not in (EXIF, GPS, INTEROP)}
     if sum(entry.size for entry in entries.values()) > len(directory.data):
-        raise ValueError("the tags overlap")  # so that a small file could unfold to a huge one
+        raise ValueError("the tags overlap")  # copied one by one, they could grow to a huge file
     return {
         tag: (entry.type, entry.count, directory.value(tag) or b"")
         for tag, entry in entries.items()
     }
 
 
-def of_tiff(data: bytes) -> bytes | None:
-    """What a TIFF tells of its image, as EXIF; None if nothing. Raises ValueError."""
-    order, tree = describing(data)
-    return header(order) + pack(tree, FIRST, order) if tree else None
+def exif_of_tiff(data: bytes) -> bytes | None:
+    """Return the descriptive tags of a TIFF as EXIF, None without any. Raises ValueError."""
+    order, tree = descriptive_tags(data)
+    return tiff_header(order) + pack_directory(tree, FIRST, order) if tree else None
 
 
 def with_resolution(exif: bytes | None, dpi: tuple[float, float]) -> bytes:
-    """EXIF that tells the resolution too, unless it does already. Raises ValueError."""
+    """Return EXIF that states a resolution, its own or else `dpi`. Raises ValueError."""
     if exif is None:
-        return header("<") + pack(resolution_tags(dpi, "<"), FIRST, "<")
+        return tiff_header("<") + pack_directory(resolution_tags(dpi, "<"), FIRST, "<")
     first = first_directory(exif)
     if X_RESOLUTION in first.entries:
         return exif
-    # Nothing may move, so a longer first directory goes to the end, after the new values.
+    # No value may move: the longer first directory goes to the end, after the new values.
     even = exif + bytes(len(exif) % 2)
-    values = pack(resolution_tags(dpi, first.order), len(even), first.order)
+    values = pack_directory(resolution_tags(dpi, first.order), len(even), first.order)
     (start,) = struct.unpack_from(f"{first.order}I", exif, 4)
     entries = [exif[at : at + 12] for at in range(start + 2, first.following_at, 12)]
     entries += [values[at : at + 12] for at in range(2, 2 + 3 * 12, 12)]
     entries.sort(key=lambda entry: struct.unpack_from(f"{first.order}H", entry))
     count = struct.pack(f"{first.order}H", len(entries))
     directory = count + b"".join(entries) + bytes(4)
-    return header(first.order, len(even) + len(values)) + even[8:] + values + directory
+    return tiff_header(first.order, len(even) + len(values)) + even[8:] + values + directory
 
 
 def resolution_tags(dpi: tuple[float, float], order: Order) -> Tree:
-    """dpi: (x, y)."""
+    """Return the tags of a resolution (x, y) in dots per inch."""
     x, y = (struct.pack(f"{order}2I", round(value * 10_000), 10_000) for value in dpi)
     return {
         X_RESOLUTION: (RATIONAL, 1, x),
@@ -252,13 +257,13 @@ def resolution_tags(dpi: tuple[float, float], order: Order) -> Tree:
     }
 
 
-def header(order: Order, first: int = FIRST) -> bytes:
-    """The eight bytes before everything; first: the place of the first directory."""
+def tiff_header(order: Order, first: int = FIRST) -> bytes:
+    """Return the eight bytes at the start; first: offset of the first directory."""
     return (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, first)
 
 
-def pack(tree: Tree, at: int, order: Order) -> bytes:
-    """A directory and those below it, to lie in a place. Raises struct.error beyond 4 GB."""
+def pack_directory(tree: Tree, at: int, order: Order) -> bytes:
+    """Encode a directory, with those below it, for an offset. Raises struct.error beyond 4 GB."""
     body_at = at + 2 + 12 * len(tree) + 4
     entries, body = struct.pack(f"{order}H", len(tree)), b""
     for tag in sorted(tree):
@@ -266,7 +271,7 @@ def pack(tree: Tree, at: int, order: Order) -> bytes:
         place = struct.pack(f"{order}I", body_at + len(body))
         if isinstance(node, dict):
             type, count, field = LONG, 1, place
-            body += pack(node, body_at + len(body), order)
+            body += pack_directory(node, body_at + len(body), order)
         else:
             type, count, value = node
             field = value.ljust(4, b"\0") if len(value) <= 4 else place

@@ -1,4 +1,4 @@
-"""JPEG in memory, and the traces that it leaves in an image."""
+"""JPEG compression in memory, and detection of its block artefacts."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch import Tensor
 from restore_cli.imaging.colour import luma
 from restore_cli.imaging.image import Image
 
-BLOCK = 8  # pixels a side
-LUMA_TABLE_SUM = 3688  # of the standard's table for luma, which is that of quality 50
+BLOCK = 8  # pixels per side
+LUMA_TABLE_SUM = 3688  # of the luma table in the standard, which is that of quality 50
 
 # Chosen on photographs reduced by 0.5 and 0.7 and compressed by through_jpeg
-# (benchmarks/jpeg_traces.py): of quality 95 none has traces.
-VISIBLE_STEP = 0.55 / 255  # at the borders of blocks, above the mean elsewhere
+# (benchmarks/jpeg_traces.py): at quality 95 none has traces.
+VISIBLE_STEP = 0.55 / 255  # excess of block borders over the mean elsewhere
 DISTINCT_STEP = 1.08  # times the mean elsewhere
-LARGEST_STEP = 8 / 255  # an edge of the scene counts no more than this
-LOW_QUALITY = 85  # of a file, below which it needs no look at the pixels
-EXAMINED = 1024  # pixels a side, of the middle
-SMALLEST = 4 * BLOCK  # pixels a side
+LARGEST_STEP = 8 / 255  # limits the weight of an edge of the scene
+LOW_QUALITY = 85  # of a file; below it the pixels are not examined
+EXAMINED = 1024  # pixels per side of the central crop
+SMALLEST = 4 * BLOCK  # pixels per side
 
 
 def through_jpeg(pixels: Tensor, quality: int) -> Tensor:
-    """(3, H, W) in [0, 1] as JPEG gives it back; chroma at half size (4:2:0), as cameras do."""
+    """Compress and decode (3, H, W) in [0, 1]; chroma at half size (4:2:0), as in cameras."""
     levels = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
     data = io.BytesIO()
     Pillow.fromarray(np.ascontiguousarray(levels.numpy())).save(
@@ -38,23 +38,23 @@ def through_jpeg(pixels: Tensor, quality: int) -> Tensor:
 
 
 def has_jpeg_traces(image: Image) -> bool:
-    """Return whether JPEG has visibly damaged the image: by its file, or by steps between blocks.
+    """Return True for visible JPEG artefacts: by the quality of the file, or by block borders.
 
-    A file of quality 85 or above, and any other format, is judged by its pixels alone.
+    A JPEG of quality 85 or above, and any other format, is judged by its pixels alone.
     """
     if image.jpeg_quality is not None and image.jpeg_quality < LOW_QUALITY:
         return True
     if min(image.height, image.width) < SMALLEST:
         return False
-    step, ratio = block_steps(luma(_middle(image.pixels))[0])
+    step, ratio = block_steps(luma(_central_crop(image.pixels))[0])
     return step > VISIBLE_STEP and ratio > DISTINCT_STEP
 
 
 def block_steps(y: Tensor) -> tuple[float, float]:
-    """Steps at the borders of 8x8 blocks in luma (H, W): (excess over elsewhere, ratio to it).
+    """Return the steps at 8x8 block borders in luma (H, W): (excess over elsewhere, ratio to it).
 
-    Means over both axes. A step is how far the difference of two neighbours is from the mean of the
-    differences beside it; blocks may begin at any pixel, so the columns with the largest count.
+    Means over both axes. A step is the distance between the difference of two neighbours and the
+    mean of the differences beside it. Blocks may begin at any pixel: the largest phase counts.
     """
     excess, ratio = [], []
     for lines in (y, y.mT):
@@ -70,10 +70,10 @@ def block_steps(y: Tensor) -> tuple[float, float]:
 
 
 def quality_of(tables: Mapping[int, Sequence[int]]) -> int | None:
-    """Quality 1 to 100 of a file, by the sum of its luma table, as libjpeg scales the standard's.
+    """Return the quality, 1 to 100, of quantization tables, from the sum of the luma table.
 
-    None where there is no table of 64 numbers. Encoders with other tables get the quality at which
-    libjpeg would divide as coarsely.
+    libjpeg scales the table of the standard. Tables of other encoders get the quality at which
+    libjpeg quantizes as coarsely. None without a table of 64 numbers.
     """
     table = tables.get(0, ())
     if len(table) != BLOCK * BLOCK:
@@ -83,6 +83,6 @@ def quality_of(tables: Mapping[int, Sequence[int]]) -> int | None:
     return min(100, max(1, round(quality)))
 
 
-def _middle(pixels: Tensor) -> Tensor:
+def _central_crop(pixels: Tensor) -> Tensor:
     tops = [max(0, (side - EXAMINED) // 2) for side in pixels.shape[-2:]]
     return pixels[:, tops[0] : tops[0] + EXAMINED, tops[1] : tops[1] + EXAMINED]

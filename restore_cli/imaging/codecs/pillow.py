@@ -1,4 +1,4 @@
-"""JPEG, WebP, BMP, GIF, 8-bit PNM and rare kinds of TIFF: what Pillow reads and writes well."""
+"""Formats that Pillow decodes, and JPEG and WebP, which it encodes."""
 
 from __future__ import annotations
 
@@ -10,33 +10,29 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageCms
 
-from restore_cli.errors import OutputError, UnreadableImage
-from restore_cli.imaging.codecs import exif as tags
+from restore_cli.errors import UnreadableImage
+from restore_cli.imaging.codecs.exif import with_resolution
 from restore_cli.imaging.codecs.jpeg import quality_of
-from restore_cli.imaging.codecs.metadata import carried
+from restore_cli.imaging.codecs.metadata import EXIF_PREFIX, incoming_metadata
+from restore_cli.imaging.formats import STILLS
 from restore_cli.imaging.image import Metadata
-from restore_cli.imaging.quantize import Array, Decoded, refuse_giant
+from restore_cli.imaging.quantize import Array, Decoded, Encodable, refuse_giant
 
 logger = logging.getLogger(__name__)
 
-FORMATS = ("JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 GREY_MODES = ("1", "L", "LA", "La")
 COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
 
-EXIF_PREFIX = b"Exif\0\0"
-LONGEST_SIDE = {"jpeg": 65_500, "webp": 16_383}
 FINEST_JPEG = 65_535  # dots per inch
-ONE_SEGMENT = 65_533 - 29  # bytes that JPEG holds of EXIF, and of XMP after its name
-ALL_SEGMENTS = 255 * (65_533 - 14)  # that it holds of an ICC profile
-SCAN, END = 0xDA, b"\xff\xd9"  # markers in a JPEG
-NOTHING = 128  # the level of pixels that a JPEG does not have
-MORE = b"\x5a" * 256  # some data of a scan
+SCAN, END = 0xDA, b"\xff\xd9"  # JPEG markers
+MISSING = 128  # level of pixels that are missing in a JPEG
+MORE = b"\x5a" * 256  # arbitrary data of a scan
 WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 UNITS = (1, 2)  # of JPEG's density, inch and centimetre; 0 is only a ratio
 
@@ -44,40 +40,43 @@ _pillow = threading.Lock()
 
 
 def decode(data: bytes) -> Decoded:
-    """The first frame. Raises UnreadableImage, ImageTooLarge, and whatever Pillow raises."""
-    with _own_limits(), Pillow.open(io.BytesIO(data), formats=FORMATS) as opened:
+    """Decode the first frame. Raises UnreadableImage, ImageTooLarge, and what Pillow raises."""
+    names = [still.pillow for still in STILLS if still.pillow]
+    with _own_limits(), Pillow.open(io.BytesIO(data), formats=names) as opened:
         refuse_giant(opened.height, opened.width)
         if opened.mode not in GREY_MODES + COLOUR_MODES:
             raise UnreadableImage(
-                f"pixels of the kind {opened.mode}",
-                hint="convert it to grey or RGB of 8 or 16 bit first",
+                f"unsupported pixel type {opened.mode}",
+                hint="convert it to grey or RGB of 8 or 16 bits",
             )
         if opened.format in ("JPEG", "MPO") and not _has_end(data):
             raise ValueError("its end is missing")
         metadata, orientation = _read_metadata(opened)
         animated = opened.format in ("GIF", "WEBP") and getattr(opened, "is_animated", False)
-        left_out = ["the other frames"] if animated else []
+        dropped = ["the other frames"] if animated else []
         image: Pillow.Image = opened
         if opened.mode == "CMYK":
-            image, fits = _cmyk_to_srgb(opened, metadata.icc)
+            image, used_profile = _cmyk_to_srgb(opened, metadata.icc)
+            if metadata.icc is not None and not used_profile:
+                dropped.append("its ICC profile, which is damaged or not for CMYK")
             metadata = replace(metadata, icc=None)
-            left_out += [] if fits else ["its ICC profile, which is not for CMYK or damaged"]
         levels = _levels(image)
-        if opened.format in ("JPEG", "MPO") and _ends_in_nothing(levels) and _wants_more(data):
+        if opened.format in ("JPEG", "MPO") and _ends_in_grey(levels) and _is_cut(data):
             raise ValueError("its end is missing")
         return Decoded(
             levels,
             orientation=orientation,
             metadata=metadata,
             jpeg_quality=quality_of(getattr(opened, "quantization", {})),
-            left_out=tuple(left_out),
+            dropped=tuple(dropped),
         )
 
 
 @contextmanager
 def _own_limits() -> Iterator[None]:
-    """Pillow without its limit of pixels, ours is another, and without its warnings: a strange tag
-    is no news. Both are settings of the whole process, so one thread at a time may change them.
+    """Disable Pillow's pixel limit (ours replaces it) and its warnings about unusual tags.
+
+    Both are global to the process, hence the lock.
     """
     with _pillow, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -89,13 +88,13 @@ def _own_limits() -> Iterator[None]:
 
 
 def _has_end(jpeg: bytes) -> bool:
-    """Whether the first scan is followed by an end: Pillow reads on into anything else."""
+    """Return True if an end marker follows the first scan; Pillow would read on without one."""
     scan = _first_scan(jpeg)
-    return scan is None or jpeg.find(END, scan) >= 0  # without one it is not for us to tell
+    return scan is None or jpeg.find(END, scan) >= 0  # without a scan Pillow itself fails
 
 
 def _first_scan(jpeg: bytes) -> int | None:
-    """The place of its marker."""
+    """Return the offset of the first scan marker."""
     at = 2
     while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
         marker = jpeg[at + 1]
@@ -110,15 +109,15 @@ def _first_scan(jpeg: bytes) -> int | None:
     return None
 
 
-def _ends_in_nothing(levels: Array) -> bool:
-    """Whether the last pixel has the grey that stands for blocks that never came."""
-    return bool((levels[-1, -1] == NOTHING).all())
+def _ends_in_grey(levels: Array) -> bool:
+    """Return True if the last pixel has the grey of missing blocks."""
+    return bool((levels[-1, -1] == MISSING).all())
 
 
-def _wants_more(jpeg: bytes) -> bool:
-    """Whether more data before the end would change the image: so a part of it is missing.
+def _is_cut(jpeg: bytes) -> bool:
+    """Return True if additional scan data before the end would change the image.
 
-    A whole image with that grey in its corner does not care for what follows its last block.
+    A complete image, which may have that grey in its corner, ignores data after its last block.
     """
     scan = _first_scan(jpeg)
     if scan is None:
@@ -133,21 +132,21 @@ def _read_metadata(opened: Pillow.Image) -> tuple[Metadata, int]:
     info = opened.info
     dpi = info.get("dpi")
     if opened.format in ("JPEG", "MPO") and info.get("jfif_unit") not in UNITS:
-        dpi = None  # Pillow has taken it from EXIF, or made it up
-    metadata, orientation = carried(
+        dpi = None  # Pillow copies it from EXIF, or invents it
+    metadata, orientation = incoming_metadata(
         icc=info.get("icc_profile"),
         exif=info.get("exif"),
         xmp=info.get("xmp"),
         dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
     )
-    # Pillow turns TIFF upright, and only TIFF.
+    # Pillow applies the orientation of TIFF, and only of TIFF.
     return metadata, 1 if opened.format == "TIFF" else orientation
 
 
 def _cmyk_to_srgb(image: Pillow.Image, icc: bytes | None) -> tuple[Pillow.Image, bool]:
-    """Through the embedded profile, and whether that could be done; without one, by subtraction."""
+    """Convert by the embedded profile, else by subtraction; return also if the profile was used."""
     if icc is None:
-        return image.convert("RGB"), True
+        return image.convert("RGB"), False
     try:
         converted = ImageCms.profileToProfile(
             image,
@@ -158,10 +157,10 @@ def _cmyk_to_srgb(image: Pillow.Image, icc: bytes | None) -> tuple[Pillow.Image,
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
     except (ImageCms.PyCMSError, OSError) as error:
-        image.load()  # if it is the image that is damaged, this says so
+        image.load()  # raises if it is the image that is damaged
         logger.info("CMYK profile: %s", error)
         return image.convert("RGB"), False
-    assert converted is not None  # only inPlace gives none
+    assert converted is not None  # None only with inPlace
     return converted, True
 
 
@@ -175,47 +174,40 @@ def _levels(image: Pillow.Image) -> Array:
     return levels[..., None] if levels.ndim == 2 else levels
 
 
-def encode(
-    levels: Array, metadata: Metadata, format: Literal["jpeg", "webp"], quality: int | None
-) -> bytes:
-    """levels: (H, W, C) uint8. Raises OutputError."""
-    height, width, channels = levels.shape
-    most = LONGEST_SIDE[format]
-    if max(height, width) > most:
-        raise OutputError(
-            f"{width} x {height} pixels, but {format} holds at most {most:,} a side",
-            hint="write PNG or TIFF",
-        )
-    if format == "jpeg":
-        options = {"quality": quality or 95, "subsampling": 0} | _jpeg_metadata(metadata)
-    else:
-        options = {"quality": quality} if quality else {"lossless": True, "exact": True}
-        options |= _webp_metadata(metadata)
-    buffer = io.BytesIO()
-    image = Pillow.fromarray(levels[..., 0] if channels == 1 else levels)
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-def _jpeg_metadata(metadata: Metadata) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    given = {"exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": metadata.icc}
-    for name, value in given.items():
-        if value is None:
-            continue
-        most = ALL_SEGMENTS if name == "icc_profile" else ONE_SEGMENT
-        if len(value) > most:
-            what, size = name.split("_")[0].upper(), len(value) // 1000
-            logger.warning("%s left out: %d kB, and JPEG holds %d", what, size, most // 1000)
-            continue
-        options[name] = EXIF_PREFIX + value if name == "exif" else value
+def encode_jpeg(source: Encodable) -> bytes:
+    """Encode a JPEG of quality 95 by default, with full chroma."""
+    metadata, options = source.metadata, dict[str, Any]()
+    if metadata.exif is not None:
+        options["exif"] = EXIF_PREFIX + metadata.exif
+    if metadata.xmp is not None:
+        options["xmp"] = metadata.xmp
+    if metadata.icc is not None:
+        options["icc_profile"] = metadata.icc
     if metadata.dpi and all(1 <= round(value) <= FINEST_JPEG for value in metadata.dpi):
         options["dpi"] = metadata.dpi
-    return options
+    return save(source, "JPEG", quality=source.quality or 95, subsampling=0, **options)
 
 
-def _webp_metadata(metadata: Metadata) -> dict[str, Any]:
-    exif = metadata.exif
+def encode_webp(source: Encodable) -> bytes:
+    """Encode a WebP, lossless by default."""
+    metadata, exif = source.metadata, source.metadata.exif
     if metadata.dpi:
-        exif = tags.with_resolution(exif, metadata.dpi)  # WebP has no other place for it
-    return {"exif": exif or b"", "xmp": metadata.xmp or b"", "icc_profile": metadata.icc}
+        exif = with_resolution(exif, metadata.dpi)  # WebP has no other place for it
+    lossless = {"lossless": True, "exact": True}
+    return save(
+        source,
+        "WEBP",
+        exif=exif or b"",
+        xmp=metadata.xmp or b"",
+        icc_profile=metadata.icc,
+        **({"quality": source.quality} if source.quality else lossless),
+    )
+
+
+def save(source: Encodable, format: str, **options: Any) -> bytes:
+    """Encode by a plugin of Pillow, 8 bits per channel."""
+    levels = source.levels()
+    buffer = io.BytesIO()
+    image = Pillow.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+    image.save(buffer, format, **options)
+    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""PNG, 8 and 16 bit: its chunks are read and written here, its pixels by libpng (imagecodecs)."""
+"""PNG of 8 and 16 bits: chunks are parsed here, pixels are coded by libpng (imagecodecs)."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import NamedTuple
 import imagecodecs
 import numpy as np
 
-from restore_cli.imaging.codecs.metadata import carried
+from restore_cli.imaging.codecs.metadata import incoming_metadata
 from restore_cli.imaging.image import Metadata
-from restore_cli.imaging.quantize import Array, Decoded, refuse_giant
+from restore_cli.imaging.quantize import Decoded, Encodable, refuse_giant
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER_END = len(SIGNATURE) + 25
 FOR_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 XMP = b"XML:com.adobe.xmp"
-# What ImageMagick wrote before PNG had a chunk for EXIF: hexadecimal text.
+# Hexadecimal text, written by ImageMagick before PNG had a chunk for EXIF.
 OLD_XMP, OLD_EXIF = b"Raw profile type xmp", (b"Raw profile type exif", b"Raw profile type APP1")
-MOST_CHUNKS = 500_000  # 8 kB each, as libpng cuts them, make 4 GB
-LONGEST = 1 << 24  # bytes of unpacked text; ICC profiles have a few MB
+MOST_CHUNKS = 500_000  # of 8 kB, as libpng writes them: 4 GB
+LONGEST = 1 << 24  # bytes of decompressed text; ICC profiles have a few MB
 METRES_PER_INCH = 0.0254
 IN_METRES = 1
-# Of zlib: a photograph is packed as small as with its defaults, in two thirds of their time.
+# zlib settings: photographs get as small as with its defaults in two thirds of the time.
 LEVEL, FILTERED = 4, 1
 
 
 class Chunk(NamedTuple):
     kind: bytes
     body: memoryview
-    whole: memoryview  # with its length before and its checksum after
+    whole: memoryview  # including length and checksum
 
 
 def decode(data: bytes) -> Decoded:
-    """Raises ValueError, ImageTooLarge."""
+    """Decode a PNG. Raises ValueError, ImageTooLarge."""
     chunks = list(_chunks(data))
     if not chunks or chunks[0].kind != b"IHDR" or len(chunks[0].body) != 13:
         raise ValueError("it has no header")
@@ -45,13 +45,13 @@ def decode(data: bytes) -> Decoded:
     width, height = struct.unpack_from(">II", chunks[0].body)
     refuse_giant(height, width)
     metadata, orientation = _read_metadata(chunks)
-    # The other chunks are kept from libpng: there is nothing in them that it could unfold.
+    # libpng gets no other chunks, so that it cannot decompress a bomb in them.
     plain = SIGNATURE + b"".join(chunk.whole for chunk in chunks if chunk.kind in FOR_PIXELS)
     try:
         levels = imagecodecs.png_decode(plain)
     except (imagecodecs.PngError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
-    left_out = {
+    droppable = {
         "the other frames": b"acTL" in kinds,
         "its ICC profile, which is damaged": b"iCCP" in kinds and metadata.icc is None,
     }
@@ -60,12 +60,12 @@ def decode(data: bytes) -> Decoded:
         np.iinfo(levels.dtype).max,
         orientation,
         metadata=metadata,
-        left_out=tuple(what for what, is_so in left_out.items() if is_so),
+        dropped=tuple(part for part, is_present in droppable.items() if is_present),
     )
 
 
 def _chunks(data: bytes) -> Iterator[Chunk]:
-    """Those that are whole. Raises ValueError."""
+    """Yield the complete chunks. Raises ValueError."""
     view, at = memoryview(data), len(SIGNATURE)
     for _ in range(MOST_CHUNKS):
         if at + 12 > len(data):
@@ -76,7 +76,7 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
             return
         yield Chunk(kind, view[at + 8 : stop - 4], view[at:stop])
         at = stop
-    raise ValueError(f"more than {MOST_CHUNKS:,} parts")
+    raise ValueError(f"more than {MOST_CHUNKS:,} chunks")
 
 
 def _read_metadata(chunks: Sequence[Chunk]) -> tuple[Metadata, int]:
@@ -85,8 +85,8 @@ def _read_metadata(chunks: Sequence[Chunk]) -> tuple[Metadata, int]:
     }
     texts = dict(filter(None, map(_text, chunks)))
     old = [_from_hexadecimal(texts[keyword]) for keyword in OLD_EXIF if keyword in texts]
-    return carried(
-        icc=_unpack(_after_zeros(bytes(found.get(b"iCCP", b"")), 1)[1:]),
+    return incoming_metadata(
+        icc=_decompress(_after_zeros(bytes(found.get(b"iCCP", b"")), 1)[1:]),
         exif=bytes(found[b"eXIf"]) if b"eXIf" in found else next(iter(old), None),
         xmp=texts.get(XMP) or _from_hexadecimal(texts.get(OLD_XMP, b"")),
         dpi=_resolution(found.get(b"pHYs")),
@@ -94,7 +94,7 @@ def _read_metadata(chunks: Sequence[Chunk]) -> tuple[Metadata, int]:
 
 
 def _text(chunk: Chunk) -> tuple[bytes, bytes] | None:
-    """Keyword and text, if it is one that counts here."""
+    """Return keyword and text of a chunk that holds XMP or EXIF."""
     if chunk.kind not in (b"tEXt", b"zTXt", b"iTXt"):
         return None
     keyword = bytes(chunk.body[:80]).split(b"\0")[0]
@@ -104,13 +104,13 @@ def _text(chunk: Chunk) -> tuple[bytes, bytes] | None:
     if chunk.kind == b"tEXt":
         return keyword, value
     if chunk.kind == b"zTXt":
-        return keyword, _unpack(value[1:])
-    text = _after_zeros(value[2:], 2)  # after the language, and the keyword in it
-    return keyword, _unpack(text) if value[:1] == b"\1" else text
+        return keyword, _decompress(value[1:])
+    text = _after_zeros(value[2:], 2)  # after language and translated keyword
+    return keyword, _decompress(text) if value[:1] == b"\1" else text
 
 
 def text_in(data: bytes, keyword: str) -> str | None:
-    """A text as `encode` writes it: not packed, in no language."""
+    """Return a text as `encode` writes it: uncompressed, without language."""
     if not data.startswith(SIGNATURE):
         return None
     start = keyword.encode("latin-1") + b"\0\0\0\0\0"
@@ -124,18 +124,18 @@ def _after_zeros(body: bytes, count: int) -> bytes:
     return body.split(b"\0", count)[-1]
 
 
-def _unpack(packed: bytes) -> bytes:
-    """Nothing if it is damaged or a bomb."""
-    unpacker = zlib.decompressobj()
+def _decompress(packed: bytes) -> bytes:
+    """Decompress a text; return b"" if it is damaged or a bomb."""
+    decompressor = zlib.decompressobj()
     try:
-        text = unpacker.decompress(packed, LONGEST)
+        text = decompressor.decompress(packed, LONGEST)
     except zlib.error:
         return b""
-    return text if unpacker.eof else b""
+    return text if decompressor.eof else b""
 
 
 def _from_hexadecimal(text: bytes) -> bytes:
-    """Of lines: nothing, the kind of profile, its length, and then the profile."""
+    """Decode a raw profile: an empty line, its kind, its length, then hexadecimal lines."""
     try:
         return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
     except ValueError:
@@ -149,10 +149,11 @@ def _resolution(body: memoryview | None) -> tuple[float, float] | None:
     return (x * METRES_PER_INCH, y * METRES_PER_INCH) if unit == IN_METRES else None
 
 
-def encode(levels: Array, metadata: Metadata) -> bytes:
-    """levels: (H, W, C) uint8 or uint16, C from 1 to 4."""
-    pixels = memoryview(imagecodecs.png_encode(levels, level=LEVEL, strategy=FILTERED))
-    return b"".join((pixels[:HEADER_END], *_metadata_chunks(metadata), pixels[HEADER_END:]))
+def encode(source: Encodable) -> bytes:
+    """Encode a PNG of 8 or 16 bits."""
+    pixels = memoryview(imagecodecs.png_encode(source.levels(), level=LEVEL, strategy=FILTERED))
+    chunks = _metadata_chunks(source.metadata)
+    return b"".join((pixels[:HEADER_END], *chunks, pixels[HEADER_END:]))
 
 
 def _metadata_chunks(metadata: Metadata) -> Iterator[bytes]:

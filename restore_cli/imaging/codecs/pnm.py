@@ -1,4 +1,4 @@
-"""PGM and PPM with more than 8 bit: Pillow would cut them down to 8."""
+"""PGM and PPM of more than 8 bits, which Pillow would reduce to 8; the others go to Pillow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 
+from restore_cli.imaging.codecs import pillow
 from restore_cli.imaging.quantize import Decoded, refuse_giant
 
 # Kind, width, height, largest level; comments may stand in between.
@@ -15,22 +16,18 @@ CHANNELS = {b"2": 1, b"5": 1, b"3": 3, b"6": 3}
 IN_WORDS = (b"2", b"3")  # levels as decimal numbers
 
 
-def is_deep(data: bytes) -> bool:
-    header = HEADER.match(data, 0, LONGEST_HEADER)
-    return header is not None and 255 < int(header[4]) <= 65535
-
-
 def decode(data: bytes) -> Decoded:
-    """Raises ValueError, ImageTooLarge."""
+    """Decode a PBM, PGM or PPM. Raises ValueError, ImageTooLarge, and what Pillow raises."""
     header = HEADER.match(data, 0, LONGEST_HEADER)
-    assert header is not None  # is_deep
+    if header is None or not 255 < int(header[4]) <= 65535:
+        return pillow.decode(data)
     kind, width, height, largest = header[1], int(header[2]), int(header[3]), int(header[4])
     refuse_giant(height, width)
     count = height * width * CHANNELS[kind]
     if kind in IN_WORDS:
         words = data[header.end() :].split()
         if len(words) < count:
-            raise ValueError(f"{len(words)} levels, {count} wanted")
+            raise ValueError(f"{len(words)} of {count} levels")
         levels = np.array([int(word) for word in words[:count]])
     else:
         levels = np.frombuffer(data, ">u2", count, header.end())

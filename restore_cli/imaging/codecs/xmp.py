@@ -1,7 +1,7 @@
-"""A text of ours in an XMP packet: the one place that PNG, JPEG, WebP and TIFF have in common.
+"""The provenance record in an XMP packet, which PNG, JPEG, WebP and TIFF all can hold.
 
-XMP is made to be added to: each program keeps its properties in a description and under a name of
-its own, and leaves those of others alone. EXIF has no such place, and is kept byte for byte.
+XMP is extensible: each program keeps its properties in a description and a namespace of its own.
+EXIF is not, and is kept byte for byte.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DESCRIPTION = (
     "<restore:record>{}</restore:record></rdf:Description>\n"
 )
 OURS = re.compile(re.escape(DESCRIPTION.encode()).replace(rb"\{\}", rb"[^<]*"))
-# The same after another program has written the packet anew.
+# The record after another program has rewritten the packet.
 PROPERTY = re.compile(rb"<restore:record>([^<]*)</restore:record>|\brestore:record=\"([^\"]*)\"")
 END = b"</rdf:RDF>"
 EMPTY = (
@@ -29,19 +29,16 @@ EMPTY = (
 
 
 def with_record(packet: bytes | None, record: str) -> bytes | None:
-    """The packet with `record`, in place of one that it had; None where it has no room for it.
-
-    record: ASCII, as JSON can be.
-    """
+    """Return the packet with `record` (ASCII) in place of any other; None if it has no room."""
     plain = without_record(packet) or EMPTY
     before, end, after = plain.rpartition(END)
     if not end:
-        return None  # another encoding, or another name for RDF's elements
+        return None  # another encoding, or another prefix of RDF
     return before + DESCRIPTION.format(escape(record)).encode("ascii") + end + after
 
 
 def without_record(packet: bytes | None) -> bytes | None:
-    """The packet as it was before a record came into it; None if there was none."""
+    """Return the packet without its record; None if there was no packet before the record."""
     if packet is None:
         return None
     plain = PROPERTY.sub(b"", OURS.sub(b"", packet))
@@ -49,6 +46,6 @@ def without_record(packet: bytes | None) -> bytes | None:
 
 
 def record_in(packet: bytes | None) -> str | None:
-    """The record in a packet."""
+    """Return the record of a packet, if it has one."""
     found = PROPERTY.search(packet or b"")
     return None if found is None else unescape((found[1] or found[2]).decode("ascii", "replace"))

@@ -7,8 +7,6 @@ stamps and colours stay what they were.
 from __future__ import annotations
 
 import logging
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -20,15 +18,17 @@ from av.codec.context import Flags
 from av.stream import Stream
 from torch import Tensor
 
-from restore_cli.errors import OutputCollision, OutputError
+from restore_cli.errors import OutputError
+from restore_cli.files import atomic_path
 from restore_cli.imaging.formats import Container
-from restore_cli.imaging.io import put_in_place
+from restore_cli.imaging.io import refuse_source
 from restore_cli.imaging.video.reader import NAME_OF_FORMAT, Clip, Frame
 from restore_cli.imaging.video.yuv import Planes, with_full_chroma
 
 logger = logging.getLogger(__name__)
 
 MUXERS: dict[Container, str] = {"mp4": "mp4", "mov": "mov", "mkv": "matroska", "webm": "webm"}
+ELSEWHERE = "choose another place with -o"
 QUALITY = 90  # if none is asked for: nothing is seen to be missing
 
 
@@ -162,23 +162,19 @@ def writing(
     quality: 1-100. Missing folders are made.
     Raises OutputExists, OutputCollision, OutputError.
     """
-    part = target.with_name(f".restore-{secrets.token_hex(8)}.part")
     with _failures_of(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and os.path.samefile(clip.source, target):
-            raise OutputCollision(f"{target} is the source", hint="choose another place with -o")
-        options = {"movflags": "faststart"} if format in ("mp4", "mov") else {}
-        container = av.open(f"file:{part}", "w", format=MUXERS[format], options=options)
-    try:
-        writer = ClipWriter(container, clip, target, format, quality)
-        yield writer
-        writer.finish()
+        refuse_source(clip.source, target)
+    options = {"movflags": "faststart"} if format in ("mp4", "mov") else {}
+    with atomic_path(target, overwrite=overwrite, hint=ELSEWHERE) as part:
         with _failures_of(target):
-            put_in_place(part, target, overwrite)
-    finally:
-        with suppress(av.FFmpegError, OSError):
-            container.close()
-        part.unlink(missing_ok=True)
+            container = av.open(f"file:{part}", "w", format=MUXERS[format], options=options)
+        try:
+            writer = ClipWriter(container, clip, target, format, quality)
+            yield writer
+            writer.finish()
+        finally:
+            with suppress(av.FFmpegError, OSError):
+                container.close()
 
 
 @contextmanager
@@ -186,9 +182,7 @@ def _failures_of(target: Path) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, OSError) as error:
-        raise OutputError(
-            f"{target}: {error.strerror or error}", hint="choose another place with -o"
-        ) from error
+        raise OutputError(f"{target}: {error.strerror or error}", hint=ELSEWHERE) from error
 
 
 def _encoder(format: Container, bits: int, quality: int) -> tuple[str, dict[str, str]]:

@@ -69,7 +69,7 @@ def test_ycck_is_read_as_the_inks_it_stands_for():
 def test_a_profile_that_does_not_fit_the_inks_is_left_out_and_named(profile, caplog):
     data = cmyk_file("jpeg", icc_profile=profile)
     np.testing.assert_allclose(colour_of(data), WITHOUT_PROFILE, atol=3)
-    assert caplog.messages == ["it: read without its ICC profile, which is not for CMYK or damaged"]
+    assert caplog.messages == ["it: read without its ICC profile, which is damaged or not for CMYK"]
 
 
 def test_a_cut_cmyk_jpeg_with_a_profile_is_refused():
@@ -192,5 +192,5 @@ def test_what_a_gif_hides_becomes_alpha():
 
 def test_floats_are_refused():
     data = b"Pf\n2 1\n-1.0\n" + struct.pack("<2f", 0.5, 0.25)
-    with pytest.raises(UnreadableImage, match=r"^it: pixels of the kind F$"):
+    with pytest.raises(UnreadableImage, match=r"^it: unsupported pixel type F$"):
         decode(data, name="it")

@@ -170,7 +170,7 @@ def test_a_damaged_profile_is_named(caplog):
 def test_countless_parts_are_refused(monkeypatch):
     monkeypatch.setattr("restore_cli.imaging.codecs.png.MOST_CHUNKS", 1000)
     data = png_file(noise(5, 7, 3))
-    with pytest.raises(UnreadableImage, match="more than 1,000 parts"):
+    with pytest.raises(UnreadableImage, match="more than 1,000 chunks"):
         decode(data[:33] + png_chunk(b"tIME", b"") * 1000 + data[33:], name="it")
 
 

@@ -35,7 +35,7 @@ def test_comments_do_not_count(comment):
     ("data", "said"),
     [
         (b"P6 2 2 65535\n" + bytes(23), "buffer is smaller"),
-        (b"P3 2 2 65535\n1 2 3", "3 levels, 12 wanted"),
+        (b"P3 2 2 65535\n1 2 3", "3 of 12 levels"),
         (b"P3 1 1 65535\n1 2 x", "invalid literal"),
         (b"P3 1 1 65535\n1 2 -3", "outside 0 to 65535"),
         (b"P5 1 1 1000\n\xff\xff", "outside 0 to 1000"),

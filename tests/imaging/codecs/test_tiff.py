@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from PIL import TiffImagePlugin
 
 from restore_cli.errors import ImageTooLarge, UnreadableImage
-from restore_cli.imaging.codecs import exif as tags
+from restore_cli.imaging.codecs import exif
 from restore_cli.imaging.io import decode, encode
 from tests.imaging.images import icc_profile, noise, pillow_file
 
@@ -143,7 +143,7 @@ def test_cmyk_of_sixteen_bit_is_read_as_eight_and_that_is_said(caplog):
     ink = levels // 256 / 255.0
     wanted = 255 * (1 - ink[..., :3]) * (1 - ink[..., 3:])
     np.testing.assert_allclose(levels_of(data), wanted, atol=1.5)
-    assert caplog.messages == ["it: read without what 16 bit tell beyond 8"]
+    assert caplog.messages == ["it: read without its bits beyond 8"]
 
 
 REFUSED = {
@@ -205,9 +205,9 @@ def test_descriptions_of_a_tiff_reach_other_formats(compression):
         Pillow.fromarray(noise(5, 8, 3)), "tiff", tiffinfo=info, compression=compression
     )
     with Pillow.open(io.BytesIO(encode(decode(data, name="it"), format="jpeg"))) as opened:
-        exif = opened.getexif()
-    assert (exif[271], exif[315], exif[33432]) == ("Maker", "Artist", "Rights")
-    assert 256 not in exif  # the layout of the old file
+        found = opened.getexif()
+    assert (found[271], found[315], found[33432]) == ("Maker", "Artist", "Rights")
+    assert 256 not in found  # the layout of the old file
 
 
 def test_the_profile_of_inks_does_not_go_with_rgb():
@@ -217,10 +217,10 @@ def test_the_profile_of_inks_does_not_go_with_rgb():
 
 def with_tag(data, tag, value):
     """The TIFF with another number in a tag of one SHORT or LONG."""
-    page = tags.first_directory(data)
+    page = exif.first_directory(data)
     entry = page.entries[tag]
     changed = bytearray(data)
-    struct.pack_into(page.order + tags.CODES[entry.type], changed, entry.at, value)
+    struct.pack_into(page.order + exif.CODES[entry.type], changed, entry.at, value)
     return bytes(changed)
 
 
