@@ -375,7 +375,7 @@ GIANTS = {
 
 @pytest.mark.parametrize("kind", GIANTS)
 def test_a_giant_is_refused_by_its_header(kind):
-    with pytest.raises(ImageTooLarge, match=r"photo: \d+ x \d+ pixels, the limit is 500,000,000"):
+    with pytest.raises(ImageTooLarge, match=r"photo: \d+ x \d+ pixels; the limit is 500,000,000"):
         decode(GIANTS[kind], name="photo")
 
 
