@@ -1,4 +1,4 @@
-"""Where weights and samples lie, where fetched files are kept, and what the environment says."""
+"""Folders of weights, samples and downloaded files; environment variables."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from platformdirs import user_cache_path
 
 @dataclass(frozen=True)
 class Environment:
-    """What the user has set by environment variables; each has an effect even without options."""
+    """Settings from environment variables; they apply to every command."""
 
-    cache: Path | None  # RESTORE_CACHE: the folder for fetched and imported files
-    offline: bool  # RESTORE_OFFLINE: anything but "" and "0" forbids the network
-    dumb_terminal: bool  # TERM=dumb: what was written there cannot be drawn over
+    cache: Path | None  # RESTORE_CACHE: folder of downloaded and imported files
+    offline: bool  # RESTORE_OFFLINE: any value but "" and "0" disables the network
+    dumb_terminal: bool  # TERM=dumb: no cursor movement
 
 
 def environment() -> Environment:
-    """The only place that reads environment variables."""
+    """Read the environment variables; no other module does."""
     cache = os.environ.get("RESTORE_CACHE")
     return Environment(
         cache=Path(os.path.expanduser(cache)) if cache else None,
@@ -30,23 +30,23 @@ def environment() -> Environment:
 
 
 def weights_dir() -> Path:
-    """The folder of the bundled weight files and their manifest."""
+    """Return the folder of the bundled weight files and their manifest."""
     return _data_root() / "weights"
 
 
 def samples_dir() -> Path:
-    """The folder of the sample photographs."""
+    """Return the folder of the sample photographs."""
     return _data_root() / "samples"
 
 
 def cache_dir() -> Path:
-    """RESTORE_CACHE, else the platform's cache folder. It need not exist yet."""
+    """Return RESTORE_CACHE, else the platform's cache folder; it may not exist yet."""
     chosen = environment().cache
     return user_cache_path("restore", appauthor=False) if chosen is None else chosen
 
 
 def _data_root() -> Path:
-    """`restore_cli/bundled` in a wheel; the folder above the package in a checkout."""
+    """Return `restore_cli/bundled` in a wheel, the folder above the package in a checkout."""
     package = Path(str(files("restore_cli")))
     bundled = package / "bundled"
     return bundled if bundled.is_dir() else package.parent

@@ -1,4 +1,4 @@
-"""A URL and a checksum -> a verified file. The only module that opens a socket."""
+"""Downloads verified by checksum. The only module that opens a socket."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from restore_cli.assets import environment
 from restore_cli.errors import FetchError, WeightsCorrupt
 from restore_cli.files import part_of, put_in_place, sha256_of
 
-OnProgress = Callable[[int, int | None], None]  # bytes so far, and in all if the server says
+OnProgress = Callable[[int, int | None], None]  # bytes so far, and in total if known
 
 CHUNK = 1 << 16
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers of a server that may do better soon
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # status codes worth another attempt
 PARTIAL = 206
-RANGE_BEHIND_END = 416
+RANGE_BEYOND_END = 416
 
 
 def fetch(
@@ -35,19 +35,21 @@ def fetch(
     attempts: int = 4,
     pause: float = 1.0,
 ) -> Path:
-    """`target`, holding the file with this checksum; downloaded unless it is there already.
+    """Download a file unless `target` has this checksum already; return `target`.
 
-    A download that was interrupted goes on where it stopped, in this call or in a later one.
-    offline: as RESTORE_OFFLINE. timeout: seconds of silence. pause: seconds before the second
+    An interrupted download is resumed, in this call or in a later one.
+    offline: as RESTORE_OFFLINE. timeout: seconds without data. pause: seconds before the second
     attempt, doubled before each further one.
     Raises FetchError (offline, unreachable, refused, disk full), WeightsCorrupt (other contents).
     """
     if target.is_file() and sha256_of(target) == sha256:
         return target
     refuse_unsafe(url)
-    by_hand = f"get {url} elsewhere and put it at {target}"
+    by_hand = f"download {url} on another machine and copy it to {target}"
     if offline or environment().offline:
-        raise FetchError(f"{target.name} is not here and the network is off", hint=by_hand)
+        raise FetchError(
+            f"{target.name} is not on this machine, and the network is disabled", hint=by_hand
+        )
     part = part_of(target, f"{target.name}.{sha256[:8]}")  # not that of another version
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -64,21 +66,21 @@ def fetch(
 
 
 def refuse_unsafe(url: str) -> None:
-    """Raises FetchError for anything but https, local files and this machine."""
+    """Allow https, file and the local machine only. Raises FetchError."""
     parts = urlsplit(url)
     if parts.scheme in ("https", "file"):
         return
     if parts.scheme == "http" and parts.hostname in LOCAL_HOSTS:
         return
-    raise FetchError(f"{url}: not fetched from there", hint="only https: and file: are")
+    raise FetchError(f"{url}: downloads from there are refused", hint="use https: or file:")
 
 
 class _Failed(Exception):
-    """The server cannot be reached or does not give; the text says why."""
+    """The server cannot be reached or refuses; the text states the reason."""
 
 
 class _Interrupted(_Failed):
-    """The same, where another attempt may do better."""
+    """A failure that another attempt may overcome."""
 
 
 def _complete(
@@ -90,7 +92,7 @@ def _complete(
     attempts: int,
     pause: float,
 ) -> None:
-    """Bring `part` to the wanted contents, or delete it if the URL holds something else."""
+    """Download `part` until its checksum is right; delete it if the URL has other contents."""
     failure: Exception = _Failed("no attempt was made")
     for attempt in range(attempts):
         if attempt > 0:
@@ -105,18 +107,18 @@ def _complete(
             return
         part.unlink()
         failure = WeightsCorrupt(
-            f"{url}: sha256 {found[:12]} differs from {sha256[:12]}, nothing was kept",
-            hint="the file was replaced at its source: look for a newer version of restore",
+            f"{url}: sha256 {found[:12]} differs from {sha256[:12]}; the download was deleted",
+            hint="the file has changed at its source: look for a newer version of restore",
         )
-        if begun_at == 0:  # else its beginning was old: once more from there
+        if begun_at == 0:  # else its old beginning was wrong: start again
             break
     raise failure
 
 
 def _append(part: Path, url: str, on_progress: OnProgress | None, timeout: float) -> int:
-    """Download what `part` lacks; the byte it went on from, 0 if the server sent all of it.
+    """Download the rest of `part`; return its offset, 0 if the server sent the whole file.
 
-    There is no If-Range: whether old and new bytes belong together, the checksum tells.
+    If-Range is not needed: the checksum shows if old and new bytes belong together.
     """
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "restore-cli"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -124,10 +126,10 @@ def _append(part: Path, url: str, on_progress: OnProgress | None, timeout: float
         response = _open(Request(url, headers=headers), timeout)
     except HTTPError as error:
         error.close()
-        if error.code == RANGE_BEHIND_END and have:
+        if error.code == RANGE_BEYOND_END and have:
             return have
-        kind = _Interrupted if error.code in PASSING else _Failed
-        raise kind(f"the server answers {error.code} {error.reason}") from error
+        kind = _Interrupted if error.code in TRANSIENT else _Failed
+        raise kind(f"the server responds {error.code} {error.reason}") from error
     with response:
         begun_at = have if response.status == PARTIAL else 0
         with part.open("ab" if begun_at else "wb") as file:
@@ -141,11 +143,11 @@ def _open(request: Request, timeout: float) -> Any:  # HTTPResponse, or addinfou
     except HTTPError:
         raise
     except URLError as error:
-        passing = isinstance(error.reason, TimeoutError | ConnectionResetError)
-        kind = _Interrupted if passing else _Failed
+        transient = isinstance(error.reason, TimeoutError | ConnectionResetError)
+        kind = _Interrupted if transient else _Failed
         raise kind(f"cannot be reached: {error.reason}") from error
     except (HTTPException, OSError) as error:
-        raise _Interrupted(f"no answer: {error}") from error
+        raise _Interrupted(f"no response: {error}") from error
 
 
 def _copy(response: Any, file: IO[bytes], done: int, on_progress: OnProgress | None) -> None:
@@ -169,7 +171,7 @@ def _read(response: Any) -> bytes:
 
 
 class _SafeRedirects(HTTPRedirectHandler):
-    """A redirect must not lead to where a URL may not point in the first place."""
+    """Follows redirects only to addresses that `refuse_unsafe` allows."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str

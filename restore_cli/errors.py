@@ -1,33 +1,33 @@
-"""Everything that can go wrong for a user, each with an exit code and a way out.
+"""Errors for the user, each with an exit code, a message and a hint.
 
 RestoreError
 ├── UsageError                2   options that contradict each other
 │   └── MissingExtra          2   an optional package is not installed
 ├── InputError                3   a source that cannot be read
-│   ├── UnreadableImage       3   truncated, empty, not an image, wrong contents
-│   ├── UnreadableVideo       3   the same of a video, or it has no image
-│   ├── ImageTooLarge         3   more pixels than the safety limit
-│   ├── ImageTooSmall         3   too few pixels for what was asked
+│   ├── UnreadableImage       3   empty, truncated, damaged, or not an image
+│   ├── UnreadableVideo       3   empty, truncated, damaged, or not a video
+│   ├── ImageTooLarge         3   more pixels than the limit, or than memory holds
+│   ├── ImageTooSmall         3   too few pixels for the operation
 │   └── NothingToDo           3   no source matches
 ├── OutputError               3   a target that cannot be written
-│   ├── OutputExists          3   and neither --overwrite nor --skip-existing was given
-│   └── OutputCollision       3   two sources would write the same file
+│   ├── OutputExists          3   it exists, without --overwrite or --skip-existing
+│   └── OutputCollision       3   it is a source, or the target of another source
 ├── WeightsError              4   a weight file
 │   ├── WeightsMissing        4   unknown name, or not on this machine
 │   ├── WeightsCorrupt        4   checksum or contents are wrong
-│   └── WeightsMismatch       4   does not fit the network or the task
-├── FetchError                4   the network: unreachable, refused, or --offline
-└── DeviceError               5   the device
-    ├── DeviceMissing         5   no such device here
-    ├── OutOfMemory           5   even the smallest tile does not fit
+│   └── WeightsMismatch       4   not for this network or task
+├── FetchError                4   a download: unreachable, refused, or offline
+└── DeviceError               5   a device failed
+    ├── DeviceMissing         5   no such device
+    ├── OutOfMemory           5   the smallest tile does not fit
     └── BrokenOutput          5   the network produced NaN or infinity
 
-Exit code 6 (some files of a batch failed) is no error of its own: each file carries its own.
+Exit code 6 (some files of a batch failed) has no class: each file has an error of its own.
 """
 
 
 class RestoreError(Exception):
-    """A failure that the user can understand and act on: what is wrong, and what to do."""
+    """A failure with a message for the user and, if possible, a hint how to resolve it."""
 
     exit_code = 1
 
@@ -38,7 +38,7 @@ class RestoreError(Exception):
 
     @property
     def kind(self) -> str:
-        """The class name, as it stands in JSON output."""
+        """Return the class name, as in JSON output."""
         return type(self).__name__
 
 

@@ -220,15 +220,15 @@ def test_a_closed_port_is_said_at_once(target, monkeypatch):
 
 
 def test_offline_says_what_to_place_where(server, target):
-    with pytest.raises(FetchError, match="network is off") as caught:
+    with pytest.raises(FetchError, match="network is disabled") as caught:
         fetch(server.url, SHA256, target, offline=True)
-    assert caught.value.hint == f"get {server.url} elsewhere and put it at {target}"
+    assert caught.value.hint == f"download {server.url} on another machine and copy it to {target}"
     assert server.ranges == []
 
 
 def test_restore_offline_means_the_same(server, target, monkeypatch):
     monkeypatch.setenv("RESTORE_OFFLINE", "1")
-    with pytest.raises(FetchError, match="network is off"):
+    with pytest.raises(FetchError, match="network is disabled"):
         fetch(server.url, SHA256, target)
     assert server.ranges == []
 
@@ -243,7 +243,7 @@ def test_offline_a_file_that_is_there_is_enough(target):
     "url", ["http://example.invalid/x", "ftp://example.invalid/x", "weights.bin", "data:,x"]
 )
 def test_only_safe_addresses_are_asked(url, target):
-    with pytest.raises(FetchError, match="not fetched from there"):
+    with pytest.raises(FetchError, match="downloads from there are refused"):
         fetch(url, SHA256, target)
 
 

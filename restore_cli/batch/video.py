@@ -1,4 +1,4 @@
-"""A video through one network, frame by frame; reading, computing and encoding overlap."""
+"""Restoration of videos frame by frame; reading, computing and encoding overlap."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from restore_cli.imaging.formats import Container
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.video.reader import Clip, Frame, open_clip
 from restore_cli.imaging.video.writer import ClipWriter, writing
-from restore_cli.imaging.video.yuv import Planes, changed, from_rgb, to_luma, to_rgb, with_luma
+from restore_cli.imaging.video.yuv import Planes, from_rgb, to_luma, to_rgb, with_change, with_luma
 from restore_cli.inference.report import Report, Restored
 from restore_cli.inference.restorer import Restorer
 from restore_cli.inference.upscaler import Upscaler
 
-WAITING = 2  # frames at most on either side of the network
+WAITING = 2  # most frames that wait before the network, and behind it
 
-OnFrame = Callable[[int, int], None]  # frames done, frames in all
+OnFrame = Callable[[int, int], None]  # (frames done, total)
 
 
 @dataclass(frozen=True)
 class RestoredVideo:
-    """What was written."""
+    """Size and number of frames of a written video."""
 
     width: int
     height: int
@@ -39,10 +39,10 @@ class RestoresImages(Protocol):
     def __call__(self, image: Image) -> Restored: ...
 
 
-class Way(Protocol):
-    """What of a frame a network is given, and how its answer becomes a frame again.
+class FrameConverter(Protocol):
+    """Conversion of frames to the input of a network, and of its output to frames.
 
-    `prepare` and `finish` run beside the network, in threads of their own.
+    `prepare` and `finish` run in threads of their own, concurrently with `restore`.
     """
 
     def prepare(self, planes: Planes) -> Tensor: ...
@@ -53,7 +53,7 @@ class Way(Protocol):
 
 
 class LumaFrames:
-    """Luma as it is stored, without a detour through RGB: chroma never leaves its own size."""
+    """Restores stored luma without conversion to RGB; chroma keeps its subsampling."""
 
     def __init__(self, restorer: Restorer | Upscaler):
         self.restore = restorer.run_luma
@@ -66,6 +66,8 @@ class LumaFrames:
 
 
 class RgbFrames:
+    """Restores frames in RGB."""
+
     def __init__(self, restorer: RestoresImages):
         self.restorer = restorer
 
@@ -79,10 +81,11 @@ class RgbFrames:
     def finish(self, planes: Planes, prepared: Tensor, restored: Tensor) -> Planes:
         if restored.shape != prepared.shape:
             return from_rgb(restored, planes.layout)
-        return changed(planes, prepared, restored)
+        return with_change(planes, prepared, restored)
 
 
-def frame_converter(restorer: RestoresImages) -> Way:
+def frame_converter(restorer: RestoresImages) -> FrameConverter:
+    """Choose the conversion for a restorer: luma if it needs nothing else."""
     if isinstance(restorer, Restorer | Upscaler) and restorer.luma_alone:
         return LumaFrames(restorer)
     return RgbFrames(restorer)
@@ -98,7 +101,7 @@ def restore_video(
     overwrite: bool = False,
     on_frame: OnFrame | None = None,
 ) -> RestoredVideo:
-    """Restore each frame of a video into another, which appears whole or not at all.
+    """Restore each frame of a video; the result is complete or absent.
 
     Raises UnreadableVideo, OutputError, and what the restorer raises.
     """
@@ -106,14 +109,14 @@ def restore_video(
         open_clip(source) as clip,
         writing(clip, target, format=format, quality=quality, overwrite=overwrite) as writer,
     ):
-        return _Relay(clip, frame_converter(restorer), writer).run(on_frame)
+        return _Pipeline(clip, frame_converter(restorer), writer).run(on_frame)
 
 
-class _Relay:
-    """One clip on its way from a thread that reads, by the network, to one that writes."""
+class _Pipeline:
+    """A pipeline of three threads for one clip: reader, network, encoder."""
 
-    def __init__(self, clip: Clip, way: Way, writer: ClipWriter):
-        self.clip, self.way, self.writer = clip, way, writer
+    def __init__(self, clip: Clip, converter: FrameConverter, writer: ClipWriter):
+        self.clip, self.converter, self.writer = clip, converter, writer
         self.frames = clip.frames()
 
     def run(self, on_frame: OnFrame | None) -> RestoredVideo:
@@ -126,7 +129,7 @@ class _Relay:
             while (coming := ahead.popleft().result()) is not None:
                 ahead.append(reader.submit(self._read))
                 frame, prepared = coming
-                restored, report = self.way.restore(prepared)
+                restored, report = self.converter.restore(prepared)
                 behind.append(encoder.submit(self._write, frame, prepared, restored))
                 if len(behind) > WAITING:
                     behind.popleft().result()
@@ -142,9 +145,9 @@ class _Relay:
 
     def _read(self) -> tuple[Frame, Tensor] | None:
         frame = next(self.frames, None)
-        return None if frame is None else (frame, self.way.prepare(frame.planes))
+        return None if frame is None else (frame, self.converter.prepare(frame.planes))
 
     def _write(self, frame: Frame, prepared: Tensor, restored: Tensor) -> Planes:
-        planes = self.way.finish(frame.planes, prepared, restored)
+        planes = self.converter.finish(frame.planes, prepared, restored)
         self.writer.write(replace(frame, planes=planes))
         return planes

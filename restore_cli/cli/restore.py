@@ -43,7 +43,7 @@ Failure = tuple[str, RestoreError]  # of which source
 SOME_FAILED = 6
 HARDLY_ANY = 0.7 / 255  # noise; rounding alone is 0.3
 LEFT = "left as it is"
-GRAINY = 2 / 255  # noise sigma of a result, as imaging.transfer.noise_of estimates it
+GRAINY = 2 / 255  # noise sigma of a result, as imaging.guided_filter.noise_std estimates it
 CIRCUMSTANCES = (
     "seconds",
     "model",

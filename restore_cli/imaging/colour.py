@@ -1,7 +1,7 @@
-"""Luma and chroma as the super-resolution papers measure them, and rounding to 8-bit levels.
+"""Luma and chroma as in super-resolution papers, and rounding to 8-bit levels.
 
-ITU-R BT.601, studio range, the constants of MATLAB's rgb2ycbcr: with RGB in [0, 1] luma lies in
-[16, 235] / 255 and chroma in [16, 240] / 255. JPEG's full-range YCbCr is another one: PSNR of its
+ITU-R BT.601, studio range, with the constants of MATLAB's rgb2ycbcr: for RGB in [0, 1] luma is in
+[16, 235] / 255 and chroma in [16, 240] / 255. The full-range YCbCr of JPEG differs: PSNR of its
 luma is 1.32 dB lower.
 """
 
@@ -20,7 +20,7 @@ RGB_TO_YCBCR = (
 )
 OFFSET = (16.0, 128.0, 128.0)
 
-# JPEG (JFIF), for networks that others trained on it; as above, but for values in [0, 1].
+# JPEG (JFIF), for networks trained on it; rows and columns as above, values in [0, 1].
 FULL_RANGE = (
     (0.299, 0.587, 0.114),
     (-0.168735892, -0.331264108, 0.5),
@@ -30,51 +30,51 @@ FULL_RANGE_OFFSET = (0.0, 128 / 255, 128 / 255)
 
 
 def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
-    """YCbCr, (..., 3, H, W), in units of 255 and not rounded.
+    """Convert RGB (..., 3, H, W) in [0, 1] to YCbCr (..., 3, H, W), levels / 255, not rounded.
 
-    rgb: (..., 3, H, W) in [0, 1], or (..., 1, H, W): gray counts as three equal channels.
+    Grey (..., 1, H, W) counts as three equal channels.
     """
     levels = torch.cat([_mix(rgb, row) for row in RGB_TO_YCBCR], dim=-3)
     return (levels + _per_channel(rgb, OFFSET)) / 255
 
 
 def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
-    """The inverse of `rgb_to_ycbcr`, (..., 3, H, W), not clamped."""
+    """Invert `rgb_to_ycbcr`, (..., 3, H, W), not clamped."""
     inverse = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64).inverse().tolist()
     levels = ycbcr * 255 - _per_channel(ycbcr, OFFSET)
     return torch.cat([_mix(levels, row) for row in inverse], dim=-3)
 
 
 def rgb_to_full_range(rgb: Tensor) -> Tensor:
-    """JPEG's YCbCr, (..., 3, H, W) in [0, 1]; gray counts as three equal channels."""
+    """Convert RGB to JPEG's YCbCr, (..., 3, H, W) in [0, 1]; grey counts as three channels."""
     planes = torch.cat([_mix(rgb, row) for row in FULL_RANGE], dim=-3)
     return planes + _per_channel(rgb, FULL_RANGE_OFFSET)
 
 
 def full_range_to_rgb(ycbcr: Tensor) -> Tensor:
-    """The inverse of `rgb_to_full_range`, (..., 3, H, W), not clamped."""
+    """Invert `rgb_to_full_range`, (..., 3, H, W), not clamped."""
     inverse = torch.tensor(FULL_RANGE, dtype=torch.float64).inverse().tolist()
     planes = ycbcr - _per_channel(ycbcr, FULL_RANGE_OFFSET)
     return torch.cat([_mix(planes, row) for row in inverse], dim=-3)
 
 
 def luma(rgb: Tensor) -> Tensor:
-    """The Y of `rgb_to_ycbcr` alone: (..., 3 or 1, H, W) -> (..., 1, H, W)."""
+    """Return Y of `rgb_to_ycbcr` alone: (..., 3 or 1, H, W) -> (..., 1, H, W)."""
     return (_mix(rgb, RGB_TO_YCBCR[0]) + OFFSET[0]) / 255
 
 
 def luma_to_grey(y: Tensor) -> Tensor:
-    """The grey whose `luma` is y: 16 / 255 -> 0, 235 / 255 -> 1; not clamped."""
+    """Return the grey level of luma `y`: 16 / 255 -> 0, 235 / 255 -> 1; not clamped."""
     return (y * 255 - OFFSET[0]) / sum(RGB_TO_YCBCR[0])
 
 
 def quantize(x: Tensor) -> Tensor:
-    """`x` clamped to [0, 1] and rounded to the nearest of the 256 levels k / 255, half upwards."""
+    """Clamp `x` to [0, 1] and round to the nearest level k / 255, half upwards."""
     return x.clamp(0, 1).mul_(255).add_(0.5).floor_().div_(255)
 
 
 def _mix(pixels: Tensor, weights: Sequence[float]) -> Tensor:
-    """The weighted sum of the channels, (..., 1, H, W); no matmul, which may use TF32."""
+    """Return the weighted sum of channels, (..., 1, H, W); a matmul might use TF32."""
     return (pixels * _per_channel(pixels, weights)).sum(-3, keepdim=True)
 
 

@@ -1,4 +1,4 @@
-"""Several images on one sheet."""
+"""Contact sheets: several images in one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GAP = 2  # white pixels between images
 
 
 def contact_sheet(images: Sequence[Tensor], columns: int) -> Tensor:
-    """Images (C, H, W) of one size in [0, 1], row by row; white where the last row ends early."""
+    """Arrange images (C, H, W) of one size in rows, on white; values in [0, 1]."""
     channels, height, width = images[0].shape
     rows = math.ceil(len(images) / columns)
     sheet = torch.ones(channels, rows * (height + GAP) - GAP, columns * (width + GAP) - GAP)

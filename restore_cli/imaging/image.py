@@ -1,4 +1,4 @@
-"""An image in memory: its pixels, and what else must survive to the output."""
+"""Images in memory: pixels, alpha and metadata."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Metadata:
-    """Carried as read, except that EXIF and XMP say upright: the orientation is applied already."""
+    """Metadata as read, except that EXIF and XMP state orientation 1: it is applied already."""
 
     icc: bytes | None = None
-    exif: bytes | None = None  # from its byte order mark on
+    exif: bytes | None = None  # starts with the byte order mark
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None  # (x, y) dots per inch
-    record: str | None = None  # how the image is made (JSON), to go out in its XMP
-    texts: tuple[tuple[str, str], ...] = ()  # (keyword, text); PNG alone takes them, none is read
+    record: str | None = None  # provenance (JSON), to be written into the XMP
+    texts: tuple[tuple[str, str], ...] = ()  # (keyword, text); written to PNG only, never read
 
 
 @dataclass(frozen=True)
 class Image:
-    """Upright pixels (C, H, W), float32 in [0, 1], C = 3 for RGB or 1 for grey."""
+    """An upright image: pixels (C, H, W), float32 in [0, 1], C = 3 for RGB or 1 for grey."""
 
     pixels: Tensor
     alpha: Tensor | None = None  # (1, H, W) in [0, 1]
     bit_depth: int = 8  # 8 or 16, of the source
     metadata: Metadata = field(default_factory=Metadata)
-    source: Path | None = None  # the file it was read from
-    jpeg_quality: int | None = None  # of that file, 1 to 100
+    source: Path | None = None  # file that it was read from
+    jpeg_quality: int | None = None  # 1 to 100, of a source in JPEG
 
     @property
     def height(self) -> int:
@@ -42,12 +42,13 @@ class Image:
         return self.pixels.shape[-1]
 
     def with_pixels(self, pixels: Tensor) -> Image:
-        """The same image with other pixels of the same size."""
+        """Return a copy with other pixels, and all else unchanged."""
         return replace(self, pixels=pixels)
 
     def visible_colours(self) -> Image:
-        """Fully transparent pixels take the colours around them, so that a network which looks
-        across the edge of what is visible finds nothing foreign there.
+        """Return a copy with surrounding colours in fully transparent pixels.
+
+        Hidden colours would affect a network along the edge of the visible area.
         """
         if self.alpha is None or bool((self.alpha > 0).all()):
             return self
@@ -55,14 +56,14 @@ class Image:
         return replace(self, pixels=_fill(self.pixels * visible, visible))
 
     def keep_hidden_colours(self, restored: Tensor) -> Tensor:
-        """`restored` with the original colours where nothing is visible."""
+        """Return `restored` with the original colours in fully transparent pixels."""
         if self.alpha is None:
             return restored
         return torch.where(self.alpha > 0, restored, self.pixels)
 
 
 def _fill(known: Tensor, weight: Tensor) -> Tensor:
-    """Pull-push: unknown pixels (weight 0) from ever coarser averages of the known ones."""
+    """Fill unknown pixels (weight 0) from coarser averages of known ones (pull-push)."""
     mean = known / weight.clamp(min=1e-6)
     if min(weight.shape[-2:]) == 1 or bool((weight > 0).all()):
         return mean

@@ -1,8 +1,8 @@
-"""Antialiased bicubic resizing as MATLAB's imresize does it, and Pillow's Lanczos to compare.
+"""Antialiased bicubic resizing as in MATLAB's imresize, and Pillow's Lanczos for comparison.
 
-Super-resolution benchmarks are defined by it: their low-resolution files are its output. The cubic
-kernel (Keys, a = -0.5) is widened by the factor when the image shrinks, and the border pixel is
-repeated. (Current MATLAB mirrors the border instead; the benchmark files are older than that.)
+The low-resolution files of super-resolution benchmarks are the output of imresize. It widens the
+cubic kernel (Keys, a = -0.5) when the image shrinks, and repeats the border pixel. (Current MATLAB
+mirrors the border; the benchmark files are older.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 BLOCK = 64  # outputs per dense matrix: enough to keep BLAS busy, few enough to waste little
-CENTRE = 0.5  # of a sample, which is what images are aligned by
+CENTRE = 0.5  # anchor of a sample in its width; images are aligned by centres
 
 Block = tuple[slice, Tensor]  # input samples, weights (inputs, outputs) in float64
 
@@ -30,19 +30,19 @@ def resize_matlab(
     rounding: Literal["float", "uint8"] = "float",
     anchors: tuple[float, float] = (CENTRE, CENTRE),
 ) -> Tensor:
-    """`x` (..., H, W) resized to (..., height, width), same dtype; "float" may overshoot [0, 1].
+    """Resize `x` (..., H, W) to (..., height, width), same dtype; "float" may overshoot [0, 1].
 
-    "uint8" rounds to the levels k / 255 after each of the two passes, as imresize does with 8-bit
-    images: it reproduces the published low-resolution files sample for sample.
-    anchors: where in the width of a sample of the result, and of x, its value belongs; chroma of
-    video sits left of the middle.
+    "uint8" rounds to levels k / 255 after each of the two passes, as imresize does for 8-bit
+    images; it reproduces the published low-resolution files exactly.
+    anchors: horizontal position of a sample's value in its width, 0 to 1, in the result and in x;
+    chroma of video lies left of the centre.
     """
     round_levels = rounding == "uint8"
     if round_levels:
         work = (x.double() * 255).round()
     else:
         work = x.to(torch.promote_types(x.dtype, torch.float32))
-    # imresize begins with the axis that shrinks most, with the rows when both shrink alike.
+    # imresize starts with the axis that shrinks most; with the rows in case of a tie.
     factors = {-2: height / x.shape[-2], -1: width / x.shape[-1]}
     for axis in sorted(factors, key=factors.__getitem__):
         if axis == -2:
@@ -55,7 +55,7 @@ def resize_matlab(
 
 
 def resize_lanczos(x: Tensor, height: int, width: int) -> Tensor:
-    """(C, H, W) in [0, 1] as Pillow resizes 8-bit images by LANCZOS, C = 1 or 3."""
+    """Resize (C, H, W) in [0, 1], C = 1 or 3, by Pillow's LANCZOS for 8-bit images."""
     levels = (x.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
     image = Pillow.fromarray(np.ascontiguousarray(levels.squeeze(-1).numpy()))
     resized = np.atleast_3d(np.array(image.resize((width, height), Pillow.Resampling.LANCZOS)))
@@ -79,9 +79,9 @@ def _resize_axis(x: Tensor, axis: int, size: int, anchors: tuple[float, float]) 
     return result
 
 
-@lru_cache(maxsize=32)  # training resizes crops of one size again and again
+@lru_cache(maxsize=32)  # training resizes many crops of one size
 def _blocks(source: int, target: int, anchors: tuple[float, float]) -> tuple[Block, ...]:
-    """The sparse (source, target) matrix of one axis as a band of dense blocks."""
+    """Return the sparse (source, target) matrix of one axis as a band of dense blocks."""
     index, weight = _taps(source, target, anchors)
     blocks = []
     for start in range(0, target, BLOCK):
@@ -94,7 +94,7 @@ def _blocks(source: int, target: int, anchors: tuple[float, float]) -> tuple[Blo
 
 
 def _taps(source: int, target: int, anchors: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    """For each output sample its inputs, (target, taps) int64, and their weights, sum 1."""
+    """Return the inputs of each output sample, (target, taps) int64, and weights of sum 1."""
     scale = target / source
     shrink = min(scale, 1.0)
     support = 4 / shrink
@@ -107,7 +107,7 @@ def _taps(source: int, target: int, anchors: tuple[float, float]) -> tuple[Tenso
 
 
 def _cubic(x: Tensor) -> Tensor:
-    """Keys' cubic convolution kernel with a = -0.5, zero outside [-2, 2]."""
+    """Evaluate Keys' cubic kernel with a = -0.5, zero outside [-2, 2]."""
     x = x.abs()
     near = (1.5 * x - 2.5) * x**2 + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2

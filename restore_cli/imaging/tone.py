@@ -1,4 +1,4 @@
-"""Limits on a change of brightness: hue and black stay, and a dull image gets its full range."""
+"""Limits on brightening: hue and black are kept, and low contrast is stretched."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor
 
 LUMINANCE = (0.299, 0.587, 0.114)  # of RGB
 LEVEL = 1 / 255  # keeps the ratio of two luminances finite
-LEAST_SATURATION = 0.6  # of what a plain gain would give; chosen as weights/tml.md says
-TOE = 6 / 255  # level from which dark counts as more than black
-TOE_SHARE = 0.5  # of the mean brightness, where that is lower
-PURE = 0.5  # of the toe, up to which pixels count as black
-STRIP = 64  # rows that are worked on at once
-BLACK_SHARE, WHITE_SHARE = 0.002, 0.02  # of the pixels, beyond the black and the white point
-BLACK_POINT, WHITE_POINT = 0.01, 0.95  # where those points are moved, unless they are beyond
-LARGEST_SHIFT = 0.5  # of either point, as a share of the range between them
-SAMPLES = 1 << 20  # pixels in which the points are looked for
+LEAST_SATURATION = 0.6  # relative to a plain gain; chosen in weights/tml.md
+TOE = 6 / 255  # lowest level that is restored completely
+TOE_SHARE = 0.5  # limit of the toe, relative to the mean brightness
+PURE = 0.5  # highest level of black, relative to the toe
+STRIP = 64  # rows processed at a time
+BLACK_SHARE, WHITE_SHARE = 0.002, 0.02  # shares of pixels beyond black and white point
+BLACK_POINT, WHITE_POINT = 0.01, 0.95  # targets of the points, unless they lie beyond
+LARGEST_SHIFT = 0.5  # of either point, relative to the range between them
+SAMPLES = 1 << 20  # pixels from which the points are estimated
 TINY = 1e-6
 
 
@@ -28,8 +28,8 @@ def luminance(pixels: Tensor) -> Tensor:
 def keep_hue(pixels: Tensor, changed: Tensor) -> Tensor:
     """Return `changed` with the hue of `pixels`, both (C, H, W) in [0, 1].
 
-    Luminance is that of `changed`, and so is saturation between the bounds of a plain gain on
-    `pixels` and LEAST_SATURATION of it. Saturation gives way where a channel would be clipped.
+    Luminance is that of `changed`. Saturation follows `changed` within bounds: a plain gain on
+    `pixels` and LEAST_SATURATION of it. It is reduced where a channel would be clipped.
     """
     if pixels.shape[0] == 1:
         return changed
@@ -44,7 +44,7 @@ def keep_hue(pixels: Tensor, changed: Tensor) -> Tensor:
 
 
 def toe_of(brightness: float) -> float:
-    """Return the level below which dark fades to black, in an image of that mean brightness."""
+    """Return the level below which an image of this mean brightness fades to black."""
     return max(min(TOE, TOE_SHARE * brightness), TINY)
 
 
@@ -56,8 +56,8 @@ def keep_dark(pixels: Tensor, changed: Tensor, toe: float) -> Tensor:
 def keep_black(pixels: Tensor, changed: Tensor, toe: float) -> None:
     """Fade `changed` (C, H, W) into `pixels` where those are purely black, in place.
 
-    Black is what is dark in all of some 5 x 5 pixels, so that single dark pixels of noise do not
-    stand out of a brightened area, and black reaches up to its edges.
+    A pixel is black if it lies in 5 x 5 dark pixels: single dark pixels of noise do not count, and
+    black areas extend to their edges.
     """
     height = pixels.shape[-2]
     for top in range(0, height, STRIP):
@@ -75,7 +75,7 @@ def _highest_around(x: Tensor) -> Tensor:
 
 
 def _smooth(x: Tensor) -> Tensor:
-    """Return a curve from 0 to 1 without corners."""
+    """Evaluate the smoothstep curve from 0 to 1."""
     x = x.clamp(0, 1)
     return x.square() * (3 - 2 * x)
 
@@ -83,11 +83,11 @@ def _smooth(x: Tensor) -> Tensor:
 def stretch_contrast(pixels: Tensor, share: float) -> None:
     """Move the black and the white point of `pixels` (C, H, W) by `share` of the way, in place.
 
-    Both are robust: few pixels lie beyond. All channels change alike. Without contrast there is
-    nothing to stretch: each point moves by half the range between them at most.
+    Both are quantiles of the pixels. All channels change alike. Each point moves by at most half
+    the range between them, so that a flat image does not change.
     """
-    apart = max(1, round((pixels.shape[-2] * pixels.shape[-1] / SAMPLES) ** 0.5))
-    sample = pixels[:, ::apart, ::apart]
+    step = max(1, round((pixels.shape[-2] * pixels.shape[-1] / SAMPLES) ** 0.5))
+    sample = pixels[:, ::step, ::step]
     black = _quantile(sample.amin(0), BLACK_SHARE)
     white = _quantile(sample.amax(0), 1 - WHITE_SHARE)
     reach = LARGEST_SHIFT * (white - black)

@@ -22,7 +22,7 @@ from restore_cli.imaging.colour import (
     ycbcr_to_rgb,
 )
 from restore_cli.imaging.frame import inside_frame
-from restore_cli.imaging.guided_filter import downsample, fit_coefficients, noise_of, through
+from restore_cli.imaging.guided_filter import apply, downsample, fit_coefficients, noise_std
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.imaging.tone import (
     LUMINANCE,
@@ -134,8 +134,8 @@ def fixed_size(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
             toe = toe_of(brightness)
             restored = keep_hue(copy.pixels, finish_small(output).clamp(0, 1))
             restored = keep_dark(copy.pixels, restored, toe)
-            lines = fit_coefficients(copy, restored, noise_of(inside))
-            changed.copy_(through(lines.weakened(share), inside))
+            lines = fit_coefficients(copy, restored, noise_std(inside))
+            changed.copy_(apply(lines.weakened(share), inside))
             keep_black(inside, changed, toe)
         if (stretched_share := dullness(brightness)) > 0:
             stretch_contrast(changed.clamp_(0, 1), stretched_share)

@@ -17,7 +17,7 @@ from restore_cli import registry
 from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
 from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError, WeightsMismatch
 from restore_cli.imaging.frame import inside_frame
-from restore_cli.imaging.guided_filter import noise_of
+from restore_cli.imaging.guided_filter import noise_std
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.inference.blockwise import blocks_of, blockwise, blockwise_chains
@@ -177,7 +177,7 @@ class Restorer:
         if self.spec.adapter == "fixed_size":
             box = (slice(None), *inside_frame(pixels))
             brightness = mean_brightness(pixels[box])
-            grain = noise_of(result[box]).mean().item() if darkness(brightness) > 0 else None
+            grain = noise_std(result[box]).mean().item() if darkness(brightness) > 0 else None
         step = self._step(result, run)
         return result, replace(
             step, noise_sigma=sigma, rain=rain, brightness=brightness, grain=grain

@@ -128,8 +128,8 @@ def test_what_a_network_leaves_alone_stays_bit_for_bit(clip):
 
 def test_frames_are_read_while_the_network_works(clip, monkeypatch):
     read = []
-    actual = module._Relay._read
-    monkeypatch.setattr(module._Relay, "_read", lambda self: read.append(0) or actual(self))
+    actual = module._Pipeline._read
+    monkeypatch.setattr(module._Pipeline, "_read", lambda self: read.append(0) or actual(self))
     restored(clip, Same(lambda number: number or wait_until(lambda: len(read) == 1 + WAITING)))
 
 
@@ -146,10 +146,10 @@ def test_frames_are_written_while_the_network_works(clip, monkeypatch):
 def test_no_more_frames_are_held_than_needed(tmp_path, monkeypatch):
     held = []
     begun, ended = [], []
-    read, write = module._Relay._read, module._Relay._write
-    monkeypatch.setattr(module._Relay, "_read", lambda self: begun.append(0) or read(self))
+    read, write = module._Pipeline._read, module._Pipeline._write
+    monkeypatch.setattr(module._Pipeline, "_read", lambda self: begun.append(0) or read(self))
     monkeypatch.setattr(
-        module._Relay, "_write", lambda self, *parts: ended.append(0) or write(self, *parts)
+        module._Pipeline, "_write", lambda self, *parts: ended.append(0) or write(self, *parts)
     )
     clip = make_clip(tmp_path / "clip.mp4", frames=30)
     restored(clip, Same(lambda number: held.append(len(begun) - len(ended))))

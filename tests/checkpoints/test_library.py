@@ -148,7 +148,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_anew(fetchable):
 
 
 def test_offline_nothing_is_fetched(fetchable):
-    with pytest.raises(FetchError, match="network is off"):
+    with pytest.raises(FetchError, match="network is disabled"):
         fetch_weights(fetchable, offline=True)
 
 

@@ -76,7 +76,7 @@ def test_a_folder_gives_its_images_and_videos(clip, x2, tmp_path):
     [
         (b"", "the file is empty"),
         (b"nothing" * 99, "damaged, or not a video"),
-        (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2\0\0\x10\0mdat", "cut short"),
+        (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2\0\0\x10\0mdat", "truncated"),
     ],
     ids=["empty", "text", "cut"],
 )

@@ -136,7 +136,7 @@ def test_what_is_fetched_already_needs_no_network(published):
 def test_offline_says_where_to_put_the_file(published):
     result = weights("fetch", "dpenet.far", "--offline")
     assert result.exit_code == 4
-    assert "the network is off" in result.stderr
+    assert "the network is disabled" in result.stderr
     assert str(manifest.weights_cache()) in result.stderr
     assert not manifest.weights_cache().exists()
 

@@ -1,8 +1,7 @@
-"""What the first bytes of a video file tell: that it is one, and whether it is all there.
+"""Detection of video files, and of truncated ones, from the headers of their containers.
 
-By the lengths that containers state, a copy or a download that broke off is told before hours of
-work, not after them. A recording that was never closed states no length; of such a file and of an
-MPEG stream nothing is known.
+Containers state their length, so that an incomplete copy or download is refused before hours of
+work. An unfinished recording and an MPEG stream state none.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 EBML, SEGMENT = 0x1A45DFA3, 0x18538067  # elements of Matroska and WebM
-LONGEST_NUMBER = 8  # bytes, of a length there
-BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # with which MP4 and MOV begin
+LONGEST_NUMBER = 8  # bytes of a length in Matroska
+BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # first boxes of MP4 and MOV
 
 
 def is_video(head: bytes) -> bool:
-    """Whether a file that begins so is a video in one of the usual containers."""
+    """Return True if these first bytes belong to a video in a common container."""
     matroska = head.startswith(EBML.to_bytes(4, "big"))
     return head[4:8] in BOXES or matroska or (head.startswith(b"RIFF") and head[8:12] == b"AVI ")
 
 
 def missing_bytes(path: Path) -> int:
-    """How much of the file is not there; 0 where that is not known. Raises OSError."""
+    """Return the number of bytes missing at the end; 0 if unknown. Raises OSError."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
@@ -40,7 +39,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def _boxes(file: BinaryIO, size: int) -> Iterator[int]:
-    """Where each box of an MP4 or MOV file ends."""
+    """Yield the end of each box of an MP4 or MOV file."""
     start = 0
     while start + 8 <= size:
         file.seek(start)
@@ -49,13 +48,13 @@ def _boxes(file: BinaryIO, size: int) -> Iterator[int]:
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
         if length < 8 or not head[4:8].isascii():
-            return  # 0: up to the end, whatever that is; else it is no box
+            return  # 0: the box extends to the end; else it is not a box
         start += length
         yield start
 
 
 def _elements(file: BinaryIO, size: int) -> Iterator[int]:
-    """Where the header and the one segment of a Matroska file end."""
+    """Yield the ends of header and segment of a Matroska file."""
     for _ in (EBML, SEGMENT):
         kind = _number(file, keep_marker=True)
         length = _number(file, keep_marker=False)
@@ -66,7 +65,7 @@ def _elements(file: BinaryIO, size: int) -> Iterator[int]:
 
 
 def _number(file: BinaryIO, *, keep_marker: bool) -> int | None:
-    """A number whose first byte says how long it is. None: unknown, which is all bits set."""
+    """Read a number whose first byte states its length; None if unknown (all bits set)."""
     first = file.read(1)
     if not first or first[0] == 0:
         return None

@@ -1,7 +1,7 @@
-"""Videos from disk, frame by frame, with the packets of sound and subtitles beside them.
+"""Reading of videos frame by frame, with the packets of audio and subtitles between frames.
 
-A frame keeps its time stamp, so that a variable frame rate stays what it was; it is turned upright
-by the rotation that the file states, as players do.
+A frame keeps its timestamp, so that a variable frame rate is preserved. The rotation stated in the
+file is applied, as in players.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from torch import Tensor
 
 from restore_cli.errors import UnreadableVideo
 from restore_cli.imaging.video.containers import missing_bytes
-from restore_cli.imaging.video.yuv import Layout, Matrix, Planes, turned
+from restore_cli.imaging.video.yuv import Layout, Matrix, Planes, rotated
 
 logger = logging.getLogger(__name__)
 
-FORMATS = {  # pixel formats that are read as they are, and written: their subsampling and bits
+PIXEL_FORMATS = {  # read without conversion, and written: (rows, columns, bits) of chroma
     "yuv420p": (2, 2, 8),
     "yuv422p": (1, 2, 8),
     "yuv444p": (1, 1, 8),
@@ -35,22 +35,22 @@ FORMATS = {  # pixel formats that are read as they are, and written: their subsa
     "yuv422p10le": (1, 2, 10),
     "yuv444p10le": (1, 1, 10),
 }
-NAME_OF_FORMAT = {layout: name for name, layout in FORMATS.items()}
+NAME_OF_FORMAT = {layout: name for name, layout in PIXEL_FORMATS.items()}
 
-# ITU-T H.273, as the codecs write it.
+# Codes of ITU-T H.273.
 MATRICES: dict[int, Matrix] = {1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt601"}
 MATRICES |= {9: "bt2020", 10: "bt2020"}
 TAG_OF_MATRIX: dict[Matrix, int] = {"bt709": 1, "bt601": 6, "bt2020": 9}
 UNSPECIFIED = 2
-HIGH_DEFINITION = (1280, 577)  # width, height; from either on, players take BT.709 for granted
-STUDIO, FULL = 1, 2  # ranges, as FFmpeg numbers them
+HIGH_DEFINITION = (1280, 577)  # width, height; from either on, players assume BT.709
+STUDIO, FULL = 1, 2  # ranges, FFmpeg's codes
 
 FALLBACK_RATE = Fraction(25)
 
 
 @dataclass(frozen=True)
 class Colour:
-    """What tells a player how levels become colours, in numbers of H.273."""
+    """Colour tags of a video: codes of H.273 and FFmpeg."""
 
     range: int
     matrix: int
@@ -60,28 +60,28 @@ class Colour:
 
 @dataclass(frozen=True)
 class Frame:
-    """One image of a video, upright."""
+    """One upright image of a video."""
 
     planes: Planes
     time: int  # in units of the clip's time_base
-    duration: int  # up to the next frame; the last one's is what the file says
-    passing: tuple[av.Packet[Stream], ...] = ()  # of sound and subtitles, up to the next frame
+    duration: int  # until the next frame; of the last one as stated in the file
+    passing: tuple[av.Packet[Stream], ...] = ()  # audio and subtitles until the next frame
 
 
 class Clip:
-    """A video that is open for reading. Use `open_clip`."""
+    """A video open for reading, made by `open_clip`."""
 
     def __init__(self, container: av.container.InputContainer, source: Path):
         self.source = source
         self.container = container
         self.stream = _first_video(container, source)
         self.stream.thread_type = "AUTO"
-        # A damaged frame is an error, not something that is quietly painted over.
+        # A damaged frame is an error; FFmpeg must not conceal it.
         self.stream.codec_context.options = {"err_detect": "explode"}
         self.passing = [
             stream
             for stream in (*container.streams.audio, *container.streams.subtitles)
-            if stream.codec_context is not None  # else FFmpeg does not know what it is
+            if stream.codec_context is not None  # None: unknown to FFmpeg
         ]
         self.time_base = self.stream.time_base or Fraction(1, 90_000)
         self.rate = self.stream.average_rate or self.stream.guessed_rate or FALLBACK_RATE
@@ -92,7 +92,7 @@ class Clip:
 
     @property
     def expected(self) -> int | None:
-        """About how many frames there are, if the file says."""
+        """Return the approximate number of frames, if the file states its duration."""
         if self.stream.duration:
             return max(1, round(self.stream.duration * self.time_base * self.rate))
         if self.container.duration:
@@ -101,7 +101,7 @@ class Clip:
 
     @property
     def colour(self) -> Colour:
-        """Known once the first frame is; what decides on colours is never left unspecified."""
+        """Return the colour tags, known after the first frame; absent ones are guessed."""
         context = self.stream.codec_context
         return Colour(
             range=FULL if self._is_full_range() else STUDIO,
@@ -112,16 +112,16 @@ class Clip:
 
     @property
     def pixel_aspect(self) -> Fraction | None:
-        """Width of a pixel by its height, as seen upright."""
+        """Return the width of an upright pixel divided by its height."""
         aspect = self.stream.codec_context.sample_aspect_ratio or self.stream.sample_aspect_ratio
         return 1 / aspect if aspect and self._turn[0] % 2 else aspect or None
 
     def frames(self) -> Generator[Frame, None, None]:
-        """All frames in the order in which they are shown. Raises UnreadableVideo."""
+        """Yield all frames in display order. Raises UnreadableVideo."""
         held: Frame | None = None
         passing: list[av.Packet[Stream]] = []
         for packet in self._packets():
-            if packet.stream.index != self.stream.index:  # set even of the empty one at the end
+            if packet.stream.index != self.stream.index:  # set also for the empty packet at the end
                 if packet.dts is not None:
                     passing.append(packet)
                 continue
@@ -132,7 +132,7 @@ class Clip:
                     passing = []
                 held = frame
         if held is None:
-            raise UnreadableVideo(f"{self.source}: no frame in it can be read")
+            raise UnreadableVideo(f"{self.source}: no readable frame")
         yield replace(held, passing=tuple(passing))
 
     def _packets(self) -> Iterator[av.Packet[Stream]]:
@@ -142,12 +142,12 @@ class Clip:
             raise self._broken(str(error.strerror)) from error
 
     def _decoded(self, packet: av.Packet[Stream]) -> Sequence[av.VideoFrame]:
-        """The frames that a packet completes; what precedes the first whole one is left out."""
+        """Decode the frames completed by a packet; skip damage before the first whole frame."""
         try:
             images = self.stream.decode(packet)
         except av.FFmpegError as error:
             if self._first is None:
-                return ()  # a recording may begin anywhere in a broadcast
+                return ()  # a recording may start anywhere in a broadcast
             raise self._broken(str(error.strerror)) from error
         damaged = packet.is_corrupt or any(image.is_corrupt for image in images)
         if damaged and self._first is not None:
@@ -157,7 +157,8 @@ class Clip:
     def _broken(self, why: str) -> UnreadableVideo:
         after = f"at {float((self._last or 0) * self.time_base):.1f} s: " if self._last else ""
         return UnreadableVideo(
-            f"{self.source}: broken {after}{why}", hint="get the file again, or cut it before there"
+            f"{self.source}: damaged {after}{why}",
+            hint="get the file again, or cut it earlier",
         )
 
     def _frame(self, image: av.VideoFrame) -> Frame:
@@ -167,13 +168,15 @@ class Clip:
             self._turn = _orientation(image)
             self._warn(image)
         elif shape != self._first:
-            raise self._broken(f"the image changes from {_spelt(self._first)} to {_spelt(shape)}")
-        planes = turned(self._planes(image), *self._turn)
+            raise self._broken(
+                f"the frame size changes from {_description(self._first)} to {_description(shape)}"
+            )
+        planes = rotated(self._planes(image), *self._turn)
         step = max(1, round(1 / (self.rate * self.time_base)))
         time = image.pts
         if time is not None:
             time -= round(self.start / self.time_base)
-        if self._last is not None:  # without a time stamp, or with an earlier one
+        if self._last is not None:  # its timestamp is missing or not increasing
             time = self._last + step if time is None else max(time, self._last + 1)
         self._last = time or 0
         return Frame(planes, self._last, image.duration or step)
@@ -181,14 +184,14 @@ class Clip:
     def _planes(self, image: av.VideoFrame) -> Planes:
         colour = self.colour
         name = image.format.name.replace("yuvj", "yuv")
-        if name not in FORMATS:
+        if name not in PIXEL_FORMATS:
             name = _nearest_format(image.format)
             image = image.reformat(
                 format=name,
                 dst_colorspace="ITU709" if image.format.is_rgb else None,
                 dst_color_range=colour.range,
             )
-        down, across, bits = FORMATS[name]
+        down, across, bits = PIXEL_FORMATS[name]
         layout = Layout(down, across, bits, colour.range == FULL, MATRICES[colour.matrix])
         luma, blue, red = (_samples(plane, bits) for plane in image.planes)
         return Planes(luma, torch.stack([blue, red]), layout)
@@ -198,7 +201,7 @@ class Clip:
         return context.color_range == FULL or str(context.pix_fmt).startswith("yuvj")
 
     def _guessed_matrix(self) -> int:
-        """What players take it for; RGB becomes BT.709."""
+        """Guess the matrix as players do; RGB is converted to BT.709."""
         context = self.stream.codec_context
         high = context.width >= HIGH_DEFINITION[0] or context.height >= HIGH_DEFINITION[1]
         rgb = context.format is not None and context.format.is_rgb
@@ -207,31 +210,31 @@ class Clip:
     def _warn(self, image: av.VideoFrame) -> None:
         if image.interlaced_frame:
             logger.warning(
-                "%s is interlaced: both fields are taken for one image; deinterlace it first",
+                "%s is interlaced: both fields are read as one frame; deinterlace it first",
                 self.source,
             )
         if any(component.is_alpha for component in image.format.components):
-            logger.warning("%s: read without its transparency", self.source)
+            logger.warning("%s: read without its alpha channel", self.source)
         if max(component.bits for component in image.format.components) > 10:
-            logger.warning("%s: of its bits, 10 are kept", self.source)
+            logger.warning("%s: read without its bits beyond 10", self.source)
 
 
 @contextmanager
 def open_clip(source: Path) -> Iterator[Clip]:
-    """The video in a file. Raises UnreadableVideo."""
+    """Open a video file. Raises UnreadableVideo."""
     try:
         if source.stat().st_size == 0:
             raise UnreadableVideo(f"{source}: the file is empty", hint="get the file again")
         missing = missing_bytes(source)
         if missing:
             raise UnreadableVideo(
-                f"{source}: cut short, the last {missing:,} bytes are missing",
+                f"{source}: truncated, the last {missing:,} bytes are missing",
                 hint="get the file again",
             )
         container = av.open(f"file:{source}", metadata_errors="replace")
     except av.FFmpegError as error:
         raise UnreadableVideo(
-            f"{source}: damaged, or not a video ({error.strerror})", hint="get the file again"
+            f"{source}: damaged or not a video ({error.strerror})", hint="get the file again"
         ) from error
     except OSError as error:
         raise UnreadableVideo(
@@ -242,32 +245,32 @@ def open_clip(source: Path) -> Iterator[Clip]:
 
 
 def _first_video(container: av.container.InputContainer, source: Path) -> av.VideoStream:
-    """The first stream of moving images; the cover of an album is none."""
+    """Return the first video stream that is not a cover image."""
     if container.format.name.endswith("_pipe"):
         raise UnreadableVideo(
-            f"{source}: an image, not a video", hint="give it the suffix of its format"
+            f"{source}: an image, not a video", hint="rename it to the suffix of its format"
         )
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             return stream
-    raise UnreadableVideo(f"{source}: there is no video in it", hint="perhaps it is sound only")
+    raise UnreadableVideo(f"{source}: no video stream", hint="the file may hold audio only")
 
 
 def _orientation(image: av.VideoFrame) -> tuple[int, bool]:
-    """(quarter turns counter-clockwise, mirrored before that) which make the image upright."""
-    beside = cast(Sequence[SideData], image.side_data)  # it can be indexed, whatever its type says
-    stated = [data for data in beside if data.type.name == "DISPLAYMATRIX"]
+    """Return (counter-clockwise quarter turns, mirroring before them) that make it upright."""
+    side_data = cast(Sequence[SideData], image.side_data)  # wrongly typed as a mapping
+    stated = [data for data in side_data if data.type.name == "DISPLAYMATRIX"]
     if not stated:
         return 0, False
     a, b, _, c, d = np.frombuffer(bytes(stated[0]), np.int32)[:5].astype(np.int64)
     mirrored = bool(a * d - b * c < 0)
-    right = (-a, -b) if mirrored else (a, b)  # where what is on the right goes, y downwards
+    right = (-a, -b) if mirrored else (a, b)  # direction of the right-hand side, y downwards
     turns = round(np.degrees(np.arctan2(-right[1], right[0])) / 90)
     return int(turns) % 4, mirrored
 
 
 def _nearest_format(given: av.VideoFormat) -> str:
-    """The pixel format in FORMATS that holds most of what `given` does."""
+    """Return the pixel format in PIXEL_FORMATS that preserves most of `given`."""
     bits = 8 if max(component.bits for component in given.components) <= 8 else 10
     wide = given.chroma_width(64) == 64
     high = given.chroma_height(64) == 64
@@ -277,11 +280,11 @@ def _nearest_format(given: av.VideoFormat) -> str:
 
 
 def _samples(plane: av.video.plane.VideoPlane, bits: int) -> Tensor:
-    """A view of the levels in a plane, (H, W)."""
+    """Return a view of the levels in a plane, (H, W)."""
     levels = np.frombuffer(memoryview(plane), np.uint8 if bits == 8 else np.uint16)
     per_line = plane.line_size // levels.itemsize
     return torch.from_numpy(levels.reshape(-1, per_line)[: plane.height, : plane.width])
 
 
-def _spelt(shape: tuple[int, int, str]) -> str:
+def _description(shape: tuple[int, int, str]) -> str:
     return f"{shape[0]}x{shape[1]} {shape[2]}"

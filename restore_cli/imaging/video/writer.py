@@ -1,7 +1,6 @@
-"""Videos to disk: frames encoded as they come, sound and subtitles copied packet by packet.
+"""Writing of videos: frames are encoded one by one, audio and subtitles are copied.
 
-H.264 for 8 bits and HEVC for 10 (whose H.264 hardly any device shows), VP9 in WebM. Sizes, time
-stamps and colours stay what they were.
+Sizes, timestamps and colour tags are preserved; `formats` names the codecs.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from torch import Tensor
 
 from restore_cli.errors import OutputError
 from restore_cli.files import atomic_path
-from restore_cli.imaging.formats import Container
+from restore_cli.imaging.formats import MUXINGS, Container, Muxing
 from restore_cli.imaging.io import refuse_source
 from restore_cli.imaging.video.reader import NAME_OF_FORMAT, Clip, Frame
 from restore_cli.imaging.video.yuv import Planes, with_full_chroma
 
 logger = logging.getLogger(__name__)
 
-MUXERS: dict[Container, str] = {"mp4": "mp4", "mov": "mov", "mkv": "matroska", "webm": "webm"}
+ODD_SIZES = ("libvpx-vp9",)  # codecs that take odd sizes with subsampled chroma
 ELSEWHERE = "choose another place with -o"
-QUALITY = 90  # if none is asked for: nothing is seen to be missing
+QUALITY = 90  # by default: visually lossless
 
 
 class ClipWriter:
-    """A video that is being written. Use `writing`."""
+    """A video being written, made by `writing`."""
 
     def __init__(
         self,
@@ -46,15 +45,15 @@ class ClipWriter:
         self.container = container
         self.clip = clip
         self.target = target
-        self.format = format
+        self.muxing = MUXINGS[format]
         self.quality = QUALITY if quality is None else quality
         self._stream: av.VideoStream | None = None
-        self._count = 0  # of frames
+        self._count = 0  # frames
         self._copies: dict[int, Stream] = {}
-        self._refuse_what_does_not_fit()
+        self._check_streams()
 
     def write(self, frame: Frame) -> None:
-        """Encode a frame; all must be as large as the first. Raises OutputError."""
+        """Encode a frame of the same size as the first. Raises OutputError."""
         with _failures_of(self.target):
             planes = self._fitting(frame.planes)
             if self._stream is None:
@@ -68,11 +67,11 @@ class ClipWriter:
                 self._copy(packet)
 
     def finish(self) -> None:
-        """Encode what is waiting, and close the file. Raises OutputError."""
+        """Flush the encoder and close the file. Raises OutputError."""
         with _failures_of(self.target):
             if self._stream is not None:
                 packets = self._stream.encode()
-                if self._count <= 2:  # x265 leaves the order of decoding undefined in these
+                if self._count <= 2:  # x265 leaves dts undefined in such short videos
                     for packet in packets:
                         packet.dts = packet.pts
                 self.container.mux(packets)
@@ -80,21 +79,22 @@ class ClipWriter:
 
     def _begin(self, planes: Planes) -> av.VideoStream:
         clip, layout = self.clip, planes.layout
-        name, options = _encoder(self.format, layout.bits, self.quality)
+        name = self._codec(layout.bits)
+        options = _codec_options(name, self.quality)
         stream = self.container.add_stream(name, rate=clip.rate, options=options)
         assert isinstance(stream, av.VideoStream)
         context = stream.codec_context
         context.width, context.height = planes.width, planes.height
         context.pix_fmt = NAME_OF_FORMAT[layout.down, layout.across, layout.bits]
         context.time_base = stream.time_base = clip.time_base
-        context.flags |= Flags.frame_duration  # else the last frame gets that of the one before
+        context.flags |= Flags.frame_duration  # else the last frame repeats the previous duration
         if clip.pixel_aspect:
             context.sample_aspect_ratio = clip.pixel_aspect
         colour = clip.colour
         context.color_range, context.colorspace = colour.range, colour.matrix
         context.color_primaries, context.color_trc = colour.primaries, colour.transfer
-        if name == "libx265" and self.format in ("mp4", "mov"):
-            context.codec_tag = "hvc1"  # players of Apple's know it by no other name
+        if name == "libx265" and self.muxing.quicktime:
+            context.codec_tag = "hvc1"  # the only tag that Apple's players accept
         stream.metadata.update(clip.stream.metadata)
         self.container.metadata.update(clip.container.metadata)
         for passed in clip.passing:
@@ -112,39 +112,44 @@ class ClipWriter:
         self.container.mux_one(packet)
 
     def _fitting(self, planes: Planes) -> Planes:
-        """H.264 and HEVC have no odd sizes where pixels share chroma; so none do."""
+        """Return planes of a size that the codec takes: odd sizes may need full chroma."""
         layout = planes.layout
         odd = planes.height % layout.down or planes.width % layout.across
-        if not odd or self.format == "webm":
+        if not odd or self._codec(layout.bits) in ODD_SIZES:
             return planes
         if self._stream is None:
             logger.warning(
-                "%s: %dx%d is odd, so it is written with full chroma (4:4:4), which some players "
-                "do not show",
+                "%s: the size %dx%d is odd: written with full chroma (4:4:4), which some players "
+                "cannot show",
                 self.target,
                 planes.width,
                 planes.height,
             )
         return with_full_chroma(planes)
 
-    def _refuse_what_does_not_fit(self) -> None:
-        """Sound that the container cannot hold; subtitles are left out."""
+    def _codec(self, bits: int) -> str:
+        return self.muxing.codec_8bit if bits == 8 else self.muxing.codec_10bit
+
+    def _check_streams(self) -> None:
+        """Refuse audio that the container cannot hold; drop such subtitles with a warning."""
         for stream in list(self.clip.passing):
-            if _holds(self.format, stream):
+            if _can_hold(self.muxing, stream):
                 continue
             name = stream.codec_context.codec.canonical_name
             if stream.type == "audio":
                 raise OutputError(
-                    f"{self.target}: {self.format} cannot hold its sound, {name}",
-                    hint="choose .mkv, which holds any, for example -o out.mkv",
+                    f"{self.target}: {self.muxing.container} cannot hold the audio codec {name}",
+                    hint="choose .mkv, which holds any codec, for example -o out.mkv",
                 )
-            logger.warning("%s: %s cannot hold its subtitles, %s", self.target, self.format, name)
+            logger.warning(
+                "%s: subtitles dropped: %s cannot hold %s", self.target, self.muxing.container, name
+            )
             self.clip.passing.remove(stream)
 
 
-def _holds(format: Container, stream: Stream) -> bool:
-    """By trial: a container may know a codec and refuse it in its header all the same."""
-    with av.open(BytesIO(), "w", format=MUXERS[format]) as trial:
+def _can_hold(muxing: Muxing, stream: Stream) -> bool:
+    """Test by writing a header: some containers list a codec, but refuse it there."""
+    with av.open(BytesIO(), "w", format=muxing.muxer) as trial:
         try:
             trial.add_stream_from_template(stream)
             trial.start_encoding()
@@ -157,17 +162,18 @@ def _holds(format: Container, stream: Stream) -> bool:
 def writing(
     clip: Clip, target: Path, *, format: Container, quality: int | None, overwrite: bool
 ) -> Iterator[ClipWriter]:
-    """What writes the video; it gets its name at the end, unless an error comes before.
+    """Open a video for writing; the file appears at the end, complete, and not after an error.
 
-    quality: 1-100. Missing folders are made.
+    quality: 1 to 100. Missing folders are created.
     Raises OutputExists, OutputCollision, OutputError.
     """
     with _failures_of(target):
         refuse_source(clip.source, target)
-    options = {"movflags": "faststart"} if format in ("mp4", "mov") else {}
+    muxing = MUXINGS[format]
+    options = {"movflags": "faststart"} if muxing.quicktime else {}
     with atomic_path(target, overwrite=overwrite, hint=ELSEWHERE) as part:
         with _failures_of(target):
-            container = av.open(f"file:{part}", "w", format=MUXERS[format], options=options)
+            container = av.open(f"file:{part}", "w", format=muxing.muxer, options=options)
         try:
             writer = ClipWriter(container, clip, target, format, quality)
             yield writer
@@ -185,16 +191,15 @@ def _failures_of(target: Path) -> Iterator[None]:
         raise OutputError(f"{target}: {error.strerror or error}", hint=ELSEWHERE) from error
 
 
-def _encoder(format: Container, bits: int, quality: int) -> tuple[str, dict[str, str]]:
-    """The codec, and its options. In all three, a lower `crf` is a better image."""
-    crf = 51 - 0.37 * quality  # x264's: 17.7 at 90, 23 (its own default) at 75, 14 at 100
-    if format == "webm":
+def _codec_options(codec: str, quality: int) -> dict[str, str]:
+    crf = 51 - 0.37 * quality  # of x264: 17.7 at 90, 23 (its default) at 75, 14 at 100
+    if codec == "libvpx-vp9":
         good = {"deadline": "good", "cpu-used": "4", "row-mt": "1"}
-        return "libvpx-vp9", {"crf": str(round(crf * 63 / 51)), "b": "0", **good}
+        return {"crf": str(round(crf * 63 / 51)), "b": "0", **good}
     options = {"crf": f"{crf:.1f}", "preset": "medium"}
-    if bits == 8:
-        return "libx264", options
-    return "libx265", options | {"x265-params": "log-level=none"}  # it writes to stderr itself
+    if codec == "libx265":
+        options["x265-params"] = "log-level=none"  # else it prints to stderr
+    return options
 
 
 def _image(planes: Planes) -> av.VideoFrame:

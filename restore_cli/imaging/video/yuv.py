@@ -1,8 +1,8 @@
-"""Frames of a video as planes of luma and chroma, and what networks want of them.
+"""Video frames as planes of luma and chroma, and their conversion to network inputs and back.
 
-Networks take RGB, or luma alone. What leaves a plane and comes back is not what it was, if chroma
-is stored at half the size; so an image that keeps its size comes back as its old planes plus what
-the network has changed. Where it changed nothing, every sample stays as it was.
+Networks take RGB, or luma alone. Subsampled chroma does not survive a conversion to RGB and back.
+A frame that keeps its size is therefore converted by its change: old planes plus the change of the
+network, so that unchanged samples stay bit-equal.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from restore_cli.imaging.resize import CENTRE, resize_matlab
 
 Matrix = Literal["bt601", "bt709", "bt2020"]
 
-RED_AND_BLUE: dict[Matrix, tuple[float, float]] = {  # shares of R and B in luma; ITU-T H.273
+RED_AND_BLUE: dict[Matrix, tuple[float, float]] = {  # weights of R and B in luma; ITU-T H.273
     "bt601": (0.299, 0.114),
     "bt709": (0.2126, 0.0722),
     "bt2020": (0.2627, 0.0593),
 }
-LEFT = 0.25  # where in its pair of columns MPEG-2, H.264 and their successors put a chroma sample
+LEFT = 0.25  # position of a chroma sample in its two columns since MPEG-2, 0 to 1
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How samples are stored. `down`, `across`: rows and columns that share a chroma sample."""
+    """Storage of samples; `down`, `across`: rows and columns that share a chroma sample."""
 
     down: int = 2
     across: int = 2
@@ -39,7 +39,7 @@ class Layout:
 
     @property
     def unit(self) -> int:
-        """Levels of this depth to one of 8 bits."""
+        """Return the number of levels per level of 8 bits."""
         return 1 << (self.bits - 8)
 
     @property
@@ -48,7 +48,7 @@ class Layout:
 
     @property
     def luma_span(self) -> float:
-        """Levels from black to white."""
+        """Return the number of levels from black to white."""
         return (1 << self.bits) - 1.0 if self.full_range else 219.0 * self.unit
 
     @property
@@ -57,7 +57,7 @@ class Layout:
 
     @property
     def neutral(self) -> float:
-        """The chroma of grey."""
+        """Return the chroma level of grey."""
         return 128.0 * self.unit
 
     def chroma_size(self, height: int, width: int) -> tuple[int, int]:
@@ -65,13 +65,13 @@ class Layout:
 
     @property
     def anchor(self) -> float:
-        """Where a chroma sample sits in the columns that share it, 0 left to 1 right."""
+        """Return the position of a chroma sample in its columns, 0 (left) to 1 (right)."""
         return LEFT if self.across == 2 else CENTRE
 
 
 @dataclass(frozen=True)
 class Planes:
-    """Levels of one frame: luma (H, W), chroma (2, h, w) blue first; whole numbers of any dtype."""
+    """Integer levels of one frame: luma (H, W), chroma (2, h, w) with Cb first."""
 
     luma: Tensor
     chroma: Tensor
@@ -87,19 +87,19 @@ class Planes:
 
 
 def to_luma(planes: Planes) -> Tensor:
-    """(1, H, W), as `colour.rgb_to_ycbcr` has it: black is 16 / 255, white 235 / 255."""
+    """Return luma (1, H, W) in the range of `colour.luma`: black 16 / 255, white 235 / 255."""
     layout = planes.layout
     scale = 219 / layout.luma_span / 255
     return (planes.luma.float() * scale + (16 / 255 - layout.black * scale))[None]
 
 
 def with_luma(planes: Planes, luma: Tensor) -> Planes:
-    """The frame with larger luma (1, H', W'), as `to_luma` has it; chroma grows by bicubic."""
+    """Replace luma by (1, H', W') in the range of `to_luma`; resize chroma by bicubic."""
     layout = planes.layout
     scale = 255 / 219 * layout.luma_span
     levels = _levels(luma[0] * scale + (layout.black - 16 / 255 * scale), layout)
     height, width = layout.chroma_size(*levels.shape)
-    # An odd last row or column has a sample of its own, which reaches beyond the image.
+    # The chroma sample of an odd last row or column extends beyond the image.
     grown = [
         math.ceil(old * new / was)
         for old, new, was in zip(
@@ -112,7 +112,7 @@ def with_luma(planes: Planes, luma: Tensor) -> Planes:
 
 
 def to_rgb(planes: Planes) -> Tensor:
-    """(3, H, W) in [0, 1]."""
+    """Convert to RGB (3, H, W) in [0, 1]."""
     layout = planes.layout
     red, blue = RED_AND_BLUE[layout.matrix]
     y = (planes.luma.float() - layout.black) / layout.luma_span
@@ -125,15 +125,15 @@ def to_rgb(planes: Planes) -> Tensor:
 
 
 def from_rgb(rgb: Tensor, layout: Layout) -> Planes:
-    """Planes of an image (3, H, W) in [0, 1]."""
+    """Convert RGB (3, H, W) in [0, 1] to planes."""
     luma, chroma = _scaled_planes(rgb, layout)
     return Planes(
         _levels(luma + layout.black, layout), _levels(chroma + layout.neutral, layout), layout
     )
 
 
-def changed(planes: Planes, before: Tensor, after: Tensor) -> Planes:
-    """`planes`, whose `to_rgb` is `before`, with what makes `after` of it; both (3, H, W)."""
+def with_change(planes: Planes, before: Tensor, after: Tensor) -> Planes:
+    """Add the change from `before`, the RGB of `planes`, to `after`; both (3, H, W)."""
     luma, chroma = _scaled_planes(after - before, planes.layout)
     return replace(
         planes,
@@ -142,29 +142,29 @@ def changed(planes: Planes, before: Tensor, after: Tensor) -> Planes:
     )
 
 
-def turned(planes: Planes, quarters: int, mirrored: bool) -> Planes:
-    """Mirrored left to right where asked for, then turned by 90 degrees, counter-clockwise.
+def rotated(planes: Planes, quarters: int, mirrored: bool) -> Planes:
+    """Mirror left to right if `mirrored`, then rotate by quarter turns, counter-clockwise.
 
-    Chroma that two columns share would then be shared by two rows, which no encoder takes: it
-    gets a sample for each pixel.
+    No encoder takes chroma shared by two rows alone, as after a quarter turn of 4:2:2: such planes
+    get full chroma.
     """
 
-    def turn(plane: Tensor) -> Tensor:
+    def rotate(plane: Tensor) -> Tensor:
         return torch.rot90(plane.flip(-1) if mirrored else plane, quarters, (-2, -1))
 
     if quarters % 2 and planes.layout.down != planes.layout.across:
         planes = with_full_chroma(planes)
-    return replace(planes, luma=turn(planes.luma), chroma=turn(planes.chroma))
+    return replace(planes, luma=rotate(planes.luma), chroma=rotate(planes.chroma))
 
 
 def with_full_chroma(planes: Planes) -> Planes:
-    """The same with a chroma sample for each pixel."""
+    """Return planes with a chroma sample for each pixel."""
     layout = replace(planes.layout, down=1, across=1)
     return Planes(planes.luma, _levels(_at_luma(planes.chroma.float(), planes), layout), layout)
 
 
 def _at_luma(chroma: Tensor, planes: Planes) -> Tensor:
-    """A value of chroma for each of luma."""
+    """Upsample chroma to the size of luma."""
     layout, (height, width) = planes.layout, chroma.shape[1:]
     full = resize_matlab(
         chroma, height * layout.down, width * layout.across, anchors=(CENTRE, layout.anchor)
@@ -172,8 +172,8 @@ def _at_luma(chroma: Tensor, planes: Planes) -> Tensor:
     return full[:, : planes.height, : planes.width]
 
 
-def _shared(chroma: Tensor, layout: Layout) -> Tensor:
-    """The reverse: as many values as are stored."""
+def _subsampled(chroma: Tensor, layout: Layout) -> Tensor:
+    """Downsample chroma of full size to the stored size."""
     height, width = layout.chroma_size(*chroma.shape[1:])
     down, across = height * layout.down, width * layout.across
     missing = (0, across - chroma.shape[2], 0, down - chroma.shape[1])
@@ -182,15 +182,15 @@ def _shared(chroma: Tensor, layout: Layout) -> Tensor:
 
 
 def _scaled_planes(rgb: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Luma and chroma in levels above black and neutral; linear in rgb."""
+    """Return luma and chroma in levels relative to black and neutral; linear in `rgb`."""
     red, blue = RED_AND_BLUE[layout.matrix]
     r, g, b = rgb
     y = red * r + (1 - red - blue) * g + blue * b
     chroma = torch.stack([(b - y) / (2 * (1 - blue)), (r - y) / (2 * (1 - red))])
-    return y * layout.luma_span, _shared(chroma, layout) * layout.chroma_span
+    return y * layout.luma_span, _subsampled(chroma, layout) * layout.chroma_span
 
 
 def _levels(samples: Tensor, layout: Layout) -> Tensor:
-    """Rounded to what can be stored, uint8 or int32."""
+    """Round to levels that can be stored, uint8 or int32."""
     rounded = samples.round_().clamp_(0, (1 << layout.bits) - 1)
     return rounded.to(torch.uint8 if layout.bits == 8 else torch.int32)

@@ -163,8 +163,8 @@ def test_odd_sizes_are_kept(tmp_path, size, caplog):
     after = see(copy(source, tmp_path / "b.mp4"))
     assert (after.size, after.format) == (size, "yuv444p")
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path / 'b.mp4'}: {size[1]}x{size[0]} is odd, so it is written with full chroma "
-        "(4:4:4), which some players do not show"
+        f"{tmp_path / 'b.mp4'}: the size {size[1]}x{size[0]} is odd: written with full chroma "
+        "(4:4:4), which some players cannot show"
     ]
 
 
@@ -265,7 +265,7 @@ def test_sound_that_the_container_cannot_hold_is_refused_before_any_work(tmp_pat
     def work(frame):
         raise AssertionError("the work has begun")
 
-    with pytest.raises(OutputError, match=f"{suffix} cannot hold its sound, {name}"):
+    with pytest.raises(OutputError, match=f"{suffix} cannot hold the audio codec {name}"):
         copy(source, tmp_path / f"b.{suffix}", turn=work)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv"]
 
@@ -290,7 +290,7 @@ def test_subtitles_go_along_where_they_can(tmp_path, caplog):
         packets = [p for p in container.demux(container.streams.subtitles[0]) if p.dts is not None]
         assert [bytes(packet) for packet in packets] == [b"It rains."]
     assert len(see(copy(source, tmp_path / "b.mp4")).times) == 6
-    assert "b.mp4: mp4 cannot hold its subtitles, subrip" in caplog.text
+    assert "b.mp4: subtitles dropped: mp4 cannot hold subrip" in caplog.text
 
 
 def add_subtitle(clip, target):
@@ -318,7 +318,7 @@ def test_higher_quality_is_a_larger_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "the file is empty"), (b"no video at all" * 100, "damaged, or not a video")],
+    [(b"", "the file is empty"), (b"no video at all" * 100, "damaged or not a video")],
     ids=["empty", "text"],
 )
 def test_what_is_no_video_is_said(tmp_path, content, said):
@@ -337,10 +337,10 @@ def test_sound_alone_is_no_video(tmp_path):
     path = tmp_path / "song.mp4"
     with av.open(str(path), "w") as container:
         add_tone(container, container.add_stream("aac", rate=48_000), seconds=0.2)
-    assert "there is no video in it" in reason(path)
+    assert "no video stream" in reason(path)
 
 
-def test_a_image_with_the_name_of_a_video_is_said(tmp_path):
+def test_an_image_with_the_name_of_a_video_is_refused(tmp_path):
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w", format="image2pipe") as container:
         stream = container.add_stream("png")
@@ -354,13 +354,13 @@ def test_a_video_without_frames_is_said(tmp_path):
     with av.open(str(make_clip(tmp_path / "b.mp4"))) as full, av.open(str(path), "w") as container:
         container.add_stream_from_template(full.streams.video[0])
         container.start_encoding()
-    assert "no frame in it can be read" in reason(path)
+    assert "no readable frame" in reason(path)
 
 
 def test_a_video_that_was_cut_short_is_refused_at_once(tmp_path):
     clip = make_clip(tmp_path / "a.mkv")
     clip.write_bytes(clip.read_bytes()[:-1000])
-    assert "cut short, the last 1,000 bytes are missing" in reason(clip)
+    assert "truncated, the last 1,000 bytes are missing" in reason(clip)
 
 
 def test_damage_in_the_middle_is_an_error_that_says_where(tmp_path):
@@ -370,14 +370,14 @@ def test_damage_in_the_middle_is_an_error_that_says_where(tmp_path):
     content[middle : middle + 2000] = bytes(2000)
     clip.write_bytes(content)
     said = reason(clip)
-    assert "broken at 0." in said
+    assert "damaged at 0." in said
     target = tmp_path / "b.mkv"
     with pytest.raises(UnreadableVideo):
         copy(clip, target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv"]
 
 
-def test_a_image_that_changes_its_size_is_an_error(tmp_path):
+def test_a_frame_size_that_changes_is_an_error(tmp_path):
     path = tmp_path / "a.ts"
     with av.open(str(path), "w") as container:
         stream = None
@@ -391,7 +391,7 @@ def test_a_image_that_changes_its_size_is_an_error(tmp_path):
                     if packet.dts is not None:
                         packet.stream = stream
                         container.mux(packet)
-    assert "the image changes from 64x48 yuv420p to 80x48 yuv420p" in reason(path)
+    assert "the frame size changes from 64x48 yuv420p to 80x48 yuv420p" in reason(path)
 
 
 def test_interlaced_images_are_warned_of(tmp_path, caplog):

@@ -11,11 +11,11 @@ from restore_cli.imaging.video.yuv import (
     LEFT,
     Layout,
     Planes,
-    changed,
     from_rgb,
+    rotated,
     to_luma,
     to_rgb,
-    turned,
+    with_change,
     with_full_chroma,
     with_luma,
 )
@@ -82,7 +82,7 @@ def test_bt601_is_that_of_the_papers():
 def test_what_is_not_changed_stays_bit_for_bit(layout):
     planes = noise(layout)
     rgb = to_rgb(planes)
-    same = changed(planes, rgb, rgb.clone())
+    same = with_change(planes, rgb, rgb.clone())
     assert torch.equal(same.luma, planes.luma)
     assert torch.equal(same.chroma, planes.chroma)
 
@@ -99,7 +99,7 @@ def test_a_change_of_rgb_arrives_in_the_planes():
     planes = from_rgb(torch.full((3, 8, 8), 0.4), FULL_CHROMA)
     before = to_rgb(planes)
     after = before + torch.tensor([0.1, -0.1, 0.2]).view(3, 1, 1)
-    assert_close(to_rgb(changed(planes, before, after)), after, atol=1.5 / 255, rtol=0)
+    assert_close(to_rgb(with_change(planes, before, after)), after, atol=1.5 / 255, rtol=0)
 
 
 def test_luma_of_full_range_is_fed_as_studio_range():
@@ -146,20 +146,20 @@ def test_without_anchors_chroma_would_be_elsewhere():
 
 def test_a_turn_moves_luma_and_chroma_alike():
     planes = noise(Layout(), 8, 12)
-    upright = turned(planes, 1, False)
+    upright = rotated(planes, 1, False)
     assert torch.equal(upright.luma, torch.rot90(planes.luma))
     assert torch.equal(upright.chroma[1], torch.rot90(planes.chroma[1]))
-    back = turned(upright, 3, False)
+    back = rotated(upright, 3, False)
     assert torch.equal(back.chroma, planes.chroma)
 
 
 def test_a_mirror_comes_before_the_turn():
     planes = noise(Layout(), 8, 12)
-    assert torch.equal(turned(planes, 1, True).luma, torch.rot90(planes.luma.flip(1)))
+    assert torch.equal(rotated(planes, 1, True).luma, torch.rot90(planes.luma.flip(1)))
 
 
 def test_a_quarter_turn_of_422_gives_each_pixel_its_chroma():
     planes = noise(Layout(1, 2), 8, 12)
-    upright = turned(planes, 1, False)
+    upright = rotated(planes, 1, False)
     assert upright.layout == replace(planes.layout, down=1, across=1)
     assert upright.chroma.shape == (2, 12, 8)
