@@ -264,9 +264,10 @@ def _refuse_contradictions(model: str | None, weights: str | None, base: str | N
 
 def _refuse_output(sheets: list[Grid], quality: int | None, json: bool) -> None:
     from restore_cli.batch.plan import Standard
+    from restore_cli.imaging.formats import is_lossy
 
     formats = {sheet.format for sheet in sheets}
-    if quality is not None and formats and not formats & {"jpeg", "webp"}:
+    if quality is not None and formats and not any(map(is_lossy, formats)):
         raise UsageError(
             f"--quality has no effect on {' and '.join(sorted(formats))}", hint="leave it out"
         )

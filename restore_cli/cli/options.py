@@ -9,6 +9,7 @@ import typer
 
 from restore_cli import registry
 from restore_cli.errors import UsageError
+from restore_cli.imaging.formats import Format
 
 Word = TypeVar("Word", bound=str)
 
@@ -96,7 +97,7 @@ Recursive = Annotated[
     bool, typer.Option("--recursive", "-r", help="Take folders inside folders too.")
 ]
 FormatName = Annotated[
-    Literal["png", "jpeg", "webp", "tiff"] | None,
+    Format | None,
     typer.Option("--format", help="Of the images. [default: as the source]"),
 ]
 Quality = Annotated[

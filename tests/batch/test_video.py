@@ -1,4 +1,4 @@
-"""A video on its way through a network: which part of a frame it sees, and what overlaps."""
+"""Restoration of videos: the input of the network, and the overlap of the three threads."""
 
 import threading
 import time
@@ -10,22 +10,22 @@ import torch
 from torch.testing import assert_close
 
 from restore_cli import registry
-from restore_cli.batch import video as module
 from restore_cli.batch.plan import Job
 from restore_cli.batch.run import run
 from restore_cli.batch.video import WAITING, LumaFrames, RgbFrames, frame_converter, restore_video
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.errors import BrokenOutput, UnreadableVideo
-from restore_cli.imaging.video.reader import open_clip
+from restore_cli.imaging.video.reader import Clip
+from restore_cli.imaging.video.writer import ClipWriter
 from restore_cli.imaging.video.yuv import Layout, from_rgb, to_rgb
 from restore_cli.inference.report import Report, Restored, StepReport
 from restore_cli.inference.restorer import Restorer, RunOptions, load_restorer
 from restore_cli.inference.upscaler import Target, Upscaler
-from tests.imaging.clips import make_clip, see
+from tests.imaging.clips import frames_of, make_clip, see
 
 
 class Same:
-    """A stand-in for a Restorer that gives each image back, and counts."""
+    """A restorer that returns each image unchanged, and counts."""
 
     report = Report((StepReport("dpenet", "same", "ab" * 32, None, "fp32", 48, 64, 0.1),))
 
@@ -57,11 +57,6 @@ def clip(tmp_path):
     return make_clip(tmp_path / "clip.mp4", frames=8)
 
 
-def frames_of(path):
-    with open_clip(path) as clip:
-        return list(clip.frames())
-
-
 def restored(clip, restorer, **options):
     target = clip.with_name("out.mp4")
     return restore_video(clip, target, restorer, format="mp4", **options), target
@@ -85,15 +80,14 @@ def test_espcn_gets_luma_alone(clip):
     assert see(target).size == (96, 128)
 
 
-def test_an_upscaler_of_espcn_gets_luma_alone(monkeypatch):
-    espcn = network("espcn", scale=2)
-    monkeypatch.setattr(Upscaler, "_restorer", lambda self, factor: espcn)
-    upscaler = Upscaler({2: "any"}, espcn.options, Target(size=(21, 31)))
+def test_an_upscaler_of_espcn_gets_luma_alone():
+    options, weights = RunOptions(precision="fp32", device="cpu"), {2: "espcn.x2"}
+    upscaler = Upscaler(weights, options, Target(size=(21, 31)))
     assert isinstance(frame_converter(upscaler), LumaFrames)
     luma, report = upscaler.run_luma(torch.rand(1, 12, 16))
     assert luma.shape == (1, 21, 31)
     assert (report.height, report.width) == (21, 31)
-    repeated = Upscaler({2: "any"}, espcn.options, Target(scale=4, repeat=True))
+    repeated = Upscaler(weights, options, Target(scale=4, repeat=True))
     assert repeated.run_luma(torch.rand(1, 3, 5))[0].shape == (1, 12, 20)
 
 
@@ -104,55 +98,68 @@ def test_others_get_colours(arch, config):
     assert isinstance(frame_converter(network(arch, **config)), RgbFrames)
 
 
-def test_both_ways_make_the_same_image():
+def test_both_converters_make_the_same_image():
     """ESPCN works on luma in either; the rest is rounding, and what 4:2:0 cannot hold."""
     espcn = load_restorer("upscale", RunOptions(weights="espcn.x2", precision="fp32", device="cpu"))
     rows, columns = torch.linspace(0.2, 0.8, 32)[:, None], torch.linspace(0.2, 0.8, 48)
     rgb = torch.stack([rows + 0 * columns, columns + 0 * rows, (rows + columns) / 2])
     planes = from_rgb(rgb, Layout(matrix="bt601"))
     images = []
-    for way in (LumaFrames(espcn), RgbFrames(espcn)):
-        prepared = way.prepare(planes)
-        images.append(to_rgb(way.finish(planes, prepared, way.restore(prepared)[0])))
+    for converter in (LumaFrames(espcn), RgbFrames(espcn)):
+        prepared = converter.prepare(planes)
+        images.append(to_rgb(converter.finish(planes, prepared, converter.restore(prepared)[0])))
     assert_close(*images, atol=5 / 255, rtol=0)
 
 
-def test_what_a_network_leaves_alone_stays_bit_for_bit(clip):
-    way = RgbFrames(Same())
+def test_unchanged_frames_stay_bit_for_bit(clip):
+    converter = RgbFrames(Same())
     for frame in frames_of(clip):
-        prepared = way.prepare(frame.planes)
-        planes = way.finish(frame.planes, prepared, way.restore(prepared)[0])
+        prepared = converter.prepare(frame.planes)
+        planes = converter.finish(frame.planes, prepared, converter.restore(prepared)[0])
         assert torch.equal(planes.luma, frame.planes.luma)
         assert torch.equal(planes.chroma, frame.planes.chroma)
 
 
-def test_frames_are_read_while_the_network_works(clip, monkeypatch):
-    read = []
-    actual = module._Pipeline._read
-    monkeypatch.setattr(module._Pipeline, "_read", lambda self: read.append(0) or actual(self))
+@pytest.fixture
+def read(monkeypatch):
+    """A list that grows by each frame that is read."""
+    read, frames = [], Clip.frames
+
+    def counted(clip):
+        for frame in frames(clip):
+            read.append(frame)
+            yield frame
+
+    monkeypatch.setattr(Clip, "frames", counted)
+    return read
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """A list that grows by each frame that is written."""
+    written, write = [], ClipWriter.write
+
+    def counted(writer, frame):
+        write(writer, frame)
+        written.append(frame)
+
+    monkeypatch.setattr(ClipWriter, "write", counted)
+    return written
+
+
+def test_frames_are_read_while_the_network_works(clip, read):
     restored(clip, Same(lambda number: number or wait_until(lambda: len(read) == 1 + WAITING)))
 
 
-def test_frames_are_written_while_the_network_works(clip, monkeypatch):
-    written = []
-    actual = module.ClipWriter.write
-    monkeypatch.setattr(
-        module.ClipWriter, "write", lambda self, frame: written.append(0) or actual(self, frame)
-    )
+def test_frames_are_written_while_the_network_works(clip, written):
     restored(clip, Same(lambda number: number and wait_until(lambda: written)))
     assert len(written) == 8
 
 
-def test_no_more_frames_are_held_than_needed(tmp_path, monkeypatch):
+def test_no_more_frames_are_held_than_needed(tmp_path, read, written):
     held = []
-    begun, ended = [], []
-    read, write = module._Pipeline._read, module._Pipeline._write
-    monkeypatch.setattr(module._Pipeline, "_read", lambda self: begun.append(0) or read(self))
-    monkeypatch.setattr(
-        module._Pipeline, "_write", lambda self, *parts: ended.append(0) or write(self, *parts)
-    )
     clip = make_clip(tmp_path / "clip.mp4", frames=30)
-    restored(clip, Same(lambda number: held.append(len(begun) - len(ended))))
+    restored(clip, Same(lambda number: held.append(len(read) - len(written))))
     assert max(held) <= 2 * WAITING + 3
 
 
@@ -189,7 +196,7 @@ def test_a_writer_that_fails_ends_the_work(clip, monkeypatch):
     def fail(self, frame):
         raise UnreadableVideo("stands for any error")
 
-    monkeypatch.setattr(module.ClipWriter, "write", fail)
+    monkeypatch.setattr(ClipWriter, "write", fail)
     network = Same()
     with pytest.raises(UnreadableVideo):
         restored(clip, network)

@@ -75,7 +75,7 @@ def test_a_folder_gives_its_images_and_videos(clip, x2, tmp_path):
     ("content", "said"),
     [
         (b"", "the file is empty"),
-        (b"nothing" * 99, "damaged, or not a video"),
+        (b"nothing" * 99, "damaged or not a video"),
         (b"\0\0\0\x18ftypisom\0\0\2\0isomiso2\0\0\x10\0mdat", "truncated"),
     ],
     ids=["empty", "text", "cut"],
@@ -119,7 +119,7 @@ def test_a_video_on_stdin_is_refused_by_name(clip, x2):
     assert result.exit_code == 3
     assert result.stderr.splitlines() == [
         "restore: stdin: a video, not an image",
-        "hint: videos are read from a file that is called so, for example clip.mp4",
+        "hint: a video is read from a file with its suffix, for example clip.mp4",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Small videos that tests make, and what can be read of them without our own reader."""
+"""Small videos for tests, and their contents read without our own reader."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from restore_cli.imaging.video.reader import open_clip
+
 RATE = 25
-TICK = Fraction(1, 12_800)  # of the clips that are made: 512 of them are a frame
+TICK = Fraction(1, 12_800)  # time base of these clips: 512 ticks per frame
 STEP = 512
 SOUND_RATE = 48_000
 
 
-def levels_of(height, width, number, bits=8):
-    """Luma of frame `number`: a slope that moves, so that each frame is another."""
+def luma_of_frame(height, width, number, bits=8):
+    """Return luma of frame `number`: a gradient that moves, so that all frames differ."""
     rows, columns = np.indices((height, width))
     slope = (3 * rows + 2 * columns + 5 * number) % 200 + 20
     return (slope << (bits - 8)).astype(np.uint8 if bits == 8 else np.uint16)
 
 
 def image_of(height, width, number, format):
-    """A frame as encoders take it; chroma differs between the planes, and along each."""
+    """Return a frame for an encoder; chroma differs between the planes, and along each."""
     image = av.VideoFrame(width, height, format)
     bits = image.format.components[0].bits
     for index, plane in enumerate(image.planes):
         room = np.frombuffer(memoryview(plane), np.uint8 if bits == 8 else np.uint16)
         room = room.reshape(plane.height, -1)
         if index == 0:
-            room[:, : plane.width] = levels_of(plane.height, plane.width, number, bits)
+            room[:, : plane.width] = luma_of_frame(plane.height, plane.width, number, bits)
         else:
             room[:, : plane.width] = np.arange(plane.width) % 32 + (60 + 70 * index << (bits - 8))
     return image
@@ -50,10 +52,10 @@ def make_clip(
     set_up=lambda stream: None,
     **options,
 ):
-    """A video of `frames`, (H, W), lossless by H.264; with half as much sound again as images.
+    """Write a video, lossless by H.264, with audio half as long again as the frames.
 
-    times: when each frame is shown, in ticks; start: how many later all begins.
-    set_up: gets the stream before the first frame.
+    size: (H, W). times: timestamp of each frame, in ticks; start: offset of all, in ticks.
+    set_up: receives the stream before the first frame.
     """
     height, width = size
     with av.open(str(path), "w") as container:
@@ -76,6 +78,12 @@ def make_clip(
     return path
 
 
+def frames_of(path):
+    """Read all frames by our own reader."""
+    with open_clip(path) as clip:
+        return list(clip.frames())
+
+
 def add_tone(container, stream, *, seconds, start=0):
     layout = stream.codec_context.layout.name
     count = len(stream.codec_context.layout.channels)
@@ -91,7 +99,7 @@ def add_tone(container, stream, *, seconds, start=0):
 
 @dataclass(frozen=True)
 class Seen:
-    """A video as FFmpeg reads it."""
+    """Contents of a video as read by FFmpeg."""
 
     codec: str
     format: str
@@ -135,7 +143,7 @@ def see(path):
 
 
 def sound_of(path):
-    """A digest of all packets of sound, and when each is heard."""
+    """Return a digest of all audio packets, and the time of each."""
     digest, times = hashlib.sha256(), []
     with av.open(str(path)) as container:
         if container.streams.audio:

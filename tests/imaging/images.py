@@ -1,12 +1,16 @@
-"""Files as other programs write them, made by hand where no library here can."""
+"""Images and image files for tests, some as other programs write them."""
 
 import io
 import struct
 import zlib
 
 import numpy as np
+import torch
 from PIL import Image as Pillow
 from PIL import ImageCms, TiffImagePlugin
+
+from restore_cli.imaging.image import Image
+from restore_cli.imaging.io import decode
 
 XMP = (
     b'<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
@@ -31,7 +35,7 @@ def png_chunk(kind, body):
 
 
 def png_file(levels, *chunks, interlaced=False):
-    """Levels (H, W, C) as a PNG without filters; chunks: (kind, body), before the pixels."""
+    """Return levels (H, W, C) as a PNG without filters; chunks: (kind, body) before the pixels."""
     height, width, channels = levels.shape
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, levels.itemsize * 8, kind, 0, 0, interlaced)
@@ -49,14 +53,32 @@ def pillow_file(image, format, **options):
 
 
 def noise(height, width, channels, depth=8):
-    """(H, W, C) levels, black, white and every byte order's trap among them."""
+    """Return random levels (H, W, C); the first are black, white and 1."""
     levels = np.random.default_rng(0).integers(0, 2**depth, (height, width, channels))
     levels.flat[: min(3, levels.size)] = [0, 2**depth - 1, 1][: levels.size]
     return levels.astype(np.uint8 if depth == 8 else np.uint16)
 
 
+def image_of(levels, **fields):
+    """Return levels (H, W, C) as an image."""
+    depth = levels.itemsize * 8
+    values = torch.from_numpy(levels.astype(np.float32) / (2**depth - 1)).permute(2, 0, 1)
+    colours = values.shape[0] - (values.shape[0] in (2, 4))
+    return Image(
+        values[:colours], values[colours:] if len(values) > colours else None, depth, **fields
+    )
+
+
+def levels_of(data):
+    """Decode the levels of a file, (H, W, C) with alpha."""
+    image = decode(data, name="it")
+    bands = [image.pixels] if image.alpha is None else [image.pixels, image.alpha]
+    largest = 2**image.bit_depth - 1
+    return np.concatenate([band.numpy() for band in bands]).transpose(1, 2, 0) * largest
+
+
 def camera_exif(orientation=1):
-    """What a camera tells: EXIF with a maker's note, a place, and a size."""
+    """Return EXIF of a camera, with maker notes, GPS and size."""
     exif = Pillow.Exif()
     exif[0x010F] = "Make"
     exif[0x0110] = "X-1"
@@ -73,6 +95,6 @@ def camera_exif(orientation=1):
 
 
 def icc_profile(space=b"RGB "):
-    """The sRGB profile, or one that only says to be for another space."""
+    """Return the sRGB profile, or the same labelled for another colour space."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return profile[:16] + space + profile[20:]

@@ -46,7 +46,7 @@ def test_filled_colours_stay_within_what_is_seen(channels, size):
     assert bool(((filled >= 0) & (filled <= 1)).all())
 
 
-def test_a_image_of_which_nothing_is_visible_stays_finite():
+def test_an_image_of_which_nothing_is_visible_stays_finite():
     image = Image(torch.rand(3, 9, 9), torch.zeros(1, 9, 9))
     assert bool(torch.isfinite(image.visible_colours().pixels).all())
 

@@ -1,4 +1,4 @@
-"""Images that go to a file and come back, through every format."""
+"""Reading and writing of still images in every format."""
 
 import io
 from dataclasses import replace
@@ -23,21 +23,19 @@ from restore_cli.imaging import quantize as levels_module
 from restore_cli.imaging.formats import format_of
 from restore_cli.imaging.image import Image, Metadata
 from restore_cli.imaging.io import decode, encode, read, write
-from tests.imaging.images import XMP, camera_exif, icc_profile, noise, pillow_file, png_file
+from tests.imaging.images import (
+    XMP,
+    camera_exif,
+    icc_profile,
+    image_of,
+    noise,
+    pillow_file,
+    png_file,
+)
 
 LOSSLESS = [("png", 8), ("png", 16), ("tiff", 8), ("tiff", 16), ("webp", 8)]
 SUFFIXES = ["png", "jpg", "webp", "tif"]
 SIZES = [(1, 1), (1, 9), (7, 13), (33, 64)]
-
-
-def image_of(levels, **more):
-    """The image that levels (H, W, C) mean."""
-    depth = levels.itemsize * 8
-    values = torch.from_numpy(levels.astype(np.float32) / (2**depth - 1)).permute(2, 0, 1)
-    colours = values.shape[0] - (values.shape[0] in (2, 4))
-    return Image(
-        values[:colours], values[colours:] if len(values) > colours else None, depth, **more
-    )
 
 
 def assert_same(found, wanted):
@@ -77,7 +75,7 @@ def test_any_levels_of_any_size_come_back_exactly(saved, height, width, channels
 
 
 @pytest.mark.parametrize(("format", "depth"), LOSSLESS)
-def test_a_image_of_many_strips_comes_back_exactly(format, depth, monkeypatch):
+def test_an_image_of_many_strips_comes_back_exactly(format, depth, monkeypatch):
     monkeypatch.setattr(levels_module, "STRIP", 40)
     image = image_of(noise(33, 17, 4, depth))
     assert_same(decode(encode(image, format=format), name="it"), image)
@@ -223,7 +221,7 @@ def test_without_metadata_none_is_made_up():
     ],
     ids=["exif", "xmp", "icc"],
 )
-def test_what_is_too_long_for_jpeg_is_left_out_and_said(kept, value, said, caplog):
+def test_metadata_too_long_for_jpeg_is_dropped_with_a_warning(kept, value, said, caplog):
     image = image_of(noise(7, 13, 3), metadata=replace(SENT, **{kept: value}))
     found = decode(encode(image, format="jpeg"), name="it").metadata
     assert getattr(found, kept) is None
@@ -237,7 +235,7 @@ def test_what_is_too_long_for_jpeg_is_left_out_and_said(kept, value, said, caplo
     value=st.integers(0, 255),
     stop=st.integers(0, len(SENT.exif)),
 )
-def test_damaged_exif_never_keeps_a_image_from_being_written(target, places, value, stop):
+def test_damaged_exif_never_keeps_an_image_from_being_written(target, places, value, stop):
     exif = bytearray(SENT.exif)
     for place in places:
         exif[place] = value
@@ -385,7 +383,7 @@ def test_what_pillow_takes_for_a_bomb_is_read_up_to_our_own_limit(monkeypatch):
     assert Pillow.MAX_IMAGE_PIXELS == 100
 
 
-def test_too_little_memory_is_said(monkeypatch):
+def test_too_little_memory_is_reported(monkeypatch):
     def exhausted(data):
         raise MemoryError
 

@@ -113,7 +113,7 @@ def test_bigtiff_is_no_exif():
         exif.reset_orientation(b"II+\0\x08\0\0\0" + struct.pack("<QQQ", 16, 0, 0))
 
 
-def test_an_entry_that_points_beyond_the_data_is_left_out():
+def test_an_entry_that_points_beyond_the_data_is_dropped():
     data = (
         exif.tiff_header("<")
         + struct.pack("<H", 1)

@@ -66,7 +66,7 @@ def test_ycck_is_read_as_the_inks_it_stands_for():
 
 
 @pytest.mark.parametrize("profile", [b"rubbish" * 40, icc_profile()], ids=["rubbish", "for rgb"])
-def test_a_profile_that_does_not_fit_the_inks_is_left_out_and_named(profile, caplog):
+def test_a_profile_that_does_not_fit_the_inks_is_dropped_and_named(profile, caplog):
     data = cmyk_file("jpeg", icc_profile=profile)
     np.testing.assert_allclose(colour_of(data), WITHOUT_PROFILE, atol=3)
     assert caplog.messages == ["it: read without its ICC profile, which is damaged or not for CMYK"]
@@ -162,7 +162,7 @@ def test_of_an_animation_the_first_image_is_read_and_the_rest_is_named(format, c
     assert caplog.messages == ["it: read without the other frames"]
 
 
-def test_of_a_image_with_preview_the_image_is_read(caplog):
+def test_of_an_image_with_preview_the_image_is_read(caplog):
     first, preview = Pillow.new("RGB", (32, 24), "red"), Pillow.new("RGB", (16, 12), "blue")
     data = pillow_file(first, "mpo", save_all=True, append_images=[preview], exif=camera_exif(6))
     image = decode(data, name="it")

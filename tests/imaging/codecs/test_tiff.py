@@ -14,13 +14,13 @@ from PIL import TiffImagePlugin
 from restore_cli.errors import ImageTooLarge, UnreadableImage
 from restore_cli.imaging.codecs import exif
 from restore_cli.imaging.io import decode, encode
-from tests.imaging.images import icc_profile, noise, pillow_file
+from tests.imaging.images import icc_profile, levels_of, noise, pillow_file
 
 PHOTOMETRICS = {1: "minisblack", 2: "minisblack", 3: "rgb", 4: "rgb"}
 
 
 def tiff_file(levels, *, byteorder="<", planar=False, big=False, **options):
-    """By tifffile; levels (H, W, C)."""
+    """Encode levels (H, W, C) by tifffile."""
     channels = levels.shape[2]
     options = {"photometric": PHOTOMETRICS.get(channels, "rgb"), "metadata": None} | options
     if channels > 1:
@@ -32,14 +32,6 @@ def tiff_file(levels, *, byteorder="<", planar=False, big=False, **options):
     with tifffile.TiffWriter(buffer, byteorder=byteorder, bigtiff=big) as writer:
         writer.write(array, **options)
     return buffer.getvalue()
-
-
-def levels_of(data):
-    image = decode(data, name="it")
-    bands = [image.pixels] if image.alpha is None else [image.pixels, image.alpha]
-    return np.concatenate([band.numpy() for band in bands]).transpose(1, 2, 0) * (
-        2**image.bit_depth - 1
-    )
 
 
 @pytest.mark.parametrize("tile", [None, (16, 16)], ids=["strips", "tiles"])
@@ -99,7 +91,7 @@ def test_alpha_that_is_multiplied_in_is_taken_out(depth):
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_further_channels_are_left_out_and_named(depth, caplog):
+def test_further_channels_are_dropped_and_named(depth, caplog):
     levels = noise(7, 13, 6, depth)
     data = tiff_file(levels, photometric="rgb", extrasamples=["unspecified", "unassalpha", 0])
     np.testing.assert_allclose(levels_of(data), levels[..., [0, 1, 2, 4]], atol=0.01)

@@ -1,4 +1,4 @@
-"""Videos that go to a file and come back, and those that cannot be read."""
+"""Reading and writing of videos, and refusal of those that cannot be read."""
 
 import math
 import struct
@@ -13,11 +13,21 @@ from torch.testing import assert_close
 from restore_cli.errors import OutputCollision, OutputError, OutputExists, UnreadableVideo
 from restore_cli.imaging.video.reader import open_clip
 from restore_cli.imaging.video.writer import writing
-from tests.imaging.clips import RATE, STEP, TICK, add_tone, image_of, levels_of, make_clip, see
+from tests.imaging.clips import (
+    RATE,
+    STEP,
+    TICK,
+    add_tone,
+    frames_of,
+    image_of,
+    luma_of_frame,
+    make_clip,
+    see,
+)
 
 
 def copy(source, target, *, format=None, quality=90, overwrite=False, turn=lambda frame: frame):
-    """Every frame of a video as it is, through our reader and our writer."""
+    """Copy a video by our reader and our writer."""
     format = format or target.suffix.removeprefix(".")
     with (
         open_clip(source) as clip,
@@ -26,11 +36,6 @@ def copy(source, target, *, format=None, quality=90, overwrite=False, turn=lambd
         for frame in clip.frames():
             writer.write(turn(frame))
     return target
-
-
-def frames_of(path):
-    with open_clip(path) as clip:
-        return list(clip.frames())
 
 
 def reason(path):
@@ -54,7 +59,7 @@ def test_levels_are_read_as_they_are_stored(tmp_path, format, codec):
     clip = make_clip(tmp_path / "a.mkv", format=format, codec=codec, frames=2, sound=None)
     bits = 10 if format.endswith("10le") else 8
     for number, frame in enumerate(frames_of(clip)):
-        expected = torch.from_numpy(levels_of(48, 64, number, bits).astype(int))
+        expected = torch.from_numpy(luma_of_frame(48, 64, number, bits).astype(int))
         assert torch.equal(frame.planes.luma.int(), expected.int())
 
 
@@ -115,7 +120,7 @@ def test_colour_tags_are_kept(tmp_path, colours):
     ("size", "matrix"), [((48, 64), 6), ((720, 1280), 1)], ids=["small", "large"]
 )
 def test_colours_that_nothing_tells_are_told(tmp_path, size, matrix):
-    """Else a player would take the larger result for BT.709, and its source not."""
+    """A player would assume BT.709 for the larger result, but not for its source."""
     source = make_clip(tmp_path / "a.mp4", size=size, frames=1, sound=None)
     assert see(source).colours[1] == 2
     assert see(copy(source, tmp_path / "b.mp4")).colours[:2] == (1, matrix)
@@ -178,7 +183,7 @@ def test_webm_holds_odd_sizes_as_they_are(tmp_path):
 
 
 def state_matrix(clip, a, b, c, d):
-    """Write into an MP4 that (x, y) is shown at (a x + c y, b x + d y), y downwards."""
+    """Set the display matrix of an MP4: (x, y) to (a x + c y, b x + d y), y downwards."""
     content = bytearray(clip.read_bytes())
     header = content.index(b"tkhd") + 4  # of the first track, which is the video
     one = 1 << 16
@@ -189,7 +194,7 @@ def state_matrix(clip, a, b, c, d):
 
 
 def shown(image, a, b, c, d):
-    """A square image as the matrix shows it, pixel by pixel."""
+    """Apply the display matrix to a square image, pixel by pixel."""
     result = np.empty_like(image)
     last = len(image) - 1
     for y in range(last + 1):
@@ -217,7 +222,7 @@ def test_a_turned_video_comes_out_upright(tmp_path, matrix):
     source = make_clip(tmp_path / "a.mp4", size=(48, 48))
     state_matrix(source, *matrix)
     (first, *_) = frames_of(source)
-    assert np.array_equal(first.planes.luma.numpy(), shown(levels_of(48, 48, 0), *matrix))
+    assert np.array_equal(first.planes.luma.numpy(), shown(luma_of_frame(48, 48, 0), *matrix))
 
 
 def test_a_turned_video_is_no_more_turned_when_written(tmp_path):
@@ -272,7 +277,7 @@ def test_sound_that_the_container_cannot_hold_is_refused_before_any_work(tmp_pat
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_sound_of_a_broadcast_still_sounds(tmp_path, suffix):
-    """Its packets have headers of their own, which other containers keep elsewhere."""
+    """Audio packets of MPEG-TS have headers that other containers store elsewhere."""
     source = make_clip(tmp_path / "a.ts")
     target = copy(source, tmp_path / f"b.{suffix}")
     assert samples_in(target) == samples_in(source) > 0
@@ -394,7 +399,7 @@ def test_a_frame_size_that_changes_is_an_error(tmp_path):
     assert "the frame size changes from 64x48 yuv420p to 80x48 yuv420p" in reason(path)
 
 
-def test_interlaced_images_are_warned_of(tmp_path, caplog):
+def test_a_warning_names_interlaced_frames(tmp_path, caplog):
     make_clip(tmp_path / "a.mkv", frames=2, **{"x264-params": "tff=1", "qp": "20"})
     frames_of(tmp_path / "a.mkv")
     assert "is interlaced" in caplog.text
