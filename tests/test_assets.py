@@ -1,4 +1,4 @@
-"""Where files lie, and what the environment says of it."""
+"""Folders of the package, and environment variables."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""fetch against a real server on this machine that can be told to misbehave."""
+"""Downloads from a real server on this machine that misbehaves on demand."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ SHA256 = hashlib.sha256(CONTENTS).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves server.contents, after the misbehaviour that the test has asked for."""
+    """Serves server.contents, after the misbehaviour set by the test."""
 
     def do_GET(self):
         server = self.server

@@ -17,7 +17,7 @@ Container = Literal["mp4", "mov", "mkv", "webm"]  # videos that can be written
 
 @dataclass(frozen=True)
 class Encoding:
-    """How files of a still format are written, and what they hold."""
+    """Encoder and limits of a still format that is written."""
 
     format: Format
     suffix: str
@@ -45,7 +45,7 @@ class StillFormat:
 
 @dataclass(frozen=True)
 class Muxing:
-    """How videos are written to a container."""
+    """Muxer and codecs of a container that is written."""
 
     container: Container
     muxer: str  # FFmpeg's name of it

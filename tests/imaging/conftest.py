@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def heard(capfd, monkeypatch):
-    """heard(action): what a user who has set up no logging gets to see of it, (stdout, stderr)."""
+    """heard(action): its output without any configuration of logging, (stdout, stderr)."""
 
     def heard(action):
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The table of formats: each row is true of the files that are written and read."""
+"""Table of formats: each row is true of the files that are written and read."""
 
 from dataclasses import replace
 from pathlib import Path

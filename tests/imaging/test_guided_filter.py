@@ -16,7 +16,7 @@ NO_NOISE = torch.zeros(3, 1, 1)
 
 
 def scene(height=96, width=128, seed=0):
-    """Smooth shades with edges between them, and fine detail all over, in [0.02, 0.2]: dark."""
+    """Return a dark scene in [0.02, 0.2]: flat areas with edges, and fine detail."""
     random = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, 3, 6, 6, generator=random)
     areas = F.interpolate(coarse, (height, width), mode="nearest")[0]

@@ -96,12 +96,6 @@ def test_jpeg_lays_alpha_on_white():
 
 
 @pytest.mark.parametrize("format", ["jpeg", "webp"])
-def test_sixteen_bit_become_eight_where_the_format_has_no_more(format):
-    back = decode(encode(image_of(noise(9, 9, 3, 16)), format=format), name="it")
-    assert back.bit_depth == 8
-
-
-@pytest.mark.parametrize("format", ["jpeg", "webp"])
 def test_lower_quality_makes_a_smaller_file(format):
     image = image_of(noise(64, 64, 3))
     assert len(encode(image, format=format, quality=30)) < len(encode(image, format=format)) / 2
@@ -202,10 +196,10 @@ def test_exif_tells_the_size_of_what_is_written(format):
     assert (shot[0xA002], shot[0xA003]) == (26, 14)
 
 
-def test_without_metadata_none_is_made_up():
-    for format in ("png", "jpeg", "webp", "tiff"):
-        image = image_of(noise(7, 13, 3))
-        assert decode(encode(image, format=format), name="it").metadata == Metadata()
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp", "tiff"])
+def test_without_metadata_none_is_made_up(format):
+    data = encode(image_of(noise(7, 13, 3)), format=format)
+    assert decode(data, name="it").metadata == Metadata()
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ class Frame:
     planes: Planes
     time: int  # in units of the clip's time_base
     duration: int  # until the next frame; of the last one as stated in the file
-    passing: tuple[av.Packet[Stream], ...] = ()  # audio and subtitles until the next frame
+    packets: tuple[av.Packet[Stream], ...] = ()  # audio and subtitles until the next frame
 
 
 class Clip:
@@ -78,7 +78,7 @@ class Clip:
         self.stream.thread_type = "AUTO"
         # A damaged frame is an error; FFmpeg must not conceal it.
         self.stream.codec_context.options = {"err_detect": "explode"}
-        self.passing = [
+        self.copied = [  # streams of audio and subtitles
             stream
             for stream in (*container.streams.audio, *container.streams.subtitles)
             if stream.codec_context is not None  # None: unknown to FFmpeg
@@ -119,25 +119,25 @@ class Clip:
     def frames(self) -> Generator[Frame, None, None]:
         """Yield all frames in display order. Raises UnreadableVideo."""
         held: Frame | None = None
-        passing: list[av.Packet[Stream]] = []
+        packets: list[av.Packet[Stream]] = []
         for packet in self._packets():
             if packet.stream.index != self.stream.index:  # set also for the empty packet at the end
                 if packet.dts is not None:
-                    passing.append(packet)
+                    packets.append(packet)
                 continue
             for image in self._decoded(packet):
                 frame = self._frame(image)
                 if held is not None:
-                    yield replace(held, duration=frame.time - held.time, passing=tuple(passing))
-                    passing = []
+                    yield replace(held, duration=frame.time - held.time, packets=tuple(packets))
+                    packets = []
                 held = frame
         if held is None:
             raise UnreadableVideo(f"{self.source}: no readable frame")
-        yield replace(held, passing=tuple(passing))
+        yield replace(held, packets=tuple(packets))
 
     def _packets(self) -> Iterator[av.Packet[Stream]]:
         try:
-            yield from self.container.demux(self.stream, *self.passing)
+            yield from self.container.demux(self.stream, *self.copied)
         except av.FFmpegError as error:
             raise self._broken(str(error.strerror)) from error
 

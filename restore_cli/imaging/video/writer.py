@@ -55,7 +55,7 @@ class ClipWriter:
     def write(self, frame: Frame) -> None:
         """Encode a frame of the same size as the first. Raises OutputError."""
         with _failures_of(self.target):
-            planes = self._fitting(frame.planes)
+            planes = self._with_even_size(frame.planes)
             if self._stream is None:
                 self._stream = self._begin(planes)
             image = _image(planes)
@@ -63,7 +63,7 @@ class ClipWriter:
             image.duration = frame.duration
             self._count += 1
             self.container.mux(self._stream.encode(image))
-            for packet in frame.passing:
+            for packet in frame.packets:
                 self._copy(packet)
 
     def finish(self) -> None:
@@ -97,10 +97,10 @@ class ClipWriter:
             context.codec_tag = "hvc1"  # the only tag that Apple's players accept
         stream.metadata.update(clip.stream.metadata)
         self.container.metadata.update(clip.container.metadata)
-        for passed in clip.passing:
-            copy = self.container.add_stream_from_template(passed)
-            copy.metadata.update(passed.metadata)
-            self._copies[passed.index] = copy
+        for source in clip.copied:
+            copy = self.container.add_stream_from_template(source)
+            copy.metadata.update(source.metadata)
+            self._copies[source.index] = copy
         return stream
 
     def _copy(self, packet: av.Packet[Stream]) -> None:
@@ -111,8 +111,8 @@ class ClipWriter:
         packet.stream = self._copies[packet.stream.index]
         self.container.mux_one(packet)
 
-    def _fitting(self, planes: Planes) -> Planes:
-        """Return planes of a size that the codec takes: odd sizes may need full chroma."""
+    def _with_even_size(self, planes: Planes) -> Planes:
+        """Return planes with full chroma if the codec cannot subsample chroma of an odd size."""
         layout = planes.layout
         odd = planes.height % layout.down or planes.width % layout.across
         if not odd or self._codec(layout.bits) in ODD_SIZES:
@@ -132,7 +132,7 @@ class ClipWriter:
 
     def _check_streams(self) -> None:
         """Refuse audio that the container cannot hold; drop such subtitles with a warning."""
-        for stream in list(self.clip.passing):
+        for stream in list(self.clip.copied):
             if _can_hold(self.muxing, stream):
                 continue
             name = stream.codec_context.codec.canonical_name
@@ -144,7 +144,7 @@ class ClipWriter:
             logger.warning(
                 "%s: subtitles dropped: %s cannot hold %s", self.target, self.muxing.container, name
             )
-            self.clip.passing.remove(stream)
+            self.clip.copied.remove(stream)
 
 
 def _can_hold(muxing: Muxing, stream: Stream) -> bool:

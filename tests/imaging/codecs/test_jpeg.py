@@ -28,7 +28,7 @@ def test_colours_are_stored_at_half_the_size():
 
 @pytest.fixture
 def scene():
-    """Soft shapes and fine grain, as a photograph has them, (3, 200, 216)."""
+    """Return soft shapes with fine grain, like a photograph, (3, 200, 216)."""
     coarse = torch.rand(1, 3, 9, 10)
     shapes = F.interpolate(coarse, (200, 216), mode="bicubic")[0].clamp(0.05, 0.95)
     return shapes + 0.01 * torch.randn(3, 200, 216)

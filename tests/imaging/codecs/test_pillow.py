@@ -16,12 +16,12 @@ WITHOUT_PROFILE = (255 - INKS[0, 0, :3].astype(float)) * (255 - 30) / 255
 
 
 def colour_of(data):
-    """The one colour of an image, as levels."""
+    """Return the mean colour of an image, as levels."""
     return decode(data, name="it").pixels.mean((1, 2)).numpy() * 255
 
 
 def ink_profile():
-    """A profile for CMYK that makes white of no ink and one green of all others."""
+    """Return a profile for CMYK that maps no ink to white and all else to one green."""
     white, green = (255, 128, 128), (128, 60, 180)  # Lab of 8 bit
     grid = bytes(white) + bytes(green) * 15  # 2 x 2 x 2 x 2 mixtures
     ramp = bytes(range(256))

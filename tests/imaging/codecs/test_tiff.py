@@ -208,7 +208,7 @@ def test_the_profile_of_inks_does_not_go_with_rgb():
 
 
 def with_tag(data, tag, value):
-    """The TIFF with another number in a tag of one SHORT or LONG."""
+    """Replace the number in a tag of one SHORT or LONG."""
     page = exif.first_directory(data)
     entry = page.entries[tag]
     changed = bytearray(data)

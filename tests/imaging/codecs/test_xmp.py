@@ -1,4 +1,4 @@
-"""A record in an XMP packet, and the packet otherwise untouched."""
+"""Records in XMP packets, whose other contents do not change."""
 
 import pytest
 

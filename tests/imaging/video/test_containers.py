@@ -1,4 +1,4 @@
-"""What the first bytes of a video tell."""
+"""Detection of videos, and of truncated ones, by their headers."""
 
 import av
 import pytest
@@ -21,7 +21,7 @@ def clip(request, tmp_path):
 
 
 def index_first(clip):
-    """The same clip as a file for the web: what is where stands before the images."""
+    """Return the clip as a file for the web, with its index before the frames."""
     target = clip.with_name("web.mp4")
     with (
         av.open(str(clip)) as source,

@@ -1,4 +1,4 @@
-"""Luma and chroma, and the way through RGB and back."""
+"""Planes of luma and chroma, and their conversion to RGB and back."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ FULL_CHROMA = Layout(1, 1, matrix="bt601")
 
 
 def noise(layout, height=9, width=13):
-    """Every level that can be stored, those beyond black and white included."""
+    """Return random levels, including those beyond black and white."""
     most = 1 << layout.bits
     dtype = torch.uint8 if layout.bits == 8 else torch.int32
     chroma = torch.randint(most, (2, *layout.chroma_size(height, width)))
@@ -127,7 +127,7 @@ def test_chroma_grows_with_luma_also_to_odd_sizes(size):
 @pytest.mark.parametrize("width", [16, 17])
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_chroma_stays_over_the_luma_that_it_belongs_to(width, scale):
-    """A slope of chroma that is sampled at the left of each pair stays the same slope."""
+    """Check a gradient of chroma, sampled at the left of each pair of columns."""
     layout = Layout(bits=10)
     columns = layout.chroma_size(8, width)[1]
     slope = 300 + 16 * torch.arange(columns).expand(2, 4, columns)  # 8 levels to a pixel
@@ -140,7 +140,7 @@ def test_chroma_stays_over_the_luma_that_it_belongs_to(width, scale):
 
 
 def test_without_anchors_chroma_would_be_elsewhere():
-    """The test above can fail: half a pixel of 8 levels."""
+    """Check that the test above can fail: half a pixel of 8 levels."""
     assert (0.5 - LEFT) * 16 > 1.1
 
 
