@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 
 from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load_checkpoint
-from restore_cli.data.objects import DRAWERS, draw_object
+from drawn_objects import DRAWERS, draw_object
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.inference.samplers.diffusion import (
     FiTRequest,
@@ -27,7 +27,7 @@ from restore_cli.inference.samplers.diffusion import (
     UNetRequest,
     UNetSampler,
 )
-from restore_cli.metrics.objects import count_objects
+from object_count import count_objects
 from restore_cli.networks.fit.model import FiT
 
 SIDE = 32

@@ -18,7 +18,7 @@ from pathlib import Path
 from torch import Generator
 
 from restore_cli.data.degrade import happens, uniform
-from restore_cli.data.objects import DRAWERS, draw_object
+from drawn_objects import DRAWERS, draw_object
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import write
 

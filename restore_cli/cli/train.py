@@ -1,11 +1,9 @@
-"""`restore train`: a recipe, a folder of photographs, a weight file."""
+"""`restore train`: train a network by a recipe on a folder of photographs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,28 +13,29 @@ import typer
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Json
 from restore_cli.errors import UsageError
-from restore_cli.training.catalogue import CATALOGUE, GENERATORS, refuse_unknown
+from restore_cli.training.recipes import RECIPES, find_entry, find_recipe
 
 if TYPE_CHECKING:
-    from restore_cli.training.trainer import Progress
+    from restore_cli.training.recipe import GeneratorRecipe, RestorationRecipe
+    from restore_cli.training.trainer import Progress, TrainingOptions
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def seconds_of(duration: str) -> float:
-    """`90s`, `10m` or `2h` in seconds. Raises UsageError."""
+    """Return the seconds of a duration such as `90s`, `10m` or `2h`. Raises UsageError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
     if match is None:
-        raise UsageError(f"--time {duration!r} is no duration", hint="write 90s, 10m or 2h")
+        raise UsageError(f"--time {duration!r} is not a duration", hint="write 90s, 10m or 2h")
     return float(match[1]) * UNITS[match[2]]
 
 
 def workers_of(workers: str) -> int | None:
-    """A number of processes, or None for auto. Raises UsageError."""
+    """Return the number of processes, or None for auto. Raises UsageError."""
     if workers == "auto":
         return None
     if not workers.isdecimal():
-        raise UsageError(f"--workers {workers!r} is no number", hint="write auto, 0, 1, 2, ...")
+        raise UsageError(f"--workers {workers!r} is not a number", hint="write auto, 0, 1, 2, ...")
     return int(workers)
 
 
@@ -47,8 +46,8 @@ def train(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of clean photographs, for cbsn noisy ones; for a generator, of a folder "
-            "for each class.",
+            help="Folder of clean photographs (for cbsn: noisy ones); for a generator, folder with "
+            "a folder of images for each class.",
             show_default=False,
         ),
     ] = None,
@@ -56,71 +55,76 @@ def train(
         tuple[Path, Path] | None,
         typer.Option(
             metavar="DEGRADED CLEAN",
-            help="Two folders of image pairs of your own, matched by name, instead of --data.",
+            help="Two folders with pairs of images, matched by name; instead of --data.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for weights and state.", show_default=False)
+        Path | None, typer.Option(help="Output folder for weights and state.", show_default=False)
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps in all. [recipe's own]")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Total number of steps. [default: by the recipe]")
+    ] = None,
     time: Annotated[
         str | None,
         typer.Option(
-            help="Time in all: 90s, 10m, 2h. Without --steps the learning rate follows it."
+            help="Total time: 90s, 10m, 2h. Without --steps the learning rate follows it."
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the state in OUT; --time counts anew.")
+        bool, typer.Option("--resume", help="Continue from the state in OUT; --time starts anew.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")] = "auto",
     preset: Annotated[str | None, typer.Option(help="Preset of the recipe; see --list.")] = None,
     loss: Annotated[
-        str | None, typer.Option(help="l1, mse, ms_ssim, mix, ... [recipe's own]")
+        str | None, typer.Option(help="Loss: l1, mse, ms_ssim, mix, ... [default: by the recipe]")
     ] = None,
     scale: Annotated[
-        Literal["2", "3", "4"] | None, typer.Option(help="Factor of upscaling. [recipe's own]")
+        Literal["2", "3", "4"] | None,
+        typer.Option(help="Scale factor. [default: by the recipe]"),
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE", help="Weights to begin with, as far as they fit."),
+        typer.Option(metavar="NAME|FILE", help="Initial weights, used as far as they fit."),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Images of a step, where memory is short. [recipe's own]"),
+        typer.Option(min=1, help="Batch size; reduce it to save memory. [default: by the recipe]"),
     ] = None,
-    bf16: Annotated[bool, typer.Option("--bf16", help="bfloat16 autocast.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Train in bfloat16 (autocast).")] = False,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     workers: Annotated[
         str,
         typer.Option(
             metavar="auto|N",
-            help="Processes that make pairs; auto: none for a CPU, up to 5 for a GPU.",
+            help="Worker processes that make pairs; auto: none on a CPU, up to 5 on a GPU.",
         ),
     ] = "auto",
     log_every: Annotated[
         float,
         typer.Option(
-            min=0.1, metavar="SECONDS", help="Interval of the log lines where no bar is drawn."
+            min=0.1,
+            metavar="SECONDS",
+            help="Interval of the log lines without a progress bar.",
         ),
     ] = 30,
     list_recipes: Annotated[
-        bool, typer.Option("--list", help="Show all recipes and presets, and train nothing.")
+        bool, typer.Option("--list", help="List all recipes and presets, then exit.")
     ] = False,
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Suppress progress and messages.")] = False,
 ) -> None:
-    """Train a network by its recipe; writes OUT/<network>.safetensors."""
+    """Train a network by a recipe; writes OUT/<network>.safetensors."""
     began = monotonic()
     with reporter("train", quiet=quiet, json=json) as report:
         if list_recipes:
-            show_recipes(report, recipe)
+            list_presets(report, recipe)
             return
         if recipe is None:
             raise UsageError("no recipe is named", hint="see: restore train --list")
-        refuse_unknown(recipe, preset)
+        entry = find_entry(recipe, preset)
         if out is None:
-            raise UsageError("nowhere to train to", hint="name a folder: --out FOLDER")
+            raise UsageError("no output folder is named", hint="add --out FOLDER")
         source = data_pairs if data is None else data
         if source is None or (data and data_pairs):
             raise UsageError(
@@ -129,60 +133,66 @@ def train(
             )
         limit = None if time is None else seconds_of(time)
         processes = workers_of(workers)
-        train_by: Callable[..., Path]
-        if recipe in GENERATORS:
-            if data is None or loss or scale or processes is not None:
-                raise UsageError(
-                    f"{recipe} has one loss and one scale, and needs no pairs and no workers",
-                    hint="leave --loss, --scale, --data-pairs and --workers out",
-                )
-            from restore_cli.training.generation import find_generative, fit_classes
-
-            generative = find_generative(recipe, preset)
-            generative = replace(generative, batch=batch or generative.batch)
-            own_steps = generative.steps
-            train_by = partial(fit_classes, generative, data)
-        else:
-            from restore_cli.training.recipes import find_recipe
-            from restore_cli.training.restoration import fit
-
-            factor = None if scale is None else int(scale)
-            chosen = find_recipe(recipe, preset=preset, loss=loss, scale=factor)
-            chosen = replace(chosen, batch=batch or chosen.batch)
-            own_steps = chosen.steps
-            train_by = partial(fit, chosen, source, workers=processes)
+        if entry.generates and (data is None or loss or scale or processes is not None):
+            raise UsageError(
+                f"{recipe} has one loss and one scale, and needs no pairs and no workers",
+                hint="leave --loss, --scale, --data-pairs and --workers out",
+            )
         from restore_cli.inference.device import pick_device
+        from restore_cli.training.trainer import TrainingOptions
 
-        total = steps or (own_steps if limit is None else None)
-        weights = train_by(
+        factor = None if scale is None else int(scale)
+        chosen = find_recipe(recipe, preset, loss=loss, scale=factor)
+        chosen = replace(chosen, batch=batch or chosen.batch)
+        total = steps or (chosen.steps if limit is None else None)
+        options = TrainingOptions(
             out,
+            pick_device(device),
             steps=steps,
             time_limit=limit,
             began=began,
             resume=resume,
             init=init,
-            device=pick_device(device),
             bf16=bf16,
             seed=seed,
             on_progress=TrainingLog(report, total, limit, log_every),
         )
+        weights = run_training(chosen, source, options, processes)
         report.data({"weights": str(weights)} if json else str(weights))
 
 
-def show_recipes(report: Reporter, only: str | None) -> None:
-    """A line on stdout for each preset: recipe, preset, description; with --json an object."""
-    if only is not None:
-        refuse_unknown(only, None)
-    for recipe in [only] if only is not None else CATALOGUE:
-        for preset, description in CATALOGUE[recipe].items():
+def run_training(
+    recipe: RestorationRecipe | GeneratorRecipe,
+    source: Path | tuple[Path, Path],
+    options: TrainingOptions,
+    workers: int | None,
+) -> Path:
+    """Run the training for this kind of recipe; return the path of the weights."""
+    from restore_cli.training.recipe import RestorationRecipe
+
+    if isinstance(recipe, RestorationRecipe):
+        from restore_cli.training.restoration import train_restoration
+
+        return train_restoration(recipe, source, options, workers=workers)
+    from restore_cli.training.generation import train_generator
+
+    assert isinstance(source, Path)  # pairs were refused
+    return train_generator(recipe, source, options)
+
+
+def list_presets(report: Reporter, recipe: str | None) -> None:
+    """Write a line for each preset, of all recipes or of one; with --json an object."""
+    chosen = RECIPES if recipe is None else {recipe: find_entry(recipe)}
+    for name, entry in chosen.items():
+        for preset, description in entry.presets.items():
             if report.json:
-                report.data({"recipe": recipe, "preset": preset, "description": description})
+                report.data({"recipe": name, "preset": preset, "description": description})
             else:
-                report.data(f"{recipe:<8}{preset:<15}{description}")
+                report.data(f"{name:<8}{preset:<15}{description}")
 
 
 class TrainingLog:
-    """The course of a training: a bar on a terminal, elsewhere a line every few seconds."""
+    """Progress of a training: a bar on a terminal, elsewhere a line every few seconds."""
 
     def __init__(
         self, report: Reporter, steps: int | None, limit: float | None, every: float
@@ -201,7 +211,7 @@ class TrainingLog:
         if found:
             step = f"step {progress.step}: loss {progress.loss:.4f}"
             self.report.say(f"{step}, validation {', '.join(found)}")
-            self._line = (progress.step, progress.seconds)  # its time is not that of steps
+            self._line = (progress.step, progress.seconds)  # the rate excludes validations
         elif not self.bar.is_drawn:
             self._log(progress)
 
@@ -221,7 +231,7 @@ class TrainingLog:
         )
 
     def _left(self, progress: Progress, rate: float) -> str:
-        """The time to the end, by the steps, the clock, or the sooner of both."""
+        """Return the time to the end, by steps or by the clock, whichever comes first."""
         times = []
         if self.steps:
             times.append((self.steps - progress.step) / rate)

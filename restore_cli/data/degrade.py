@@ -58,7 +58,7 @@ MIX = (
 )  # fmt: skip
 
 
-def nothing(clean: Tensor, generator: Generator) -> Tensor:
+def unchanged(clean: Tensor, generator: Generator) -> Tensor:
     """The image as it is: for upscaling, being smaller is all that was done to it."""
     return clean
 

@@ -1,4 +1,4 @@
-"""Faster training steps on a CUDA device: one graph of a whole network, and chosen convolutions."""
+"""Faster training steps on a CUDA device: a graph of the whole network, and timed convolutions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Capture = Callable[..., Any]
 
 
 def has_fixed_graph(network: nn.Module, device: torch.device) -> bool:
-    """True where a step of this network may be replayed: on CUDA, and without batch norms.
+    """True where a step of this network can be replayed: on CUDA, and without batch norms.
 
-    Recording runs the network some times, which would change their statistics.
+    Recording runs the network several times, which would change the statistics of batch norms.
     """
     return device.type == "cuda" and not any(
         isinstance(m, nn.BatchNorm2d) for m in network.modules()
@@ -32,15 +32,15 @@ def record_graph(
     bf16: bool,
     capture: Capture = torch.cuda.make_graphed_callables,
 ) -> bool:
-    """Let one CUDA graph replace the forward and the backward pass of `network`.
+    """Replace the forward and the backward pass of `network` by a CUDA graph.
 
-    It takes inputs of the shape of `sample` alone from then on. False, with one line of the log,
-    where the graph cannot be recorded: the network stays as it is.
+    The network then accepts only inputs of the shape of `sample`. Returns False, with one line in
+    the log, where the graph cannot be recorded: the network stays unchanged.
     """
     try:
         with torch.autocast(
             sample.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False
-        ):  # what autocast keeps of one pass is not there when the graph is replayed
+        ):  # the cache of autocast does not exist any more when the graph is replayed
             capture(network, (sample,), allow_unused_input=True)
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
@@ -50,8 +50,8 @@ def record_graph(
 
 
 @contextmanager
-def chosen_convolutions(device: torch.device) -> Iterator[None]:
-    """Let cuDNN time its convolutions and take the fastest for each shape; not beyond the block."""
+def cudnn_benchmark(device: torch.device) -> Iterator[None]:
+    """Let cuDNN time its convolutions and use the fastest for each shape, within this block."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = before or device.type == "cuda"
     try:

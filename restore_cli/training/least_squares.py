@@ -1,8 +1,9 @@
-"""The best last layer for the features before it, in one go.
+"""Closed-form solution of a network's last layer.
 
 A network that ends in a convolution and a pixel shuffle is linear in the weights of that
-convolution, so the ones of least mean squared error solve a system of linear equations. Gradient
-steps creep towards them: neighbouring features are nearly equal, which makes the system stiff.
+convolution, so the weights of least mean squared error solve a system of linear equations.
+Gradient descent converges slowly there: neighbouring features are nearly equal, which makes the
+system ill-conditioned.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ RIDGE = 1e-7  # times the number of samples; features lie in [-1, 1]
 def solve_last_layer(
     network: nn.Module, layer: nn.Conv2d, pairs: Iterable[tuple[Tensor, Tensor]]
 ) -> None:
-    """Set weights and bias of `layer` to those of least squared error over `pairs`.
+    """Set weights and bias of `layer` to the least-squares solution over `pairs`.
 
     Only a pixel shuffle follows `layer` in `network`. pairs: batches of (input, target).
     """
@@ -35,9 +36,9 @@ def solve_last_layer(
             network(degraded.to(device))
             rows = _neighbourhoods(features.pop(), layer)
             scale = clean.shape[-1] // degraded.shape[-1]
-            wanted = F.pixel_unshuffle(clean.to(device), scale).movedim(1, -1).flatten(0, -2)
+            target = F.pixel_unshuffle(clean.to(device), scale).movedim(1, -1).flatten(0, -2)
             gram += (rows.T @ rows).double().cpu()
-            moments += (rows.T @ wanted).double().cpu()
+            moments += (rows.T @ target).double().cpu()
     finally:
         hook.remove()
     ridge = RIDGE * gram[-1, -1] * torch.eye(unknowns, dtype=torch.float64)
@@ -48,9 +49,9 @@ def solve_last_layer(
 
 
 def _neighbourhoods(features: Tensor, layer: nn.Conv2d) -> Tensor:
-    """What the convolution sees at each pixel, and a 1 for the bias: (samples, unknowns)."""
+    """Return the inputs at each pixel and a 1 for the bias, (samples, unknowns)."""
     size, padding = layer.kernel_size, layer.padding
-    assert isinstance(padding, tuple)  # it is given in numbers
+    assert isinstance(padding, tuple)  # not a word such as "same"
     columns = F.unfold(features.float(), size, padding=padding)  # (B, unknowns - 1, H * W)
     rows = columns.transpose(1, 2).flatten(0, 1)
     return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)

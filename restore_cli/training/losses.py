@@ -1,7 +1,4 @@
-"""Losses over the outputs of a network; every one takes the predictions as a tuple.
-
-Networks that return one tensor are given to them as a tuple of one.
-"""
+"""Losses over the outputs of a network, which are passed as a tuple even if there is only one."""
 
 from __future__ import annotations
 
@@ -22,38 +19,38 @@ from restore_cli.metrics.structure import fitting_scales, multi_scale
 Loss = Callable[[Sequence[Tensor], Tensor], Tensor]
 
 MIX_ALPHA = 0.84  # Zhao et al. 2016 (arXiv 1511.08861)
-DISSIMILAR = 1e-4  # least value of a term of MS-SSIM: at 0 its fractional power has no slope
+DISSIMILAR = 1e-4  # least value of a term of MS-SSIM: at 0 the gradient of its power is infinite
 
-# MIRNet, official training script; MPRNet has the same in the edge loss that DPENet took from it,
-# whose own script leaves it undefined.
+# MIRNet, official training script. MPRNet has the same in its edge loss, which DPENet uses without
+# defining it.
 CHARBONNIER_EPSILON = 1e-3
-NEGLIGIBLE = (0.5 / 255) ** 2  # mean squared error that rounding to 8 bit may hide
+NEGLIGIBLE = (0.5 / 255) ** 2  # mean squared error within the rounding to 8 bit
 EDGE_WEIGHT = 0.05  # DPENet, official training script
-# Beside the L1 of degraded photographs the terms are then about half and an eighth as large.
+# Relative to the L1 of degraded photographs, the terms are then about half and an eighth as large.
 PHOTO_MS_SSIM, PHOTO_EDGE = 0.2, 0.2
 
 
 def _pyramid_blur(x: Tensor) -> Tensor:
-    """5x5 separable (.05, .25, .4, .25, .05) with replicated borders."""
+    """Blur by a 5x5 separable kernel (.05, .25, .4, .25, .05) with replicated borders."""
     taps = x.new_tensor([0.05, 0.25, 0.4, 0.25, 0.05])
     kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 5, 5)
     return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), kernel, groups=x.shape[1])
 
 
 def laplacian(x: Tensor) -> Tensor:
-    """What one level of a Gaussian pyramid loses of x (B, C, H, W)."""
+    """Return the finest level of the Laplacian pyramid of x (B, C, H, W)."""
     coarse = torch.zeros_like(x)
     coarse[..., ::2, ::2] = 4 * _pyramid_blur(x)[..., ::2, ::2]
     return x - _pyramid_blur(coarse)
 
 
 def charbonnier_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Mean absolute difference, made smooth around 0."""
+    """Return the mean absolute difference, smooth around 0."""
     return ((x - y).square() + CHARBONNIER_EPSILON**2).sqrt().mean()
 
 
 def edge(prediction: Tensor, target: Tensor) -> Tensor:
-    """Charbonnier distance of the Laplacians."""
+    """Return the Charbonnier distance of the Laplacians."""
     return charbonnier_distance(laplacian(prediction), laplacian(target))
 
 
@@ -66,15 +63,13 @@ def mse(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
 
 
 def smooth_l1(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
-    """TML's, of RGB in ImageNet's normalisation: squares up to 1 of its deviations, 57 levels.
+    """TML's loss, of RGB normalized by ImageNet: quadratic up to 1 std, about 57 of 255.
 
-    That it is taken there and not in [0, 1], where it would be but squares, is this project's
-    choice; the paper does not say.
+    In [0, 1] it would be quadratic everywhere. The normalization is this project's choice; the
+    paper does not say.
     """
-    deviation = IMAGENET_STD.to(target)
-    return torch.stack(
-        [F.smooth_l1_loss(output / deviation, target / deviation) for output in outputs]
-    ).sum()
+    std = IMAGENET_STD.to(target)
+    return torch.stack([F.smooth_l1_loss(output / std, target / std) for output in outputs]).sum()
 
 
 def charbonnier(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
@@ -82,9 +77,9 @@ def charbonnier(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
 
 
 def log_error(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
-    """Half the logarithm of each image's mean squared error: PSNR, its sign and unit changed.
+    """Half the logarithm of the mean squared error of each image: negative PSNR in another unit.
 
-    So an image with little noise, whose detail is easily lost, counts as much as one with a lot.
+    An image with little noise, whose detail is easily lost, counts as much as a noisy one.
     """
     errors = [(output - target).square().mean((-3, -2, -1)) for output in outputs]
     return torch.stack([(error + NEGLIGIBLE).log().mean() / 2 for error in errors]).sum()
@@ -93,7 +88,7 @@ def log_error(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
 def ms_ssim(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
     """1 - MS-SSIM over each output: Snell et al. 2017 (arXiv 1511.06409), no pixel term.
 
-    Over as many of the five scales as fit into a crop, their weights made to sum to one.
+    Over as many of the five scales as fit into a crop, with weights normalized to sum 1.
     """
     weights = fitting_scales(*target.shape[-2:])
     scores = [multi_scale(output, target, weights, least=DISSIMILAR) for output in outputs]
@@ -106,9 +101,9 @@ def mix(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
 
 
 def ssim_edge(outputs: Sequence[Tensor], target: Tensor) -> Tensor:
-    """DPENet's own: 1 - SSIM plus 0.05 of the edge loss, over each output.
+    """DPENet's loss: 1 - SSIM plus 0.05 of the edge loss, over each output.
 
-    SSIM over the valid area here; the official script pads with zeros.
+    SSIM is taken over the valid area; the official script pads with zeros.
     """
     terms = [
         1 - ssim(output, target, data_range=1.0) + EDGE_WEIGHT * edge(output, target)
@@ -136,14 +131,14 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "photo": photo,
     }
 )
-STRUCTURAL = ("ms_ssim", "mix", "ssim_edge")  # they give up PSNR for structure
+STRUCTURAL = ("ms_ssim", "mix", "ssim_edge")  # they trade PSNR for structure
 
 
 @dataclass(frozen=True)
 class BlindSpotWeights:
-    """How C-BSN's loss is put together; the paper's values."""
+    """Strides and weight of C-BSN's loss, as in the paper."""
 
-    stride_b: int = 5  # of the images that are denoised blind
+    stride_b: int = 5  # of the images denoised in the blind mode
     stride_i: int = 2  # of the random subsample
     lambda_inv: float = 2.0
 
@@ -152,14 +147,14 @@ class BlindSpotWeights:
 class BlindSpotTerms:
     """C-BSN's three losses, and their sum with the weights of one step."""
 
-    blind: Tensor  # the blind mode guesses each pixel from others, whose noise tells nothing of it
-    self_: Tensor  # the full mode stays near the noisy image
-    inv: Tensor  # and, subsampled, near what the blind mode makes of the subsampled image
+    blind: Tensor  # blind mode: predicts each pixel from others, whose noise is independent
+    self_: Tensor  # full mode: stays near the noisy image
+    inv: Tensor  # full mode, subsampled: stays near the blind mode of the subsampled image
     total: Tensor
 
 
 class ConditionalNetwork(Protocol):
-    """A network with a blind mode, as C-BSN."""
+    """Network with a blind mode, such as C-BSN."""
 
     def __call__(self, noisy: Tensor, blind: bool = False) -> Tensor: ...
 
@@ -171,17 +166,17 @@ def blind_spot(
     ramp: float,
     weights: BlindSpotWeights = BlindSpotWeights(),
 ) -> BlindSpotTerms:
-    """C-BSN's self-supervised loss on noisy images, standardised (B, 3, H, W).
+    """Return C-BSN's self-supervised loss on standardized noisy images (B, 3, H, W).
 
     choice: from draw_choice with stride_i, new for each step. ramp: 0 at first, so that only the
-    blind mode learns, then growing to 1. Both sides divide by both strides.
+    blind mode learns, then up to 1. Height and width are multiples of both strides.
     """
     w = weights
-    blindly = batch_to_space(network(space_to_batch(noisy, w.stride_b), True), w.stride_b)
-    fully = network(noisy)
+    blind_output = batch_to_space(network(space_to_batch(noisy, w.stride_b), True), w.stride_b)
+    full_output = network(noisy)
     with torch.no_grad():  # the blind mode is the teacher of the full one
         target = network(subsample(noisy, choice, w.stride_i), True)
-    blind = F.l1_loss(blindly, noisy)
-    self_ = F.l1_loss(fully, noisy)
-    inv = F.l1_loss(subsample(fully, choice, w.stride_i), target)
+    blind = F.l1_loss(blind_output, noisy)
+    self_ = F.l1_loss(full_output, noisy)
+    inv = F.l1_loss(subsample(full_output, choice, w.stride_i), target)
     return BlindSpotTerms(blind, self_, inv, blind + ramp * (self_ + w.lambda_inv * inv))

@@ -1,11 +1,12 @@
-"""How a batch reaches the network, and what it costs: what recipes differ in besides their numbers.
+"""Preprocessing and objectives of the restoration recipes.
 
-A network here is anything that is called like one; its outputs are float32.
+A network here is any callable; its outputs are float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,14 +17,24 @@ from restore_cli.inference.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from restore_cli.training.losses import BlindSpotWeights, Loss, blind_spot
 
 Network = Callable[..., Any]
-Feed = Callable[[Network], Network]
-# (network, degraded, clean, loss, done, generator) -> a number to be lowered. done: how far the
-# training is, 0 to 1.
-LossStep = Callable[[Network, Tensor, Tensor, Loss, float, Generator], Tensor]
+Preprocessing = Callable[[Network], Network]  # of the input, undone on the output
 
 BLIND_SPOT = BlindSpotWeights()
-BLIND_SHARE = 0.2  # of the blind mode, where the full one is what matters
+BLIND_SHARE = 0.2  # of the blind mode's loss, where the full mode is the goal
 RAMP = 0.4  # of the steps: 200,000 of the paper's 500,000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step, (B, C, H, W) in [0, 1]."""
+
+    degraded: Tensor
+    clean: Tensor
+    progress: float  # of the training, 0 to 1
+    generator: Generator  # of all random numbers of the step
+
+
+Objective = Callable[[Network, Batch, Loss], Tensor]  # a number to minimise
 
 
 def as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -31,7 +42,7 @@ def as_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def in_precision(network: nn.Module, device: torch.device, *, bf16: bool) -> Network:
-    """The network, run in bfloat16 where `bf16` is set."""
+    """Wrap the network in autocast to bfloat16 if `bf16` is set; outputs stay float32."""
 
     def run(*inputs: Any) -> Any:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -44,121 +55,100 @@ def in_precision(network: nn.Module, device: torch.device, *, bf16: bool) -> Net
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel of each image, as the adapter "standardized" takes."""
+    """Return mean and std of each channel of each image, as the inference preprocessing does."""
     floor = (x.shape[-2] * x.shape[-1]) ** -0.5
     mean = x.mean((-2, -1), keepdim=True)
     return mean, x.std((-2, -1), correction=0, keepdim=True).clamp(min=floor)
 
 
-def plain(network: Network) -> Network:
-    """Images as they are."""
+def rgb(network: Network) -> Network:
+    """Leave images as they are."""
     return network
 
 
 def standardized(network: Network) -> Network:
-    """Images with mean 0 and deviation 1, undone afterwards."""
-
-    def run(degraded: Tensor, *mode: bool) -> Tensor:
-        mean, deviation = statistics(degraded)
-        restored: Tensor = network((degraded - mean) / deviation, *mode) * deviation + mean
-        return restored
-
-    return run
+    """Standardize each channel of each image to mean 0 and std 1."""
+    return _standardized_by(statistics, network)
 
 
-TOGETHER = 3  # patches
+JOINT = 3  # patches
 
 
-def standardized_together(network: Network) -> Network:
-    """As standardized, by statistics that a few patches share, as if they were one image.
+def standardized_jointly(network: Network) -> Network:
+    """Standardize by statistics that a few patches share, as if they were one image.
 
-    A patch is flatter than the photograph that it is from: by its own statistics, a network would
-    learn noise far larger against the deviation than it ever meets in a photograph.
+    A patch is flatter than the photograph it is cut from. By its own statistics, a network would
+    learn noise that is far larger, relative to the std, than in any photograph.
     """
-
-    def run(degraded: Tensor, *mode: bool) -> Tensor:
-        moments = [_joint_statistics(few) for few in torch.split(degraded, TOGETHER)]
-        mean, deviation = (torch.cat(parts) for parts in zip(*moments, strict=True))
-        restored: Tensor = network((degraded - mean) / deviation, *mode) * deviation + mean
-        return restored
-
-    return run
+    return _standardized_by(_joint_statistics, network)
 
 
 def _joint_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    side_by_side = x.permute(1, 2, 0, 3).flatten(2)[None]  # (1, 3, H, B W)
-    mean, deviation = statistics(side_by_side)
-    return mean.expand(len(x), -1, -1, -1), deviation.expand(len(x), -1, -1, -1)
+    moments = []
+    for patches in torch.split(x, JOINT):
+        side_by_side = patches.permute(1, 2, 0, 3).flatten(2)[None]  # (1, 3, H, B W)
+        mean, std = statistics(side_by_side)
+        shape = (len(patches), -1, -1, -1)
+        moments.append((mean.expand(shape), std.expand(shape)))
+    means, stds = zip(*moments, strict=True)
+    return torch.cat(means), torch.cat(stds)
 
 
-def imagenet(network: Network) -> Network:
-    """Images in ImageNet's normalisation, undone afterwards on each of the outputs."""
-
-    def run(degraded: Tensor) -> tuple[Tensor, ...]:
-        mean, deviation = IMAGENET_MEAN.to(degraded), IMAGENET_STD.to(degraded)
-        outputs = as_tuple(network((degraded - mean) / deviation))
-        return tuple(output * deviation + mean for output in outputs)
+def _standardized_by(
+    moments: Callable[[Tensor], tuple[Tensor, Tensor]], network: Network
+) -> Network:
+    def run(degraded: Tensor, *mode: bool) -> Tensor:
+        mean, std = moments(degraded)
+        restored: Tensor = network((degraded - mean) / std, *mode) * std + mean
+        return restored
 
     return run
 
 
-def supervised(
-    network: Network,
-    degraded: Tensor,
-    clean: Tensor,
-    loss: Loss,
-    done: float,
-    generator: Generator,
-) -> Tensor:
-    """The loss between what the network makes of the degraded images and the clean ones."""
-    return loss(as_tuple(network(degraded)), clean)
+def imagenet(network: Network) -> Network:
+    """Normalize by the mean and std of ImageNet; undone on each of several outputs."""
+
+    def run(degraded: Tensor) -> tuple[Tensor, ...]:
+        mean, std = IMAGENET_MEAN.to(degraded), IMAGENET_STD.to(degraded)
+        outputs = as_tuple(network((degraded - mean) / std))
+        return tuple(output * std + mean for output in outputs)
+
+    return run
 
 
-def supervised_blind_too(
-    network: Network,
-    degraded: Tensor,
-    clean: Tensor,
-    loss: Loss,
-    done: float,
-    generator: Generator,
-) -> Tensor:
-    """As supervised, for C-BSN, and a little for its blind mode, on every second or fifth pixel:
-    so it is met by the self-supervised loss, which may go on from there.
+def supervised(network: Network, batch: Batch, loss: Loss) -> Tensor:
+    """Compare the outputs for the degraded images with the clean ones."""
+    return loss(as_tuple(network(batch.degraded)), batch.clean)
+
+
+def supervised_with_blind_mode(network: Network, batch: Batch, loss: Loss) -> Tensor:
+    """Train both modes of C-BSN: the full one, and by a small share the blind one.
+
+    The blind mode sees every second or fifth pixel, as in the self-supervised loss that may
+    continue from these weights.
     """
-    fully = supervised(network, degraded, clean, loss, done, generator)
+    full = supervised(network, batch, loss)
     strides = (BLIND_SPOT.stride_i, BLIND_SPOT.stride_b)
-    stride = strides[int(torch.randint(2, (), generator=generator))]
-    top, left = torch.randint(stride, (2,), generator=generator).tolist()
-    few = (..., slice(top, None, stride), slice(left, None, stride))
-    return fully + BLIND_SHARE * loss(as_tuple(network(degraded[few], True)), clean[few])
+    stride = strides[int(torch.randint(2, (), generator=batch.generator))]
+    top, left = torch.randint(stride, (2,), generator=batch.generator).tolist()
+    subsampled = (..., slice(top, None, stride), slice(left, None, stride))
+    outputs = as_tuple(network(batch.degraded[subsampled], True))
+    return full + BLIND_SHARE * loss(outputs, batch.clean[subsampled])
 
 
-def self_supervised(
-    network: Network,
-    degraded: Tensor,
-    clean: Tensor,
-    loss: Loss,
-    done: float,
-    generator: Generator,
-) -> Tensor:
-    """C-BSN's loss, which knows noisy images alone; it is of standardized images itself."""
-    mean, deviation = statistics(degraded)
-    noisy = (degraded - mean) / deviation
-    return _blind_spot(network, noisy, min(done / RAMP, 1), generator)
+def self_supervised(network: Network, batch: Batch, loss: Loss) -> Tensor:
+    """C-BSN's loss of noisy images alone, which are standardized here; `loss` is not used."""
+    mean, std = statistics(batch.degraded)
+    noisy = (batch.degraded - mean) / std
+    return _blind_spot(network, noisy, min(batch.progress / RAMP, 1), batch.generator)
 
 
-def self_supervised_on(
-    network: Network,
-    degraded: Tensor,
-    clean: Tensor,
-    loss: Loss,
-    done: float,
-    generator: Generator,
-) -> Tensor:
-    """As self_supervised, of images that are standardized already, for a network that knows both
-    its modes: all three losses count from the first step.
+def self_supervised_continued(network: Network, batch: Batch, loss: Loss) -> Tensor:
+    """C-BSN's loss of standardized images, for a network in which both modes are trained.
+
+    All three of its terms count from the first step.
     """
-    return _blind_spot(network, degraded, 1.0, generator)
+    return _blind_spot(network, batch.degraded, 1.0, batch.generator)
 
 
 def _blind_spot(network: Network, noisy: Tensor, ramp: float, generator: Generator) -> Tensor:

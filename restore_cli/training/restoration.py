@@ -1,10 +1,8 @@
-"""Training on photographs: pairs, loss and validation of any recipe; the loop is trainer.py's."""
+"""Training on photographs: pairs, loss and validation of the restoration recipes."""
 
 from __future__ import annotations
 
-import copy
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,41 +14,40 @@ from torch.utils.data import DataLoader, Subset
 
 from restore_cli import registry
 from restore_cli.checkpoints.load import load
-from restore_cli.data.degrade import nothing
+from restore_cli.data.degrade import unchanged
 from restore_cli.data.pairs import Pairs, Photo, load_pairs, load_photos
 from restore_cli.data.whole_images import WholeImages
 from restore_cli.errors import NothingToDo, UsageError
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics import psnr
-from restore_cli.training.cuda import chosen_convolutions, has_fixed_graph, record_graph
+from restore_cli.training.cuda import cudnn_benchmark, has_fixed_graph, record_graph
 from restore_cli.training.least_squares import solve_last_layer
 from restore_cli.training.losses import LOSSES, STRUCTURAL
-from restore_cli.training.objectives import as_tuple, in_precision, supervised
-from restore_cli.training.recipes import Recipe
+from restore_cli.training.objectives import Batch, as_tuple, in_precision, supervised
+from restore_cli.training.recipe import RestorationRecipe
 from restore_cli.training.schedule import BY_CLOCK, Budget
 from restore_cli.training.trainer import (
-    STATE_FILE,
-    Progress,
-    Run,
     State,
-    Verdict,
-    begin_with,
-    refuse_another,
-    refuse_finished,
+    TrainingOptions,
+    Validation,
+    initialize_from,
+    open_state,
+    run_training,
+    start_budget,
 )
 
-VALIDATION_SEED = 2003  # another stream than any training seed gives
+VALIDATION_SEED = 2003  # another random stream than that of any training seed
 SOLVE_SEED = 1999
 SOLVE_BATCHES = 100
 VALIDATION_DRAWS = 100  # at most, until one of them degrades the photograph
 ENDLESS = 2**40  # pairs
-MOST_WORKERS = 5  # what a GPU needs of the slowest pairs, rain
+MOST_WORKERS = 5  # enough for a GPU with the slowest pairs, those with rain
 
-Source = Path | tuple[Path, Path]  # clean photographs, or degraded and clean images of one's own
+Source = Path | tuple[Path, Path]  # clean photographs, or degraded and clean images
 
 
-def pairs_of(
-    recipe: Recipe,
+def make_pairs(
+    recipe: RestorationRecipe,
     photos: Sequence[Photo],
     *,
     patch: int,
@@ -59,8 +56,9 @@ def pairs_of(
     candidates: int = 1,
     zooms: Sequence[float] = (1.0,),
 ) -> Pairs | WholeImages:
-    if recipe.view is not None:
-        return WholeImages(photos, recipe.degrade, size=recipe.view, seed=seed, length=length)
+    if recipe.whole_size is not None:
+        size = recipe.whole_size
+        return WholeImages(photos, recipe.degrade, size=size, seed=seed, length=length)
     return Pairs(
         photos,
         recipe.degrade,
@@ -75,9 +73,11 @@ def pairs_of(
     )
 
 
-def training_pairs(recipe: Recipe, photos: Sequence[Photo], seed: int) -> Pairs | WholeImages:
-    """All pairs of a training, one batch after the other, without end."""
-    return pairs_of(
+def training_pairs(
+    recipe: RestorationRecipe, photos: Sequence[Photo], seed: int
+) -> Pairs | WholeImages:
+    """Return all pairs of a training, one batch after the other, without end."""
+    return make_pairs(
         recipe,
         photos,
         patch=recipe.patch,
@@ -88,34 +88,17 @@ def training_pairs(recipe: Recipe, photos: Sequence[Photo], seed: int) -> Pairs 
     )
 
 
-def worker_count(device: torch.device) -> int:
-    """The processes that make pairs unless a number is given: none where the CPU trains too."""
-    if device.type != "cuda":
-        return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min((cores or 1) - 1, MOST_WORKERS)
+def validation_pairs(
+    recipe: RestorationRecipe, photos: Sequence[Photo]
+) -> list[tuple[Tensor, Tensor]]:
+    """Return one (degraded, clean) pair of each held-out photograph, the same every time.
 
-
-def batches(
-    pairs: Pairs | WholeImages, size: int, start: int, workers: int, *, pinned: bool = False
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of `size` from number `start` on; the processes live as long as the iterator.
-
-    pinned: in page-locked memory, from which a GPU copies while it works.
-    """
-    rest = Subset(pairs, range(start * size, len(pairs)))
-    return iter(DataLoader(rest, size, num_workers=workers, pin_memory=pinned))
-
-
-def held_out_pairs(recipe: Recipe, photos: Sequence[Photo]) -> list[tuple[Tensor, Tensor]]:
-    """One (degraded, clean) pair of each held-out photograph, the same every time.
-
-    Draws that leave a photograph as it was say nothing of a network and are drawn again; where
-    nothing clean is known, the two are the same. Raises NothingToDo where no pair is degraded.
+    Draws that leave a photograph unchanged say nothing about a network and are drawn again. Where
+    no clean image is known, the two are the same. Raises NothingToDo where no pair is degraded.
     """
     found = []
     for index, photo in enumerate(photos):
-        pairs = pairs_of(
+        pairs = make_pairs(
             recipe,
             [photo],
             patch=recipe.validation_patch,
@@ -133,30 +116,49 @@ def held_out_pairs(recipe: Recipe, photos: Sequence[Photo]) -> list[tuple[Tensor
     return found
 
 
-def validate(
-    recipe: Recipe,
+def worker_count(device: torch.device) -> int:
+    """Return the default number of processes that make pairs: none where the CPU also trains."""
+    if device.type != "cuda":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min((cores or 1) - 1, MOST_WORKERS)
+
+
+def batches(
+    pairs: Pairs | WholeImages, size: int, start: int, workers: int, *, pinned: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of `size` from number `start` on; the workers live as long as the iterator.
+
+    pinned: in page-locked memory, from which a GPU copies while it works.
+    """
+    rest = Subset(pairs, range(start * size, len(pairs)))
+    return iter(DataLoader(rest, size, num_workers=workers, pin_memory=pinned))
+
+
+def mean_scores(
+    recipe: RestorationRecipe,
     network: nn.Module,
     held_out: Sequence[tuple[Tensor, Tensor]],
     device: torch.device,
 ) -> dict[str, float]:
-    """The mean scores of the network on held-out pairs; fields of Progress."""
-    judge = _fidelity if recipe.paired else held_out_loss
+    """Return the mean scores of the network on held-out pairs; the keys are fields of Progress."""
+    score_pair = _fidelity if recipe.paired else validation_loss
     with torch.inference_mode():
         scores = [
-            judge(recipe, network, degraded[None].to(device), clean[None].to(device))
+            score_pair(recipe, network, degraded[None].to(device), clean[None].to(device))
             for degraded, clean in held_out
         ]
     return {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
 
 
 def _fidelity(
-    recipe: Recipe, network: nn.Module, degraded: Tensor, clean: Tensor
+    recipe: RestorationRecipe, network: nn.Module, degraded: Tensor, clean: Tensor
 ) -> dict[str, float]:
-    """PSNR (dB) of the result and of the input; a smaller input counts as enlarged by bicubic.
+    """Return the PSNR of the output and of the input, which is enlarged by bicubic if smaller.
 
-    And the loss, if it is of structure: PSNR falls while that is learnt.
+    Includes the loss if it measures structure: PSNR falls while structure is learned.
     """
-    outputs = as_tuple(recipe.feed(network)(degraded))
+    outputs = as_tuple(recipe.preprocessing(network)(degraded))
     same_size = resize_matlab(degraded[0].cpu(), *clean.shape[-2:]).clamp(0, 1)
     scores = {
         "psnr": psnr(outputs[-1].clamp(0, 1).cpu(), clean.cpu()).item(),
@@ -167,72 +169,75 @@ def _fidelity(
     return scores
 
 
-def held_out_loss(
-    recipe: Recipe, network: nn.Module, degraded: Tensor, clean: Tensor
+def validation_loss(
+    recipe: RestorationRecipe, network: nn.Module, degraded: Tensor, clean: Tensor
 ) -> dict[str, float]:
-    """The loss as it is at the end of the training, with the same draws every time."""
-    draws = Generator().manual_seed(VALIDATION_SEED)
-    loss = recipe.loss_step(network, degraded, clean, LOSSES[recipe.loss], 1.0, draws)
-    return {"validation_loss": loss.item()}
+    """Return the loss at the end of the training, with the same random numbers every time."""
+    generator = Generator().manual_seed(VALIDATION_SEED)
+    batch = Batch(degraded, clean, 1.0, generator)
+    return {"validation_loss": recipe.objective(network, batch, LOSSES[recipe.loss]).item()}
 
 
-def settle_norms(network: nn.Module) -> None:
-    """Let each batch norm normalise by the statistics that it has, as it will do in use."""
+def freeze_norms(network: nn.Module) -> None:
+    """Let each batch norm normalize by its running statistics, as in inference."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
 
 
-def parameter_groups(recipe: Recipe, network: nn.Module) -> list[dict[str, Any]]:
-    """The parameters of the network, those of the last layer apart: they learn more slowly."""
-    own: list[nn.Parameter] = []
+def optimizer_of(recipe: RestorationRecipe, network: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer; the last layer is a group of its own, which learns more slowly.
+
+    `pace` of a group is its learning rate relative to that of the recipe.
+    """
+    others: list[nn.Parameter] = []
     last: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        (last if name.rpartition(".")[0] == recipe.last_layer else own).append(parameter)
-    groups = [{"params": own, "pace": 1.0}, {"params": last, "pace": recipe.last_pace}]
-    return [group for group in groups if group["params"]]
+        (last if name.rpartition(".")[0] == recipe.last_layer else others).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": others, "pace": 1.0}]
+    if last:
+        groups.append({"params": last, "pace": recipe.last_layer_rate})
+    return recipe.optimizer(groups)
 
 
-def open_state(
-    recipe: Recipe, path: Path, device: torch.device, *, resume: bool, init: str | None
-) -> State:
-    """A new state, or the one in `path` to go on from. Raises OutputExists, WeightsMismatch."""
+def open_restoration(recipe: RestorationRecipe, options: TrainingOptions, budget: Budget) -> State:
+    """Build the network with its initial weights; return a new or the resumed state."""
     network = registry.build(recipe.arch, **recipe.config)
-    if init is not None:
-        begin_with(network, load(init))
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(network).eval().requires_grad_(False)
-    state = State(network, average, recipe.optimizer(parameter_groups(recipe, network)))
-    refuse_another(path.parent, resume=resume)
-    if path.exists():
-        state.resume(path)
-    return state
-
-
-def batch_loss(
-    state: State, recipe: Recipe, progress: float, degraded: Tensor, clean: Tensor, *, bf16: bool
-) -> Tensor:
-    """The loss of one batch, which may still lie on the CPU."""
-    device = state.device
-    if progress >= recipe.norms_settle:
-        settle_norms(state.network)
-    degraded, clean = (half.to(device, non_blocking=True) for half in (degraded, clean))
-    network = recipe.feed(in_precision(state.network, device, bf16=bf16))
-    draws = Generator().manual_seed(state.step)  # so a resumed training draws the same
-    return recipe.loss_step(
+    if options.init is not None:
+        initialize_from(network, load(options.init))
+    return open_state(
         network,
-        degraded.contiguous(memory_format=torch.channels_last),
-        clean,
-        LOSSES[recipe.loss],
-        progress,
-        draws,
+        lambda built: optimizer_of(recipe, built),
+        options,
+        budget,
+        memory_format=torch.channels_last,
     )
 
 
-def record_steps(recipe: Recipe, state: State, *, bf16: bool) -> bool:
-    """Replay the network as a CUDA graph where all that it is given has one shape."""
-    alike = recipe.loss_step is supervised and recipe.view is None
-    if not alike or not has_fixed_graph(state.network, state.device):
+def loss_of(
+    state: State,
+    recipe: RestorationRecipe,
+    progress: float,
+    pairs: tuple[Tensor, Tensor],
+    *,
+    bf16: bool,
+) -> Tensor:
+    """Return the loss of one batch of (degraded, clean) images, on any device."""
+    device = state.device
+    if progress >= recipe.freeze_norms_at:
+        freeze_norms(state.network)
+    degraded, clean = (images.to(device, non_blocking=True) for images in pairs)
+    network = recipe.preprocessing(in_precision(state.network, device, bf16=bf16))
+    degraded = degraded.contiguous(memory_format=torch.channels_last)
+    generator = Generator().manual_seed(state.step)  # the same in a resumed training
+    batch = Batch(degraded, clean, progress, generator)
+    return recipe.objective(network, batch, LOSSES[recipe.loss])
+
+
+def record_steps(recipe: RestorationRecipe, state: State, *, bf16: bool) -> bool:
+    """Replace the network by a CUDA graph where all its inputs have one shape."""
+    one_shape = recipe.objective is supervised and recipe.whole_size is None
+    if not one_shape or not has_fixed_graph(state.network, state.device):
         return False
     side = recipe.patch * (recipe.scale if recipe.pre_upscaled else 1)
     sample = torch.rand(recipe.batch, 1 if recipe.grey else 3, side, side, device=state.device)
@@ -240,8 +245,11 @@ def record_steps(recipe: Recipe, state: State, *, bf16: bool) -> bool:
     return record_graph(state.network, sample, bf16=bf16)
 
 
-def solve(state: State, recipe: Recipe, pairs: Pairs | WholeImages) -> None:
-    """Give the averaged network its best last layer, and go on from there; see least_squares."""
+def solve(state: State, recipe: RestorationRecipe, pairs: Pairs | WholeImages) -> None:
+    """Solve the last layer of the averaged network and copy it to the trained one.
+
+    See least_squares; does nothing where the recipe names no last layer.
+    """
     if recipe.last_layer is None or recipe.loss != "mse" or isinstance(pairs, WholeImages):
         return
     layer = state.average.get_submodule(recipe.last_layer)
@@ -251,118 +259,88 @@ def solve(state: State, recipe: Recipe, pairs: Pairs | WholeImages) -> None:
     state.network.load_state_dict(state.average.state_dict())
 
 
-def load_source(recipe: Recipe, source: Source) -> tuple[Recipe, list[Photo], list[Photo]]:
-    """(recipe, training, validation).
+def load_source(
+    recipe: RestorationRecipe, source: Source
+) -> tuple[RestorationRecipe, list[Photo], list[Photo]]:
+    """Return (recipe, training, validation).
 
-    Pairs of one's own are taken as they are: the recipe no longer degrades nor reduces them.
-    Raises UsageError where a recipe has no use for them, and what load_photos and load_pairs raise.
+    Pairs of the user are not changed: the recipe neither degrades nor resizes them.
+    Raises UsageError for a recipe that needs no pairs; also the errors of load_photos, load_pairs.
     """
     if isinstance(source, Path):
-        training, held_out = load_photos(source, grey=recipe.grey, is_usable=recipe.is_usable)
-        return recipe, [*training], [*held_out]
+        photos = load_photos(source, grey=recipe.grey, is_usable=recipe.is_usable)
+        return recipe, [*photos[0]], [*photos[1]]
     if not recipe.paired:
         raise UsageError(
             f"this preset of {recipe.arch} learns from noisy photographs alone",
-            hint="use --data, or a preset that learns from pairs, as: cbsn --preset camera",
+            hint="use --data, or a preset that learns from pairs: cbsn --preset camera",
         )
-    pairs, held_out_of_own = load_pairs(*source, scale=recipe.scale, grey=recipe.grey)
-    recipe = replace(recipe, degrade=nothing, zooms=(1.0,), is_usable=None)
-    return recipe, [*pairs], [*held_out_of_own]
+    pairs = load_pairs(*source, scale=recipe.scale, grey=recipe.grey)
+    recipe = replace(recipe, degrade=unchanged, zooms=(1.0,), is_usable=None)
+    return recipe, [*pairs[0]], [*pairs[1]]
 
 
-def fit(
-    recipe: Recipe,
+def train_restoration(
+    recipe: RestorationRecipe,
     source: Source,
-    out: Path,
+    options: TrainingOptions,
     *,
-    steps: int | None = None,
-    time_limit: float | None = None,
-    began: float | None = None,
-    resume: bool = False,
-    init: str | None = None,
-    device: torch.device,
-    bf16: bool = False,
-    seed: int = 0,
     workers: int | None = None,
-    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Path:
-    """Train by `recipe` on the images of `source`; the path of the best weights in `out`.
+    """Train by `recipe` on the images of `source`; return the path of the best weights.
 
-    Writes into `out`: state.pt (to resume), <arch>.safetensors (the averaged weights of the best
-    validation), log.jsonl (a line for each validation). An interruption (Ctrl-C) keeps the state.
-    source: a folder of photographs, or (degraded, clean) folders of pairs.
-    time_limit: seconds in all since `began` (monotonic, by default the call), the last validation
-    included; without `steps`, the learning rate follows this time.
-    init: weights to begin with, by name or path; tensors of another shape stay random.
-    workers: processes that make pairs; None: by the device.
-    Raises NothingToDo where `out` already holds as many steps or `source` too few photographs,
-    OutputExists where it holds a training and `resume` is not set, WeightsMismatch where that
-    training is of another network, OutputError where `out` cannot be a folder; also what
-    load_source raises.
+    source: a folder of photographs, or (degraded, clean) folders of pairs. workers: processes that
+    make pairs; None: by the device. Where a time limit is given without steps, the learning rate
+    follows the time. Raises the errors of start_budget, open_state, load_source and run_training.
     """
-    if steps is None and time_limit is None:
-        steps = recipe.steps
-    if steps is None:
+    budget = start_budget(recipe, options)
+    if budget.steps is None:
         recipe = replace(recipe, schedule=BY_CLOCK)
-    budget = Budget(
-        steps, time_limit, recipe.validate_every, time.monotonic() if began is None else began
-    )
-    torch.manual_seed(seed)
-    state = open_state(recipe, out / STATE_FILE, device, resume=resume, init=init)
-    refuse_finished(state, out, steps)
+    torch.manual_seed(options.seed)
+    device, bf16 = options.device, options.bf16
+    state = open_restoration(recipe, options, budget)
     recipe, training, validation = load_source(recipe, source)
-    held_out = held_out_pairs(recipe, validation)
-    pairs = training_pairs(recipe, training, seed)
+    held_out = validation_pairs(recipe, validation)
+    pairs = training_pairs(recipe, training, options.seed)
     workers = worker_count(device) if workers is None else workers
     if workers and isinstance(pairs, Pairs):
         pairs.prepare()
 
-    def loss_at(progress: float) -> Tensor:
-        return batch_loss(state, recipe, progress, *next(drawn), bf16=bf16)
+    def batch_loss(progress: float) -> Tensor:
+        return loss_of(state, recipe, progress, next(drawn), bf16=bf16)
 
-    def judge() -> Verdict:
+    def validate() -> Validation:
         solve(state, recipe, pairs)
-        scores = validate(recipe, state.average, held_out, device)
+        scores = mean_scores(recipe, state.average, held_out, device)
         loss = scores.get("validation_loss")
-        score = scores["psnr"] if loss is None else -loss
-        better = score > state.best
-        state.best = max(score, state.best)
         named = {
             f"validation_{name.removeprefix('validation_')}": value
             for name, value in scores.items()
         }
-        return Verdict(scores, better, {"loss": recipe.loss, **named})
+        record = {"loss": recipe.loss, **named}
+        return Validation(scores, record, scores["psnr"] if loss is None else -loss)
 
-    with chosen_convolutions(device):
+    with cudnn_benchmark(device):
         record_steps(recipe, state, bf16=bf16)
-        # After that: a thread that pins memory would disturb the recording.
+        # After the recording, which a thread that pins memory would disturb.
         drawn = batches(pairs, recipe.batch, state.step, workers, pinned=device.type == "cuda")
-        timed = time_limit is not None
-        budget.validation = _first_seconds(state, recipe, pairs, held_out, budget.now, timed=timed)
-        run = Run(recipe.arch, recipe.config, state, out, budget, seed, on_progress)
-        return run.train(recipe, loss_at, judge)
+        began = budget.now()
+        if state.step == 0:
+            solve(state, recipe, pairs)
+        if options.time_limit is not None:
+            solving = budget.now() - began
+            budget.validation = solving + validation_seconds(recipe, state, held_out, budget.now)
+        return run_training(recipe, state, options, budget, batch_loss, validate)
 
 
-def _first_seconds(
+def validation_seconds(
+    recipe: RestorationRecipe,
     state: State,
-    recipe: Recipe,
-    pairs: Pairs | WholeImages,
     held_out: Sequence[tuple[Tensor, Tensor]],
     now: Callable[[], float],
-    *,
-    timed: bool,
 ) -> float:
-    """Solve the last layer where nothing is learned yet; the seconds of a validation.
-
-    They are told by one pair, of which the first run is slower than all others.
-    """
-    began = now()
-    if state.step == 0:
-        solve(state, recipe, pairs)
-    solved = now() - began
-    if not timed:
-        return 0.0
+    """Estimate the time to score all pairs by the first one, whose first run is slower."""
     for _ in range(2):
         began = now()
-        validate(recipe, state.average, held_out[:1], state.device)
-    return solved + len(held_out) * (now() - began)
+        mean_scores(recipe, state.average, held_out[:1], state.device)
+    return len(held_out) * (now() - began)

@@ -1,7 +1,6 @@
-"""The course of a training: its learning rate, its validations and its end.
+"""Schedule and budget of a training: its learning rate, its validations and its end.
 
-Everything follows the progress, 0 at the first step and 1 at the end, which is counted in steps or
-read off a clock.
+Both follow the progress, from 0 at the first step to 1 at the end, measured in steps or by a clock.
 """
 
 from __future__ import annotations
@@ -9,22 +8,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-VALIDATION_SHARE = 0.1  # of the time, at most, where validations follow the clock
-VALIDATIONS = 12  # at most, so far apart
-LONGEST_APART = 600.0  # seconds: so much is lost at worst
+VALIDATION_SHARE = 0.1  # largest share of the time, where validations follow the clock
+VALIDATIONS = 12  # largest number of validations by the clock, unless LONGEST_INTERVAL is shorter
+LONGEST_INTERVAL = 600.0  # seconds between validations: an interruption loses no more
 MARGIN = 2.0  # seconds, to write the last files and to end the process
-SLACK = 1.1  # times the validation before; the last may take longer
+SLACK = 1.1  # the last validation may take so many times as long as the one before
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate as a share of its peak: a linear warm-up, the peak, a decay to `end`."""
+    """Learning rate as a share of its peak: linear warm-up, peak, decay to `end`."""
 
-    warm_up: float = 0.02  # progress at which the peak is reached
-    decay_from: float = 0.5  # progress at which it is left
+    warm_up: float = 0.02  # progress at which the peak begins
+    decay_from: float = 0.5  # progress at which the peak ends
     decay: Literal["cosine", "linear"] = "cosine"
     end: float = 0.01
 
@@ -35,18 +34,23 @@ class Schedule:
         return min(rising, self.end + (1 - self.end) * left)
 
 
-BY_STEPS = Schedule()  # the peak lasts so long that more steps may be added by --resume
+BY_STEPS = Schedule()  # a long peak, so that --resume may add steps
 BY_CLOCK = Schedule(decay_from=0.35)
 GENERATIVE = Schedule(warm_up=0.025, decay_from=0.85, decay="linear", end=0.0)
 
 
+def generative_schedule(warm_up: float) -> Schedule:
+    """Return the schedule of the generators with another warm-up."""
+    return replace(GENERATIVE, warm_up=warm_up)
+
+
 @dataclass
 class Budget:
-    """The extent of a training: a number of steps, a time, or both, of which the first ends it.
+    """Extent of a training: a number of steps, a time, or both, of which the first ends it.
 
-    steps: progress is counted in them; None: it follows the clock. seconds: in all since `began`,
-    the last validation included. validate_every: steps, where there is a number of them.
-    validation: seconds that one takes, as far as is known.
+    steps: the unit of progress; None: progress follows the clock. seconds: in all since `began`,
+    including the last validation. validate_every: interval in steps, where `steps` is given.
+    validation: seconds that one validation takes, as far as is known.
     """
 
     steps: int | None
@@ -55,7 +59,7 @@ class Budget:
     began: float  # by `now`
     now: Callable[[], float] = time.monotonic
     validation: float = 0.0
-    _first: float | None = None  # the time of the first step
+    _first: float | None = None  # time of the first step
     _step_began: float = 0.0
     _validated: float = 0.0
 
@@ -69,13 +73,13 @@ class Budget:
 
     @property
     def _deadline(self) -> float:
-        """The time at which the last validation has to begin."""
+        """Time at which the last validation has to begin."""
         if self.seconds is None:
             return math.inf
         return self.began + self.seconds - MARGIN - SLACK * self.validation
 
     def progress(self, step: int) -> float:
-        """The progress before a step, 0 to 1; a step begins now."""
+        """Begin a step; return the progress before it, 0 to 1."""
         self._step_began = now = self.now()
         if self._first is None:
             self._first = self._validated = now
@@ -85,7 +89,7 @@ class Budget:
         return min(1.0, (now - self._first) / whole) if whole > 0 else 1.0
 
     def is_over(self, step: int) -> bool:
-        """True after the last step: another one would be too many, or too late."""
+        """True after the last step: one more would exceed the steps or the time."""
         now = self.now()
         late = 2 * now - self._step_began > self._deadline
         return late or (self.steps is not None and step >= self.steps)
@@ -95,11 +99,11 @@ class Budget:
         if self.steps is not None:
             return step % self.validate_every == 0
         assert self.seconds is not None
-        apart = min(self.seconds / VALIDATIONS, LONGEST_APART)
-        apart = max(apart, self.validation / VALIDATION_SHARE)
-        return self.now() - self._validated >= apart
+        interval = min(self.seconds / VALIDATIONS, LONGEST_INTERVAL)
+        interval = max(interval, self.validation / VALIDATION_SHARE)
+        return self.now() - self._validated >= interval
 
     def validated(self, began: float) -> None:
-        """Take note of a validation that began at `began` and ends now."""
+        """Record a validation that began at `began` and ends now."""
         self._validated = self.now()
         self.validation = self._validated - began

@@ -1,14 +1,15 @@
-"""The training loop that all trainings share: on photographs, of generators, and of --adapt."""
+"""The training loop shared by all trainings: of restorers, of generators, and for --adapt."""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import pickle
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,14 @@ from torch import Tensor, nn
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import NothingToDo, OutputError, OutputExists, WeightsMismatch
 from restore_cli.files import write_atomically
-from restore_cli.training.schedule import Budget, Schedule
+from restore_cli.training.recipe import Recipe
+from restore_cli.training.schedule import Budget
 
-STATE_FILE = "state.pt"  # in the folder of a training
-# A GPU works behind the program: it is waited for once in so many steps, which costs nothing and
-# keeps the clock true.
-WAIT_EVERY = 10
+STATE_FILE = "state.pt"
+LOG_FILE = "log.jsonl"
+# A GPU runs asynchronously. Waiting for it once in so many steps costs nothing and keeps the
+# clock true.
+SYNCHRONIZE_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,27 @@ class Progress:
     step: int
     steps: int | None  # in all; None: the clock ends the training
     loss: float
-    seconds: float  # since this call began
+    seconds: float  # since this run began
     psnr: float | None = None  # of the averaged weights on held-out photographs, dB
     input_psnr: float | None = None  # of the degraded input of the same pairs
     validation_loss: float | None = None  # the criterion where PSNR is not
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Options of one run of a training, whatever its recipe."""
+
+    out: Path  # folder of the weights, the state and the log
+    device: torch.device
+    steps: int | None = None  # in all, including earlier runs; None: by the recipe or the clock
+    time_limit: float | None = None  # seconds since `began`, including the last validation
+    began: float | None = None  # by `now`; None: when the training starts
+    resume: bool = False  # continue from the state in `out`
+    init: str | None = None  # initial weights, by name or path
+    bf16: bool = False  # bfloat16 autocast
+    seed: int = 0
+    now: Callable[[], float] = time.monotonic
+    on_progress: Callable[[Progress], None] = lambda _: None
 
 
 @dataclass
@@ -46,8 +66,21 @@ class State:
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
-    best: float = -math.inf
-    judged: int = 0  # the step of the last validation
+    best: float = -math.inf  # score of a validation
+    validated: int = 0  # step of the last validation
+
+    @classmethod
+    def create(
+        cls,
+        network: nn.Module,
+        make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        device: torch.device,
+        memory_format: torch.memory_format = torch.preserve_format,
+    ) -> State:
+        """Return the state before the first step of `network`, which is moved to the device."""
+        network.train().to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
+        average = copy.deepcopy(network).eval().requires_grad_(False)
+        return cls(network, average, make_optimizer(network))
 
     @property
     def device(self) -> torch.device:
@@ -61,91 +94,124 @@ class State:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
-            "judged": self.judged,
+            "judged": self.validated,  # the key of earlier versions
         }
+
+    def improves(self, score: float) -> bool:
+        """Record the score of a validation; True if it is the best so far."""
+        better = score > self.best
+        self.best = max(score, self.best)
+        return better
 
     def write(self, path: Path) -> None:
         """Write the state, whole or not at all. Raises OutputError."""
-        hint = "make room there, and go on with --resume"
+        hint = "free some space, then continue with --resume"
         try:
             write_atomically(
                 path, lambda part: torch.save(self.as_dict(), part), overwrite=True, hint=hint
             )
-        except RuntimeError as error:  # of torch's own writer
+        except RuntimeError as error:  # torch.save raises it on a full disk
             raise OutputError(f"{path}: cannot be written: {error}", hint=hint) from error
 
     def resume(self, path: Path) -> None:
-        """Take over the state in `path`. Raises WeightsMismatch."""
+        """Load the state in `path`. Raises WeightsMismatch."""
         try:
             saved = torch.load(path, map_location=self.device, weights_only=True)
             self.network.load_state_dict(saved["network"])
             self.average.load_state_dict(saved["average"])
             self.optimizer.load_state_dict(saved["optimizer"])
-        except (RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
+            self.step, self.seconds, self.best = saved["step"], saved["seconds"], saved["best"]
+        except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
             raise WeightsMismatch(
-                f"{path.name} is not a state of this recipe", hint="name another --out folder"
+                f"{path.name} is not a state of this recipe",
+                hint="name the recipe and preset of that training, or another --out folder",
             ) from error
-        self.step, self.seconds, self.best = saved["step"], saved["seconds"], saved["best"]
-        self.judged = saved.get("judged", self.step)  # older states do not tell
+        self.validated = saved.get("judged", self.step)  # missing in the oldest states
+
+
+def start_budget(recipe: Recipe, options: TrainingOptions) -> Budget:
+    """Return the budget of a run, from the options or else the recipe.
+
+    Raises OutputExists where the folder holds a training and `resume` is not set.
+    """
+    if (options.out / STATE_FILE).exists() and not options.resume:
+        raise OutputExists(
+            f"{options.out} holds a training already",
+            hint="add --resume to continue it, or name another --out folder",
+        )
+    unlimited = options.steps is None and options.time_limit is None
+    steps = recipe.steps if unlimited else options.steps
+    began = options.now() if options.began is None else options.began
+    return Budget(steps, options.time_limit, recipe.validate_every, began, options.now)
+
+
+def open_state(
+    network: nn.Module,
+    make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    options: TrainingOptions,
+    budget: Budget,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> State:
+    """Return a new state, or the one in the folder of the options.
+
+    Raises WeightsMismatch for the state of another training, NothingToDo for a finished one.
+    """
+    state = State.create(network, make_optimizer, options.device, memory_format)
+    path = options.out / STATE_FILE
+    if path.exists():
+        state.resume(path)
+    # A training interrupted during its last validation takes one more step.
+    finished = budget.steps is not None and state.step >= budget.steps
+    if finished and state.validated == state.step:
+        raise NothingToDo(
+            f"{options.out}: already trained for {state.step} steps", hint="raise --steps"
+        )
+    return state
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average; short at first, so that the random start is soon forgotten.
+    """Update the exponential moving average of the weights.
 
+    The decay is shorter at first, so that the random initialisation is soon forgotten.
     Statistics of norms are averaged too, since they belong to the weights; counters are copied.
     """
     decay = min(decay, (1 + step) / (10 + step))
-    kept = [*average.parameters(), *average.buffers()]
-    new = [*network.parameters(), *network.buffers()]
-    pairs = list(zip(kept, new, strict=True))
+    averages = [*average.parameters(), *average.buffers()]
+    values = [*network.parameters(), *network.buffers()]
+    pairs = list(zip(averages, values, strict=True))
     floats = [(a, b) for a, b in pairs if a.is_floating_point()]
     torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)
-    for stale, fresh in pairs:
-        if not stale.is_floating_point():
-            stale.copy_(fresh)
+    for old, new in pairs:
+        if not old.is_floating_point():
+            old.copy_(new)
 
 
-def begin_with(network: nn.Module, other: nn.Module) -> None:
-    """Give `network` the tensors of `other` that have the same name and shape.
+def initialize_from(network: nn.Module, other: nn.Module) -> None:
+    """Copy the tensors of `other` that have the same name and shape in `network`.
 
     Raises WeightsMismatch where there are none.
     """
     own = network.state_dict()
-    fitting = {
+    matching = {
         key: value
         for key, value in other.state_dict().items()
         if key in own and own[key].shape == value.shape
     }
-    if not fitting:
-        raise WeightsMismatch("none of the weights to begin with fits this network")
-    network.load_state_dict(own | fitting)
+    if not matching:
+        raise WeightsMismatch("none of the initial weights fits this network")
+    network.load_state_dict(own | matching)
 
 
-class Descent(Protocol):
-    """The part of a recipe that the loop follows."""
-
-    @property
-    def learning_rate(self) -> float:
-        """The learning rate of the optimizer at its peak."""
-
-    @property
-    def schedule(self) -> Schedule: ...
-
-    @property
-    def ema(self) -> float:
-        """The decay of the averaged weights."""
+BatchLoss = Callable[[float], Tensor]  # progress -> loss of the next batch
 
 
-LossAt = Callable[[float], Tensor]  # of the next batch, at this progress
-
-
-def take_step(state: State, recipe: Descent, progress: float, loss_at: LossAt) -> Tensor:
-    """One update of the weights and of their average; the loss."""
+def take_step(state: State, recipe: Recipe, progress: float, batch_loss: BatchLoss) -> Tensor:
+    """Update the weights and their average once; return the loss."""
     rate = recipe.learning_rate * recipe.schedule(progress)
     for group in state.optimizer.param_groups:
-        group["lr"] = rate * group.get("pace", 1.0)  # older states know of no paces
-    loss = loss_at(progress)
+        group["lr"] = rate * group.get("pace", 1.0)  # missing in older states
+    loss = batch_loss(progress)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
@@ -157,128 +223,97 @@ def take_step(state: State, recipe: Descent, progress: float, loss_at: LossAt) -
 
 def take_steps(
     state: State,
-    recipe: Descent,
+    recipe: Recipe,
     budget: Budget,
-    loss_at: LossAt,
-    checkpoint: Callable[[float], None],
+    batch_loss: BatchLoss,
+    on_validation: Callable[[float], None],
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Train until the budget is spent.
 
-    checkpoint: called with the last loss at each validation, and at the end. on_progress: called
-    after the other steps, on a GPU after every tenth.
+    on_validation: called with the last loss when a validation is due, and at the end. on_progress:
+    called after the other steps, on a GPU after every tenth.
     """
-    every = 1 if state.device.type == "cpu" else WAIT_EVERY
+    every = 1 if state.device.type == "cpu" else SYNCHRONIZE_EVERY
     over = False
     while not over:
-        loss = take_step(state, recipe, budget.progress(state.step), loss_at)
-        waited = loss.item() if state.step % every == 0 else math.nan
+        loss = take_step(state, recipe, budget.progress(state.step), batch_loss)
+        synchronized = loss.item() if state.step % every == 0 else math.nan
         over = budget.is_over(state.step)
         if over or budget.is_due(state.step):
             value = loss.item()
             began = budget.now()
-            checkpoint(value)
+            on_validation(value)
             budget.validated(began)
         elif state.step % every == 0:
-            on_progress(Progress(state.step, budget.steps, waited, budget.elapsed))
+            on_progress(Progress(state.step, budget.steps, synchronized, budget.elapsed))
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The result of a validation of the averaged weights."""
+class Validation:
+    """Result of one validation of the averaged weights."""
 
-    scores: Mapping[str, float]  # fields of Progress
-    better: bool  # than any before: they are kept
-    record: Mapping[str, object]  # of their origin, for their file
+    metrics: Mapping[str, float]  # fields of Progress
+    record: Mapping[str, object]  # stored with the weights
+    score: float | None  # higher is better; None: the latest weights are kept
 
 
-@dataclass(frozen=True)
-class Run:
-    """A training whose weights, state and log are kept in a folder."""
+def run_training(
+    recipe: Recipe,
+    state: State,
+    options: TrainingOptions,
+    budget: Budget,
+    batch_loss: BatchLoss,
+    validate: Callable[[], Validation],
+) -> Path:
+    """Train until the budget is spent; return the path of the best averaged weights.
 
-    arch: str
-    config: Mapping[str, Any]
-    state: State
-    out: Path
-    budget: Budget
-    seed: int
-    on_progress: Callable[[Progress], None]
+    Writes into the folder of the options: the state, the weights, and a line of the log for each
+    validation. An interruption (Ctrl-C) keeps the state. Raises OutputError.
+    """
+    out, earlier = options.out, state.seconds
+    weights = out / f"{recipe.arch}.safetensors"
+    make_folder(out)
 
-    @property
-    def weights_file(self) -> Path:
-        return self.out / f"{self.arch}.safetensors"
-
-    def train(self, recipe: Descent, loss_at: LossAt, judge: Callable[[], Verdict]) -> Path:
-        """Train until the budget is spent; the path of the weights that are kept.
-
-        Ctrl-C keeps the state. Raises OutputError.
-        """
-        state, before = self.state, self.state.seconds
-        make_folder(self.out)
-
-        def checkpoint(loss: float) -> None:
-            verdict = judge()
-            elapsed = self.budget.elapsed
-            state.seconds, state.judged = before + elapsed, state.step
-            self._keep(verdict)
-            progress = Progress(state.step, self.budget.steps, loss, elapsed, **verdict.scores)
-            write_log(self.out / "log.jsonl", progress)
-            self.on_progress(progress)
-
-        try:
-            take_steps(state, recipe, self.budget, loss_at, checkpoint, self.on_progress)
-        except KeyboardInterrupt:
-            state.seconds = before + self.budget.elapsed
-            state.write(self.out / STATE_FILE)
-            raise
-        return self.weights_file
-
-    def _keep(self, verdict: Verdict) -> None:
-        """Write the state, and the weights if they are better."""
-        state = self.state
-        if verdict.better:
+    def on_validation(loss: float) -> None:
+        result = validate()
+        elapsed = budget.elapsed
+        state.seconds, state.validated = earlier + elapsed, state.step
+        if result.score is None or state.improves(result.score):
             record: dict[str, object] = {
                 "steps": state.step,
                 "seconds": round(state.seconds),
-                "seed": self.seed,
+                "seed": options.seed,
+                **result.record,
             }
-            save(
-                state.average,
-                self.weights_file,
-                arch=self.arch,
-                config=dict(self.config),
-                record=record | dict(verdict.record),
-            )
-        state.write(self.out / STATE_FILE)
+            config = dict(recipe.config)
+            save(state.average, weights, arch=recipe.arch, config=config, record=record)
+        state.write(out / STATE_FILE)
+        progress = Progress(state.step, budget.steps, loss, elapsed, **result.metrics)
+        append_to_log(out / LOG_FILE, progress)
+        options.on_progress(progress)
+
+    try:
+        take_steps(state, recipe, budget, batch_loss, on_validation, options.on_progress)
+    except KeyboardInterrupt:
+        state.seconds = earlier + budget.elapsed
+        state.write(out / STATE_FILE)
+        raise
+    return weights
 
 
-def write_log(path: Path, progress: Progress) -> None:
-    """Add a line. Raises OutputError."""
+def append_to_log(path: Path, progress: Progress) -> None:
+    """Append a line of JSON. Raises OutputError."""
     try:
         with path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(asdict(progress)) + "\n")
     except OSError as error:
-        raise OutputError(f"{path}: {error.strerror}", hint="make room there") from error
+        raise OutputError(f"{path}: {error.strerror}", hint="free some space") from error
 
 
 def make_folder(out: Path) -> None:
-    """Raises OutputError."""
+    """Create the folder of a training. Raises OutputError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: {error.strerror}", hint="name another --out") from error
-
-
-def refuse_finished(state: State, out: Path, steps: int | None) -> None:
-    """Raises NothingToDo. A training interrupted in its last validation takes one more step."""
-    if steps is not None and state.step >= steps and state.judged == state.step:
-        raise NothingToDo(f"{out}: already trained for {state.step} steps", hint="raise --steps")
-
-
-def refuse_another(out: Path, *, resume: bool) -> None:
-    """Raises OutputExists where `out` holds a training that is not to be resumed."""
-    if (out / STATE_FILE).exists() and not resume:
-        raise OutputExists(
-            f"{out} holds a training already",
-            hint="add --resume to go on with it, or name another --out folder",
-        )

@@ -1,4 +1,4 @@
-"""`restore train`: what it takes, what it shows."""
+"""`restore train`: its arguments and its output."""
 
 import json
 
@@ -10,8 +10,6 @@ from typer.testing import CliRunner
 from restore_cli.cli.console import Reporter
 from restore_cli.cli.main import app
 from restore_cli.cli.train import TrainingLog
-from restore_cli.training.catalogue import CATALOGUE, GENERATORS
-from restore_cli.training.generation import RECIPES as GENERATIVE
 from restore_cli.training.recipes import RECIPES
 from restore_cli.training.trainer import Progress
 
@@ -22,28 +20,22 @@ def train(*arguments):
 
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
-    """The arguments of each call of the loop, which does not run."""
+    """The arguments of each training, which does not run."""
     made = []
 
-    def fit(recipe, source, out, **options):
-        made.append((recipe, source, options))
-        return out / "weights"
+    def train_restoration(recipe, source, options, *, workers):
+        made.append((source, options, workers))
+        return options.out / "weights"
 
-    monkeypatch.setattr("restore_cli.training.restoration.fit", fit)
+    monkeypatch.setattr("restore_cli.training.restoration.train_restoration", train_restoration)
     return made
-
-
-def test_the_catalogue_names_all_recipes_and_presets():
-    known = {name: set(presets) for name, presets in {**RECIPES, **GENERATIVE}.items()}
-    assert {name: set(presets) for name, presets in CATALOGUE.items()} == known
-    assert set(GENERATORS) == set(GENERATIVE)
 
 
 def test_the_list_has_a_line_for_each_preset():
     result = train("--list")
     assert result.exit_code == 0
     words = [tuple(line.split()[:2]) for line in result.stdout.splitlines()]
-    assert words == [(name, preset) for name, presets in CATALOGUE.items() for preset in presets]
+    assert words == [(name, preset) for name, entry in RECIPES.items() for preset in entry.presets]
     assert result.stderr == ""
 
 
@@ -62,7 +54,7 @@ def test_the_list_of_one_recipe_in_json():
         ([], "no recipe is named", "restore train --list"),
         (["nope"], "no recipe is called 'nope'", "tml, fitv2, unet"),
         (["unet", "--preset", "x"], "no preset of unet is called 'x'", "default, quick"),
-        (["dpenet", "--data", "p"], "nowhere to train to", "--out"),
+        (["dpenet", "--data", "p"], "no output folder is named", "--out"),
         (["dpenet", "--out", "o"], "one of --data and --data-pairs", "--data-pairs DEGRADED"),
         (
             ["dpenet", "--out", "o", "--data", "p", "--data-pairs", "a", "b"],
@@ -76,13 +68,13 @@ def test_the_list_of_one_recipe_in_json():
         ),
         (
             ["dpenet", "--out", "o", "--data", "p", "--workers", "many"],
-            "--workers 'many' is no number",
+            "--workers 'many' is not a number",
             "write auto",
         ),
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(value) or "nothing",
 )
-def test_what_is_missing_or_contradicts_is_said(arguments, message, hint):
+def test_missing_and_contradicting_arguments_are_refused(arguments, message, hint):
     result = train(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr
@@ -93,18 +85,19 @@ def test_what_is_missing_or_contradicts_is_said(arguments, message, hint):
 def test_workers_are_a_number_or_left_to_the_device(calls, tmp_path, workers, processes):
     result = train("dpenet", "--data", tmp_path, "--out", tmp_path, "--workers", workers)
     assert result.exit_code == 0, result.stderr
-    assert calls[0][2]["workers"] == processes
+    assert calls[0][2] == processes
 
 
 def test_a_time_leaves_the_steps_to_the_clock(calls, tmp_path):
     train("dpenet", "--data", tmp_path, "--out", tmp_path, "--time", "9m")
-    assert (calls[0][2]["steps"], calls[0][2]["time_limit"]) == (None, 540)
+    options = calls[0][1]
+    assert (options.steps, options.time_limit) == (None, 540)
 
 
-def test_own_pairs_reach_the_loop(calls, tmp_path):
+def test_own_pairs_reach_the_training(calls, tmp_path):
     result = train("dpenet", "--data-pairs", tmp_path / "a", tmp_path / "b", "--out", tmp_path)
     assert result.stdout == f"{tmp_path / 'weights'}\n"
-    assert calls[0][1] == (tmp_path / "a", tmp_path / "b")
+    assert calls[0][0] == (tmp_path / "a", tmp_path / "b")
 
 
 def test_a_pair_without_its_counterpart_ends_in_one_line(tmp_path):
@@ -118,20 +111,20 @@ def test_a_pair_without_its_counterpart_ends_in_one_line(tmp_path):
     assert "no counterpart for one.png" in result.stderr
 
 
-def lines_of(capsys, steps, limit, course, *, quiet=False):
-    """The log of a course of (step, seconds)."""
+def lines_of(capsys, steps, limit, reports, *, quiet=False):
+    """The log of a training of so many (step, seconds)."""
     with Reporter("train", quiet=quiet) as report:
         log = TrainingLog(report, steps, limit, 30)
-        for step, seconds in course:
+        for step, seconds in reports:
             log(Progress(step, steps, 0.5, seconds))
     captured = capsys.readouterr()
     assert captured.out == ""
     return captured.err.splitlines()
 
 
-def test_off_a_terminal_a_line_tells_the_course_every_30_seconds(capsys):
-    course = [(step, 10.0 + step / 2) for step in range(1, 131)]
-    assert lines_of(capsys, 1000, None, course) == [
+def test_off_a_terminal_a_line_is_written_every_30_seconds(capsys):
+    reports = [(step, 10.0 + step / 2) for step in range(1, 131)]
+    assert lines_of(capsys, 1000, None, reports) == [
         "step 61, loss 0.5000, 2.00 steps/s, 7m50s left",
         "step 121, loss 0.5000, 2.00 steps/s, 7m20s left",
     ]

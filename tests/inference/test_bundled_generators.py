@@ -6,14 +6,14 @@ import pytest
 
 from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load_checkpoint
-from restore_cli.data.objects import DRAWERS
+from benchmarks.drawn_objects import DRAWERS
 from restore_cli.inference.samplers.diffusion import (
     FiTRequest,
     FiTSampler,
     UNetRequest,
     UNetSampler,
 )
-from restore_cli.metrics.objects import count_objects
+from benchmarks.object_count import count_objects
 
 TRAINED = 32  # pixels along a side
 

@@ -13,17 +13,17 @@ from restore_cli import registry
 from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
 from restore_cli.errors import NothingToDo, UsageError
 from restore_cli.training import adapt as module
-from restore_cli.training.adapt import ADAPT, adapt, as_checkpoint, crops_of, split
+from restore_cli.training.adapt import adapt, as_checkpoint, crops_of, split
+from restore_cli.training.recipes.cbsn import ADAPT
+from tests.training.runs import CPU
 
-CPU = torch.device("cpu")
 SECONDS = 60
 
 
 @pytest.fixture(autouse=True)
 def few_small_steps(monkeypatch):
     """Crops of 20 px, and a high learning rate."""
-    monkeypatch.setattr(module, "PATCH", 20)
-    monkeypatch.setattr(module, "ADAPT", replace(ADAPT, learning_rate=3e-3))
+    monkeypatch.setattr(module, "ADAPT", replace(ADAPT, patch=20, learning_rate=3e-3))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def parameters(network):
     return torch.cat([value.flatten() for value in network.state_dict().values()])
 
 
-def test_learning_from_a_image_lowers_the_loss_on_what_was_held_out(network):
+def test_learning_from_an_image_lowers_the_loss_on_what_was_held_out(network):
     start = parameters(network).clone()
     result = run(network, noisy())
     assert result.helped
@@ -65,18 +65,18 @@ def test_the_same_seed_learns_the_same(network):
 
 def test_weights_that_got_worse_are_not_taken(network, monkeypatch):
     losses = iter([1.0, *[1.5] * SECONDS])
-    monkeypatch.setattr(module, "_judge", lambda *_: next(losses))
+    monkeypatch.setattr(module, "mean_scores", lambda *_: {"validation_loss": next(losses)})
     result = run(network, noisy())
     assert not result.helped
     assert torch.equal(parameters(result.network), parameters(network))
 
 
 def test_an_interruption_keeps_what_was_best_by_then(network):
-    told = []
+    reports = []
 
     def on_progress(seconds):
-        told.append(seconds)
-        if len(told) == 5:
+        reports.append(seconds)
+        if len(reports) == 5:
             raise KeyboardInterrupt
 
     result = run(network, noisy(), on_progress=on_progress)

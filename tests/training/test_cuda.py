@@ -2,20 +2,20 @@
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from restore_cli.training import restoration as loop
-from restore_cli.training.cuda import chosen_convolutions, has_fixed_graph, record_graph
+from restore_cli.training import restoration
+from restore_cli.training.cuda import cudnn_benchmark, has_fixed_graph, record_graph
 from restore_cli.training.recipes import find_recipe
-from restore_cli.training.restoration import batch_loss, open_state, record_steps, worker_count
+from restore_cli.training.restoration import loss_of, record_steps, worker_count
 from restore_cli.training.trainer import take_step
+from tests.training.runs import CPU, new_state
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CUDA = torch.device("cuda")
 PLAIN = nn.Conv2d(3, 3, 1)
 WITH_STATISTICS = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
 
@@ -63,7 +63,7 @@ def test_a_graph_is_recorded_in_the_precision_of_the_training():
         ("tml", "default", None),
     ],
 )
-def test_recipes_whose_network_sees_one_shape_are_recorded(name, preset, shape, monkeypatch):
+def test_recipes_with_inputs_of_one_shape_are_recorded(name, preset, shape, tmp_path, monkeypatch):
     recipe = find_recipe(name, preset=preset)
     recorded = []
 
@@ -71,18 +71,20 @@ def test_recipes_whose_network_sees_one_shape_are_recorded(name, preset, shape, 
         recorded.append(tuple(sample.shape))
         return True
 
-    monkeypatch.setattr(loop, "has_fixed_graph", lambda network, _: has_fixed_graph(network, CUDA))
-    monkeypatch.setattr(loop, "record_graph", record)
-    state = open_state(recipe, Path("none"), CPU, resume=False, init=None)
+    monkeypatch.setattr(
+        restoration, "has_fixed_graph", lambda network, _: has_fixed_graph(network, CUDA)
+    )
+    monkeypatch.setattr(restoration, "record_graph", record)
+    state = new_state(recipe, tmp_path)
     assert record_steps(recipe, state, bf16=True) == (shape is not None)
     assert recorded == ([] if shape is None else [shape])
 
 
-def test_convolutions_are_chosen_for_a_training_on_cuda_alone():
-    with chosen_convolutions(CUDA):
+def test_convolutions_are_timed_on_cuda_alone():
+    with cudnn_benchmark(CUDA):
         assert torch.backends.cudnn.benchmark
     assert not torch.backends.cudnn.benchmark
-    with chosen_convolutions(CPU):
+    with cudnn_benchmark(CPU):
         assert not torch.backends.cudnn.benchmark
 
 
@@ -91,27 +93,27 @@ def test_convolutions_are_chosen_for_a_training_on_cuda_alone():
     [(CPU, 16, 0), (CUDA, 16, 5), (CUDA, 4, 3), (CUDA, 1, 0)],
 )
 def test_workers_follow_device_and_cores(device, cores, workers, monkeypatch):
-    monkeypatch.setattr(loop.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(
+        restoration.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False
+    )
     assert worker_count(device) == workers
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_recorded_training_is_the_eager_one():
+def test_a_recorded_training_is_the_eager_one(tmp_path):
     recipe = replace(find_recipe("mirnet", preset="denoise_small"), batch=2, patch=32)
     batches = [torch.rand(2, 2, 3, 32, 32) for _ in range(5)]
-    ends = [after(recipe, batches, recorded=recorded) for recorded in (False, True)]
+    ends = [after(recipe, batches, tmp_path, recorded=recorded) for recorded in (False, True)]
     assert_close(*ends, atol=1e-4, rtol=1e-3)  # TF32, and sums in another order
 
 
-def after(recipe, batches, *, recorded):
+def after(recipe, batches, tmp_path, *, recorded):
     """The averaged weights after a step on each batch."""
     torch.manual_seed(0)
-    state = open_state(recipe, Path("none"), CUDA, resume=False, init=None)
+    state = new_state(recipe, tmp_path, CUDA)
     assert not recorded or record_steps(recipe, state, bf16=False)
     rest = iter(batches)
     for _ in batches:
-        take_step(
-            state, recipe, 0.1, lambda at: batch_loss(state, recipe, at, *next(rest), bf16=False)
-        )
+        take_step(state, recipe, 0.1, lambda at: loss_of(state, recipe, at, next(rest), bf16=False))
     return state.average.state_dict()

@@ -1,4 +1,4 @@
-"""Training of the generators: what they are shown, that they learn, that they go on."""
+"""Training of the generators: their objectives, their learning, their resumption."""
 
 import shutil
 from dataclasses import replace
@@ -13,26 +13,19 @@ from restore_cli.checkpoints import load_checkpoint
 from restore_cli.cli.main import app
 from restore_cli.data.classes import ClassImages
 from restore_cli.errors import NothingToDo, OutputExists, UsageError, WeightsMismatch
-from restore_cli.imaging.image import Image
-from restore_cli.imaging.io import write
 from restore_cli.networks.fit.model import PUBLISHED, FiT, Rope, unpatchify
-from restore_cli.training.generation import (
-    FITV2,
-    UNET,
-    NoiseVelocity,
-    RectifiedFlow,
-    at_high_resolution,
-    find_generative,
-    fit_classes,
-    warmed_up_by,
-)
+from restore_cli.training import generation
+from restore_cli.training.generation import NoiseVelocity, RectifiedFlow
+from restore_cli.training.recipes.fit import FITV2, at_high_resolution
+from restore_cli.training.recipes.unet import UNET
+from restore_cli.training.schedule import generative_schedule
+from tests.training.runs import CPU, state_of, stop_at, train_classes
 
-CPU = torch.device("cpu")
 SMALL_FIT = replace(
     FITV2,
     batch=16,
     steps=60,
-    schedule=warmed_up_by(0.1),
+    schedule=generative_schedule(0.1),
     learning_rate=5e-3,
     ema=0.9,
     validate_every=30,
@@ -51,7 +44,7 @@ SMALL_UNET = replace(
     UNET,
     batch=8,
     steps=40,
-    schedule=warmed_up_by(0.1),
+    schedule=generative_schedule(0.1),
     learning_rate=5e-3,
     ema=0.9,
     validate_every=20,
@@ -68,19 +61,6 @@ SMALL_HR = at_high_resolution(SMALL_FIT, steps=2)
 each_recipe = pytest.mark.parametrize("recipe", [SMALL_FIT, SMALL_UNET], ids=["fitv2", "unet"])
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Red images and blue ones, lying and standing."""
-    root = tmp_path_factory.mktemp("classes")
-    for channel, name in ((0, "red"), (2, "blue")):
-        (root / name).mkdir()
-        for index in range(8):
-            image = torch.zeros(3, *((8, 12) if index % 2 else (12, 8)))
-            image[channel] = 1
-            write(Image(image), root / name / f"{index}.png")
-    return root
-
-
 @pytest.fixture
 def mixed():
     """A lying and a standing image of 2 x 4 and 6 x 2 pixels."""
@@ -90,29 +70,29 @@ def mixed():
 
 
 class Recorder(nn.Module):
-    """A network that answers zero and remembers what it was asked."""
+    """A network that returns zeros and remembers its inputs."""
 
     def __init__(self):
         super().__init__()
-        self.asked = None
+        self.inputs = None
 
     def forward(self, x, *rest, **named):
-        self.asked = (x, *rest, *named.values())
+        self.inputs = (x, *rest, *named.values())
         return torch.zeros_like(x) if len(rest) > 1 else (torch.zeros_like(x),)
 
 
-def ask(objective, rows, drop=0.0, seed=0):
-    """What the network is asked, and the loss of the answer zero."""
+def run(objective, rows, drop=0.0, seed=0):
+    """(inputs of the network, loss of an output of zeros)"""
     network, generator = Recorder(), torch.Generator().manual_seed(seed)
     loss = objective.loss(network, torch.tensor(rows), drop, generator)
-    return network.asked, loss
+    return network.inputs, loss
 
 
-# What a network is shown
+# Objectives
 
 
 def test_images_of_mixed_aspect_are_padded_at_the_end(mixed):
-    (x, t, labels, grid, mask, sizes), _ = ask(RectifiedFlow(mixed, 2, CPU), [0, 2])
+    (x, t, labels, grid, mask, sizes), _ = run(RectifiedFlow(mixed, 2, CPU), [0, 2])
     assert x.shape == (2, 3, 12)
     assert mask.tolist() == [[1, 1, 0], [1, 1, 1]]
     assert sizes.tolist() == [[1, 2], [3, 1]]
@@ -123,7 +103,7 @@ def test_images_of_mixed_aspect_are_padded_at_the_end(mixed):
 
 
 def test_a_batch_is_as_long_as_its_longest_image(mixed):
-    (x, *_), _ = ask(RectifiedFlow(mixed, 2, CPU), [0, 1])
+    (x, *_), _ = run(RectifiedFlow(mixed, 2, CPU), [0, 1])
     assert x.shape == (2, 2, 12)
 
 
@@ -135,7 +115,7 @@ def test_every_second_row_is_mirrored(mixed):
 
 def test_the_loss_of_no_velocity_is_the_size_of_the_velocity(mixed):
     flow = RectifiedFlow(mixed, 2, CPU)
-    (x, t, *_), loss = ask(flow, [2])
+    (x, t, *_), loss = run(flow, [2])
     data = flow.tokens[2:3].float() / 127.5 - 1
     noise = (x - t[:, None, None] * data) / (1 - t[:, None, None])
     assert loss.item() == pytest.approx((data - noise).square().mean().item(), rel=1e-4)
@@ -144,13 +124,13 @@ def test_the_loss_of_no_velocity_is_the_size_of_the_velocity(mixed):
 def test_padding_does_not_count_in_the_loss(mixed):
     flow = RectifiedFlow(mixed, 2, CPU)
     flow.tokens[0, 2:] = 255
-    wild = ask(flow, [0, 2])[1]
+    wild = run(flow, [0, 2])[1]
     flow.tokens[0, 2:] = 0
-    assert ask(flow, [0, 2])[1] == wild
+    assert run(flow, [0, 2])[1] == wild
 
 
 def test_times_gather_in_the_middle(mixed):
-    (_, t, *_), _ = ask(RectifiedFlow(mixed, 2, CPU), [0] * 4000)
+    (_, t, *_), _ = run(RectifiedFlow(mixed, 2, CPU), [0] * 4000)
     # Of sigmoid(N(0, 1)): half lies in sigmoid(+-0.6745).
     assert ((t > 0.3375) & (t < 0.6625)).float().mean().item() == pytest.approx(0.5, abs=0.03)
 
@@ -159,15 +139,15 @@ def test_times_gather_in_the_middle(mixed):
 def test_a_share_of_the_labels_is_dropped(kind, mixed):
     square = ClassImages(mixed.names, (torch.zeros(3, 4, 4, dtype=torch.uint8),) * 2, (0, 1))
     objective = RectifiedFlow(mixed, 2, CPU) if kind == "flow" else NoiseVelocity(square, CPU)
-    asked, _ = ask(objective, [0, 2] * 2000, drop=0.1)
-    labels = asked[2]
+    inputs, _ = run(objective, [0, 2] * 2000, drop=0.1)
+    labels = inputs[2]
     assert (labels == 2).float().mean().item() == pytest.approx(0.1, abs=0.02)
     assert (labels[0::2] != 1).all()
 
 
 def test_the_loss_of_no_velocity_to_noise_is_one(mixed):
     square = ClassImages(("a",), (torch.zeros(3, 8, 8, dtype=torch.uint8),), (0,))
-    (noisy, t, *_), loss = ask(NoiseVelocity(square, CPU), [0, 1] * 50)
+    (noisy, t, *_), loss = run(NoiseVelocity(square, CPU), [0, 1] * 50)
     assert loss.item() == pytest.approx(1, abs=0.05)
     assert noisy[t < 50].mean() < -0.8  # black is -1, and hardly noised in the first steps
 
@@ -176,94 +156,85 @@ def test_the_loss_of_no_velocity_to_noise_is_one(mixed):
 
 
 @each_recipe
-def test_a_generator_learns_and_its_weights_load(recipe, folder, tmp_path):
+def test_a_generator_learns_and_its_weights_load(recipe, class_folder, tmp_path):
     told = []
-    path = fit_classes(recipe, folder, tmp_path, device=CPU, on_progress=told.append)
+    path = train_classes(recipe, class_folder, tmp_path, on_progress=told.append)
     scores = [progress.validation_loss for progress in told if progress.validation_loss]
     assert len(told) == recipe.steps
     assert len(scores) == 2
-    assert scores[1] < scores[0] < 1.6  # of no answer at all: 1, and 2 for velocities
+    assert scores[1] < scores[0] < 1.6  # an output of zeros has 1, and 2 for velocities
     loaded = load_checkpoint(path)
     assert loaded.spec.arch == recipe.arch
     assert sum(p.numel() for p in loaded.module.parameters()) > 1000
 
 
 @each_recipe
-def test_a_resumed_training_is_the_uninterrupted_one(recipe, folder, tmp_path):
+def test_a_resumed_training_is_the_uninterrupted_one(recipe, class_folder, tmp_path):
     short = replace(recipe, validate_every=2)
-    options = {"device": CPU, "steps": 4}
-    whole = fit_classes(short, folder, tmp_path / "whole", **options)
+    whole = train_classes(short, class_folder, tmp_path / "whole", steps=4)
     with pytest.raises(KeyboardInterrupt):
-        fit_classes(short, folder, tmp_path / "halves", **options, on_progress=stop_at(3))
-    halves = fit_classes(short, folder, tmp_path / "halves", **options, resume=True)
+        train_classes(short, class_folder, tmp_path / "halves", steps=4, on_progress=stop_at(3))
+    halves = train_classes(short, class_folder, tmp_path / "halves", steps=4, resume=True)
     one, other = (load_checkpoint(path).module.state_dict() for path in (whole, halves))
     assert_close(one, other, atol=0, rtol=0)
 
 
-def stop_at(step):
-    def stop(progress):
-        if progress.step == step:
-            raise KeyboardInterrupt
-
-    return stop
-
-
-def test_a_training_is_not_overwritten(folder, tmp_path):
-    fit_classes(SMALL_FIT, folder, tmp_path, device=CPU, steps=1)
+def test_a_training_is_not_overwritten(class_folder, tmp_path):
+    train_classes(SMALL_FIT, class_folder, tmp_path, steps=1)
     with pytest.raises(OutputExists, match="holds a training already"):
-        fit_classes(SMALL_FIT, folder, tmp_path, device=CPU, steps=2)
+        train_classes(SMALL_FIT, class_folder, tmp_path, steps=2)
 
 
-def test_a_finished_training_has_nothing_to_do(folder, tmp_path):
-    fit_classes(SMALL_FIT, folder, tmp_path, device=CPU, steps=1)
+def test_a_finished_training_has_nothing_to_do(class_folder, tmp_path):
+    train_classes(SMALL_FIT, class_folder, tmp_path, steps=1)
     with pytest.raises(NothingToDo, match="already trained for 1 steps"):
-        fit_classes(SMALL_FIT, folder, tmp_path, device=CPU, steps=1, resume=True)
+        train_classes(SMALL_FIT, class_folder, tmp_path, steps=1, resume=True)
 
 
 def test_a_training_that_was_stopped_in_its_last_validation_is_not_finished(
-    folder, tmp_path, monkeypatch
+    class_folder, tmp_path, monkeypatch
 ):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("restore_cli.training.generation.validate", interrupted)
-        fit_classes(SMALL_FIT, folder, tmp_path, device=CPU, steps=1)
-    assert fit_classes(SMALL_FIT, folder, tmp_path, device=CPU, steps=1, resume=True).exists()
+        patch.setattr(generation, "validation_loss", interrupted)
+        train_classes(SMALL_FIT, class_folder, tmp_path, steps=1)
+    assert train_classes(SMALL_FIT, class_folder, tmp_path, steps=1, resume=True).exists()
 
 
-def test_a_training_stops_in_time_and_keeps_its_weights(folder, tmp_path):
-    path = fit_classes(SMALL_FIT, folder, tmp_path, device=CPU, time_limit=0)
+def test_a_training_stops_in_time_and_keeps_its_weights(class_folder, tmp_path):
+    path = train_classes(SMALL_FIT, class_folder, tmp_path, time_limit=0)
     assert path.exists()
-    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 1
+    assert state_of(tmp_path)["step"] == 1
 
 
 @pytest.mark.parametrize(
     ("progress", "share"), [(0, 0.01), (0.05, 1), (0.85, 1), (0.925, 0.5), (0.999, 1 / 150)]
 )
 def test_the_learning_rate_of_a_generator_rises_stays_and_falls_to_zero(progress, share):
-    assert warmed_up_by(0.05)(progress) == pytest.approx(share)
+    assert generative_schedule(0.05)(progress) == pytest.approx(share)
 
 
 # High resolution, as FiTv2-HR
 
 
 @pytest.fixture(scope="module")
-def trained(folder, tmp_path_factory):
+def trained(class_folder, tmp_path_factory):
     """Weights of a small FiTv2 of red and blue."""
     out = tmp_path_factory.mktemp("trained")
-    return fit_classes(SMALL_FIT, folder, out, device=CPU, steps=2)
+    return train_classes(SMALL_FIT, class_folder, out, steps=2)
 
 
 def learns(name):
-    """The rule of the paper's authors, on names."""
+    """The authors' rule on the names of parameters."""
     return any(part in name for part in ("x_embedder", "bias", "LN", "final_layer"))
 
 
 def test_at_high_resolution_exactly_the_authors_choice_of_parameters_moves(
-    trained, folder, tmp_path
+    trained, class_folder, tmp_path
 ):
-    path = fit_classes(SMALL_HR, folder, tmp_path, init=str(trained), device=CPU)
+    path = train_classes(SMALL_HR, class_folder, tmp_path, init=str(trained))
     before, after = (load_checkpoint(file).module.state_dict() for file in (trained, path))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {name for name in before if learns(name)}
@@ -278,75 +249,79 @@ def test_that_choice_is_the_published_share_of_fitv2_xl():
 
 
 def test_at_high_resolution_images_are_twice_as_large_and_positions_scale(
-    trained, folder, tmp_path
+    trained, class_folder, tmp_path
 ):
-    path = fit_classes(SMALL_HR, folder, tmp_path, init=str(trained), device=CPU)
+    path = train_classes(SMALL_HR, class_folder, tmp_path, init=str(trained))
     network = load_checkpoint(path).module
     assert network.config.context_size == 4 * SMALL_FIT.config["context_size"]
     assert network.rope == Rope("linear", decouple=True, trained=4)
 
 
-def test_high_resolution_needs_weights_to_begin_with(folder, tmp_path):
+def test_high_resolution_needs_weights_to_begin_with(class_folder, tmp_path):
     with pytest.raises(UsageError, match="trains weights further") as caught:
-        fit_classes(SMALL_HR, folder, tmp_path, device=CPU)
+        train_classes(SMALL_HR, class_folder, tmp_path)
     assert "--init" in caught.value.hint
 
 
-def test_high_resolution_of_other_classes_is_refused(trained, folder, tmp_path):
+def test_high_resolution_of_other_classes_is_refused(trained, class_folder, tmp_path):
     for name in ("green", "red"):
-        shutil.copytree(folder / "red", tmp_path / "classes" / name)
+        shutil.copytree(class_folder / "red", tmp_path / "classes" / name)
     with pytest.raises(WeightsMismatch, match="other layers or classes"):
-        fit_classes(SMALL_HR, tmp_path / "classes", tmp_path / "out", init=str(trained), device=CPU)
+        train_classes(SMALL_HR, tmp_path / "classes", tmp_path / "out", init=str(trained))
 
 
-def test_high_resolution_of_another_network_is_refused(trained, folder, tmp_path):
+def test_high_resolution_of_another_network_is_refused(trained, class_folder, tmp_path):
     wider = replace(SMALL_HR, config=SMALL_HR.config | {"hidden_size": 40})
     with pytest.raises(WeightsMismatch, match="other layers or classes"):
-        fit_classes(wider, folder, tmp_path, init=str(trained), device=CPU)
+        train_classes(wider, class_folder, tmp_path, init=str(trained))
 
 
-def test_a_resumed_training_at_high_resolution_needs_them_no_more(trained, folder, tmp_path):
-    fit_classes(SMALL_HR, folder, tmp_path, init=str(trained), device=CPU, steps=1)
-    path = fit_classes(SMALL_HR, folder, tmp_path, device=CPU, resume=True)
+def test_a_resumed_training_at_high_resolution_needs_them_no_more(trained, class_folder, tmp_path):
+    train_classes(SMALL_HR, class_folder, tmp_path, init=str(trained), steps=1)
+    path = train_classes(SMALL_HR, class_folder, tmp_path, resume=True)
     assert load_checkpoint(path).module.config.context_size == 64
 
 
-def test_other_classes_may_begin_with_what_fits(trained, folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "classes")
-    shutil.copytree(folder / "red", tmp_path / "classes" / "green")
-    path = fit_classes(
-        SMALL_FIT, tmp_path / "classes", tmp_path / "out", init=str(trained), device=CPU, steps=1
+def test_other_classes_may_begin_with_what_fits(trained, class_folder, tmp_path):
+    shutil.copytree(class_folder, tmp_path / "classes")
+    shutil.copytree(class_folder / "red", tmp_path / "classes" / "green")
+    path = train_classes(
+        SMALL_FIT, tmp_path / "classes", tmp_path / "out", init=str(trained), steps=1
     )
     began, now = (load_checkpoint(file).module.x_embedder.weight for file in (trained, path))
     assert_close(now, began, atol=0.02, rtol=0)  # a step at the learning rate of 5e-3
 
 
-def test_an_unknown_preset_is_refused():
-    with pytest.raises(UsageError, match="no preset of unet is called 'x'") as caught:
-        find_generative("unet", "x")
-    assert caught.value.hint == "one of: default, quick"
-
-
-def test_the_command_trains_a_generator(folder, tmp_path):
+def test_the_command_trains_a_generator(class_folder, tmp_path):
     arguments = ["train", "fitv2", "--preset", "quick", "--steps", "1", "--quiet"]
-    done = CliRunner().invoke(app, [*arguments, "--data", str(folder), "--out", str(tmp_path)])
+    done = CliRunner().invoke(
+        app, [*arguments, "--data", str(class_folder), "--out", str(tmp_path)]
+    )
     assert done.exit_code == 0, done.stderr
     assert done.stdout == f"{tmp_path / 'fitv2.safetensors'}\n"
 
 
-def test_the_command_takes_another_batch(folder, tmp_path, monkeypatch):
-    asked = []
+def test_the_command_takes_another_batch(class_folder, tmp_path, monkeypatch):
+    batches = []
     monkeypatch.setattr(
-        "restore_cli.training.generation.fit_classes",
-        lambda recipe, *_, **__: asked.append(recipe.batch) or tmp_path,
+        generation, "train_generator", lambda recipe, *_: batches.append(recipe.batch) or tmp_path
     )
-    arguments = ["train", "fitv2", "--batch", "3", "--data", str(folder), "--out", str(tmp_path)]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
-    assert asked == [3]
+    arguments = ["train", "fitv2", "--batch", "3", "--data", str(class_folder), "--out"]
+    assert CliRunner().invoke(app, [*arguments, str(tmp_path)]).exit_code == 0
+    assert batches == [3]
 
 
-def test_the_command_refuses_options_that_a_generator_has_not(folder, tmp_path):
-    arguments = ["train", "unet", "--loss", "l1", "--data", str(folder), "--out", str(tmp_path)]
+def test_the_command_refuses_options_that_a_generator_has_not(class_folder, tmp_path):
+    arguments = [
+        "train",
+        "unet",
+        "--loss",
+        "l1",
+        "--data",
+        str(class_folder),
+        "--out",
+        str(tmp_path),
+    ]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
     assert "unet has one loss" in done.stderr

@@ -1,28 +1,25 @@
-"""How batches reach C-BSN, with clean sides and without."""
+"""Preprocessing and objectives of the restoration recipes."""
 
-import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.testing import assert_close
 
 from restore_cli.checkpoints import load_checkpoint
-from restore_cli.inference.preprocessing import standardized as adapter
+from restore_cli.inference.preprocessing import standardized as preprocess
 from restore_cli.registry import MODELS
 from restore_cli.training.objectives import (
+    Batch,
     self_supervised,
-    self_supervised_on,
+    self_supervised_continued,
     standardized,
-    standardized_together,
-    supervised_blind_too,
+    standardized_jointly,
+    supervised_with_blind_mode,
 )
 from restore_cli.training.recipes import find_recipe
-from restore_cli.training.restoration import fit
+from tests.training.runs import log_of, train
 
-CPU = torch.device("cpu")
 TINY = {
     "patch": 20,
     "batch": 2,
@@ -34,22 +31,14 @@ TINY = {
 }
 
 
-@pytest.fixture(scope="module")
-def noisy(tmp_path_factory):
-    """Nine smooth images with noise, of which the eighth is held out."""
-    folder = tmp_path_factory.mktemp("noisy")
-    for index in range(9):
-        random = np.random.default_rng(index)
-        coarse = random.integers(30, 200, (3, 4, 3), dtype=np.uint8)
-        smooth = np.asarray(Image.fromarray(coarse).resize((40, 30)), np.float32)
-        image = smooth + random.normal(0, 12, smooth.shape)
-        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"{index}.png")
-    return folder
+def batch(degraded, clean=None, progress=1.0, seed=0):
+    clean = degraded if clean is None else clean
+    return Batch(degraded, clean, progress, torch.Generator().manual_seed(seed))
 
 
-def test_a_network_is_fed_in_training_as_in_use():
+def test_the_input_of_a_network_is_the_same_in_training_and_inference():
     image = torch.rand(1, 3, 40, 50)
-    used, _ = adapter(image[0], MODELS["cbsn"])
+    used, _ = preprocess(image[0], MODELS["cbsn"])
     seen = []
 
     def network(x):
@@ -60,10 +49,10 @@ def test_a_network_is_fed_in_training_as_in_use():
     assert_close(seen[0], used[..., 32:-32, 32:-32], atol=1e-6, rtol=0)
 
 
-def test_noisy_images_alone_teach_a_network_what_it_has_not_seen(noisy, tmp_path):
+def test_noisy_images_alone_lower_the_loss_on_held_out_ones(noisy, tmp_path):
     recipe = replace(find_recipe("cbsn"), **TINY, learning_rate=1e-2)
-    weights = fit(recipe, noisy, tmp_path, device=CPU)
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    weights = train(recipe, noisy, tmp_path)
+    lines = log_of(tmp_path)
     losses = [line["validation_loss"] for line in lines]
     assert losses[-1] < 0.97 * losses[0]
     assert lines[0]["psnr"] is None
@@ -76,10 +65,10 @@ def half(x, blind=False):
     return x * 0.5
 
 
-def test_the_clean_side_is_never_looked_at():
+def test_the_clean_images_are_not_used():
     noisy = torch.rand(1, 3, 20, 20)
     losses = [
-        self_supervised(half, noisy, clean, None, 1.0, torch.Generator().manual_seed(0))
+        self_supervised(half, batch(noisy, clean), None)
         for clean in (noisy, torch.full_like(noisy, float("nan")))
     ]
     assert torch.equal(*losses)
@@ -95,10 +84,10 @@ def test_at_first_only_the_blind_mode_learns():
         def forward(self, x, blind=False):
             return x * (self.blind if blind else self.full)
 
-    def gradients(done):
-        network, draws = Modes(), torch.Generator().manual_seed(0)
+    def gradients(progress):
+        network = Modes()
         noisy = torch.rand(1, 3, 20, 20)
-        self_supervised(network, noisy, noisy, None, done, draws).backward()
+        self_supervised(network, batch(noisy, progress=progress), None).backward()
         return network.blind.grad.item(), network.full.grad.item()
 
     (blind_first, full_first), (blind_last, full_last) = gradients(0.0), gradients(1.0)
@@ -108,17 +97,17 @@ def test_at_first_only_the_blind_mode_learns():
     assert blind_last == pytest.approx(blind_first, rel=0.1)  # other random images
 
 
-def test_made_noise_trains_against_the_clean_side(noisy, tmp_path):
+def test_synthetic_noise_trains_against_clean_images(noisy, tmp_path):
     recipe = replace(find_recipe("cbsn", preset="fast"), **TINY)
-    fit(replace(recipe, steps=10), noisy, tmp_path, device=CPU)
-    (line,) = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    train(replace(recipe, steps=10), noisy, tmp_path)
+    (line,) = log_of(tmp_path)
     assert line["validation_loss"] is None
     assert line["input_psnr"] > 0
 
 
-def test_patches_together_are_fed_as_parts_of_one_image():
+def test_patches_are_standardized_as_parts_of_one_image():
     image = torch.rand(1, 3, 20, 60) * torch.linspace(0.1, 1, 60)
-    used, _ = adapter(image[0], MODELS["cbsn"])
+    used, _ = preprocess(image[0], MODELS["cbsn"])
     inner = used[..., 19:-19, 32:-32]  # 20 rows reflect 19 of them
     seen = []
 
@@ -127,25 +116,25 @@ def test_patches_together_are_fed_as_parts_of_one_image():
         return x
 
     patches = torch.cat(image.split(20, dim=-1))
-    assert_close(standardized_together(network)(patches), patches, atol=1e-6, rtol=0)
+    assert_close(standardized_jointly(network)(patches), patches, atol=1e-6, rtol=0)
     assert_close(torch.cat(list(seen[0]), dim=-1), inner[0], atol=1e-5, rtol=0)
 
 
-def test_six_patches_are_two_images():
+def test_six_patches_are_standardized_as_two_images():
     patches = (
         torch.rand(6, 3, 10, 10) * torch.tensor([1.0, 1, 1, 0.4, 0.4, 0.4])[:, None, None, None]
     )
     seen = []
-    standardized_together(lambda x: (seen.append(x), x)[1])(patches)
+    standardized_jointly(lambda x: (seen.append(x), x)[1])(patches)
     for few in seen[0].split(3):
         assert few.std(correction=0).item() == pytest.approx(1, abs=1e-3)
 
 
-def test_the_blind_mode_is_taught_on_every_second_or_fifth_pixel():
-    noisy, clean, asked = torch.rand(1, 3, 20, 20), torch.rand(1, 3, 20, 20), []
+def test_the_blind_mode_is_trained_on_every_second_or_fifth_pixel():
+    noisy, clean, inputs = torch.rand(1, 3, 20, 20), torch.rand(1, 3, 20, 20), []
 
     def network(x, blind=False):
-        asked.append((tuple(x.shape[-2:]), blind))
+        inputs.append((tuple(x.shape[-2:]), blind))
         return x
 
     def loss(outputs, target):
@@ -153,18 +142,17 @@ def test_the_blind_mode_is_taught_on_every_second_or_fifth_pixel():
         return (outputs[0] - target).abs().mean()
 
     for seed in range(20):
-        draws = torch.Generator().manual_seed(seed)
-        supervised_blind_too(network, noisy, clean, loss, 0.0, draws)
-    assert set(asked) == {((20, 20), False), ((10, 10), True), ((4, 4), True)}
+        supervised_with_blind_mode(network, batch(noisy, clean, 0.0, seed), loss)
+    assert set(inputs) == {((20, 20), False), ((10, 10), True), ((4, 4), True)}
 
 
-def test_going_on_all_three_losses_count_at_once():
+def test_a_continued_training_counts_all_three_losses_at_once():
     noisy = torch.randn(1, 3, 20, 20)
     noisy = (noisy - noisy.mean((-2, -1), keepdim=True)) / noisy.std(
         (-2, -1), correction=0, keepdim=True
     )
     at_once, at_last = (
-        step(half, noisy, noisy, None, done, torch.Generator().manual_seed(0))
-        for step, done in ((self_supervised_on, 0.0), (self_supervised, 1.0))
+        objective(half, batch(noisy, progress=progress), None)
+        for objective, progress in ((self_supervised_continued, 0.0), (self_supervised, 1.0))
     )
     assert_close(at_once, at_last)

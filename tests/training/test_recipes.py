@@ -1,6 +1,7 @@
-"""Each recipe fits its network: what it gives is what the network takes and what it answers."""
+"""Each recipe fits its network: the pairs, the loss and the configuration."""
 
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -10,14 +11,29 @@ from restore_cli.errors import UsageError
 from restore_cli.inference.preprocessing import pre_upscaled
 from restore_cli.registry import MODELS
 from restore_cli.training.losses import LOSSES
-from restore_cli.training.recipes import MIRNET, RECIPES, find_recipe
-from restore_cli.training.restoration import pairs_of
+from restore_cli.training.recipe import GeneratorRecipe, RestorationRecipe
+from restore_cli.training.recipes import RECIPES, find_recipe
+from restore_cli.training.recipes.mirnet import MIRNET
+from restore_cli.training.restoration import make_pairs
 
+ALL = [(name, preset) for name, entry in RECIPES.items() for preset in entry.presets]
 EACH = [
-    pytest.param(recipe, id=f"{name}-{preset}")
-    for name, presets in RECIPES.items()
-    for preset, recipe in presets.items()
+    pytest.param(find_recipe(name, preset), id=f"{name}-{preset}")
+    for name, preset in ALL
+    if not RECIPES[name].generates
 ]
+
+
+@pytest.mark.parametrize(("name", "preset"), ALL)
+def test_each_listed_preset_is_a_recipe_of_its_kind(name, preset):
+    kind = GeneratorRecipe if RECIPES[name].generates else RestorationRecipe
+    assert isinstance(find_recipe(name, preset), kind)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_all_presets_of_a_recipe_are_listed(name):
+    module = import_module(RECIPES[name].module)
+    assert list(module.PRESETS) == list(RECIPES[name].presets)
 
 
 @pytest.mark.parametrize("recipe", EACH)
@@ -26,7 +42,7 @@ def test_a_pair_fits_the_network(recipe, when):
     photo = torch.zeros(1 if recipe.grey else 3, 530, 520, dtype=torch.uint8)
     quick = replace(recipe, degrade=lambda clean, generator: clean, candidates=1)
     patch = getattr(recipe, when)
-    degraded, clean = pairs_of(quick, [photo], patch=patch, seed=0, length=1)[0]
+    degraded, clean = make_pairs(quick, [photo], patch=patch, seed=0, length=1)[0]
     spec = registry.configured(registry.find(recipe.arch), recipe.config)
     assert degraded.shape[0] == spec.channels
     assert degraded.shape[-1] % spec.multiple == 0
@@ -43,24 +59,24 @@ def test_its_parts_exist(recipe):
 
 @pytest.mark.parametrize("preset", ["real_x2", "real_x4"])
 def test_mirnet_learns_real_photographs_in_the_shape_of_its_sub_pixel_weights(preset):
-    recipe = find_recipe("mirnet", preset=preset)
-    begun_from = find_recipe("mirnet", preset=preset.replace("real_", "sr_") + "_sub")
-    assert recipe.config == begun_from.config
+    recipe = find_recipe("mirnet", preset)
+    initial = find_recipe("mirnet", preset.replace("real_", "sr_") + "_sub")
+    assert recipe.config == initial.config
     photo = torch.randint(256, (3, 300, 300), dtype=torch.uint8)
-    degraded, clean = pairs_of(recipe, [photo], patch=48, seed=0, length=1)[0]
+    degraded, clean = make_pairs(recipe, [photo], patch=48, seed=0, length=1)[0]
     assert clean.shape[-1] == recipe.scale * degraded.shape[-1]
 
 
-def test_mirnet_learns_to_upscale_from_what_its_adapter_will_feed():
-    recipe = find_recipe("mirnet", preset="sr_x3")
+def test_mirnet_learns_to_upscale_from_what_its_preprocessing_gives():
+    recipe = find_recipe("mirnet", "sr_x3")
     photo = torch.randint(256, (3, 120, 120), dtype=torch.uint8)
-    pair = pairs_of(recipe, [photo], patch=40, seed=0, length=1)[0][0]
-    low = pairs_of(replace(recipe, pre_upscaled=False), [photo], patch=40, seed=0, length=1)[0][0]
+    pair = make_pairs(recipe, [photo], patch=40, seed=0, length=1)[0][0]
+    low = make_pairs(replace(recipe, pre_upscaled=False), [photo], patch=40, seed=0, length=1)[0][0]
     spec = registry.configured(MODELS["mirnet"], recipe.config)
     assert torch.equal(pre_upscaled(low, spec)[0][0], pair)
 
 
-def test_a_scale_for_a_preset_of_one_size_is_answered_with_those_that_enlarge():
+def test_a_scale_for_a_preset_of_one_size_is_refused_with_those_that_enlarge():
     with pytest.raises(UsageError, match="mirnet does not change the size") as refused:
         find_recipe("mirnet", scale=2)
     assert "sr_x2, sr_x3, sr_x4, sr_x2_small" in refused.value.hint
@@ -70,3 +86,14 @@ def test_a_compact_mirnet_fits_the_limit_of_a_bundled_file():
     with torch.device("meta"):
         network = registry.build("mirnet", **MIRNET.config)
     assert 2 * sum(p.numel() for p in network.parameters()) < 5.2 * 2**20
+
+
+def test_an_unknown_preset_is_refused_with_those_that_exist():
+    with pytest.raises(UsageError, match="no preset of unet is called 'x'") as refused:
+        find_recipe("unet", "x")
+    assert refused.value.hint == "one of: default, quick"
+
+
+def test_a_loss_for_a_generator_is_refused():
+    with pytest.raises(UsageError, match="unet has one loss and no scale"):
+        find_recipe("unet", loss="l1")

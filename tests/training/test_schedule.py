@@ -1,4 +1,4 @@
-"""The course of a training by steps and by the clock."""
+"""Schedule and budget of a training, by steps and by the clock."""
 
 import itertools
 import math

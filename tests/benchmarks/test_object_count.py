@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Generator
 
-from restore_cli.data.objects import draw_object, ground
-from restore_cli.metrics.objects import areas, count_objects, repetition
+from benchmarks.drawn_objects import draw_object, ground
+from benchmarks.object_count import areas, count_objects, repetition
 
 
 def draw(side, seed=0, name="heart"):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Generator
 
-from restore_cli.data.objects import DRAWERS, draw_object
-from restore_cli.metrics.objects import count_objects, foreground
+from benchmarks.drawn_objects import DRAWERS, draw_object
+from benchmarks.object_count import count_objects, foreground
 
 each_class = pytest.mark.parametrize("name", DRAWERS)
 
