@@ -15,11 +15,12 @@ import argparse
 
 import torch
 import torch.nn.functional as F
+from drawn_objects import DRAWERS, draw_object
+from object_count import count_objects
 from torch import Generator, Tensor, nn
 
 from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load_checkpoint
-from drawn_objects import DRAWERS, draw_object
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.inference.samplers.diffusion import (
     FiTRequest,
@@ -27,7 +28,6 @@ from restore_cli.inference.samplers.diffusion import (
     UNetRequest,
     UNetSampler,
 )
-from object_count import count_objects
 from restore_cli.networks.fit.model import FiT
 
 SIDE = 32

@@ -15,10 +15,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from drawn_objects import DRAWERS, draw_object
 from torch import Generator
 
 from restore_cli.data.degrade import happens, uniform
-from drawn_objects import DRAWERS, draw_object
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import write
 

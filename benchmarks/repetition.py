@@ -24,18 +24,18 @@ from pathlib import Path
 
 import torch
 from class_accuracy import classifier, shapes
+from distribution import kernel_distance, sliced_wasserstein
+from drawn_objects import DRAWERS, draw_object
+from object_count import count_objects, repetition
 from torch import Generator, Tensor, nn
 
 from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load_checkpoint
-from drawn_objects import DRAWERS, draw_object
 from restore_cli.imaging.contact_sheet import contact_sheet
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import read, write
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.inference.samplers.diffusion import UNetRequest, UNetSampler
-from distribution import kernel_distance, sliced_wasserstein
-from object_count import count_objects, repetition
 
 ARMS = ("direct", "scalecrafter", "enlarged", "drawn")
 CLASSES = tuple(name for name in DRAWERS if name != "ball")

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Generator
 
-from benchmarks.drawn_objects import draw_object
 from benchmarks.distribution import kernel_distance, pyramid, sliced_wasserstein
+from benchmarks.drawn_objects import draw_object
 
 
 def normal(count, seed, *, mean=0.0):

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from restore_cli.data.degrade import nothing
+from restore_cli.data.degrade import unchanged
 from restore_cli.data.pairs import (
     Pairs,
     crop,
@@ -31,7 +31,7 @@ def smooth_photo(height, width):
 
 def pairs(photos, **options):
     settings = {"patch": 8, "seed": 1, "length": 20, **options}
-    return Pairs(photos, nothing, **settings)
+    return Pairs(photos, unchanged, **settings)
 
 
 def differing(degraded, generator):
@@ -133,7 +133,7 @@ def test_too_few_photos_are_refused(tmp_path):
 
 
 def test_photographs_are_taken_in_each_size():
-    many = Pairs([photo(64, 64)], nothing, patch=64, seed=0, length=40, zooms=(1.0, 0.25))
+    many = Pairs([photo(64, 64)], unchanged, patch=64, seed=0, length=40, zooms=(1.0, 0.25))
     detail = {clean.std().item() > 0.2 for _, clean in (many[index] for index in range(40))}
     assert detail == {False, True}  # noise loses its contrast by a reduction
 

@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from restore_cli.data.degrade import nothing
+from restore_cli.data.degrade import unchanged
 from restore_cli.data.pairs import load_photos
 from restore_cli.data.whole_images import AT_NIGHT, WholeImages, is_normal
 from restore_cli.errors import NothingToDo
@@ -14,7 +14,7 @@ def shades(height=40, width=60):
     return torch.linspace(0, 255, width).expand(3, height, width).to(torch.uint8)
 
 
-def views(degrade=nothing, size=(16, 24), length=200):
+def views(degrade=unchanged, size=(16, 24), length=200):
     return WholeImages([shades()], degrade, size=size, seed=0, length=length)
 
 
@@ -43,7 +43,7 @@ def test_only_one_side_of_a_pair_is_degraded():
 def test_some_scenes_are_at_night():
     """Black in corners that a photograph has nothing black in."""
     grey = torch.full((3, 40, 60), 128, dtype=torch.uint8)
-    seen = WholeImages([grey], nothing, size=(16, 24), seed=1, length=400)
+    seen = WholeImages([grey], unchanged, size=(16, 24), seed=1, length=400)
     night = sum(seen[i][1].amin() < 0.1 for i in range(400)) / 400
     assert night == pytest.approx(AT_NIGHT, abs=0.05)
 
@@ -62,6 +62,6 @@ def test_a_folder_of_unsuited_photographs_is_refused(tmp_path):
 
 def test_both_halves_of_an_own_pair_are_seen_in_the_same_part():
     dark = (shades() // 2, shades())
-    many = WholeImages([dark], nothing, size=(16, 24), seed=0, length=20)
+    many = WholeImages([dark], unchanged, size=(16, 24), seed=0, length=20)
     for low, normal in (many[index] for index in range(20)):
         assert_close(2 * low, normal, atol=3 / 255, rtol=0)  # of two roundings to 8 bits

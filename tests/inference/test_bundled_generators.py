@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.drawn_objects import DRAWERS
+from benchmarks.object_count import count_objects
 from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load_checkpoint
-from benchmarks.drawn_objects import DRAWERS
 from restore_cli.inference.samplers.diffusion import (
     FiTRequest,
     FiTSampler,
     UNetRequest,
     UNetSampler,
 )
-from benchmarks.object_count import count_objects
 
 TRAINED = 32  # pixels along a side
 
