@@ -1,12 +1,12 @@
-"""Are generated things what they should be? A small classifier of shapes says.
+"""Measure the class accuracy of generated images by a small classifier of shapes.
 
     python benchmarks/class_accuracy.py fitv2.default scalecrafter.default --count 8
     python benchmarks/class_accuracy.py fitv2.default --side 64
 
-It is trained here, within a minute, on drawn images (restore_cli.data.objects) in grey and of
-normal contrast: colours would tell the classes apart by themselves. Measured: the share of images
-that it takes for the class they were made for, of images drawn anew and of generated ones, and
-how many objects they hold. It sees larger images reduced to its own size.
+The classifier is trained within a minute on drawn images (drawn_objects.py) in grey and of
+standardized contrast, since colours alone would identify the classes. Measured for newly drawn and
+for generated images: the share classified as their class, and the number of objects. Larger images
+are reduced to the size of the classifier.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from restore_cli.networks.fit.model import FiT
 
 SIDE = 32
 CLASSES = tuple(DRAWERS)
-NOISE = 0.1  # at most, of the images that it learns: generated ones are not quite clean
+NOISE = 0.1  # at most, in the training images: generated images are not quite clean
 
 
 def shapes(images: Tensor) -> Tensor:
-    """(B, 3, H, W) -> (B, 1, H, W), distance of each pixel from the ground, deviation 1."""
+    """Return the distance of each pixel of (B, 3, H, W) from the background, std 1."""
     ground = images.flatten(2).median(2).values[..., None, None]
     distance = (images - ground).norm(dim=1, keepdim=True)
     return distance / distance.std((1, 2, 3), keepdim=True).clamp(min=1e-3)
 
 
 def drawn(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """(images, labels), `count` of each class; half of them mirrored."""
+    """Draw (images, labels), `count` of each class; half of them mirrored."""
     images = [draw_object(name, (SIDE, SIDE), generator) for name in CLASSES for _ in range(count)]
     labels = torch.arange(len(CLASSES)).repeat_interleave(count)
     return torch.stack([p.flip(-1) if i % 2 else p for i, p in enumerate(images)]), labels
@@ -65,8 +65,8 @@ def classifier(generator: Generator, steps: int = 300, batch: int = 64) -> nn.Mo
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     for _ in range(steps):
         rows = torch.randint(len(images), (batch,), generator=generator)
-        spread = NOISE * torch.rand(batch, 1, 1, 1, generator=generator)
-        noise = spread * torch.randn((batch, 3, SIDE, SIDE), generator=generator)
+        sigma = NOISE * torch.rand(batch, 1, 1, 1, generator=generator)
+        noise = sigma * torch.randn((batch, 3, SIDE, SIDE), generator=generator)
         loss = F.cross_entropy(network(shapes(images[rows] + noise)), labels[rows])
         optimizer.zero_grad()
         loss.backward()
@@ -75,7 +75,7 @@ def classifier(generator: Generator, steps: int = 300, batch: int = 64) -> nn.Mo
 
 
 def generated(weights: str, count: int, seed: int, side: int) -> tuple[Tensor, Tensor]:
-    """(images, labels) with the settings that `restore generate` takes by itself."""
+    """Generate (images, labels) with the default settings of `restore generate`."""
     size = side, side
     module = load_checkpoint(weights).module
     names = class_weights(weights).classes
@@ -105,12 +105,14 @@ def line(what: str, network: nn.Module, images: Tensor, labels: Tensor) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("weights", nargs="+")
-    parser.add_argument("--count", type=int, default=8, help="of images of each class")
+    parser.add_argument("--count", type=int, default=8, help="images per class")
     parser.add_argument("--seed", type=int, default=2000)
-    parser.add_argument("--side", type=int, default=SIDE, help="of the generated images, pixels")
+    parser.add_argument(
+        "--side", type=int, default=SIDE, help="side of the generated images, pixels"
+    )
     options = parser.parse_args()
     network = classifier(Generator().manual_seed(0))
-    print("| images of | images | taken for their class | worst class | one object |")
+    print("| images of | images | classified correctly | worst class | one object |")
     print("| --- | --- | --- | --- | --- |")
     print(line("the set, drawn anew", network, *drawn(20, Generator().manual_seed(1))))
     for weights in options.weights:

@@ -1,8 +1,8 @@
-"""Images of one clear thing each, drawn by rule: what repeats in a generated one can be counted.
+"""Procedural images of one object each, in which repeated objects can be counted.
 
-Every image is a saturated, shaded object in the middle of a pale ground. The object is half as
-wide as the image, give or take a tenth, so a generator learns a sharp sense of its size, which
-is what goes wrong beyond the trained size. Shapes are signed distances (negative inside) over
+Every image is a saturated, shaded object in the middle of a pale background. The object is half as
+wide as the image, +-10 %, so that a generator learns its size precisely: beyond the trained size,
+generators repeat objects. Shapes are signed distances (negative inside) over
 coordinates in which an object fills the unit disc, x to the right and y down.
 """
 
@@ -20,18 +20,18 @@ from torch import Generator, Tensor
 from restore_cli.data.degrade import uniform
 
 Colour = tuple[float, float, float]
-Part = tuple[Tensor, Colour]  # distance (H, W) in object units, and what it is filled with
+Part = tuple[Tensor, Colour]  # distance (H, W) in object units, and its colour
 
 SUPERSAMPLING = 4
 RADIUS = 0.25  # of the object, in sides of a square image
-JITTER = 0.1  # of radius and, in radii, of the place
+JITTER = 0.1  # of the radius and, in radii, of the position
 WHITE: Colour = (0.96, 0.95, 0.92)
 BROWN: Colour = (0.36, 0.2, 0.1)
 CREAM: Colour = (0.93, 0.8, 0.55)
 
 
 def draw_object(name: str, size: tuple[int, int], generator: Generator) -> Tensor:
-    """A new image (3, H, W) in [0, 1] of a class of DRAWERS; size: (H, W), at most 1 to 2."""
+    """Draw an image (3, H, W) in [0, 1] of a class of DRAWERS; size: (H, W), at most 1:2."""
     height, width = (side * SUPERSAMPLING for side in size)
     side = math.sqrt(height * width)  # of the square of the same area
     radius = RADIUS * side * uniform(1 - JITTER, 1 + JITTER, generator)
@@ -47,7 +47,7 @@ def draw_object(name: str, size: tuple[int, int], generator: Generator) -> Tenso
 
 
 def ground(size: tuple[int, int], generator: Generator) -> Tensor:
-    """A pale, slightly cloudy ground (3, H, W) that brightens in one direction."""
+    """Draw a pale, slightly cloudy background (3, H, W) with a gradient."""
     colour = hue(uniform(0, 1, generator), 0.1, uniform(0.78, 0.92, generator))
     angle, slope = uniform(0, 2 * math.pi, generator), uniform(0.0, 0.12, generator)
     down, across = (torch.linspace(-0.5, 0.5, side) for side in size)
@@ -62,7 +62,7 @@ def hue(turn: float, saturation: float, value: float) -> Colour:
 
 
 def vivid(turns: tuple[float, float], generator: Generator) -> Colour:
-    """A strong colour whose hue lies in a range, in turns of the colour wheel."""
+    """Draw a strong colour of a hue in a range, in turns of the colour wheel."""
     return hue(uniform(*turns, generator), uniform(0.7, 0.95, generator), 0.9)
 
 
@@ -74,17 +74,17 @@ def disc(x: Tensor, y: Tensor, across: float, down: float, radius: float) -> Ten
 
 
 def ellipse(x: Tensor, y: Tensor, across: float, down: float, wide: float, high: float) -> Tensor:
-    """Exact at its edge only, which is all that drawing needs."""
+    """Return a distance that is exact at the edge only, which suffices for drawing."""
     return (torch.hypot((x - across) / wide, (y - down) / high) - 1) * min(wide, high)
 
 
 def box(x: Tensor, y: Tensor, across: float, down: float, wide: float, high: float) -> Tensor:
-    """wide, high: half the sides."""
+    """Return the distance to a box; wide, high: half the sides."""
     return torch.maximum((x - across).abs() - wide, (y - down).abs() - high)
 
 
 def polygon(x: Tensor, y: Tensor, corners: Iterable[tuple[float, float]]) -> Tensor:
-    """A convex one, its corners clockwise as seen (y grows downwards)."""
+    """Return the distance to a convex polygon; corners clockwise, y downwards."""
     points = list(corners)
     distance = torch.full_like(x + y, -math.inf)
     for (x0, y0), (x1, y1) in zip(points, [*points[1:], points[0]], strict=True):
@@ -98,7 +98,7 @@ def polygon(x: Tensor, y: Tensor, corners: Iterable[tuple[float, float]]) -> Ten
 
 
 def ball(x: Tensor, y: Tensor, generator: Generator) -> list[Part]:
-    """A ball with a white belt."""
+    """Draw a ball with a white belt."""
     outline = disc(x, y, 0, 0, 0.95)
     belt = torch.maximum(outline, (y + 0.3 * x).abs() - 0.22)
     return [(outline, vivid((0.55, 0.68), generator)), (belt, WHITE)]
@@ -145,7 +145,7 @@ def ring(x: Tensor, y: Tensor, generator: Generator) -> list[Part]:
 
 
 def star(x: Tensor, y: Tensor, generator: Generator) -> list[Part]:
-    """Five points."""
+    """Draw a star of five points."""
     fifth = 2 * math.pi / 5
     turn = torch.atan2(x, -y) + uniform(-0.1, 0.1, generator)
     turn = (torch.remainder(turn + fifth / 2, fifth) - fifth / 2).abs()
@@ -158,7 +158,7 @@ def star(x: Tensor, y: Tensor, generator: Generator) -> list[Part]:
 
 
 def sunflower(x: Tensor, y: Tensor, generator: Generator) -> list[Part]:
-    """Seen from the front, without a stem."""
+    """Draw the flower from the front, without a stem."""
     turn = torch.atan2(y, x) + uniform(0, math.pi, generator)
     petals = torch.hypot(x, y) - (0.78 + 0.18 * torch.cos(9 * turn))
     seeds = disc(x, y, 0, 0, 0.4)
@@ -166,7 +166,7 @@ def sunflower(x: Tensor, y: Tensor, generator: Generator) -> list[Part]:
 
 
 def tree(x: Tensor, y: Tensor, generator: Generator) -> list[Part]:
-    """A fir of two tiers."""
+    """Draw a fir of two tiers."""
     colour = hue(uniform(0.3, 0.42, generator), 0.7, uniform(0.45, 0.65, generator))
     upper = polygon(x, y, [(0.0, -1.0), (0.58, -0.05), (-0.58, -0.05)])
     lower = polygon(x, y, [(0.0, -0.55), (0.8, 0.62), (-0.8, 0.62)])

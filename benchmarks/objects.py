@@ -1,4 +1,4 @@
-"""The project's own set of images of one thing each, as a folder for each class.
+"""Write the drawn objects as training images, in a folder for each class.
 
     python benchmarks/objects.py objects32 --side 32 --count 500
     restore train unet --preset quick --data objects32 --out run
@@ -7,7 +7,7 @@
     python benchmarks/objects.py mixed64 --side 32 48 64 --count 300 --aspects
     restore train fitv2 --preset objects_hr --init run/fitv2.safetensors --data mixed64 --out run_hr
 
-The same arguments, the same files.
+The same arguments give the same files.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from restore_cli.data.degrade import happens, uniform
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import write
 
-MULTIPLE = 4  # pixels, of the sides of images that are not square: the patches of a FiT
+MULTIPLE = 4  # of the sides of non-square images, pixels: the patches of a FiT
 
 
 def draw_size(side: int, generator: Generator) -> tuple[int, int]:
-    """(H, W) of at most side x side pixels: a square, or in half of all cases 1 to 2 or less."""
+    """Draw (H, W) of at most side x side pixels: half of them square, the others up to 1:2."""
     if happens(0.5, generator):
         return side, side
     stretch = 2 ** uniform(-0.5, 0.5, generator)
@@ -38,10 +38,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument(
-        "--side", type=int, nargs="+", default=[32], help="of the images, in pixels, in turn"
+        "--side",
+        type=int,
+        nargs="+",
+        default=[32],
+        help="sides of the images in pixels, used in turn",
     )
-    parser.add_argument("--count", type=int, default=500, help="of images of each class")
-    parser.add_argument("--aspects", action="store_true", help="not squares alone")
+    parser.add_argument("--count", type=int, default=500, help="images per class")
+    parser.add_argument("--aspects", action="store_true", help="include non-square images")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     generator = Generator().manual_seed(arguments.seed)

@@ -12,11 +12,11 @@ import torch
 from skimage import data
 
 from restore_cli import restore
-from restore_cli.data.degrade import HEAVY, LIGHT, MEDIUM, MISTY, RainLook, add_rain
+from restore_cli.data.degrade import HEAVY, LIGHT, MEDIUM, MISTY, RainStyle, add_rain
 
 HERE = Path(__file__).parent
 BEFORE_AFTER = HERE.parent / "docs" / "before_after.jpg"
-SAMPLES: dict[str, tuple[RainLook, int]] = {
+SAMPLES: dict[str, tuple[RainStyle, int]] = {
     "astronaut": (LIGHT, 1),
     "chelsea": (HEAVY, 2),
     "coffee": (MEDIUM, 3),
@@ -26,10 +26,10 @@ SAMPLES: dict[str, tuple[RainLook, int]] = {
 
 def rainy(name: str) -> torch.Tensor:
     """(3, H, W) in [0, 1]."""
-    look, seed = SAMPLES[name]
+    style, seed = SAMPLES[name]
     photo = getattr(data, name)()[:400, :560]
     clean = torch.from_numpy(photo.copy()).permute(2, 0, 1) / 255
-    return add_rain(clean, look, torch.Generator().manual_seed(seed))
+    return add_rain(clean, style, torch.Generator().manual_seed(seed))
 
 
 def as_uint8(image: torch.Tensor) -> np.ndarray:

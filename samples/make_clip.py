@@ -34,8 +34,8 @@ def view(photo: Tensor, time: float) -> Tensor:
 def images() -> list[np.ndarray]:
     photo = torch.from_numpy(data.rocket().copy()).permute(2, 0, 1) / 255
     # One sheet of rain that is pulled down before the camera, so that each drop falls.
-    look = replace(MEDIUM, layers=(3, 3), density=(0.004, 0.006), angle=0.0, spread=4.0)
-    rain = rain_streaks(HEIGHT + FALL * FRAMES, WIDTH, look, torch.Generator().manual_seed(4))
+    style = replace(MEDIUM, layers=(3, 3), density=(0.004, 0.006), angle=0.0, jitter=4.0)
+    rain = rain_streaks(HEIGHT + FALL * FRAMES, WIDTH, style, torch.Generator().manual_seed(4))
     rainy = []
     for number in range(FRAMES):
         top = FALL * (FRAMES - 1 - number)

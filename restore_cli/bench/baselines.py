@@ -1,4 +1,4 @@
-"""What stands beside the networks: doing nothing, and what could be had without one."""
+"""Baselines of the networks: the input itself, and methods without a network."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from restore_cli.registry import Task
 
 Baseline = Callable[[Tensor, int], Tensor]  # (C, H, W) in [0, 1], scale -> the same, enlarged
 
-# As in many comparisons: window of 7 px, 75 of 255 between colours, 2 px between places.
+# As in many comparisons: window of 7 px, sigmas of 75 (of 255) in colour and 2 px in space.
 BILATERAL_WINDOW, BILATERAL_COLOUR, BILATERAL_SPACE = 7, 75 / 255, 2.0
 CLAHE_CLIP, CLAHE_GRID = 2.0, 8
 
 
-def nothing(pixels: Tensor, scale: int) -> Tensor:
+def unchanged(pixels: Tensor, scale: int) -> Tensor:
     return pixels
 
 
@@ -28,13 +28,13 @@ def bicubic(pixels: Tensor, scale: int) -> Tensor:
 
 
 def lanczos(pixels: Tensor, scale: int) -> Tensor:
-    """Pillow's, of 8-bit pixels: what a user has for nothing."""
+    """Enlarge by Pillow's Lanczos kernel, of 8-bit pixels."""
     height, width = (side * scale for side in pixels.shape[-2:])
     return resize_lanczos(pixels, height, width)
 
 
 def bilateral(pixels: Tensor, scale: int) -> Tensor:
-    """Each pixel the mean of what is near and alike."""
+    """Apply a bilateral filter."""
     from kornia.filters import bilateral_blur
 
     window, space = (BILATERAL_WINDOW,) * 2, (BILATERAL_SPACE,) * 2
@@ -43,7 +43,7 @@ def bilateral(pixels: Tensor, scale: int) -> Tensor:
 
 
 def clahe(pixels: Tensor, scale: int) -> Tensor:
-    """Histograms of luma made even, each in its part of the image, and chroma left."""
+    """Equalize the local histograms of luma; chroma stays unchanged."""
     from kornia.enhance import equalize_clahe
 
     ycbcr = rgb_to_full_range(pixels)
@@ -51,12 +51,12 @@ def clahe(pixels: Tensor, scale: int) -> Tensor:
     return full_range_to_rgb(ycbcr).clamp(0, 1)
 
 
-# Of each task the first is what the degraded image looks like.
+# The first of each task shows the degraded image.
 BASELINES: Mapping[Task, Mapping[str, Baseline]] = MappingProxyType(
     {
         "upscale": {"bicubic": bicubic, "lanczos": lanczos},
-        "derain": {"input": nothing},
-        "denoise": {"input": nothing, "bilateral": bilateral},
-        "enhance": {"input": nothing, "clahe": clahe},
+        "derain": {"input": unchanged},
+        "denoise": {"input": unchanged, "bilateral": bilateral},
+        "enhance": {"input": unchanged, "clahe": clahe},
     }
 )

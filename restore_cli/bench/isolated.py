@@ -1,4 +1,4 @@
-"""Work in a process of its own: it begins with clean memory, and may die alone."""
+"""Work in a subprocess, which starts with clean memory and may fail alone."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 
 from restore_cli.errors import DeviceError, RestoreError
 
-KILLED = -9  # as Python tells SIGKILL, which the kernel sends where memory runs out
+KILLED = -9  # exit code after SIGKILL, which the kernel sends where memory runs out
 
-Answer = TypeVar("Answer")
-Tell = Callable[[int, int], None]
+T = TypeVar("T")
+OnProgress = Callable[[int, int], None]  # done, total
 
 
-def apart(work: Callable[..., Answer], *arguments: Any, tell: Tell) -> Answer:
-    """What `work(*arguments, tell)` returns in another process; `tell` is called in this one.
+def run_in_subprocess(work: Callable[..., T], *arguments: Any, on_progress: OnProgress) -> T:
+    """Return `work(*arguments, on_progress)` of a new process; progress is reported in this one.
 
-    work: a function of a module. Raises its RestoreError, and DeviceError where it died.
+    work: a function of a module. Raises its RestoreError, and DeviceError where the process died.
     """
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
@@ -29,18 +29,18 @@ def apart(work: Callable[..., Answer], *arguments: Any, tell: Tell) -> Answer:
     try:
         while True:
             kind, value = receiving.recv()
-            if kind == "told":
-                tell(*value)
-            elif kind == "failed":
+            if kind == "progress":
+                on_progress(*value)
+            elif kind == "error":
                 raise value
             else:
-                answer: Answer = value
-                return answer
+                result: T = value
+                return result
     except EOFError:
         process.join()
         raise DeviceError(
             f"the process ended with {process.exitcode}",
-            hint="perhaps memory ran out" if process.exitcode == KILLED else None,
+            hint="the memory may have run out" if process.exitcode == KILLED else None,
         ) from None
     finally:
         process.terminate()
@@ -49,10 +49,10 @@ def apart(work: Callable[..., Answer], *arguments: Any, tell: Tell) -> Answer:
 
 
 def _work(sending: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the waiting process
     try:
-        value = work(*arguments, lambda done, total: sending.send(("told", (done, total))))
+        value = work(*arguments, lambda done, total: sending.send(("progress", (done, total))))
     except RestoreError as error:
-        sending.send(("failed", error))
+        sending.send(("error", error))
     else:
-        sending.send(("done", value))
+        sending.send(("result", value))

@@ -1,4 +1,4 @@
-"""Where numbers were measured, and how much memory it took."""
+"""Description of the machine, and peak memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MB = 1e6
 
 
 def describe(device: torch.device) -> dict[str, object]:
-    """The machine, as far as it explains numbers."""
+    """Return the facts about the machine that explain its figures."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "system": platform.platform(),
@@ -38,14 +38,14 @@ def _processor() -> str:
 
 
 def peak_memory(device: torch.device) -> float | None:
-    """Megabytes: of the GPU what tensors took at most, else the most that this process ever held.
+    """Return the peak memory in MB: of tensors on a GPU, otherwise of this process.
 
-    The latter has Python and torch in it, about 300 MB. None: the system does not say.
+    The latter includes Python and torch, about 300 MB. None where the system does not report it.
     """
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / MB, 1)
     if sys.platform == "linux":
-        # Not getrusage, which begins with the peak of whoever started this process.
+        # Not getrusage, which starts with the peak of the parent process.
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return round(int(line.split()[1]) * 1024 / MB, 1)

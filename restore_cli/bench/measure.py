@@ -1,7 +1,7 @@
-"""Weights over pairs: scores, time, memory, and crops to look at.
+"""Measure weights on pairs: scores, time, memory and crops.
 
-Each row of weights or of a peer is measured in a process of its own (bench/apart.py), so that its
-peak of memory is that of its own work, and a row that dies takes no other with it.
+The weights or the peer of a row are measured in a subprocess (bench/isolated.py), so that the peak
+memory is their own, and a process that dies affects no other row.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from restore_cli.bench.baselines import BASELINES, Baseline
+from restore_cli.bench.isolated import OnProgress
 from restore_cli.bench.machine import peak_memory
 from restore_cli.bench.peers import Peer
 from restore_cli.bench.suite import Candidate
@@ -27,15 +28,13 @@ from restore_cli.inference.report import StepReport
 from restore_cli.inference.restorer import RunOptions, load_restorer
 from restore_cli.metrics import PROTOCOLS, Scores, measure
 
-CROP = 160  # pixels a side of what is shown
-CROPS = 4  # images of a set that are shown
-
-Tell = Callable[[int, int], None]
+CROP = 160  # side of a crop, pixels
+CROPS = 4  # images of a set with crops
 
 
 @dataclass(frozen=True)
 class MeasuredImage:
-    """What became of one pair."""
+    """Measurement of one pair."""
 
     name: str
     part: str | None
@@ -48,11 +47,11 @@ class MeasuredImage:
 
 @dataclass(frozen=True)
 class Measured:
-    """What became of all pairs of a set, by some weights or by a baseline."""
+    """Measurement of all pairs of a set by some weights or a baseline."""
 
     images: tuple[MeasuredImage, ...]
-    failed: tuple[str, ...] = ()  # what was wrong with the others
-    about: Mapping[str, object] = field(default_factory=dict)  # how it was computed
+    failed: tuple[str, ...] = ()  # a message for each of the other images
+    details: Mapping[str, object] = field(default_factory=dict)  # device, precision and the like
 
 
 def measure_weights(
@@ -61,9 +60,9 @@ def measure_weights(
     options: RunOptions,
     protocol: str,
     crops: bool,
-    tell: Tell,
+    on_progress: OnProgress,
 ) -> Measured:
-    """The weights on all pairs. Raises RestoreError where not even the network can be had."""
+    """Measure the weights on all pairs. Raises RestoreError where the network cannot be loaded."""
     restorer = load_restorer(pairs.task, replace(options, weights=candidate.weights))
     steps: list[StepReport] = []
 
@@ -72,42 +71,47 @@ def measure_weights(
         steps[:] = restored.report.steps
         return restored.image.pixels
 
-    with suppress(RestoreError):  # it is told with its image
-        # The first run settles precision and tiles, and starts threads.
+    with suppress(RestoreError):  # reported with its image
+        # The first run determines precision and tiles, and starts threads.
         run(load_pair(pairs, 0)[0])
-    measured = _over_pairs(pairs, run, protocol, crops, tell)
-    about: dict[str, object] = {
+    measured = _over_pairs(pairs, run, protocol, crops, on_progress)
+    details: dict[str, object] = {
         "weights_sha256": restorer.checkpoint.sha256,
         "device": str(restorer.device),
         "peak_memory_mb": peak_memory(restorer.device),
     }
     if steps:
-        about |= {"precision": steps[0].precision, "tile": steps[0].tile}
-    return replace(measured, about=about)
+        details |= {"precision": steps[0].precision, "tile": steps[0].tile}
+    return replace(measured, details=details)
 
 
 def measure_peer(
-    peer: Peer, pairs: PairSet, options: RunOptions, protocol: str, crops: bool, tell: Tell
+    peer: Peer,
+    pairs: PairSet,
+    options: RunOptions,
+    protocol: str,
+    crops: bool,
+    on_progress: OnProgress,
 ) -> Measured:
-    """The peer on all pairs, always on the CPU in float32. Raises as Peer.load does."""
+    """Measure the peer on all pairs, on the CPU in float32. Raises the errors of Peer.load."""
     enlarge = peer.load()
-    with suppress(RestoreError):  # it is told with its image
+    with suppress(RestoreError):  # reported with its image
         enlarge(load_pair(pairs, 0)[0])
-    measured = _over_pairs(pairs, enlarge, protocol, crops, tell)
+    measured = _over_pairs(pairs, enlarge, protocol, crops, on_progress)
     cpu = torch.device("cpu")
-    about = {
+    details = {
         "weights_sha256": peer.sha256(),
         "device": str(cpu),
         "precision": "fp32",
         "peak_memory_mb": peak_memory(cpu),
     }
-    return replace(measured, about=about)
+    return replace(measured, details=details)
 
 
 def measure_baselines(
-    pairs: PairSet, protocol: str, crops: bool, tell: Tell
+    pairs: PairSet, protocol: str, crops: bool, on_progress: OnProgress
 ) -> dict[str, Measured]:
-    """What stands beside the weights, by name."""
+    """Measure the baselines of the task, by name."""
     chosen: dict[str, Baseline] = dict(BASELINES[pairs.task])
     found = {}
     for number, (name, baseline) in enumerate(chosen.items()):
@@ -115,18 +119,22 @@ def measure_baselines(
         def run(pixels: Tensor, baseline: Baseline = baseline) -> Tensor:
             return baseline(pixels, pairs.scale)
 
-        def tell_part(done: int, total: int, number: int = number) -> None:
-            tell(number * total + done, len(chosen) * total)
+        def on_part(done: int, total: int, number: int = number) -> None:
+            on_progress(number * total + done, len(chosen) * total)
 
-        found[name] = _over_pairs(pairs, run, protocol, crops, tell_part)
+        found[name] = _over_pairs(pairs, run, protocol, crops, on_part)
     return found
 
 
 def _over_pairs(
-    pairs: PairSet, run: Callable[[Tensor], Tensor], protocol: str, crops: bool, tell: Tell
+    pairs: PairSet,
+    run: Callable[[Tensor], Tensor],
+    protocol: str,
+    crops: bool,
+    on_progress: OnProgress,
 ) -> Measured:
     images, failed = [], []
-    shown = set(shown_of(pairs)) if crops else set()
+    shown = set(shown_indices(pairs)) if crops else set()
     for index, pair in enumerate(pairs.pairs):
         try:
             degraded, clean = load_pair(pairs, index)
@@ -140,32 +148,32 @@ def _over_pairs(
         else:
             crop = None
             if index in shown:
-                crop = as_png(cut_out(restored, *place(pairs, degraded, clean)))
+                crop = as_png(crop_at(restored, *crop_position(pairs, degraded, clean)))
             size = restored.shape[-2] * restored.shape[-1]
             images.append(
                 MeasuredImage(pair.clean.stem, pair.part, scores, seconds, cpu_seconds, size, crop)
             )
-        tell(index + 1, len(pairs.pairs))
+        on_progress(index + 1, len(pairs.pairs))
     return Measured(tuple(images), tuple(failed))
 
 
-def shown_of(pairs: PairSet) -> Iterator[int]:
-    """The images of a set that are shown: of each part as many, the first ones."""
+def shown_indices(pairs: PairSet) -> Iterator[int]:
+    """Yield the indices of the images with crops: the first ones of each part."""
     parts = list(dict.fromkeys(pair.part for pair in pairs.pairs))
     for part in parts:
         own = [index for index, pair in enumerate(pairs.pairs) if pair.part == part]
         yield from own[: max(1, CROPS // len(parts))]
 
 
-def place(pairs: PairSet, degraded: Tensor, clean: Tensor) -> tuple[int, int]:
-    """(top, left) of the crop where the degraded image is farthest from the truth.
+def crop_position(pairs: PairSet, degraded: Tensor, clean: Tensor) -> tuple[int, int]:
+    """Return (top, left) of the crop with the largest error of the degraded image.
 
-    Raises InputError where their sizes do not fit.
+    Raises InputError where the sizes of both images do not match.
     """
-    seen = next(iter(BASELINES[pairs.task].values()))(degraded, pairs.scale)
-    if seen.shape[-2:] != clean.shape[-2:]:
-        raise InputError(f"{pairs.name}: an image and its truth do not have the same size")
-    distance = (seen - clean).square().mean(0, keepdim=True)
+    shown = next(iter(BASELINES[pairs.task].values()))(degraded, pairs.scale)
+    if shown.shape[-2:] != clean.shape[-2:]:
+        raise InputError(f"{pairs.name}: the sizes of an image and its reference differ")
+    distance = (shown - clean).square().mean(0, keepdim=True)
     window = [min(CROP, side) for side in distance.shape[-2:]]
     stride = max(1, CROP // 10)
     means = F.avg_pool2d(distance, window, stride)[0]
@@ -173,7 +181,7 @@ def place(pairs: PairSet, degraded: Tensor, clean: Tensor) -> tuple[int, int]:
     return row * stride, column * stride
 
 
-def cut_out(pixels: Tensor, top: int, left: int) -> Tensor:
+def crop_at(pixels: Tensor, top: int, left: int) -> Tensor:
     return pixels[:, top : top + CROP, left : left + CROP]
 
 

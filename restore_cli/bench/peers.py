@@ -1,7 +1,7 @@
-"""Enlarging networks of other projects, from files that the user has: `ncnn:PARAM,BIN,SCALE`.
+"""Super-resolution networks of other projects, from files of the user: `ncnn:PARAM,BIN,SCALE`.
 
-ncnn describes a network in a text file (.param) and keeps its weights in another (.bin). RGB in
-[0, 1] goes in and comes out, as files of SPAN and Real-ESRGAN have it.
+ncnn describes a network in a text file (.param) and stores its weights in another (.bin). Input
+and output are RGB in [0, 1], as in the files of SPAN and Real-ESRGAN.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Enlarge = Callable[[Tensor], Tensor]  # (C, H, W) in [0, 1] -> (3, scale * H, sc
 
 MAGIC = "7767517"  # first line of every .param file
 FORM = "ncnn:PARAM,BIN,SCALE"
-PROBE = (16, 24)  # (H, W) of the grey image that shows by how much a network enlarges
-MOST_CHANGE = 0.1  # of that grey, in the mean
+PROBE = (16, 24)  # (H, W) of the grey image that reveals the scale of a network
+MOST_CHANGE = 0.1  # of that grey, on average
 
 
 @dataclass(frozen=True)
 class Blobs:
-    """Names of a network's input and output, and its input channels where the file says them."""
+    """Names of a network's input and output, and its input channels if the file states them."""
 
     input: str
     output: str
@@ -44,7 +44,7 @@ class Blobs:
 
 @dataclass(frozen=True)
 class Peer:
-    """A network in ncnn's files, and the factor by which it enlarges."""
+    """Network in files of ncnn, and its scale."""
 
     param: Path
     weights: Path
@@ -58,14 +58,14 @@ class Peer:
     def model(self) -> str:
         return self.name
 
-    def does(self, pairs: PairSet) -> bool:
+    def supports(self, pairs: PairSet) -> bool:
         return pairs.task == "upscale" and pairs.scale == self.scale
 
     def sha256(self) -> str:
         return sha256_of(self.weights)
 
     def load(self) -> Enlarge:
-        """The network as a function, on as many CPU threads as torch uses, in float32.
+        """Return the network as a function, on as many CPU threads as torch uses, in float32.
 
         Raises MissingExtra, WeightsCorrupt, WeightsMismatch.
         """
@@ -78,19 +78,19 @@ class Peer:
             raise WeightsMismatch(
                 f"{self.param.name}: an image of 3x{height}x{width} became {_sides(size)}, "
                 f"which is not x{self.scale}",
-                hint=f"the factor of this network stands last in {FORM}",
+                hint=f"the scale of the network is the last part of {FORM}",
             )
         difference = (enlarged - 0.5).abs().mean().item()
-        if difference > MOST_CHANGE:  # ncnn reads weights of another network without a word
+        if difference > MOST_CHANGE:  # ncnn loads weights of another network without an error
             raise WeightsMismatch(
-                f"{self.param.name}, {self.weights.name}: mid-grey comes out {difference:.2f} off",
-                hint="both files of one network are wanted, which takes RGB in [0, 1]",
+                f"{self.param.name}, {self.weights.name}: mid-grey changes by {difference:.2f}",
+                hint="name both files of one network, whose input is RGB in [0, 1]",
             )
         return enlarge
 
 
 def peer_of(text: str) -> Peer:
-    """`ncnn:PARAM,BIN,SCALE` as a peer whose files exist and whose network takes RGB.
+    """Parse `ncnn:PARAM,BIN,SCALE`; check that the files exist and the network takes RGB.
 
     Raises UsageError, WeightsMissing, WeightsCorrupt, WeightsMismatch.
     """
@@ -98,20 +98,20 @@ def peer_of(text: str) -> Peer:
     parts = rest.split(",")
     if kind != "ncnn" or len(parts) != 3 or not all(parts) or not _is_factor(parts[2]):
         raise UsageError(
-            f"--peer {text}: wanted {FORM}", hint="for example --peer ncnn:span.param,span.bin,2"
+            f"--peer {text}: expected {FORM}", hint="for example --peer ncnn:span.param,span.bin,2"
         )
     peer = Peer(Path(parts[0]), Path(parts[1]), int(parts[2]))
     for path in (peer.param, peer.weights):
         if not path.is_file():
-            raise WeightsMissing(f"{path}: no such file", hint=f"--peer takes {FORM}")
+            raise WeightsMissing(f"{path}: no such file", hint=f"--peer expects {FORM}")
     _refuse_other_channels(peer, read_blobs(peer.param))
     return peer
 
 
 def read_blobs(param: Path) -> Blobs:
-    """The blobs of a .param file: of its only Input layer, and of its last layer.
+    """Read the blobs of a .param file: of its only Input layer, and of its last layer.
 
-    A line is `type name inputs outputs`, then the names of as many blobs, then `key=value`. Raises
+    A line is `type name inputs outputs`, the names of as many blobs, then `key=value`. Raises
     WeightsCorrupt, WeightsMismatch.
     """
     try:
@@ -122,13 +122,13 @@ def read_blobs(param: Path) -> Blobs:
     if magic.strip() != MAGIC:
         raise WeightsCorrupt(
             f"{param.name}: begins with {magic.strip()[:20]!r}, not with {MAGIC}",
-            hint="give the text file first: " + FORM,
+            hint="name the text file first: " + FORM,
         )
     entries = [layer for layer in layers if layer.kind == "Input"]
     if len(entries) != 1 or len(entries[0].outputs) != 1 or len(layers[-1].outputs) != 1:
         raise WeightsMismatch(
             f"{param.name}: {len(entries)} inputs and {len(layers[-1].outputs)} outputs",
-            hint="a network with one image in and one image out is wanted",
+            hint="a network with one input and one output is needed",
         )
     first = next((layer for layer in layers if layer.kind.startswith("Convolution")), None)
     channels = None if first is None else first.input_channels()
@@ -151,7 +151,7 @@ class _Layer:
         return cls(kind, tuple(rest[begin:end]), values)
 
     def input_channels(self) -> int | None:
-        """Number of weights over those of one input channel (0: outputs, 1 and 11: kernel)."""
+        """Return the input channels: all weights / those of one (0: outputs, 1 and 11: kernel)."""
         if not {"0", "1", "6"} <= self.values.keys():
             return None
         width = int(self.values["1"])
@@ -163,7 +163,7 @@ def _refuse_other_channels(peer: Peer, blobs: Blobs) -> None:
     if blobs.channels not in (None, 3):
         raise WeightsMismatch(
             f"{peer.param.name}: the first convolution takes {blobs.channels} channels, not 3",
-            hint="SRMD and other networks that take maps of the degradation are not supported",
+            hint="networks whose input includes degradation maps (SRMD) are not supported",
         )
 
 
@@ -177,7 +177,7 @@ def _ncnn_network(peer: Peer) -> Enlarge:
     blobs = read_blobs(peer.param)
     network = ncnn.Net()
     network.opt.num_threads = torch.get_num_threads()
-    network.opt.use_fp16_packed = False  # ours is measured in float32
+    network.opt.use_fp16_packed = False  # as restore is measured in float32
     network.opt.use_fp16_storage = False
     network.opt.use_fp16_arithmetic = False
     if network.load_param(str(peer.param)) or network.load_model(str(peer.weights)):

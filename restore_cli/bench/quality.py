@@ -1,20 +1,20 @@
-"""All weights on all sets, one row after the other."""
+"""Measure all weights on all sets, row by row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from restore_cli.bench.isolated import apart
+from restore_cli.bench.isolated import run_in_subprocess
 from restore_cli.bench.measure import (
     Measured,
     as_png,
-    cut_out,
+    crop_at,
+    crop_position,
     measure_baselines,
     measure_peer,
     measure_weights,
-    place,
-    shown_of,
+    shown_indices,
 )
 from restore_cli.bench.peers import Peer
 from restore_cli.bench.rows import Row, empty_row, failed_row, quality_rows
@@ -24,25 +24,25 @@ from restore_cli.errors import RestoreError
 from restore_cli.inference.restorer import RunOptions
 from restore_cli.metrics import Scores
 
-OnCase = Callable[[str, int, int], None]  # what is measured, images done, of how many
+OnCase = Callable[[str, int, int], None]  # title, images done, total
 
 
 @dataclass(frozen=True)
-class Shot:
-    """Crops of one place of an image: the truth, and what each way made of it."""
+class Comparison:
+    """Crops of one image at one position: the reference, and the output of each method."""
 
     measured_on: str
     image: str
-    target: bytes  # PNG
-    ways: dict[str, tuple[bytes, Scores]] = field(default_factory=dict)
+    reference: bytes  # PNG
+    outputs: dict[str, tuple[bytes, Scores]] = field(default_factory=dict)  # by method
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Rows of some weights on a set; `error` where there are none."""
+class CandidateResult:
+    """Rows of a candidate on a set; `error` where it could not be measured."""
 
     rows: list[Row]
-    notes: tuple[str, ...] = ()  # what was wrong with single images
+    notes: tuple[str, ...] = ()  # a message for each image that failed
     error: RestoreError | None = None
 
 
@@ -52,17 +52,19 @@ def run_quality(
     options: RunOptions,
     *,
     protocol: str | None = None,
-    shots: list[Shot] | None = None,
+    comparisons: list[Comparison] | None = None,
     on_case: OnCase,
-) -> Iterator[Outcome]:
-    """Measure whoever does what a set asks for. protocol None: that of the papers.
+) -> Iterator[CandidateResult]:
+    """Measure each candidate on the sets of its task and scale. protocol None: that of the papers.
 
-    shots: crops are added to it.
+    comparisons: crops are appended to it.
     """
     for pairs in sets:
-        able = [candidate for candidate in candidates if candidate.does(pairs)]
-        if able:
-            yield from _run_set(pairs, able, options, protocol or pairs.protocol, shots, on_case)
+        supporting = [candidate for candidate in candidates if candidate.supports(pairs)]
+        if supporting:
+            yield from _run_set(
+                pairs, supporting, options, protocol or pairs.protocol, comparisons, on_case
+            )
 
 
 def _run_set(
@@ -70,56 +72,56 @@ def _run_set(
     candidates: Sequence[Candidate | Peer],
     options: RunOptions,
     protocol: str,
-    shots: list[Shot] | None,
+    comparisons: list[Comparison] | None,
     on_case: OnCase,
-) -> Iterator[Outcome]:
+) -> Iterator[CandidateResult]:
     title = f"{pairs.name} x{pairs.scale}" if pairs.scale > 1 else pairs.name
-    crops = shots is not None
+    crops = comparisons is not None
 
-    def tell_of(who: str) -> Callable[[int, int], None]:
-        return lambda done, total: on_case(f"{title}, {who}", done, total)
+    def progress_of(name: str) -> Callable[[int, int], None]:
+        return lambda done, total: on_case(f"{title}, {name}", done, total)
 
-    baselines = measure_baselines(pairs, protocol, crops, tell_of("baselines"))
-    shown = _shots(pairs, title) if crops else []
+    baselines = measure_baselines(pairs, protocol, crops, progress_of("baselines"))
+    shown = _comparisons(pairs, title) if crops else []
     for name, baseline in baselines.items():
-        _put_in(shown, name, baseline)
+        _add_crops(shown, name, baseline)
     for candidate in candidates:
         try:
-            measured = apart(
+            measured = run_in_subprocess(
                 measure_peer if isinstance(candidate, Peer) else measure_weights,
                 candidate,
                 pairs,
                 options,
                 protocol,
                 crops,
-                tell=tell_of(candidate.name),
+                on_progress=progress_of(candidate.name),
             )
         except RestoreError as error:
             row = empty_row(candidate, pairs.task, pairs.name, protocol, pairs.scale)
-            yield Outcome([failed_row(row, error)], error=error)
+            yield CandidateResult([failed_row(row, error)], error=error)
         else:
-            _put_in(shown, candidate.name, measured)
+            _add_crops(shown, candidate.name, measured)
             rows = quality_rows(candidate, pairs, protocol, measured, baselines)
-            yield Outcome(rows, measured.failed)
-    if shots is not None:
-        shots += shown
+            yield CandidateResult(rows, measured.failed)
+    if comparisons is not None:
+        comparisons += shown
 
 
-def _shots(pairs: PairSet, title: str) -> list[Shot]:
+def _comparisons(pairs: PairSet, title: str) -> list[Comparison]:
     found = []
-    for index in shown_of(pairs):
+    for index in shown_indices(pairs):
         try:
             degraded, clean = load_pair(pairs, index)
-            target = as_png(cut_out(clean, *place(pairs, degraded, clean)))
-        except RestoreError:  # it is told with the row
+            reference = as_png(crop_at(clean, *crop_position(pairs, degraded, clean)))
+        except RestoreError:  # reported with the row
             continue
-        found.append(Shot(title, pairs.pairs[index].clean.stem, target))
+        found.append(Comparison(title, pairs.pairs[index].clean.stem, reference))
     return found
 
 
-def _put_in(shots: Sequence[Shot], way: str, measured: Measured) -> None:
+def _add_crops(comparisons: Sequence[Comparison], method: str, measured: Measured) -> None:
     crops = {image.name: image for image in measured.images}
-    for shot in shots:
-        image = crops.get(shot.image)
+    for comparison in comparisons:
+        image = crops.get(comparison.image)
         if image is not None and image.crop is not None:
-            shot.ways[way] = (image.crop, image.scores)
+            comparison.outputs[method] = (image.crop, image.scores)

@@ -1,4 +1,4 @@
-"""Rows and crops as tables, and as one page that needs no other file."""
+"""Tables of rows, and a self-contained HTML page with crops."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from restore_cli.bench.quality import Shot
+from restore_cli.bench.quality import Comparison
 from restore_cli.bench.rows import Row
 from restore_cli.bench.tables import Table
 from restore_cli.metrics import Scores
@@ -18,7 +18,7 @@ body { max-width: 78rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid #8885; }
 .wide { overflow-x: auto; }
-.shot { display: flex; flex-wrap: wrap; gap: .6rem; margin: .6rem 0 1.6rem; }
+.comparison { display: flex; flex-wrap: wrap; gap: .6rem; margin: .6rem 0 1.6rem; }
 figure { margin: 0; }
 img { display: block; width: 224px; image-rendering: pixelated; background: #8883; }
 figcaption { font-size: .85rem; }
@@ -30,7 +30,7 @@ QUALITY_COLUMNS += ["CPU s/Mpx", "Mpx/s", "MB"]
 
 
 def quality_table(rows: Sequence[Row]) -> Table:
-    """A line for each baseline of a set, then one for each of its rows."""
+    """Return a line for each baseline of a set, then one for each of its rows."""
     by_set: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         by_set.setdefault((_set_of(row), row["protocol"], str(row["images"])), []).append(row)
@@ -43,18 +43,18 @@ def quality_table(rows: Sequence[Row]) -> Table:
 
 
 def _result_of(row: Row) -> list[str]:
-    """Cells from PSNR on."""
+    """Return the cells from PSNR on."""
     if row["error"] is not None:
         return [row["error"]["message"], *[""] * 6]
     rest = [_number(row["megapixels_per_second"], 2), _number(row["peak_memory_mb"], 0)]
-    return [*_scores_of(row, scores_in_words(row["published"])), *rest]
+    return [*_scores_of(row, format_scores(row["published"])), *rest]
 
 
 def _scores_of(scores: Mapping[str, Any], paper: str = "") -> list[str]:
-    """Cells from PSNR to CPU seconds."""
+    """Return the cells from PSNR to CPU seconds."""
     psnr = scores["psnr"]
     return [
-        "" if psnr is None else f"{float(psnr):.2f}",  # "inf" is a text in JSON
+        "" if psnr is None else f"{float(psnr):.2f}",  # "inf" is a string in JSON
         _number(scores["ssim"], 4),
         _number(scores["ms_ssim"], 4),
         paper,
@@ -63,7 +63,7 @@ def _scores_of(scores: Mapping[str, Any], paper: str = "") -> list[str]:
 
 
 def speed_table(rows: Sequence[Row]) -> Table:
-    """Seconds of each row beside plain PyTorch."""
+    """Return the times of each row and of plain PyTorch."""
     columns = ["weights", "images", "precision", "plain s", "ours s", "times plain"]
     columns += ["in processor time", "of the matrix peak", "Mpx/s", "MB", "plain MB"]
     lines = []
@@ -90,16 +90,18 @@ def speed_table(rows: Sequence[Row]) -> Table:
     return columns, lines
 
 
-def scores_in_words(scores: Mapping[str, float | None] | None) -> str:
-    """`PSNR / SSIM`."""
+def format_scores(scores: Mapping[str, float | None] | None) -> str:
+    """Return `PSNR / SSIM`."""
     if scores is None or scores["psnr"] is None:
         return ""
     ssim = scores["ssim"]
     return f"{float(scores['psnr']):.2f}" + ("" if ssim is None else f" / {ssim:.4f}")
 
 
-def page(title: str, about: Mapping[str, object], table: Table, shots: Sequence[Shot]) -> str:
-    """HTML with its images in it. about: what is known of the machine, and the like."""
+def page(
+    title: str, about: Mapping[str, object], table: Table, comparisons: Sequence[Comparison]
+) -> str:
+    """Return HTML that includes its images. about: facts such as those of the machine."""
     return "\n".join(
         (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>',
@@ -107,15 +109,15 @@ def page(title: str, about: Mapping[str, object], table: Table, shots: Sequence[
             f"<style>{STYLE}</style><h1>{escape(title)}</h1>",
             f"<p>{escape(', '.join(_facts(about)))}</p>",
             *_table(table),
-            *(["<h2>Crops</h2>", f"<p>{CROPS}</p>"] if shots else []),
-            *(line for shot in shots for line in _shot(shot)),
+            *(["<h2>Crops</h2>", f"<p>{CROPS}</p>"] if comparisons else []),
+            *(line for comparison in comparisons for line in _comparison(comparison)),
             "</html>\n",
         )
     )
 
 
 CROPS = (
-    "The first images of each set, each where the degraded one is farthest from the truth. "
+    "The first images of each set, each where the error of the degraded one is largest. "
     "Scores are those of the whole image: PSNR (dB) / SSIM."
 )
 
@@ -135,25 +137,25 @@ def _line(cell: str, values: Sequence[str]) -> str:
     return "<tr>" + "".join(f"<{cell}>{escape(value)}</{cell}>" for value in values) + "</tr>"
 
 
-def _shot(shot: Shot) -> Iterator[str]:
-    yield f"<h3>{escape(shot.measured_on)}: {escape(shot.image)}</h3>"
-    yield '<div class="shot">'
-    for way, (png, scores) in shot.ways.items():
-        yield _figure(png, f"{way}: {_scores(scores)}")
-    yield _figure(shot.target, "truth")
+def _comparison(comparison: Comparison) -> Iterator[str]:
+    yield f"<h3>{escape(comparison.measured_on)}: {escape(comparison.image)}</h3>"
+    yield '<div class="comparison">'
+    for method, (png, scores) in comparison.outputs.items():
+        yield _figure(png, f"{method}: {_scores(scores)}")
+    yield _figure(comparison.reference, "reference")
     yield "</div>"
 
 
-def _figure(png: bytes, words: str) -> str:
+def _figure(png: bytes, caption: str) -> str:
     data = base64.b64encode(png).decode()
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(words)}">'
-        f"<figcaption>{escape(words)}</figcaption></figure>"
+        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(caption)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
 def _scores(scores: Scores) -> str:
-    return scores_in_words({"psnr": scores.psnr, "ssim": scores.ssim})
+    return format_scores({"psnr": scores.psnr, "ssim": scores.ssim})
 
 
 def _set_of(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""The rows of the document that `restore bench` writes, and the document."""
+"""JSON document of `restore bench`, and its rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def document(machine: Mapping[str, object], rows: Sequence[Row]) -> dict[str, ob
 def empty_row(
     candidate: Candidate | Peer, task: str, measured_on: str, protocol: str, scale: int
 ) -> Row:
-    """All fields of a row, those that are measured null."""
+    """Return all fields of a row; those to be measured are null."""
     return {
         "task": task,
         "model": candidate.model,
@@ -62,7 +62,7 @@ def quality_rows(
     measured: Measured,
     baselines: Mapping[str, Measured],
 ) -> list[Row]:
-    """A row for each part of the set, if it has several, and one for the whole."""
+    """Return a row for each part of the set, if it has several, and one for the whole."""
     parts = list(dict.fromkeys(image.part for image in measured.images))
     wanted = [*parts, None] if len(parts) > 1 else [None]
     return [_row(candidate, pairs, protocol, part, measured, baselines) for part in wanted]
@@ -83,7 +83,7 @@ def _row(
     published = PUBLISHED.get((candidate.model, pairs.name, pairs.scale))
     return {
         **empty_row(candidate, pairs.task, name, protocol, pairs.scale),
-        **measured.about,
+        **measured.details,
         **scores_of(images),
         "images": len(images),
         "failed": len(measured.failed),
@@ -102,7 +102,7 @@ def _baseline(images: Sequence[MeasuredImage]) -> Row:
 
 
 def cpu_time_of(images: Sequence[MeasuredImage]) -> float | None:
-    """Processor time for a million pixels of output, None where there are none."""
+    """Return the processor time per million output pixels, None where there are none."""
     pixels = sum(image.pixels for image in images)
     seconds = sum(image.cpu_seconds for image in images)
     return round(seconds / (pixels / 1e6), 4) if pixels else None
@@ -113,7 +113,7 @@ def _of_part(measured: Measured, part: str | None) -> list[MeasuredImage]:
 
 
 def scores_of(images: Sequence[MeasuredImage]) -> Row:
-    """Means over images, rounded to what means something."""
+    """Return mean scores over images, rounded to meaningful digits."""
     means = means_of([image.scores for image in images])
     values = {"psnr": (means.psnr, 3), "ssim": (means.ssim, 5), "ms_ssim": (means.ms_ssim, 5)}
     return {

@@ -1,9 +1,9 @@
-"""Our pipeline beside plain eager PyTorch: the same network, the same images, one run.
+"""Speed of the restorer and of plain eager PyTorch with the same network and images.
 
-Plain is the network as anyone would first write it: float32, contiguous, the whole image at once.
-The ways take turns, so that a machine that is busy for a while is so for each; medians are given.
-Beside the wall clock stands the time that the processors spent, which says more where others use
-the machine too. The memory of each way is measured in a process of its own.
+Plain is the network in its simplest form: float32, contiguous, the whole image at once. The
+variants take turns, so that a busy machine slows all of them; the median counts. Processor time is
+measured in addition to the wall clock, since it is more reliable on a shared machine. The memory of
+each variant is measured in a subprocess.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from restore_cli.bench.isolated import apart
+from restore_cli.bench.isolated import OnProgress, run_in_subprocess
 from restore_cli.bench.machine import peak_memory
 from restore_cli.bench.rows import Row, empty_row, failed_row
 from restore_cli.bench.suite import Candidate
@@ -33,13 +33,12 @@ from restore_cli.inference.restorer import DTYPES, Restorer, RunOptions
 from restore_cli.inference.tiling import pad_to_multiple
 
 Run = Callable[[Tensor], tuple[Tensor, str]]  # the result and its precision
-Tell = Callable[[int, int], None]
-OnCase = Callable[[str, int, int], None]  # what is measured, rounds done, of how many
-WayName = Literal["plain", "fp32", "auto"]
+OnCase = Callable[[str, int, int], None]  # title, rounds done, total
+VariantName = Literal["plain", "fp32", "auto"]
 
 PROTOCOL = "speed"
-GEMM = 2048  # side of the matrices whose product tells what the device can do at most
-WARM = 256  # pixels a side that are computed before the clock runs
+GEMM = 2048  # side of the matrices whose product measures the peak of the device
+WARM_UP = 256  # side in pixels of the image that is restored before the clock runs
 
 
 class Workload(Protocol):
@@ -53,7 +52,7 @@ class Workload(Protocol):
 
 @dataclass(frozen=True)
 class Square:
-    """An image of random colours."""
+    """Image of random colours."""
 
     side: int
 
@@ -80,14 +79,14 @@ class Degraded:
 
 
 @dataclass
-class Way:
-    """One way to restore, and what each round took."""
+class Variant:
+    """One way to run the network, and the times of its rounds."""
 
     run: Run
-    precision: str = ""  # of "auto" it is known after the first run
+    precision: str = ""  # known after the first run
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
-    last: Tensor | None = None  # its result for the first image
+    last: Tensor | None = None  # output of the last round for the first image
 
     def once(self, image: Tensor) -> Tensor:
         restored, self.precision = self.run(image)
@@ -103,18 +102,18 @@ class Way:
 
 @dataclass(frozen=True)
 class Timing:
-    """What a way took for all images, by the median of its rounds."""
+    """Median time of a variant for all images."""
 
     precision: str
     seconds: float
     cpu_seconds: float
-    difference: float | None  # the largest from plain, of values in [0, 1]
+    difference: float | None  # largest difference from plain, of values in [0, 1]
 
 
 @dataclass(frozen=True)
 class Timings:
-    ways: Mapping[WayName, Timing]
-    peaks: Mapping[str, float]  # precision -> flop/s of a product of matrices
+    variants: Mapping[VariantName, Timing]
+    peaks: Mapping[str, float]  # precision -> flop/s of a matrix product
     flop: float  # of the network, for all images
     megapixels: float  # of the results
     images: int
@@ -128,61 +127,76 @@ def run_speed(
     rounds: int,
     on_case: OnCase,
 ) -> Iterator[tuple[list[Row], RestoreError | None]]:
-    """Rows of each of the weights on its images, or the error that they ended with."""
+    """Yield the rows of each candidate on its images, or its error."""
     for candidate, load in work:
         row = empty_row(
             candidate, candidate.spec.tasks[0], load.name, PROTOCOL, candidate.spec.scale
         )
 
-        def tell(done: int, total: int, who: str = f"{candidate.name}, {load.name}") -> None:
-            on_case(who, done, total)
+        def on_progress(
+            done: int, total: int, title: str = f"{candidate.name}, {load.name}"
+        ) -> None:
+            on_case(title, done, total)
 
         try:
-            timings = apart(measure_speed, candidate, load, options, rounds, tell=tell)
+            timings = run_in_subprocess(
+                measure_speed, candidate, load, options, rounds, on_progress=on_progress
+            )
             memory = {
-                way: apart(measure_memory, candidate, load, options, way, tell=tell)
-                for way in timings.ways
+                variant: run_in_subprocess(
+                    measure_memory, candidate, load, options, variant, on_progress=on_progress
+                )
+                for variant in timings.variants
             }
         except RestoreError as error:
             yield [failed_row(row, error)], error
         else:
-            yield [_row(row, timings, memory, way) for way in timings.ways if way != "plain"], None
+            yield (
+                [
+                    _row(row, timings, memory, variant)
+                    for variant in timings.variants
+                    if variant != "plain"
+                ],
+                None,
+            )
 
 
 def measure_speed(
-    candidate: Candidate, load: Workload, options: RunOptions, rounds: int, tell: Tell
+    candidate: Candidate, load: Workload, options: RunOptions, rounds: int, on_progress: OnProgress
 ) -> Timings:
-    """All ways by turns. Raises OutOfMemory, where that is plain's, and RestoreError."""
+    """Time all variants in turns. Raises OutOfMemory (of plain PyTorch), RestoreError."""
     keep_freed_memory()
     device = pick_device(options.device)
     images = load.images()
-    ways = _ways(candidate, options, device)
-    for way in ways.values():
-        way.once(images[0][:, :WARM, :WARM] if device.type == "cpu" else images[0])
-    if "auto" in ways and ways["auto"].precision == "fp32":
-        del ways["auto"]
-    products = {way.precision: _product(way.precision, device) for way in ways.values()}
+    variants = _variants(candidate, options, device)
+    for variant in variants.values():
+        variant.once(images[0][:, :WARM_UP, :WARM_UP] if device.type == "cpu" else images[0])
+    if "auto" in variants and variants["auto"].precision == "fp32":
+        del variants["auto"]
+    products = {
+        variant.precision: matrix_speed(variant.precision, device) for variant in variants.values()
+    }
     peaks: dict[str, list[float]] = {precision: [] for precision in products}
     for number in range(rounds):
-        for way in ways.values():
-            way.time(images)
+        for variant in variants.values():
+            variant.time(images)
         for precision, product in products.items():
             peaks[precision].append(product())
-        tell(number + 1, rounds)
-    plain = ways["plain"].last
-    assert plain is not None  # there is one round at least
+        on_progress(number + 1, rounds)
+    plain = variants["plain"].last
+    assert plain is not None  # there is at least one round
     return Timings(
-        ways={
+        variants={
             name: Timing(
-                way.precision,
-                median(way.wall),
-                median(way.cpu),
-                None if way.last is None else (way.last - plain).abs().max().item(),
+                variant.precision,
+                median(variant.wall),
+                median(variant.cpu),
+                None if variant.last is None else (variant.last - plain).abs().max().item(),
             )
-            for name, way in ways.items()
+            for name, variant in variants.items()
         },
         peaks={precision: median(speeds) for precision, speeds in peaks.items()},
-        flop=sum(_flop(candidate, image) for image in images),
+        flop=sum(count_flop(candidate, image) for image in images),
         megapixels=sum(x.shape[-2] * x.shape[-1] for x in images) * candidate.spec.scale**2 / 1e6,
         images=len(images),
         device=str(device),
@@ -191,27 +205,35 @@ def measure_speed(
 
 
 def measure_memory(
-    candidate: Candidate, load: Workload, options: RunOptions, way: WayName, tell: Tell
+    candidate: Candidate,
+    load: Workload,
+    options: RunOptions,
+    variant: VariantName,
+    on_progress: OnProgress,
 ) -> float | None:
-    """The peak of this process, which goes one way once."""
+    """Return the peak memory of this process after one run of one variant."""
     keep_freed_memory()
     device = pick_device(options.device)
-    chosen = _way(candidate, options, device, way)
+    chosen = _variant(candidate, options, device, variant)
     for image in load.images():
         chosen.once(image)
     return peak_memory(device)
 
 
-def _ways(candidate: Candidate, options: RunOptions, device: torch.device) -> dict[WayName, Way]:
-    names: list[WayName] = ["plain", "fp32"]
+def _variants(
+    candidate: Candidate, options: RunOptions, device: torch.device
+) -> dict[VariantName, Variant]:
+    names: list[VariantName] = ["plain", "fp32"]
     if options.precision != "fp32":
         names.append("auto")
-    return {name: _way(candidate, options, device, name) for name in names}
+    return {name: _variant(candidate, options, device, name) for name in names}
 
 
-def _way(candidate: Candidate, options: RunOptions, device: torch.device, name: WayName) -> Way:
+def _variant(
+    candidate: Candidate, options: RunOptions, device: torch.device, name: VariantName
+) -> Variant:
     if name == "plain":
-        return Way(_plain(candidate, device))
+        return Variant(_plain(candidate, device))
     chosen = options if name == "auto" else replace(options, precision="fp32")
     restorer = Restorer(load_checkpoint(candidate.weights), chosen)
 
@@ -219,11 +241,11 @@ def _way(candidate: Candidate, options: RunOptions, device: torch.device, name: 
         restored = restorer(Image(pixels))
         return restored.image.pixels, restored.report.precision
 
-    return Way(run)
+    return Variant(run)
 
 
 def _plain(candidate: Candidate, device: torch.device) -> Run:
-    """Raises OutOfMemory."""
+    """Return the plain network as a function that raises OutOfMemory."""
     spec = candidate.spec
     network = load_checkpoint(candidate.weights).module.to(device)
 
@@ -246,8 +268,8 @@ def _plain(candidate: Candidate, device: torch.device) -> Run:
     return run
 
 
-def _flop(candidate: Candidate, pixels: Tensor) -> float:
-    """Multiplications and additions of the network, counted without doing them."""
+def count_flop(candidate: Candidate, pixels: Tensor) -> float:
+    """Count the multiplications and additions of the network without computing them."""
     spec = candidate.spec
     fed, _ = PREPROCESSING[spec.adapter](pixels, spec)
     network = load_checkpoint(candidate.weights).module.requires_grad_(False)
@@ -261,10 +283,10 @@ def _flop(candidate: Candidate, pixels: Tensor) -> float:
     return float(counter.get_total_flops())
 
 
-def _product(precision: str, device: torch.device) -> Callable[[], float]:
-    """What gives the speed of a product of matrices, in flop/s."""
+def matrix_speed(precision: str, device: torch.device) -> Callable[[], float]:
+    """Return a function that measures the speed of a matrix product, in flop/s."""
     matrix = torch.rand(GEMM, GEMM, device=device, dtype=DTYPES[precision])
-    torch.mm(matrix, matrix)  # the first one starts threads
+    torch.mm(matrix, matrix)  # the first product starts threads
 
     def measure() -> float:
         _synchronise(device)
@@ -283,30 +305,32 @@ def _synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _row(row: Row, timings: Timings, memory: Mapping[WayName, float | None], name: WayName) -> Row:
-    """One of our ways, beside plain."""
-    way, plain = timings.ways[name], timings.ways["plain"]
-    speed = timings.flop / way.seconds
+def _row(
+    row: Row, timings: Timings, memory: Mapping[VariantName, float | None], name: VariantName
+) -> Row:
+    """Return the row of a variant, with plain as its baseline."""
+    variant, plain = timings.variants[name], timings.variants["plain"]
+    speed = timings.flop / variant.seconds
     return {
         **row,
-        **_costs(way, timings, memory[name]),
+        **_costs(variant, timings, memory[name]),
         "images": timings.images,
         "weights_sha256": timings.weights_sha256,
         "device": timings.device,
-        "precision": way.precision,
+        "precision": variant.precision,
         "baseline": {"plain": _costs(plain, timings, memory["plain"])},
-        "times_plain": round(plain.seconds / way.seconds, 3),
-        "times_plain_cpu": round(plain.cpu_seconds / way.cpu_seconds, 3),
+        "times_plain": round(plain.seconds / variant.seconds, 3),
+        "times_plain_cpu": round(plain.cpu_seconds / variant.cpu_seconds, 3),
         "gflop_per_second": round(speed / 1e9, 1),
-        "share_of_matrix_peak": round(speed / timings.peaks[way.precision], 3),
-        "difference_from_plain": way.difference,
+        "share_of_matrix_peak": round(speed / timings.peaks[variant.precision], 3),
+        "difference_from_plain": variant.difference,
     }
 
 
-def _costs(way: Timing, timings: Timings, memory: float | None) -> Row:
+def _costs(variant: Timing, timings: Timings, memory: float | None) -> Row:
     return {
-        "seconds": round(way.seconds, 4),
-        "cpu_seconds": round(way.cpu_seconds, 4),
-        "megapixels_per_second": round(timings.megapixels / way.seconds, 3),
+        "seconds": round(variant.seconds, 4),
+        "cpu_seconds": round(variant.cpu_seconds, 4),
+        "megapixels_per_second": round(timings.megapixels / variant.seconds, 3),
         "peak_memory_mb": memory,
     }

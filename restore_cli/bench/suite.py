@@ -1,4 +1,4 @@
-"""Which weights are measured on which pairs, and what papers say they reach there."""
+"""Weights to be measured, and the figures published for them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from restore_cli.registry import MODELS, ModelSpec, Task
 
 @dataclass(frozen=True)
 class Candidate:
-    """Some weights that restore, and their fact sheet."""
+    """Weights of a restoration network, and their specification."""
 
     weights: str  # a name, or the path of a file
     spec: ModelSpec
@@ -31,21 +31,21 @@ class Candidate:
     def model(self) -> str:
         return self.spec.arch
 
-    def does(self, pairs: PairSet) -> bool:
+    def supports(self, pairs: PairSet) -> bool:
         scale = self.spec.scale if pairs.task == "upscale" else 1
         return pairs.task in self.spec.tasks and scale == pairs.scale
 
 
 @dataclass(frozen=True)
 class Published:
-    """A figure of a paper, and how sure it is."""
+    """Figure of a paper, and its reliability."""
 
     psnr: float
     ssim: float | None
     note: str
 
 
-IMAGENET = "trained on ImageNet; as others quote the paper"
+IMAGENET = "trained on ImageNet; quoted from other papers"
 PUBLISHED: Mapping[tuple[str, str, int], Published] = MappingProxyType(
     {  # (arch, set, scale)
         ("espcn", "set5", 3): Published(33.13, None, f"{IMAGENET}, not checked against it"),
@@ -58,9 +58,9 @@ PUBLISHED: Mapping[tuple[str, str, int], Published] = MappingProxyType(
 
 
 def candidates(names: Sequence[str]) -> list[Candidate]:
-    """The weights called so; the name of a network stands for all of its weights on this machine.
+    """Return the weights of these names; a network stands for all its weights on this machine.
 
-    No names: all weights there are. Raises UsageError, WeightsError.
+    No names: all weights on this machine. Raises UsageError, WeightsError.
     """
     here = {
         entry.name: _candidate(entry)
@@ -74,7 +74,7 @@ def candidates(names: Sequence[str]) -> list[Candidate]:
         if name in MODELS:
             own = [each for each in here.values() if each.spec.arch == name]
             if not own:
-                manifest.find(MODELS[name].default_weights)  # says how to get them
+                manifest.find(MODELS[name].default_weights)  # raises with the way to get them
             found += own
         else:
             found.append(here[name] if name in here else _loaded(name))
@@ -91,5 +91,5 @@ def _candidate(entry: manifest.WeightsEntry) -> Candidate:
 def _loaded(name: str) -> Candidate:
     spec = load_checkpoint(name).spec
     if not isinstance(spec, ModelSpec):
-        raise UsageError(f"{name} takes no image, so there is nothing to measure it on")
+        raise UsageError(f"{name} takes no image and cannot be measured")
     return Candidate(name, spec)

@@ -1,4 +1,4 @@
-"""A table as text for a spreadsheet, a Markdown page or a LaTeX document."""
+"""Tables as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A `tabular` with plain rules, to be put into a document as it is."""
+    """Return a `tabular` with plain rules, ready for a document."""
     columns, rows = table
     return "\n".join(
         (

@@ -25,7 +25,7 @@ from restore_cli.errors import NothingToDo, OutputError, RestoreError, UsageErro
 
 if TYPE_CHECKING:
     from restore_cli.bench.peers import Peer
-    from restore_cli.bench.quality import Shot
+    from restore_cli.bench.quality import Comparison
     from restore_cli.bench.rows import Row
     from restore_cli.bench.speed import Workload
     from restore_cli.bench.suite import Candidate
@@ -126,16 +126,21 @@ def quality(
 
         chosen: list[Candidate | Peer] = [*candidates(model or []), *peers]
         _say_who_is_alone(sets, chosen, report)
-        shots: list[Shot] | None = None if html is None else []
+        comparisons: list[Comparison] | None = None if html is None else []
         result = _Result("restore bench quality", options, json, html, report, tables)
         with _Cases(report) as cases:
             for outcome in run_quality(
-                sets, chosen, options, protocol=protocol, shots=shots, on_case=cases.show
+                sets,
+                chosen,
+                options,
+                protocol=protocol,
+                comparisons=comparisons,
+                on_case=cases.show,
             ):
                 for note in outcome.notes:
                     report.warn(note)
                 result.add(outcome.rows, outcome.error, failed=bool(outcome.notes))
-        result.finish(quality_table(result.rows), shots or [])
+        result.finish(quality_table(result.rows), comparisons or [])
 
 
 @app.command(epilog="Example: restore bench speed --model dpenet --size 1024 --rounds 5")
@@ -256,7 +261,7 @@ def _say_who_is_alone(
     alone = [
         f"{pairs.name} x{pairs.scale}" if pairs.scale > 1 else pairs.name
         for pairs in sets
-        if not any(each.does(pairs) for each in candidates)
+        if not any(each.supports(pairs) for each in candidates)
     ]
     if len(alone) == len(sets):
         raise NothingToDo(
@@ -273,7 +278,7 @@ def _workloads(
 
     work: list[tuple[Candidate, Workload]] = []
     for candidate in candidates:
-        work += [(candidate, Degraded(pairs)) for pairs in sets if candidate.does(pairs)]
+        work += [(candidate, Degraded(pairs)) for pairs in sets if candidate.supports(pairs)]
         if not sets:
             work += [(candidate, Square(side)) for side in sizes]
     if not work:
@@ -339,7 +344,7 @@ class _Result:
 
             write_atomically(Path(str(self.json)), self._document().encode(), overwrite=True)
 
-    def finish(self, table: Table, shots: Sequence[Shot]) -> None:
+    def finish(self, table: Table, comparisons: Sequence[Comparison]) -> None:
         """The table for people, files, and code 6 where something failed."""
         from restore_cli import __version__
         from restore_cli.bench.report import page
@@ -350,7 +355,7 @@ class _Result:
         self.report.table(columns, lines)
         if self.html is not None:
             about = {"restore": __version__, **self.machine}
-            html = page(self.title, about, table, shots)
+            html = page(self.title, about, table, comparisons)
             write_atomically(self.html, html.encode(), overwrite=True)
         for name, target in self.tables.items():
             write_atomically(target, FORMATS[name](table).encode(), overwrite=True)

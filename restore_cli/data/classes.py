@@ -1,4 +1,4 @@
-"""Images in a folder for each class, at a size that a generator learns from."""
+"""Training images of a generator: a folder for each class."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALLEST_CLASS = HELD_OUT_REMAINDER + 1  # images, so that each class has one he
 
 @dataclass(frozen=True)
 class ClassImages:
-    """uint8 images (3, H, W) and the class of each, an index into `names`."""
+    """Images (3, H, W), uint8, and the class of each as an index into `names`."""
 
     names: tuple[str, ...]
     images: tuple[Tensor, ...]
@@ -32,14 +32,14 @@ class ClassImages:
 def load_classes(
     folder: Path, shrink: Callable[[Tensor], Tensor]
 ) -> tuple[ClassImages, ClassImages]:
-    """(training, held out) of all images, read as float (3, H, W) and made smaller by `shrink`.
+    """Read all images, (training, held out), each reduced by `shrink` from float (3, H, W).
 
     Classes are the folders in `folder`, in alphabetical order. Raises NothingToDo where there are
-    none, or where one has too few images.
+    none, or where a class has too few images.
     """
     classes = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if not classes:
-        raise NothingToDo(f"{folder}: no folder of a class in it", hint="one folder for each class")
+        raise NothingToDo(f"{folder}: no folders of classes", hint="add a folder for each class")
     parts: tuple[list[tuple[Tensor, int]], list[tuple[Tensor, int]]] = ([], [])
     for label, path in enumerate(classes):
         for index, photo in enumerate(_images(path)):
@@ -58,28 +58,28 @@ def _images(folder: Path) -> Iterator[Tensor]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in READABLE_SUFFIXES)
     if len(paths) < SMALLEST_CLASS:
         raise NothingToDo(
-            f"{folder}: {len(paths)} images", hint=f"a class needs {SMALLEST_CLASS} at least"
+            f"{folder}: {len(paths)} images", hint=f"a class needs at least {SMALLEST_CLASS}"
         )
     for path in paths:
         yield read(path).pixels.expand(3, -1, -1)
 
 
 def fit_area(image: Tensor, side: int, multiple: int) -> Tensor:
-    """The image at its own aspect, of at most side x side pixels (FiT's resize rule).
+    """Resize to at most side x side pixels in all, keeping the aspect ratio (FiT's rule).
 
     Both sides become multiples of `multiple`, rounded down; a smaller image is only rounded.
     """
     height, width = image.shape[-2:]
     shrunk = min(1.0, side / math.sqrt(height * width))
     rows, columns = (max(int(s * shrunk + 1e-6) // multiple, 1) for s in (height, width))
-    # Very long images: one side is at least `multiple`, so the other has to give way.
+    # In very long images the short side becomes `multiple`, so the other one is limited.
     most = (side // multiple) ** 2
     rows, columns = min(rows, most // columns or 1), min(columns, most // rows or 1)
     return resize_matlab(image, rows * multiple, columns * multiple)
 
 
 def fit_square(image: Tensor, side: int) -> Tensor:
-    """The largest square in the middle of the image, side x side pixels."""
+    """Resize the largest central square to side x side pixels."""
     height, width = image.shape[-2:]
     square = min(height, width)
     top, left = (height - square) // 2, (width - square) // 2

@@ -1,8 +1,8 @@
-"""Photographs as people have them: blurred, resized, noisy and compressed, twice, then reduced.
+"""Degradation of real photographs: blur, resizing, noise and compression, twice, then reduction.
 
 The second-order pipeline of Wang et al., "Real-ESRGAN: Training Real-World Blind Super-Resolution
-with Pure Synthetic Data", ICCVW 2021, sec. 3.2, with ranges from which a network can still learn
-fidelity: no detail is asked for that is gone. The ranges are in docs/upscaling.md. Images are
+with Pure Synthetic Data", ICCVW 2021, sec. 3.2, with milder ranges, so that a network still learns
+fidelity instead of inventing detail. The ranges are in docs/upscaling.md. Images are
 (3, H, W) in [0, 1]; every function depends on its arguments and a torch.Generator alone.
 """
 
@@ -23,7 +23,7 @@ from restore_cli.imaging.codecs.jpeg import through_jpeg
 Kernel = Literal["area", "bilinear", "bicubic"]
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 
-SMALLEST = 8  # pixels; no side becomes shorter between the two stages
+SMALLEST = 8  # pixels, of either side between the two stages
 JPEG_LAST = 0.75  # probability that the last compression follows the last resize
 BLOCK = 8  # pixels, of JPEG
 WEAKEST, STRONGEST = 0.5 / 255, 10 / 255  # sigma of noise
@@ -31,7 +31,7 @@ WEAKEST, STRONGEST = 0.5 / 255, 10 / 255  # sigma of noise
 
 @dataclass(frozen=True)
 class Stage:
-    """Ranges of one pass; sigmas in pixels of what the pass is given."""
+    """Parameter ranges of one stage; sigmas in pixels of its input."""
 
     blur: float  # probability
     sigma: tuple[float, float]  # of the blur along either axis, uniform
@@ -47,16 +47,16 @@ SECOND = Stage(blur=0.4, sigma=(0.2, 1.0), resize=(0.7, 1.2), noise=0.3, jpeg=0.
 
 @dataclass(frozen=True)
 class PhotoDegradation:
-    """Two stages and the reduction to 1 / scale, as a degradation of training pairs."""
+    """Degradation in two stages, followed by the reduction to 1 / scale."""
 
     first: Stage = FIRST
     second: Stage = SECOND
 
     def __call__(self, clean: Tensor, generator: Generator, scale: int = 1) -> Tensor:
-        """(3, H // scale, W // scale), of the levels k / 255."""
+        """Return the degraded image, (3, H // scale, W // scale), quantized to 8 bit."""
         height, width = (side // scale for side in clean.shape[-2:])
-        x = compressed(self.first, pass_through(self.first, clean, generator), generator)
-        x = pass_through(self.second, x, generator)
+        x = compressed(self.first, apply_stage(self.first, clean, generator), generator)
+        x = apply_stage(self.second, x, generator)
         if happens(JPEG_LAST, generator):
             x = compressed(self.second, resized(x, height, width, generator), generator)
         else:
@@ -65,12 +65,12 @@ class PhotoDegradation:
 
 
 def random_jpeg(clean: Tensor, generator: Generator) -> Tensor:
-    """JPEG of quality 10 to 95, its blocks anywhere."""
+    """Compress by JPEG of quality 10 to 95, with a random position of the blocks."""
     return jpeg_anywhere(clean, int(uniform(10, 96, generator)), generator)
 
 
-def pass_through(stage: Stage, x: Tensor, generator: Generator) -> Tensor:
-    """Blur, resize and noise of one stage."""
+def apply_stage(stage: Stage, x: Tensor, generator: Generator) -> Tensor:
+    """Apply blur, resizing and noise of one stage."""
     if happens(stage.blur, generator):
         x = convolve_same(x, random_blur_kernel(stage.sigma, generator))
     factor = log_uniform(*stage.resize, generator)
@@ -80,7 +80,7 @@ def pass_through(stage: Stage, x: Tensor, generator: Generator) -> Tensor:
 
 
 def compressed(stage: Stage, x: Tensor, generator: Generator) -> Tensor:
-    """JPEG with the probability and the quality of the stage."""
+    """Compress by JPEG with the probability and quality of the stage."""
     if not happens(stage.jpeg, generator):
         return x
     low, high = stage.quality
@@ -88,7 +88,7 @@ def compressed(stage: Stage, x: Tensor, generator: Generator) -> Tensor:
 
 
 def random_blur_kernel(sigma: tuple[float, float], generator: Generator) -> Tensor:
-    """A generalised Gaussian (K, K), K odd, sum 1: exp(-(r^2)^beta / 2), r in units of sigma.
+    """Return a generalised Gaussian (K, K), K odd, sum 1: exp(-(r^2)^beta / 2), r in sigmas.
 
     One in two is isotropic; beta is 1 (Gaussian) in two of three, else 0.6 to 3.
     """
@@ -106,14 +106,14 @@ def random_blur_kernel(sigma: tuple[float, float], generator: Generator) -> Tens
 
 
 def convolve_same(x: Tensor, kernel: Tensor) -> Tensor:
-    """Each channel with `kernel` (K, K), the border repeated."""
+    """Convolve each channel with `kernel` (K, K), with replicated borders."""
     half, channels = kernel.shape[0] // 2, x.shape[0]
     padded = F.pad(x[None], (half,) * 4, mode="replicate")
     return F.conv2d(padded, kernel.expand(channels, 1, -1, -1), groups=channels)[0]
 
 
 def resized(x: Tensor, height: int, width: int, generator: Generator) -> Tensor:
-    """`x` in another size by one of three antialiased kernels."""
+    """Resize `x` by a random one of three antialiased kernels."""
     kernel = KERNELS[int(torch.randint(len(KERNELS), (), generator=generator))]
     if kernel == "area":
         return F.interpolate(x[None], (height, width), mode="area")[0]
@@ -121,7 +121,7 @@ def resized(x: Tensor, height: int, width: int, generator: Generator) -> Tensor:
 
 
 def random_camera_noise(x: Tensor, generator: Generator) -> Tensor:
-    """What a camera leaves: half grain and blotches, a third correlated, the rest white."""
+    """Add camera noise: half grain and blotches, a third correlated, the rest white."""
     sigma = log_uniform(WEAKEST, STRONGEST, generator)
     draw = uniform(0, 1, generator)
     if draw < 0.5:
@@ -133,7 +133,7 @@ def random_camera_noise(x: Tensor, generator: Generator) -> Tensor:
 
 
 def jpeg_anywhere(x: Tensor, quality: int, generator: Generator) -> Tensor:
-    """JPEG whose blocks begin at a random pixel, since a crop's place in its image is random."""
+    """Compress by JPEG whose blocks start at a random pixel, as in a random crop."""
     top, left = (int(shift) for shift in torch.randint(BLOCK, (2,), generator=generator))
     padded = F.pad(x[None], (left, 0, top, 0), mode="replicate")[0]
     return through_jpeg(padded, quality)[:, top:, left:]

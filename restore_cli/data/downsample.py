@@ -1,6 +1,6 @@
-"""Smaller images out of a noisy one, whose noise is less correlated (C-BSN, section 3).
+"""Subsampling of a noisy image, which reduces the correlation of its noise (C-BSN, section 3).
 
-Neighbouring pixels of a camera image share their noise; pixels a few apart hardly do.
+The noise of neighbouring pixels in a camera image is correlated; a few pixels apart, it hardly is.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 
 
 def space_to_batch(x: Tensor, stride: int) -> Tensor:
-    """Each `stride`-th pixel, from every start: (B, C, H, W) -> (stride**2 * B, C, H/s, W/s).
+    """Split into every `stride`-th pixel: (B, C, H, W) -> (stride**2 * B, C, H/s, W/s).
 
-    The start (down, across) of image b is number (down * stride + across) * B + b.
+    Offset (down, across) of image b has the index (down * stride + across) * B + b.
     """
     batch, channels, height, width = x.shape
     cells = x.reshape(batch, channels, height // stride, stride, width // stride, stride)
@@ -20,22 +20,22 @@ def space_to_batch(x: Tensor, stride: int) -> Tensor:
 
 
 def batch_to_space(x: Tensor, stride: int) -> Tensor:
-    """The inverse of space_to_batch."""
+    """Invert space_to_batch."""
     cells = x.reshape(stride, stride, -1, *x.shape[1:])  # (s, s, B, C, H/s, W/s)
     return cells.permute(2, 3, 4, 0, 5, 1).flatten(4, 5).flatten(2, 3)
 
 
 def draw_choice(x: Tensor, stride: int, generator: Generator) -> Tensor:
-    """Which pixel of each cell of x to take, for `subsample`: (B, H/s, W/s), 0 ... s**2 - 1."""
+    """Draw the index of a pixel in each cell of x, for `subsample`: (B, H/s, W/s)."""
     batch, _, height, width = x.shape
     size = (batch, height // stride, width // stride)
     return torch.randint(stride**2, size, generator=generator, device=generator.device).to(x.device)
 
 
 def subsample(x: Tensor, choice: Tensor, stride: int) -> Tensor:
-    """One pixel, all its channels, of each `stride` x `stride` cell: (B, C, H/s, W/s).
+    """Select one pixel of each `stride` x `stride` cell: (B, C, H/s, W/s).
 
-    choice: (B, H/s, W/s), numbers along the rows of the cell.
+    choice: (B, H/s, W/s), row-major indices in the cell, 0 to stride**2 - 1.
     """
     batch, channels, height, width = x.shape
     cells = x.reshape(batch, channels, height // stride, stride, width // stride, stride)

@@ -1,8 +1,8 @@
-"""Well-lit photographs made dark on purpose: pseudo-low-light.
+"""Synthetic low light from well-lit photographs.
 
-Half by a gamma curve on the photograph (as AGLLNet's pairs were made), half by less light on a
-sensor: unprocessed, dimmed, noise, few bits, processed. What is dark is noisy, and often a little
-off in colour. Images are (3, H, W) in [0, 1]; every function is a pure function of its arguments
+Half by a gamma curve on the photograph (as in the pairs of AGLLNet), half by less light on a
+sensor: unprocessed, dimmed, noise, few bits, processed. Dark images are noisy and often have a
+colour cast. Images are (3, H, W) in [0, 1]; every function is a pure function of its arguments
 and a torch.Generator.
 """
 
@@ -16,12 +16,12 @@ from restore_cli.data.degrade import happens, log_uniform, uniform
 from restore_cli.data.noise import (
     DND,
     Camera,
+    camera_processed,
     correlated_noise,
     process,
     random_camera,
     random_levels,
     sensor_noise,
-    spread,
     to_file,
     unprocess,
 )
@@ -35,13 +35,13 @@ MILD_STOPS = (0.3, 1.5)
 READ_SIGMA = (1 / 255, 8 / 255)  # of a photograph dimmed by a curve, log-uniform
 SHOT = (0.0005, 0.02)
 NEUTRAL = Camera(torch.eye(3), torch.ones(3, 1, 1))
-REDUCED_NOISE = (0.1, 1.0)  # of a photograph seen whole, as against one at full size; log-uniform
+REDUCED_NOISE = (0.1, 1.0)  # of a reduced photograph relative to one at full size; log-uniform
 
 
 def gamma_dimmed(
     clean: Tensor, generator: Generator, gamma: Range = GAMMA, *, noise: float = 1.0
 ) -> Tensor:
-    """beta * (alpha * clean) ^ gamma, with noise; `noise` times as much of it as usual."""
+    """Return beta * (alpha * clean) ^ gamma with noise; noise: factor of its std."""
     alpha, beta = uniform(0.9, 1, generator), uniform(0.5, 1, generator)
     dark = beta * (alpha * clean) ** uniform(*gamma, generator)
     shot, read = log_uniform(*SHOT, generator), log_uniform(*READ_SIGMA, generator) ** 2
@@ -56,35 +56,36 @@ def underexposed(
     evenly: bool = True,
     noise: float = 1.0,
 ) -> Tensor:
-    """As a camera takes it with 1.5 to 5 stops too little light; in places, if not evenly."""
+    """Return the photograph with so many stops too little light; in places, if not evenly."""
     missing: float | Tensor = uniform(*stops, generator)
     if not evenly:
         missing = missing * shade(clean.shape[-2], clean.shape[-1], generator)
-    # Less light on the scene, not on the sensor: what was white there is no longer clipped, so it
-    # must not keep the colour of the gains.
+    # Less light on the scene, not on the sensor: white areas are no longer clipped, so they must
+    # not keep the colour of the gains.
     dark = process(unprocess(clean, NEUTRAL) * 2**-missing, NEUTRAL)
     camera = random_camera(generator)
     raw = unprocess(dark, camera)
     steps = 2 ** int(uniform(12, 15, generator)) - 1  # 12 to 14 bits
     sensed = raw + sensor_noise(raw, *random_levels(DND, generator), generator)
     sensed = (sensed * steps).round() / steps
-    return dark + noise * spread(process(sensed, camera) - process(raw, camera), generator)
+    difference = process(sensed, camera) - process(raw, camera)
+    return dark + noise * camera_processed(difference, generator)
 
 
 def shade(height: int, width: int, generator: Generator) -> Tensor:
-    """A smooth random image (H, W) between 0 and 1, both of which it reaches."""
+    """Return a smooth random map (H, W) with minimum 0 and maximum 1."""
     coarse = torch.rand(1, 1, 3, 3, generator=generator)
     smooth = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)[0, 0]
     return (smooth - smooth.min()) / (smooth.max() - smooth.min())
 
 
 def cast(pixels: Tensor, generator: Generator) -> Tensor:
-    """Each channel up to a tenth brighter or darker."""
+    """Add a colour cast: each channel up to 10 % brighter or darker."""
     return pixels * (0.9 + 0.2 * torch.rand(3, 1, 1, generator=generator))
 
 
 def spotlit(clean: Tensor, generator: Generator) -> Tensor:
-    """The scene at night, lit in places: elsewhere it fades to black, which is as it should be."""
+    """Return the scene at night, lit in places; the black elsewhere belongs to the scene."""
     light = shade(clean.shape[-2], clean.shape[-1], generator)
     edge = uniform(0.2, 0.6, generator)
     lit = ((light - edge) / uniform(0.05, 0.4, generator)).clamp(0, 1)
@@ -92,7 +93,7 @@ def spotlit(clean: Tensor, generator: Generator) -> Tensor:
 
 
 def random_low_light(clean: Tensor, generator: Generator) -> Tensor:
-    """The mix for a general enhancer: 90 % dark, a fifth of it with a cast; 10 % untouched."""
+    """Darken an image for a general enhancer: 10 % stay unchanged, a fifth get a colour cast."""
     if happens(0.1, generator):
         return clean
     dimmed = gamma_dimmed if happens(0.5, generator) else underexposed
@@ -103,10 +104,10 @@ def random_low_light(clean: Tensor, generator: Generator) -> Tensor:
 
 
 def random_exposure(clean: Tensor, generator: Generator) -> Tensor:
-    """The mix to learn how bright an image should be: 15 % as it is, 25 % a little too dark.
+    """Darken an image so that a network learns its exposure: 15 % unchanged, 25 % slightly dark.
 
-    Of the others two in five have less light on a sensor, a fifth has it in places (as against
-    the light), and two in five follow a curve.
+    Of the others, two in five follow a curve, two in five have less light on a sensor, and one in
+    five has less light in places (as in backlight).
     """
     draw = uniform(0, 1, generator)
     if draw < 0.15:

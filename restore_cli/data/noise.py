@@ -1,10 +1,9 @@
-"""Noise as cameras leave it in a photograph, and plain Gaussian noise.
+"""Camera noise and white Gaussian noise.
 
-A sensor counts photons: its noise is Poisson plus Gaussian and independent from pixel to pixel of
-the mosaic. What comes out of a camera is another thing. Demosaicing, denoising, resizing and JPEG
-spread it over neighbours and channels: in photographs the correlation of noise is 0.6 to 0.7 with
-the next pixel, 0.3 to 0.45 with the one behind, 0.65 with the other channels
-(tests/data/test_noise.py holds them).
+A sensor counts photons: its noise is Poisson plus Gaussian, independent in each pixel of the
+mosaic. Demosaicing, denoising, resizing and JPEG correlate it over neighbours and channels: in
+photographs the correlation of noise is 0.6 to 0.7 with the next pixel, 0.3 to 0.45 with the second
+next, 0.65 with the other channels (tests/data/test_noise.py checks this).
 
 Unprocessing after Brooks et al., "Unprocessing Images for Learned Raw Denoising", CVPR 2019.
 Every function is a pure function of its arguments and a torch.Generator; images are
@@ -28,7 +27,7 @@ LINEAR_SRGB_TO_XYZ = (
     (0.2126729, 0.7151522, 0.0721750),
     (0.0193339, 0.1191920, 0.9503041),
 )
-# Of four cameras, from their raw files' metadata as Brooks et al. list them.
+# Of four cameras, from the metadata of their raw files, as listed by Brooks et al.
 XYZ_TO_CAMERA = (
     ((1.0234, -0.2969, -0.2266), (-0.5625, 1.6328, -0.0469), (-0.0703, 0.2188, 0.6406)),
     ((0.4913, -0.0541, -0.0202), (-0.6130, 1.3513, 0.2906), (-0.1564, 0.2151, 0.7183)),
@@ -36,12 +35,12 @@ XYZ_TO_CAMERA = (
     ((0.6596, -0.2079, -0.0562), (-0.4782, 1.3016, 0.1933), (-0.0970, 0.1581, 0.5181)),
 )
 HIGHLIGHT = 0.9  # brightness from which inverted gains fade out, so that white stays white
-LARGEST_SIGMA = 55 / 255  # of plain Gaussian noise, as the denoising papers train
+LARGEST_SIGMA = 55 / 255  # of white noise, as in the trainings of the denoising papers
 
 
 @dataclass(frozen=True)
 class Camera:
-    """How one camera turns linear raw colours into a photograph."""
+    """Colour processing of one camera."""
 
     to_camera: Tensor  # (3, 3) linear sRGB -> camera colours, each row of sum 1
     gains: Tensor  # (3, 1, 1) of white balance and exposure
@@ -49,15 +48,15 @@ class Camera:
 
 @dataclass(frozen=True)
 class NoiseLaw:
-    """Which noise levels sensors have: variance = shot * signal + read, the two related.
+    """Distribution of sensor noise: variance = shot * signal + read.
 
-    ln(read) = slope * ln(shot) + offset, and a normal deviation of `deviation`.
+    ln(read) = slope * ln(shot) + offset, plus normal noise of std `log_std`.
     """
 
     shot: tuple[float, float]  # log-uniform
     slope: float
     offset: float
-    deviation: float
+    log_std: float
 
 
 LN10 = math.log(10)
@@ -76,7 +75,7 @@ def random_camera(generator: Generator) -> Camera:
 
 
 def unprocess(srgb: Tensor, camera: Camera) -> Tensor:
-    """The linear camera colours of a photograph, not yet a mosaic."""
+    """Return the linear camera colours of a photograph, before the mosaic."""
     untoned = 0.5 - torch.sin(torch.asin(1 - 2 * srgb.clamp(0, 1)) / 3)  # inverse of smoothstep
     linear = untoned.clamp(min=1e-8) ** 2.2
     raw = _mix(linear, camera.to_camera)
@@ -86,34 +85,34 @@ def unprocess(srgb: Tensor, camera: Camera) -> Tensor:
 
 
 def process(raw: Tensor, camera: Camera) -> Tensor:
-    """The photograph that a camera makes of linear camera colours."""
+    """Return the photograph that a camera makes of linear camera colours."""
     linear = _mix(raw * camera.gains, torch.linalg.inv(camera.to_camera)).clamp(0, 1)
     encoded = linear.clamp(min=1e-8) ** (1 / 2.2)
     return encoded * encoded * (3 - 2 * encoded)  # smoothstep
 
 
 def random_levels(law: NoiseLaw, generator: Generator) -> tuple[float, float]:
-    """Variances (shot, read) of a sensor."""
+    """Draw the variances (shot, read) of a sensor."""
     shot = log_uniform(*law.shot, generator)
-    deviation = law.deviation * torch.randn((), generator=generator).item()
-    return shot, math.exp(law.slope * math.log(shot) + law.offset + deviation)
+    offset = law.offset + law.log_std * torch.randn((), generator=generator).item()
+    return shot, math.exp(law.slope * math.log(shot) + offset)
 
 
 def sensor_noise(raw: Tensor, shot: float, read: float, generator: Generator) -> Tensor:
-    """What a demosaiced image deviates from `raw`, (3, H, W).
+    """Return the noise of a demosaiced image, (3, H, W).
 
-    Bilinear demosaicing is linear, so the noise of an RGGB mosaic alone is demosaiced; the image
-    keeps its detail, which better demosaicing would have kept too.
+    Bilinear demosaicing is linear, so the noise of an RGGB mosaic is demosaiced separately; the
+    image keeps its detail, as with better demosaicing.
     """
     variance = shot * raw.clamp(min=0) + read
     noise = torch.randn(raw.shape, generator=generator) * variance.sqrt()
     return _demosaic(noise * _bayer(*raw.shape[-2:]))
 
 
-def spread(noise: Tensor, generator: Generator) -> Tensor:
-    """Noise as it is after a camera's own denoising and resizing.
+def camera_processed(noise: Tensor, generator: Generator) -> Tensor:
+    """Return the noise after the denoising and resizing of a camera.
 
-    Cameras smooth colours more than brightness, so the channels come to share their noise.
+    Cameras smooth chroma more than luma, which correlates the noise of the channels.
     """
     shared = uniform(0.5, 0.9, generator)
     noise = _shared(noise, shared)
@@ -121,27 +120,27 @@ def spread(noise: Tensor, generator: Generator) -> Tensor:
     if draw < 0.2:
         return blur(noise, uniform(0.6, 1.4, generator))
     if draw < 0.4:
-        return _there_and_back(noise, uniform(0.5, 1.0, generator))
+        return _resampled(noise, uniform(0.5, 1.0, generator))
     return noise
 
 
 def photograph_noise(clean: Tensor, generator: Generator) -> Tensor:
-    """`clean` as a camera takes it: noise on the sensor, spread, often JPEG; 8 bit."""
+    """Add camera noise to `clean`: of the sensor, processed, often JPEG; 8 bit."""
     law = DND if happens(0.5, generator) else SIDD
     shot, read = random_levels(law, generator)
     camera = random_camera(generator)
     raw = unprocess(clean, camera)
     sensed = raw + sensor_noise(raw, shot, read, generator)
     noise = process(sensed, camera) - process(raw, camera)
-    return to_file(clean + spread(noise, generator), generator)
+    return to_file(clean + camera_processed(noise, generator), generator)
 
 
 def correlated_noise(clean: Tensor, shot: float, read: float, generator: Generator) -> Tensor:
-    """`clean` plus noise of variance shot * clean + read, spread over pixels and channels.
+    """Add noise of variance shot * clean + read, correlated over pixels and channels.
 
-    A cheap stand-in for a camera, in sRGB; neither clipped nor rounded.
+    A fast approximation of a camera, in sRGB; neither clipped nor rounded.
     """
-    others = uniform(0.3, 0.6, generator)  # of each other channel's noise in a channel
+    others = uniform(0.3, 0.6, generator)  # share of the noise of each other channel
     mixing = torch.full((3, 3), others).fill_diagonal_(1)
     mixing = mixing / mixing.square().sum(1, keepdim=True).sqrt()
     white = torch.randn(clean.shape, generator=generator)
@@ -150,34 +149,34 @@ def correlated_noise(clean: Tensor, shot: float, read: float, generator: Generat
 
 
 def blotched_noise(clean: Tensor, sigma: float, generator: Generator) -> Tensor:
-    """`clean` plus what a camera's own denoising leaves: fine grain, and blotches under it.
+    """Add noise as the denoising in cameras leaves it: fine grain, and blotches below it.
 
-    Blotches are what a denoiser that looks only so far cannot tell from the image; they have
-    more colour than the grain. sigma: of all noise, where brightness is 0.4; elsewhere more or
-    less, as the tone curve has it. Neither clipped nor rounded.
+    Blotches are coarser than the receptive field of a camera's denoiser, and more colourful than
+    the grain. sigma: of all noise at brightness 0.4; it varies with brightness as after a tone
+    curve. Neither clipped nor rounded.
     """
     grain = blur(torch.randn(clean.shape, generator=generator), uniform(0.35, 1.1, generator))
     grain = _shared(grain, uniform(0.3, 0.9, generator))
     blotches = _coarse(clean, log_uniform(2, 12, generator), generator)
     blotches = _shared(blotches, uniform(0, 0.8, generator))
     share = uniform(0, 0.5, generator)  # of the blotches in the power
-    noise = math.sqrt(1 - share) * _of_power_1(grain) + math.sqrt(share) * _of_power_1(blotches)
+    noise = math.sqrt(1 - share) * _unit_power(grain) + math.sqrt(share) * _unit_power(blotches)
     law = ((clean.mean(0) + 0.1) / 0.5) ** uniform(-0.4, 0.5, generator)
     return clean + sigma * law * noise
 
 
 def gaussian_noise(clean: Tensor, sigma: float, generator: Generator) -> Tensor:
-    """`clean` plus white noise of standard deviation `sigma`, neither clipped nor rounded."""
+    """Add white Gaussian noise of std `sigma`; neither clipped nor rounded."""
     return clean + sigma * torch.randn(clean.shape, generator=generator)
 
 
 def random_gaussian_noise(clean: Tensor, generator: Generator) -> Tensor:
-    """White noise as in the tables of the denoising papers, any sigma up to 55 of 255."""
+    """Add white noise as in the tables of the denoising papers, any sigma up to 55 of 255."""
     return gaussian_noise(clean, uniform(0, LARGEST_SIGMA, generator), generator)
 
 
 def random_noise(clean: Tensor, generator: Generator) -> Tensor:
-    """The mix for a general denoiser: 50 % camera, 20 % stand-in, 25 % white, 5 % untouched."""
+    """Add noise for a general denoiser: 50 % camera, 20 % correlated, 25 % white, 5 % none."""
     draw = uniform(0, 1, generator)
     if draw < 0.50:
         return photograph_noise(clean, generator)
@@ -190,11 +189,11 @@ def random_noise(clean: Tensor, generator: Generator) -> Tensor:
 
 
 def random_weak_noise(clean: Tensor, generator: Generator) -> Tensor:
-    """The mix for photographs as people have them: mostly weak noise, and one in eight clean.
+    """Add noise as in ordinary photographs: mostly weak, and none in one of eight.
 
-    Noise of 0.6 to 14 of 255 is drawn log-uniformly, so that half is below 3. Strong noise stays
-    in it: a quarter is photograph_noise, 8 % white up to 50 of 255. What is clean may have been
-    through JPEG of high quality; it has to come back as it is.
+    A sigma of 0.6 to 14 of 255 is drawn log-uniformly, so that half is below 3. Strong noise is
+    included: a quarter is photograph_noise, 8 % is white up to 50 of 255. Half of the clean images
+    are compressed by JPEG of high quality; the network has to leave them unchanged.
     """
     draw = uniform(0, 1, generator)
     if draw < 0.12:
@@ -211,21 +210,21 @@ def random_weak_noise(clean: Tensor, generator: Generator) -> Tensor:
 
 
 def random_any_noise(clean: Tensor, generator: Generator) -> Tensor:
-    """random_noise and random_weak_noise, one as often as the other."""
+    """Add random_noise or random_weak_noise with equal probability."""
     if happens(0.5, generator):
         return random_noise(clean, generator)
     return random_weak_noise(clean, generator)
 
 
 def to_file(pixels: Tensor, generator: Generator) -> Tensor:
-    """As stored in 8 bit: one time in two as JPEG of quality 60 to 95."""
+    """Quantize to 8 bit; half of the time by JPEG of quality 60 to 95."""
     if happens(0.5, generator):
         return through_jpeg(pixels, int(uniform(60, 96, generator)))
     return (pixels.clamp(0, 1) * 255).round() / 255
 
 
 def blur(noise: Tensor, sigma: float, *, keep_power: bool = False) -> Tensor:
-    """Blurred by a 5x5 Gaussian; `keep_power`: white noise keeps its variance, not its mean."""
+    """Blur by a 5x5 Gaussian; keep_power: white noise keeps its variance instead of its mean."""
     offsets = torch.arange(-2.0, 3.0)
     taps = torch.exp(-(offsets**2) / (2 * sigma**2))
     taps = taps / (taps.square().sum().sqrt() if keep_power else taps.sum())
@@ -236,12 +235,12 @@ def blur(noise: Tensor, sigma: float, *, keep_power: bool = False) -> Tensor:
 
 
 def _mix(pixels: Tensor, matrix: Tensor) -> Tensor:
-    """Each channel a weighted sum of all: (3, H, W), rows of `matrix` (3, 3)."""
+    """Multiply each pixel (3, H, W) by `matrix` (3, 3)."""
     return torch.einsum("oc,chw->ohw", matrix, pixels)
 
 
 def _bayer(height: int, width: int) -> Tensor:
-    """(3, H, W): 1 where the RGGB mosaic senses that channel."""
+    """Return the RGGB mosaic, (3, H, W): 1 where a pixel measures the channel."""
     mask = torch.zeros(3, height, width)
     mask[0, ::2, ::2] = mask[2, 1::2, 1::2] = 1
     mask[1, ::2, 1::2] = mask[1, 1::2, ::2] = 1
@@ -249,7 +248,7 @@ def _bayer(height: int, width: int) -> Tensor:
 
 
 def _demosaic(mosaic: Tensor) -> Tensor:
-    """Bilinear, of a mosaic (3, H, W) that is zero where it senses nothing; H, W at least 2."""
+    """Demosaic bilinearly; mosaic: (3, H, W), 0 where nothing is measured; H, W at least 2."""
     green = torch.tensor([[0.0, 1.0, 0.0], [1.0, 4.0, 1.0], [0.0, 1.0, 0.0]]) / 4
     other = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 4
     kernels = torch.stack([other, green, other])[:, None]
@@ -259,22 +258,22 @@ def _demosaic(mosaic: Tensor) -> Tensor:
 
 
 def _shared(noise: Tensor, share: float) -> Tensor:
-    """Each channel's own noise, and `share` of what is common to all of them."""
+    """Blend the noise of each channel with the mean of all channels, by `share`."""
     return (1 - share) * noise + share * noise.mean(0, keepdim=True)
 
 
 def _coarse(clean: Tensor, factor: float, generator: Generator) -> Tensor:
-    """White noise of cells `factor` pixels wide, enlarged to the size of `clean`."""
+    """Return white noise in cells `factor` pixels wide, in the size of `clean`."""
     cells = [math.ceil(side / factor) + 1 for side in clean.shape[-2:]]
     noise = torch.randn(1, 3, *cells, generator=generator)
     return F.interpolate(noise, clean.shape[-2:], mode="bicubic")[0]
 
 
-def _of_power_1(noise: Tensor) -> Tensor:
+def _unit_power(noise: Tensor) -> Tensor:
     return noise / noise.square().mean().sqrt().clamp(min=1e-6)
 
 
-def _there_and_back(noise: Tensor, factor: float) -> Tensor:
+def _resampled(noise: Tensor, factor: float) -> Tensor:
     height, width = noise.shape[-2:]
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
     small = F.interpolate(noise[None], size, mode="bilinear")

@@ -1,6 +1,6 @@
-"""Training pairs: photographs in, (degraded, clean) crops out.
+"""Training pairs of (degraded, clean) crops.
 
-Either clean photographs are degraded on the fly, or pairs of one's own are cut at the same place.
+Clean photographs are degraded on the fly; pairs of the user are cropped at the same position.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from restore_cli.imaging.resize import resize_matlab
 
 Degrade = Callable[[Tensor, Generator], Tensor]
 IsUsable = Callable[[Tensor], bool]
-OwnPair = tuple[Tensor, Tensor]  # (degraded, clean) images, uint8
-Photo = Tensor | OwnPair  # a clean photograph, or a pair of one's own
+ImagePair = tuple[Tensor, Tensor]  # (degraded, clean), uint8
+Photo = Tensor | ImagePair  # a clean photograph, or a pair of the user
 
 T = TypeVar("T")
 
@@ -38,10 +38,10 @@ MOST_NAMED = 5  # files in a message
 def load_photos(
     folder: Path, *, grey: bool = False, is_usable: IsUsable | None = None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """All photographs below `folder`, sorted by path: (training, validation), uint8 (3, H, W).
+    """Read all photographs below `folder`, sorted: (training, validation), uint8 (3, H, W).
 
-    grey: as 8-bit luma, (1, H, W). suits: leave out photographs of which it is false. Raises
-    NothingToDo where there are too few to hold one out for validation.
+    grey: as 8-bit luma, (1, H, W). is_usable: photographs of which it is false are left out.
+    Raises NothingToDo where there are too few to hold one out for validation.
     """
     paths = image_files(folder)
     if len(paths) <= VALIDATION_REMAINDER:
@@ -58,7 +58,7 @@ def load_photos(
     )
     if not (training and validation):
         raise NothingToDo(
-            f"{folder}: none of {len(paths)} photographs suits this training, or one alone",
+            f"{folder}: too few of {len(paths)} photographs are usable for this training",
             hint="name a folder of well-lit photographs with --data",
         )
     return training, validation
@@ -66,12 +66,12 @@ def load_photos(
 
 def load_pairs(
     degraded: Path, clean: Path, *, scale: int = 1, grey: bool = False
-) -> tuple[list[OwnPair], list[OwnPair]]:
-    """Pairs of the images below both folders whose relative paths agree but for the suffix.
+) -> tuple[list[ImagePair], list[ImagePair]]:
+    """Read pairs of images whose relative paths agree except for the suffix.
 
-    (training, validation), the latter every 20th as of load_photos. A clean image is `scale` times
-    as large as the degraded one, up to what is left over by a division. Raises NothingToDo for too
-    few pairs, InputError for an image without its counterpart or of another size.
+    Returns (training, validation), as load_photos. A clean image is `scale` times as large as the
+    degraded one; a remainder is cut off. Raises NothingToDo for too few pairs, InputError for an
+    image without its counterpart or of another size.
     """
     sides = [_by_stem(folder) for folder in (degraded, clean)]
     for folder, own, other in zip((degraded, clean), sides, reversed(sides), strict=True):
@@ -100,18 +100,18 @@ def load_pairs(
 
 
 def image_files(folder: Path) -> list[Path]:
-    """All image files below `folder`, sorted."""
+    """Return all image files below `folder`, sorted."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """Image files by their relative path without suffix. Raises InputError for two of one stem."""
+    """Return image files by relative path without suffix. Raises InputError for duplicates."""
     found: dict[str, Path] = {}
     for path in image_files(folder):
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if stem in found:
             raise InputError(
-                f"{folder}: both {found[stem].name} and {path.name} would be the image {stem}",
+                f"{folder}: both {found[stem].name} and {path.name} stand for the image {stem}",
                 hint="keep one of them",
             )
         found[stem] = path
@@ -119,13 +119,13 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def read_uint8(path: Path, *, grey: bool = False) -> Tensor:
-    """The image as uint8, RGB (3, H, W) or luma (1, H, W)."""
+    """Read an image as uint8, RGB (3, H, W) or luma (1, H, W)."""
     pixels = read(path).pixels
     return to_uint8(luma(pixels) if grey else pixels.expand(3, -1, -1))
 
 
-def read_pair(degraded: Path, clean: Path, *, scale: int = 1, grey: bool = False) -> OwnPair:
-    """(degraded, clean), the clean image cut to `scale` times the degraded one.
+def read_pair(degraded: Path, clean: Path, *, scale: int = 1, grey: bool = False) -> ImagePair:
+    """Read (degraded, clean), the clean image cropped to `scale` times the degraded one.
 
     Raises InputError where the sizes do not agree.
     """
@@ -136,13 +136,13 @@ def read_pair(degraded: Path, clean: Path, *, scale: int = 1, grey: bool = False
         times = "as large" if scale == 1 else f"{scale} times as large"
         raise InputError(
             f"{clean.name} is {sizes[1]} pixels, not {times} as {degraded.name}: {sizes[0]}",
-            hint="name the factor of the training: --scale or --preset",
+            hint="set the scale of the training: --scale or --preset",
         )
     return low, high[:, : height * scale, : width * scale]
 
 
 def hold_out(items: Sequence[T]) -> tuple[list[T], list[T]]:
-    """(training, validation): every 20th item is for validation."""
+    """Return (training, validation): every 20th item is for validation."""
     training: list[T] = []
     validation: list[T] = []
     for index, item in enumerate(items):
@@ -156,7 +156,7 @@ def to_uint8(pixels: Tensor) -> Tensor:
 
 
 def reduced(photo: Tensor, factor: float) -> Tensor:
-    """The photograph made smaller by MATLAB's bicubic, uint8 as it is; as benchmarks are made."""
+    """Reduce a photograph (uint8) by MATLAB's bicubic, as in the public test sets."""
     if factor == 1:
         return photo
     height, width = (max(1, round(side / factor)) for side in photo.shape[-2:])
@@ -164,35 +164,35 @@ def reduced(photo: Tensor, factor: float) -> Tensor:
 
 
 def low_resolution(photo: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-    """(low, high): the photograph cut to a multiple of `scale`, and reduced by it."""
+    """Return (low, high): the photograph cropped to a multiple of `scale`, and reduced by it."""
     height, width = (max(side - side % scale, scale) for side in photo.shape[-2:])
     high = photo[:, :height, :width]
     return reduced(high, scale), high
 
 
 def turned(photo: Tensor, turn: int) -> Tensor:
-    """The photo in one of its eight flips and rotations by right angles, number 0 to 7."""
+    """Return one of the eight flips and rotations by right angles, number 0 to 7."""
     photo = photo.rot90(turn % 4, (-2, -1))
     return (photo.flip(-1) if turn >= 4 else photo).contiguous()
 
 
 def crop(photo: Tensor, top: int, left: int, size: int) -> Tensor:
-    """A `size` x `size` crop as float in [0, 1]; a photo that ends before repeats its border."""
+    """Return a `size` x `size` crop as float in [0, 1]; borders are replicated beyond the photo."""
     inside = photo[:, top : top + size, left : left + size].float() / 255
     short = (0, size - inside.shape[-1], 0, size - inside.shape[-2])
     return F.pad(inside, short, mode="replicate") if any(short) else inside
 
 
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """Pair number i, (degraded, clean), depends on seed and i alone.
+    """Pairs (degraded, clean); number i depends on the seed and i alone.
 
-    So a resumed training sees what an uninterrupted one would have seen.
-    degraded is (C, patch, patch); clean is `scale` times as large, and degraded is made of the
-    photograph reduced so many times, or cut from the degraded image of one's own pair. candidates:
-    of so many random crops the one with the highest contrast is taken, since much of any photograph
-    is sky. pre_upscaled: degraded is made as large as clean again, by bicubic. zooms: photographs
-    are taken in these sizes, each reduced when it is first drawn. scene: of
-    a scale of 1, put into clean before it is degraded.
+    A resumed training therefore equals an uninterrupted one.
+    degraded is (C, patch, patch); clean is `scale` times as large. degraded is made from the
+    reduced photograph, or cropped from the degraded image of a pair of the user. candidates: of so
+    many random crops, the one with the highest contrast is used, since large parts of photographs
+    are flat. pre_upscaled: degraded is enlarged to the size of clean by bicubic. zooms: sizes in
+    which photographs are used, each reduced when it is first drawn. scene: added to clean before
+    it is degraded, at a scale of 1 only.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         zooms: Sequence[float] = (1.0,),
     ):
         self.sizes = [(photo, zoom) for zoom in zooms for photo in photos]
-        self._reduced: dict[int, OwnPair] = {}  # by index, as they are drawn
+        self._reduced: dict[int, ImagePair] = {}  # by index; filled when drawn
         self.degrade, self.patch, self.scale = degrade, patch, scale
         self.distinct = scale > 1 or any(isinstance(photo, tuple) for photo in photos)
         self.candidates, self.pre_upscaled = candidates, pre_upscaled
@@ -218,12 +218,12 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         self.seed, self.length = seed, length
 
     def prepare(self) -> None:
-        """Reduce all photographs now, so that worker processes share them."""
+        """Reduce all photographs, so that worker processes share them."""
         with ThreadPoolExecutor() as pool:
             list(pool.map(self._photo, range(len(self.sizes))))
 
-    def _photo(self, index: int) -> OwnPair:
-        """(low, high) of one photograph in one size."""
+    def _photo(self, index: int) -> ImagePair:
+        """Return (low, high) of one photograph in one size."""
         if index not in self._reduced:
             photo, zoom = self.sizes[index]
             if isinstance(photo, tuple):
@@ -235,7 +235,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         return self._reduced[index]
 
     def redrawn(self, *, seed: int, length: int) -> Pairs:
-        """Other pairs of the same photographs, which are not reduced again."""
+        """Return other pairs of the same photographs, which are not reduced again."""
         other = copy.copy(self)
         other.seed, other.length = seed, length
         return other
@@ -246,9 +246,9 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         generator = Generator().manual_seed(self.seed * 1_000_003 + index)
         low, high = self._photo(int(torch.randint(len(self.sizes), (), generator=generator)))
-        top, left = self._place(low, generator)
+        top, left = self._position(low, generator)
         turn = int(torch.randint(8, (), generator=generator))
-        # Turned before it is degraded: rain that falls sideways is no rain.
+        # Rotated before it is degraded: rain never falls sideways.
         start = clean = turned(
             crop(high, top * self.scale, left * self.scale, self.patch * self.scale), turn
         )
@@ -256,7 +256,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
             start = turned(crop(low, top, left, self.patch), turn)
         elif self.scene is not None:
             start = clean = self.scene(clean, generator)
-        if isinstance(self.degrade, PhotoDegradation):  # it reduces by itself
+        if isinstance(self.degrade, PhotoDegradation):  # includes the reduction
             degraded = self.degrade(clean, generator, self.scale)
         else:
             degraded = self.degrade(start, generator)
@@ -264,8 +264,8 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
             degraded = resize_matlab(degraded, *clean.shape[-2:]).clamp(0, 1)
         return degraded, clean
 
-    def _place(self, photo: Tensor, generator: Generator) -> tuple[int, int]:
-        """Top and left of a crop: of the candidates the one with the highest contrast."""
+    def _position(self, photo: Tensor, generator: Generator) -> tuple[int, int]:
+        """Return top and left of a crop: of all candidates, that with the highest contrast."""
         height, width = photo.shape[-2:]
         best, most = (0, 0), -1.0
         for _ in range(self.candidates):

@@ -1,7 +1,7 @@
-"""Scenes that are easily taken for rain: upright bars and haze, put into clean photographs.
+"""Objects that resemble rain, added to clean photographs: upright bars and haze.
 
-A training has them in the degraded image and in the target alike. Pure functions of their
-arguments and a torch.Generator.
+They appear in the degraded image and in the target alike. Pure functions of their arguments and a
+torch.Generator.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Generator, Tensor
 
 from restore_cli.data.degrade import gaussian_kernel, happens, log_uniform, uniform
 
-UPRIGHT, HAZY = 0.3, 0.1  # shares of the scenes
+UPRIGHT, HAZY = 0.3, 0.1  # shares of the images
 
 
 def bars(
     height: int, width: int, *, period: float, thickness: float, angle: float, start: float
 ) -> tuple[Tensor, Tensor]:
-    """(cover, across), both (H, W): parallel bars, `angle` degrees from the vertical.
+    """Return (cover, across) of parallel bars, `angle` degrees from the vertical; both (H, W).
 
-    cover: share of a pixel inside a bar. across: the place in it, -1 to 1.
+    cover: share of a pixel inside a bar. across: position in the bar, -1 to 1.
     period, thickness, start: pixels across the bars.
     """
     y, x = torch.meshgrid(torch.arange(0.0, height), torch.arange(0.0, width), indexing="ij")
@@ -33,13 +33,13 @@ def bars(
 
 
 def add_uprights(clean: Tensor, generator: Generator) -> Tensor:
-    """The image (3, H, W) behind poles, a railing, blinds or window bars, quantised to 8 bit.
+    """Add poles, a railing, blinds or window bars to an image (3, H, W), quantized to 8 bit.
 
-    Thin, bright and upright as streaks of rain, but they belong to the scene.
+    They are thin, bright and upright like streaks of rain, but belong to the scene.
     """
     height, width = clean.shape[-2:]
     angle = uniform(-4, 4, generator) if happens(0.7, generator) else uniform(-25, 25, generator)
-    alone = happens(0.4, generator)  # a pole, not a row of bars
+    alone = happens(0.4, generator)  # one pole instead of a row of bars
     thickness = log_uniform(1, 12 if alone else 6, generator)
     period = 4 * (height + width) if alone else thickness * uniform(1.6, 6, generator)
     start = uniform(0, width, generator)
@@ -64,20 +64,20 @@ def add_uprights(clean: Tensor, generator: Generator) -> Tensor:
 
 
 def add_haze(clean: Tensor, generator: Generator) -> Tensor:
-    """The image (3, H, W) at a distance, in grey air, quantised to 8 bit."""
+    """Add grey haze to an image (3, H, W), quantized to 8 bit."""
     haze, grey = uniform(0.2, 0.6, generator), uniform(0.5, 0.9, generator)
     return (torch.lerp(clean, torch.full_like(clean, grey), haze) * 255).round() / 255
 
 
 def random_scene(clean: Tensor, generator: Generator) -> Tensor:
-    """A scene that is easily taken for rain in a share of all draws; dry, whatever it is."""
+    """Add bars or haze to a share of all images; none of them is rain."""
     if happens(HAZY, generator):
         clean = add_haze(clean, generator)
     return add_uprights(clean, generator) if happens(UPRIGHT, generator) else clean
 
 
 def _softened(x: Tensor, sigma: float) -> Tensor:
-    """`x` (H, W), blurred by a Gaussian."""
+    """Blur `x` (H, W) by a Gaussian."""
     kernel = gaussian_kernel(sigma)
     reach = kernel.shape[0] // 2
     padded = F.pad(x[None, None], (reach,) * 4, mode="replicate")

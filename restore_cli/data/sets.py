@@ -1,15 +1,15 @@
-"""Test sets in folders: the public ones, and pairs of a user's own.
+"""Test sets in folders: public ones, and pairs of the user.
 
-No set comes with restore. A set lies in a folder of its name, and its pairs in two folders in it,
-under the same names:
+No set is bundled. A set is a folder of its name, with pairs of files of the same names in two
+folders:
 
-    input/ target/        what is done with them must be said
+    input/ target/        the task has to be named
     noisy/ clean/         denoise          noisy25/ original/   the same
     low/ high/            enhance          rainy/ clean/        derain
-    LR/ HR/               upscale; also x2/LR/ x2/HR/ and LR_x2/ HR/, and so for 3 and 4
+    LR/ HR/               upscale; also x2/LR/ x2/HR/ and LR_x2/ HR/, likewise for 3 and 4
 
-Names of low resolution may end in _LR and x2, those of high resolution in _HR. A public set of
-clean images alone is given noise here.
+Names of low-resolution files may end in _LR and x2, those of high-resolution files in _HR. A
+public set of clean images alone gets synthetic noise.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ LAYOUTS: Sequence[tuple[str, str, Task | None]] = (
 
 @dataclass(frozen=True)
 class PublicSet:
-    """A set that papers measure on, as far as it can be had."""
+    """Public test set that papers measure on."""
 
     name: str
     task: Task
-    source: str  # where it comes from
+    source: str  # project, commit and folder
     licence: str
-    layout: str  # what its folder holds
-    inside: str = "."  # the folder in it that has the pairs
-    parts: tuple[str, ...] = ()  # how names begin, where the set is of several
-    sigma: float | None = None  # of the noise that its clean images get, in levels of 255
+    layout: str  # folders of its files
+    inside: str = "."  # subfolder of the pairs
+    parts: tuple[str, ...] = ()  # prefixes of file names, if the set consists of several
+    sigma: float | None = None  # of the noise added to its clean images, of 255
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A degraded image and the truth; degraded None: made of the truth."""
+    """Degraded and clean image; degraded None: made from the clean one."""
 
     degraded: Path | None
     clean: Path
@@ -68,17 +68,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs that are measured alike."""
+    """Pairs of one task and scale."""
 
     name: str
     task: Task
     pairs: tuple[Pair, ...]
     scale: int = 1
-    sigma: float | None = None  # as of PublicSet
+    sigma: float | None = None  # see PublicSet
 
     @property
     def protocol(self) -> str:
-        """The name of what papers measure for the task (docs/evaluation.md)."""
+        """Name of the protocol that papers use for the task (docs/evaluation.md)."""
         if self.task == "upscale":
             return f"sr_x{self.scale}" if self.scale in SCALES else "y"
         return "y_float" if self.task == "derain" else "rgb"
@@ -170,7 +170,7 @@ SETS: Mapping[str, PublicSet] = MappingProxyType(
 
 
 def find_set(name: str) -> tuple[PublicSet, str | None] | None:
-    """The public set that is called so, or has a part that is; and that part."""
+    """Return the public set of this name, or the one with this part, and the part."""
     for known in SETS.values():
         if name == known.name:
             return known, None
@@ -180,15 +180,15 @@ def find_set(name: str) -> tuple[PublicSet, str | None] | None:
 
 
 def public_pairs(known: PublicSet, data: Path, part: str | None = None) -> list[PairSet]:
-    """The pairs of a public set in data/NAME, or of a part of it; one PairSet for each scale.
+    """Return the pairs of a public set in data/NAME, or of a part of it, for each scale.
 
-    Raises NothingToDo with the way to get the set.
+    Raises NothingToDo with the source of the set.
     """
     folder = data / known.name
     if not folder.is_dir():
         raise NothingToDo(
             f"{known.name} is not in {data}",
-            hint=f"it is from {known.source} (licence: {known.licence}); put it into {folder} as "
+            hint=f"source: {known.source} (licence: {known.licence}); expected in {folder}: "
             f"{known.layout}",
         )
     if known.sigma is not None:
@@ -206,45 +206,45 @@ def public_pairs(known: PublicSet, data: Path, part: str | None = None) -> list[
     if not found:
         raise NothingToDo(
             f"{folder} has no pairs" + (f" of {part}" if part else ""),
-            hint=f"it should hold {known.layout}",
+            hint=f"expected: {known.layout}",
         )
     return found
 
 
 def folder_pairs(folder: Path, task: Task | None = None) -> list[PairSet]:
-    """The pairs of a user's folder; task: what is done with them, where the folders do not say.
+    """Return the pairs in a folder of the user; task: needed where the folder names are general.
 
     Raises NothingToDo, UsageError, InputError.
     """
     found = []
-    for said, scale, pairs in _pair_folders(folder):
+    for known_task, scale, pairs in _pair_folders(folder):
         factor = scale or _factor(pairs)
-        meant = "upscale" if factor > 1 else task or said
-        if meant is None:
+        actual = "upscale" if factor > 1 else task or known_task
+        if actual is None:
             raise UsageError(
-                f"{folder}: input/ and target/ do not say what is to be done",
+                f"{folder}: the task of input/ and target/ is not known",
                 hint="add --task derain, denoise or enhance",
             )
-        found.append(PairSet(folder.name, meant, tuple(pairs), factor))
+        found.append(PairSet(folder.name, actual, tuple(pairs), factor))
     if not found:
         layouts = ", ".join(f"{degraded}/ {clean}/" for degraded, clean, _ in LAYOUTS)
-        raise NothingToDo(f"{folder} has no pairs", hint=f"it should hold one of: {layouts}")
+        raise NothingToDo(f"{folder} has no pairs", hint=f"expected one of: {layouts}")
     return found
 
 
 def load_pair(pairs: PairSet, index: int) -> tuple[Tensor, Tensor]:
-    """(degraded, clean), each (C, H, W) in [0, 1]. Raises InputError."""
+    """Read (degraded, clean), each (C, H, W) in [0, 1]. Raises InputError."""
     pair = pairs.pairs[index]
     clean = read(pair.clean).pixels
     if pair.degraded is not None:
         return read(pair.degraded).pixels, clean
-    assert pairs.sigma is not None  # only sets that get noise have no degraded files
+    assert pairs.sigma is not None  # sets without degraded files get noise
     generator = torch.Generator().manual_seed(index)
     return gaussian_noise(clean, pairs.sigma / 255, generator), clean
 
 
 def _pair_folders(folder: Path) -> Iterator[tuple[Task | None, int | None, list[Pair]]]:
-    """(task, scale, pairs) of each two folders that belong together; None: they do not say."""
+    """Yield (task, scale, pairs) of each layout found; None: not known from the folder names."""
     for degraded, clean, task in LAYOUTS:
         if pairs := _paired(folder / degraded, folder / clean):
             yield task, None, pairs
@@ -255,16 +255,16 @@ def _pair_folders(folder: Path) -> Iterator[tuple[Task | None, int | None, list[
 
 
 def _paired(degraded: Path, clean: Path) -> list[Pair]:
-    """Files of the same plain name, in its order."""
+    """Return files of the same plain name, sorted."""
     if not (degraded.is_dir() and clean.is_dir()):
         return []
-    truths = {_plain(path): path for path in _images(clean)}
+    references = {_plain(path): path for path in _images(clean)}
     pairs = []
     for path in _images(degraded):
-        if truth := truths.get(_plain(path)):
-            pairs.append(Pair(path, truth))
+        if reference := references.get(_plain(path)):
+            pairs.append(Pair(path, reference))
         else:
-            logger.warning("%s has no partner in %s", path, clean)
+            logger.warning("%s has no counterpart in %s", path, clean)
     return pairs
 
 
@@ -287,19 +287,19 @@ def _with_parts(pairs: Sequence[Pair], parts: Sequence[str]) -> Iterator[Pair]:
 
 
 def _factor(pairs: Sequence[Pair]) -> int:
-    """How many times as large the truths are, by the first that can be read. Raises InputError."""
+    """Return the scale of the clean images, by the first readable pair. Raises InputError."""
     for pair in pairs:
-        assert pair.degraded is not None  # files of folders have both
+        assert pair.degraded is not None  # pairs in folders have both
         try:
             degraded, clean = read(pair.degraded), read(pair.clean)
         except UnreadableImage:
-            continue  # told when it is measured
+            continue  # reported when it is measured
         factor = round(clean.width / degraded.width)
         if (clean.height, clean.width) != (factor * degraded.height, factor * degraded.width):
             raise InputError(
                 f"{pair.degraded} is {degraded.width}x{degraded.height}, {pair.clean} "
                 f"{clean.width}x{clean.height}",
-                hint="the truth must be as large, or a whole number of times as large",
+                hint="the clean image must be as large, or larger by a whole factor",
             )
         return factor
     raise NothingToDo(f"none of the {len(pairs)} pairs around {pairs[0].clean} can be read")

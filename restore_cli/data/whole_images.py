@@ -1,7 +1,7 @@
-"""Training pairs of photographs seen whole: (degraded, normal), stretched to one size.
+"""Training pairs of whole photographs, (degraded, normal), stretched to one size.
 
-For a network that corrects what only the whole image tells, such as its exposure: a crop of a
-black coat says nothing of how bright the coat should be.
+For a network that corrects global properties such as exposure: a crop of a black coat does not
+tell how bright the coat should be.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from restore_cli.data.degrade import happens, uniform
 from restore_cli.data.lowlight import spotlit
 from restore_cli.data.pairs import Degrade, Photo, to_uint8
 
-STORED = 1.5  # photographs are kept so many times as large as what the network is given
-SMALLEST = 0.6  # of either side of a photograph, in a view of it
-AT_NIGHT = 0.125
+STORED = 1.5  # size of the stored photographs relative to the input of the network
+SMALLEST = 0.6  # share of either side of a photograph in a crop
+AT_NIGHT = 0.125  # share of night scenes
 NORMAL = (0.2, 0.85)  # mean of a photograph that is neither dark nor overexposed
 
 
 def stretched(photo: Tensor, size: Sequence[int]) -> Tensor:
-    """`photo` (3, H, W) in [0, 1] as `size` (H, W), proportions not kept; bilinear, antialiased."""
+    """Stretch `photo` (3, H, W) in [0, 1] to `size` (H, W); bilinear, antialiased."""
     small = F.interpolate(photo[None], tuple(size), mode="bilinear", antialias=True)
     return small[0].clamp(0, 1)
 
 
 def is_normal(photo: Tensor) -> bool:
-    """Whether a photograph (uint8) is lit well enough to show what should be bright."""
+    """True for a photograph (uint8) with a normal exposure."""
     low, high = NORMAL
     return low <= photo.float().mean().item() / 255 <= high
 
 
 class WholeImages(Dataset[tuple[Tensor, Tensor]]):
-    """Pair number i, (degraded, normal), each (3, H, W) of `size`; of seed and i alone.
+    """Pairs (degraded, normal), each (3, H, W) of `size`; number i depends on the seed and i alone.
 
-    A view is more than a third of a photograph, of any proportions, as it is or mirrored. One in
-    eight is made a night scene: what is black beside a lamp stays black. Pairs of one's own are
-    seen in the same part, and neither degraded nor made night scenes.
+    A crop is more than a third of a photograph, of any aspect ratio, possibly mirrored. One in
+    eight becomes a night scene: the black beside a lamp stays black. Pairs of the user are cropped
+    alike, and neither degraded nor turned into night scenes.
     """
 
     def __init__(
@@ -69,19 +69,19 @@ class WholeImages(Dataset[tuple[Tensor, Tensor]]):
         generator = Generator().manual_seed(self.seed * 1_000_003 + index)
         photo = self.photos[int(torch.randint(len(self.photos), (), generator=generator))]
         rows, columns = (_part(side, generator) for side in photo[0].shape[-2:])
-        views = [stretched(image[:, rows, columns].float() / 255, self.size) for image in photo]
+        images = [stretched(image[:, rows, columns].float() / 255, self.size) for image in photo]
         if happens(0.5, generator):
-            views = [view.flip(-1) for view in views]
-        if len(views) == 2:  # a pair of one's own
-            return views[0], views[1]
-        normal = views[0]
+            images = [image.flip(-1) for image in images]
+        if len(images) == 2:  # a pair of the user
+            return images[0], images[1]
+        normal = images[0]
         if happens(AT_NIGHT, generator):
             normal = spotlit(normal, generator)
         return self.degrade(normal, generator), normal
 
 
 def _part(side: int, generator: Generator) -> slice:
-    """A random run of pixels, at least SMALLEST of the side."""
+    """Draw a range of pixels, at least SMALLEST of the side."""
     length = round(side * uniform(SMALLEST, 1, generator))
     start = int(torch.randint(side - length + 1, (), generator=generator))
     return slice(start, start + length)

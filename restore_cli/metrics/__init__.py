@@ -1,4 +1,4 @@
-"""Two tensors in, numbers out: how close a restored image is to its reference."""
+"""Metrics of the similarity of a restored image to its reference."""
 
 from restore_cli.metrics.pixel import psnr
 from restore_cli.metrics.protocol import PROTOCOLS, EvalProtocol, Means, Scores, means_of, measure

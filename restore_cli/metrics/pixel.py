@@ -1,4 +1,4 @@
-"""Metrics of single pixels."""
+"""Metrics of pixel differences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from restore_cli.errors import InputError
 
 
 def psnr(x: Tensor, y: Tensor, *, data_range: float = 1.0) -> Tensor:
-    """Peak signal-to-noise ratio of each image pair in dB, inf for identical images.
+    """Return the peak signal-to-noise ratio of each image pair in dB, inf for identical images.
 
     x, y: (..., C, H, W) of the same shape, values in [0, data_range], not clamped here; the result
     has the leading dimensions. One mean over channels and pixels, then the logarithm.
@@ -21,7 +21,7 @@ def psnr(x: Tensor, y: Tensor, *, data_range: float = 1.0) -> Tensor:
 
 
 def comparable(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Both at one precision, at least float32. Raises InputError where the shapes differ."""
+    """Return both at one precision, at least float32. Raises InputError where the shapes differ."""
     if x.shape != y.shape or x.dim() < 3:
         raise InputError(
             f"shapes {tuple(x.shape)} and {tuple(y.shape)} cannot be compared, "

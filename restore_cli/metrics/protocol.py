@@ -1,7 +1,7 @@
-"""Evaluation protocols: what is done to two images before their numbers are taken.
+"""Evaluation protocols: the processing of two images before they are measured.
 
-A PSNR without its protocol says little: luma instead of RGB is worth more than 1 dB, a cropped
-border up to 0.3 dB, rounding some hundredths.
+PSNR depends on the protocol: luma instead of RGB adds more than 1 dB, a cropped border changes up
+to 0.3 dB, rounding some hundredths.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Rounding = Literal["uint8", "float"]
 
 @dataclass(frozen=True)
 class EvalProtocol:
-    """Clamp to [0, 1], round, convert, round luma, cut the border: in this order."""
+    """Clamp to [0, 1], round, convert, round luma, crop the border, in this order."""
 
     name: str
     space: Literal["rgb", "y"]  # y: BT.601 studio range, divided by 255
-    rounding: Rounding  # of the images as given
+    rounding: Rounding  # of the given images
     luma_rounding: Rounding | None  # of Y; None in RGB
-    border: int  # pixels cut off each side
+    border: int  # pixels cropped on each side
 
 
 PROTOCOLS: Mapping[str, EvalProtocol] = MappingProxyType(
@@ -39,13 +39,13 @@ PROTOCOLS: Mapping[str, EvalProtocol] = MappingProxyType(
         for protocol in (
             # Denoising (C-BSN) and low light; the default.
             EvalProtocol("rgb", "rgb", rounding="uint8", luma_rounding=None, border=0),
-            # MIRNet's denoising and enhancement; the only one that sees more than 8 bit.
+            # MIRNet's denoising and enhancement; the only one that measures more than 8 bit.
             EvalProtocol("rgb_float", "rgb", rounding="float", luma_rounding=None, border=0),
-            # What MATLAB's rgb2ycbcr makes of 8-bit images: 8-bit luma.
+            # MATLAB's rgb2ycbcr of 8-bit images: 8-bit luma.
             EvalProtocol("y", "y", rounding="uint8", luma_rounding="uint8", border=0),
-            # Deraining (DPENet): luma of 8-bit images, itself not rounded.
+            # Deraining (DPENet): luma of 8-bit images, not rounded.
             EvalProtocol("y_float", "y", rounding="uint8", luma_rounding="float", border=0),
-            # Super-resolution (ESPCN, MIRNet): as many pixels cut off as the scale.
+            # Super-resolution (ESPCN, MIRNet): the cropped border equals the scale.
             EvalProtocol("sr_x2", "y", rounding="uint8", luma_rounding="uint8", border=2),
             EvalProtocol("sr_x3", "y", rounding="uint8", luma_rounding="uint8", border=3),
             EvalProtocol("sr_x4", "y", rounding="uint8", luma_rounding="uint8", border=4),
@@ -56,27 +56,27 @@ PROTOCOLS: Mapping[str, EvalProtocol] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Scores:
-    """What one pair of images reached."""
+    """Scores of one pair of images."""
 
-    psnr: float  # dB; inf: the images are identical
+    psnr: float  # dB; inf for identical images
     ssim: float | None  # None: a side is shorter than 11 px
     ms_ssim: float | None  # None: a side is shorter than 161 px
 
 
 @dataclass(frozen=True)
 class Means:
-    """Over the pairs that have the number; None where none has."""
+    """Mean scores over the pairs that have each score; None where none has."""
 
-    psnr: float | None  # identical pairs left out; inf where all are
+    psnr: float | None  # without identical pairs; inf where all are identical
     ssim: float | None
     ms_ssim: float | None
 
 
 def measure(restored: Tensor, reference: Tensor, protocol: EvalProtocol) -> Scores:
-    """The scores of one image under `protocol`, in float64.
+    """Return the scores of one image under `protocol`, computed in float64.
 
-    restored, reference: (C, H, W) with values meant to lie in [0, 1]; C = 3 RGB or 1 gray, where
-    gray counts as three equal channels. Raises InputError where the sizes differ, ImageTooSmall
+    restored, reference: (C, H, W) nominally in [0, 1]; C = 3 RGB or 1 grey, where grey counts as
+    three equal channels. Raises InputError where the sizes differ, ImageTooSmall
     where the border leaves nothing.
     """
     if restored.shape[-2:] != reference.shape[-2:]:
@@ -91,7 +91,7 @@ def measure(restored: Tensor, reference: Tensor, protocol: EvalProtocol) -> Scor
 
 
 def means_of(scores: Sequence[Scores]) -> Means:
-    """The mean of each number over the pairs that have it."""
+    """Return the mean of each score over the pairs that have it."""
     finite = [each.psnr for each in scores if not math.isinf(each.psnr)]
     return Means(
         psnr=_mean(finite) if finite or not scores else math.inf,
@@ -101,7 +101,7 @@ def means_of(scores: Sequence[Scores]) -> Means:
 
 
 def _structure(x: Tensor, y: Tensor) -> tuple[float | None, float | None]:
-    """SSIM and MS-SSIM, each None where the image is too small for it."""
+    """Return SSIM and MS-SSIM, each None where the image is too small for it."""
     side = min(x.shape[-2:])
     if side < WINDOW:
         return None, None
@@ -112,7 +112,7 @@ def _structure(x: Tensor, y: Tensor) -> tuple[float | None, float | None]:
 
 
 def _prepare(pixels: Tensor, protocol: EvalProtocol) -> Tensor:
-    # On the CPU, since not every device has float64.
+    # On the CPU, since not every device supports float64.
     pixels = _round(pixels.cpu().double(), protocol.rounding)
     if protocol.space == "y":
         pixels = _round(luma(pixels), protocol.luma_rounding)
@@ -120,7 +120,7 @@ def _prepare(pixels: Tensor, protocol: EvalProtocol) -> Tensor:
     if min(height, width) <= 2 * border:
         raise ImageTooSmall(
             f"the image is {_size(pixels)}: nothing is left when protocol {protocol.name} "
-            f"cuts {border} px off each side"
+            f"crops {border} px on each side"
         )
     return pixels[:, border : height - border, border : width - border]
 

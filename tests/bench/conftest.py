@@ -32,13 +32,13 @@ def doubled(tmp_path):
 
 @pytest.fixture
 def together(monkeypatch):
-    """Rows are measured in this process: starting one takes longer than all the rest."""
+    """Measure rows in this process: starting one takes longer than all the rest."""
 
-    def in_this_process(work, *arguments, tell):
-        return work(*arguments, tell)
+    def in_this_process(work, *arguments, on_progress):
+        return work(*arguments, on_progress)
 
-    monkeypatch.setattr("restore_cli.bench.quality.apart", in_this_process)
-    monkeypatch.setattr("restore_cli.bench.speed.apart", in_this_process)
+    monkeypatch.setattr("restore_cli.bench.quality.run_in_subprocess", in_this_process)
+    monkeypatch.setattr("restore_cli.bench.speed.run_in_subprocess", in_this_process)
 
 
 @pytest.fixture

@@ -39,18 +39,19 @@ def test_blobs_are_those_of_the_input_and_of_the_last_layer(doubler):
 
 
 @pytest.mark.parametrize(
-    ("task", "scale", "does"), [("upscale", 2, True), ("upscale", 3, False), ("denoise", 1, False)]
+    ("task", "scale", "supports"),
+    [("upscale", 2, True), ("upscale", 3, False), ("denoise", 1, False)],
 )
-def test_a_peer_enlarges_by_its_own_factor_only(doubler, task, scale, does):
+def test_a_peer_enlarges_by_its_own_factor_only(doubler, task, scale, supports):
     pairs = PairSet("set", task, (Pair(None, None),), scale)
-    assert peer(doubler).does(pairs) is does
+    assert peer(doubler).supports(pairs) is supports
 
 
 @pytest.mark.parametrize(
     "text", ["onnx:a,b,2", "ncnn:a,b", "ncnn:a,b,two", "ncnn:a,b,1", "ncnn:,b,2", "a.param"]
 )
 def test_another_form_is_refused(text):
-    with pytest.raises(UsageError, match="wanted ncnn:PARAM,BIN,SCALE"):
+    with pytest.raises(UsageError, match="expected ncnn:PARAM,BIN,SCALE"):
         peer_of(text)
 
 
@@ -115,7 +116,7 @@ def test_a_wrong_factor_is_refused_with_the_size_that_came_out(doubler):
 def test_weights_of_another_network_are_refused(doubler):
     weights = doubler[1]
     weights.write_bytes(bytes(4) + torch.rand(36).numpy().tobytes() + bytes(100))
-    with pytest.raises(WeightsMismatch, match=r"doubler\.bin: mid-grey comes out 0\.\d+ off"):
+    with pytest.raises(WeightsMismatch, match=r"doubler\.bin: mid-grey changes by 0\.\d+"):
         peer(doubler).load()
 
 
@@ -129,10 +130,10 @@ def test_an_output_that_is_not_finite_is_an_error(doubler):
 @needs_ncnn
 def test_a_peer_has_a_row_as_ours_has(doubled, doubler, together):
     options = RunOptions(device="cpu", precision="fp32")
-    (outcome,) = run_quality(
+    (result,) = run_quality(
         folder_pairs(doubled), [peer(doubler)], options, on_case=lambda *_: None
     )
-    (row,) = outcome.rows
+    (row,) = result.rows
     assert (row["model"], row["weights"], row["images"]) == ("doubler", "doubler", 1)
     assert (row["device"], row["precision"], row["error"]) == ("cpu", "fp32", None)
     assert row["psnr"] > 0 and row["cpu_seconds_per_megapixel"] > 0

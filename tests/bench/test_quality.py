@@ -1,11 +1,11 @@
-"""Rows of weights on pairs, beside their baselines."""
+"""Rows of weights on pairs, with their baselines."""
 
 import pytest
 import torch
 
 from restore_cli import registry
 from restore_cli.bench.baselines import BASELINES
-from restore_cli.bench.measure import CROP, place
+from restore_cli.bench.measure import CROP, crop_position
 from restore_cli.bench.quality import run_quality
 from restore_cli.bench.suite import candidates
 from restore_cli.checkpoints.save import save
@@ -27,8 +27,8 @@ def run(sets, weights, **options):
 
 
 def test_a_row_has_the_scores_of_the_restored_images(rainy, random_weights):
-    (outcome,) = run(folder_pairs(rainy), random_weights)
-    (row,) = outcome.rows
+    (result,) = run(folder_pairs(rainy), random_weights)
+    (row,) = result.rows
     restorer = load_restorer("derain", RunOptions(weights=str(random_weights), precision="fp32"))
     scores = [
         measure(
@@ -47,7 +47,7 @@ def test_a_row_has_the_scores_of_the_restored_images(rainy, random_weights):
 
 
 def test_a_row_has_the_scores_of_the_input_beside_it(rainy, random_weights):
-    (outcome,) = run(folder_pairs(rainy), random_weights)
+    (result,) = run(folder_pairs(rainy), random_weights)
     scores = [
         measure(
             read(rainy / "rainy" / name).pixels,
@@ -56,20 +56,20 @@ def test_a_row_has_the_scores_of_the_input_beside_it(rainy, random_weights):
         ).psnr
         for name in ("a.png", "b.png")
     ]
-    assert outcome.rows[0]["baseline"]["input"]["psnr"] == pytest.approx(sum(scores) / 2, abs=1e-3)
+    assert result.rows[0]["baseline"]["input"]["psnr"] == pytest.approx(sum(scores) / 2, abs=1e-3)
 
 
 def test_another_protocol_can_be_asked_for(rainy, random_weights):
-    (outcome,) = run(folder_pairs(rainy), random_weights, protocol="rgb")
-    assert outcome.rows[0]["protocol"] == "rgb"
+    (result,) = run(folder_pairs(rainy), random_weights, protocol="rgb")
+    assert result.rows[0]["protocol"] == "rgb"
 
 
 def test_each_part_of_a_set_has_a_row_and_all_of_it_too(tmp_path, random_weights):
     for seed, name in enumerate(("irr-01.png", "rain100h-001.png", "rain100h-002.png")):
         for side in ("input", "target"):
             image(tmp_path / "derain-test" / side / name, 12, 14, seed=seed)
-    (outcome,) = run(public_pairs(SETS["derain-test"], tmp_path), random_weights)
-    assert [(row["set"], row["images"]) for row in outcome.rows] == [
+    (result,) = run(public_pairs(SETS["derain-test"], tmp_path), random_weights)
+    assert [(row["set"], row["images"]) for row in result.rows] == [
         ("derain-test/irr", 1),
         ("derain-test/rain100h", 2),
         ("derain-test", 3),
@@ -78,17 +78,17 @@ def test_each_part_of_a_set_has_a_row_and_all_of_it_too(tmp_path, random_weights
 
 def test_a_broken_image_is_left_out_and_counted(rainy, random_weights):
     (rainy / "rainy" / "a.png").write_bytes(b"")
-    (outcome,) = run(folder_pairs(rainy), random_weights)
-    assert (outcome.rows[0]["images"], outcome.rows[0]["failed"]) == (1, 1)
-    assert "a.png: the file is empty" in outcome.notes[0].replace(str(rainy / "rainy") + "/", "")
+    (result,) = run(folder_pairs(rainy), random_weights)
+    assert (result.rows[0]["images"], result.rows[0]["failed"]) == (1, 1)
+    assert "a.png: the file is empty" in result.notes[0].replace(str(rainy / "rainy") + "/", "")
 
 
 def test_weights_that_cannot_be_loaded_are_a_row_with_an_error(rainy, random_weights):
     chosen = candidates([str(random_weights)])
     random_weights.unlink()
-    (outcome,) = run_quality(folder_pairs(rainy), chosen, CPU, on_case=lambda *_: None)
-    assert outcome.error is not None
-    assert (outcome.rows[0]["psnr"], outcome.rows[0]["error"]["kind"]) == (None, "WeightsMissing")
+    (result,) = run_quality(folder_pairs(rainy), chosen, CPU, on_case=lambda *_: None)
+    assert result.error is not None
+    assert (result.rows[0]["psnr"], result.rows[0]["error"]["kind"]) == (None, "WeightsMissing")
 
 
 def test_only_weights_of_the_same_factor_are_measured(doubled, tmp_path):
@@ -99,8 +99,8 @@ def test_only_weights_of_the_same_factor_are_measured(doubled, tmp_path):
     chosen = candidates([str(tmp_path / "x2.safetensors"), str(tmp_path / "x3.safetensors")])
     rows = [
         row
-        for outcome in run_quality(folder_pairs(doubled), chosen, CPU, on_case=lambda *_: None)
-        for row in outcome.rows
+        for result in run_quality(folder_pairs(doubled), chosen, CPU, on_case=lambda *_: None)
+        for row in result.rows
     ]
     assert [(row["weights"], row["scale"], row["protocol"]) for row in rows] == [("x2", 2, "sr_x2")]
     assert set(rows[0]["baseline"]) == {"bicubic", "lanczos"}
@@ -109,19 +109,19 @@ def test_only_weights_of_the_same_factor_are_measured(doubled, tmp_path):
 def test_the_figure_of_the_paper_stands_beside_its_network_and_set(tmp_path):
     image(tmp_path / "set5" / "x3" / "LR" / "img_LR.png", 8, 9, seed=1)
     image(tmp_path / "set5" / "x3" / "HR" / "img_HR.png", 24, 27, seed=2)
-    (outcome,) = run(public_pairs(SETS["set5"], tmp_path), "espcn.x3")
-    assert outcome.rows[0]["published"]["psnr"] == 33.13
-    assert "not checked" in outcome.rows[0]["published"]["note"]
+    (result,) = run(public_pairs(SETS["set5"], tmp_path), "espcn.x3")
+    assert result.rows[0]["published"]["psnr"] == 33.13
+    assert "not checked" in result.rows[0]["published"]["note"]
 
 
-def test_crops_show_every_way_and_the_truth(rainy, random_weights):
-    shots = []
-    run(folder_pairs(rainy), random_weights, shots=shots)
-    assert [(shot.image, [*shot.ways]) for shot in shots] == [
+def test_crops_show_every_method_and_the_reference(rainy, random_weights):
+    comparisons = []
+    run(folder_pairs(rainy), random_weights, comparisons=comparisons)
+    assert [(comparison.image, [*comparison.outputs]) for comparison in comparisons] == [
         ("a", ["input", "random"]),
         ("b", ["input", "random"]),
     ]
-    assert shots[0].target.startswith(b"\x89PNG")
+    assert comparisons[0].reference.startswith(b"\x89PNG")
 
 
 def test_the_crop_lies_where_the_image_is_worst():
@@ -129,7 +129,7 @@ def test_the_crop_lies_where_the_image_is_worst():
     clean = torch.zeros(3, 500, 600)
     degraded = clean.clone()
     degraded[:, 400:420, 300:320] = 1
-    top, left = place(pairs, degraded, clean)
+    top, left = crop_position(pairs, degraded, clean)
     assert top <= 400 and top + CROP >= 420
     assert left <= 300 and left + CROP >= 320
 
@@ -137,7 +137,7 @@ def test_the_crop_lies_where_the_image_is_worst():
 @pytest.mark.parametrize(
     ("task", "name"), [(task, name) for task, known in BASELINES.items() for name in known]
 )
-def test_each_baseline_gives_a_image_of_the_right_size(task, name):
+def test_each_baseline_gives_an_image_of_the_right_size(task, name):
     scale = 2 if task == "upscale" else 1
     result = BASELINES[task][name](torch.rand(3, 40, 50), scale)
     assert result.shape == (3, 40 * scale, 50 * scale)

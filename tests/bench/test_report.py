@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from restore_cli.bench.quality import Shot
+from restore_cli.bench.quality import Comparison
 from restore_cli.bench.report import page, quality_table, speed_table
 from restore_cli.metrics import Scores
 
@@ -75,8 +75,10 @@ def test_identical_images_are_infinitely_alike():
 
 
 def test_a_page_needs_no_other_file():
-    shot = Shot("set5 x3", "img_1", b"png", {"espcn.x3": (b"png", Scores(32.4, 0.9, None))})
-    html = page("report", {"restore": "1.2", "gpu": None}, quality_table([ROW]), [shot])
+    comparison = Comparison(
+        "set5 x3", "img_1", b"png", {"espcn.x3": (b"png", Scores(32.4, 0.9, None))}
+    )
+    html = page("report", {"restore": "1.2", "gpu": None}, quality_table([ROW]), [comparison])
     assert not re.search(r"(src|href)=\"(?!data:)", html)
     assert html.count("data:image/png;base64,") == 2
     assert "espcn.x3: 32.40 / 0.9000" in html

@@ -1,4 +1,4 @@
-"""Our pipeline beside plain PyTorch."""
+"""Speed of the restorer and of plain PyTorch."""
 
 from multiprocessing.reduction import ForkingPickler
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from restore_cli import registry
-from restore_cli.bench.speed import Degraded, Square, _flop, run_speed
+from restore_cli.bench.speed import Degraded, Square, count_flop, run_speed
 from restore_cli.bench.suite import Candidate, candidates
 from restore_cli.checkpoints.save import save
 from restore_cli.data.sets import folder_pairs
@@ -69,27 +69,30 @@ def test_the_work_of_each_network_can_be_counted(arch, tmp_path):
     path = tmp_path / "weights.safetensors"
     save(registry.build(arch, **SMALL[arch]), path, arch=arch, config=SMALL[arch], record={})
     spec = registry.configured(registry.MODELS[arch], SMALL[arch])
-    assert _flop(Candidate(str(path), spec), torch.rand(3, 32, 48)) > 0
+    assert count_flop(Candidate(str(path), spec), torch.rand(3, 32, 48)) > 0
 
 
 def test_work_is_multiplications_and_additions_of_each_pixel(tmp_path):
+    # The preprocessing pads luma by 4 px on each side: 10 x 14 become 18 x 22.
     path = tmp_path / "x2.safetensors"
     network = registry.build("espcn", scale=2)
     save(network, path, arch="espcn", config={"scale": 2}, record={})
     spec = registry.configured(registry.MODELS["espcn"], {"scale": 2})
     weights = sum(p.numel() for p in network.parameters() if p.dim() == 4)
-    assert _flop(Candidate(str(path), spec), torch.rand(3, 10, 14)) == 2 * 140 * weights
+    assert count_flop(Candidate(str(path), spec), torch.rand(3, 10, 14)) == 2 * 18 * 22 * weights
 
 
-def test_memory_is_measured_in_a_process_for_each_way(random_weights, monkeypatch):
+def test_memory_is_measured_in_a_process_for_each_variant(random_weights, monkeypatch):
     (candidate,) = candidates([str(random_weights)])
     measured = []
 
-    def in_this_process(work, *arguments, tell):
-        assert ForkingPickler.dumps((work, arguments))  # another process must be able to get it
+    def in_this_process(work, *arguments, on_progress):
+        assert ForkingPickler.dumps(
+            (work, arguments)
+        )  # it must be possible to send it to another process
         measured.append((work.__name__, arguments[-1]))
-        return work(*arguments, tell)
+        return work(*arguments, on_progress)
 
-    monkeypatch.setattr("restore_cli.bench.speed.apart", in_this_process)
+    monkeypatch.setattr("restore_cli.bench.speed.run_in_subprocess", in_this_process)
     run([(candidate, Square(16))], rounds=1)
     assert measured[1:] == [("measure_memory", "plain"), ("measure_memory", "fp32")]

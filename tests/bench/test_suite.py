@@ -45,13 +45,13 @@ def test_a_generator_has_nothing_to_restore(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("task", "scale", "does"),
+    ("task", "scale", "supports"),
     [("upscale", 2, True), ("upscale", 3, False), ("denoise", 1, False)],
     ids=str,
 )
-def test_weights_are_measured_on_what_they_are_for(task, scale, does):
+def test_weights_are_measured_on_what_they_are_for(task, scale, supports):
     (candidate,) = candidates(["espcn.x2"])
-    assert candidate.does(PairSet("set", task, ONE_PAIR, scale)) is does
+    assert candidate.supports(PairSet("set", task, ONE_PAIR, scale)) is supports
 
 
 @pytest.mark.parametrize(("arch", "name", "scale"), PUBLISHED, ids=str)

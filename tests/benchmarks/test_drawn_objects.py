@@ -22,7 +22,7 @@ def test_the_same_seed_draws_the_same_image_and_another_one_another(name):
 
 @each_class
 @pytest.mark.parametrize("side", [24, 32, 64])
-def test_a_image_holds_one_object_of_half_its_width(name, side):
+def test_an_image_holds_one_object_of_half_its_width(name, side):
     for seed in range(8):
         image = draw(name, side, seed)
         assert image.shape == (3, side, side)
@@ -40,7 +40,7 @@ def test_the_object_lies_in_the_middle(name):
 
 
 @pytest.mark.parametrize("size", [(20, 44), (44, 20), (24, 40)])
-def test_an_object_keeps_its_shape_in_a_image_of_any_aspect(size):
+def test_an_object_keeps_its_shape_in_an_image_of_any_aspect(size):
     image = draw_object("heart", size, Generator().manual_seed(0))
     assert image.shape == (3, *size)
     rows, columns = (foreground(image).any(axis).sum().item() for axis in (1, 0))

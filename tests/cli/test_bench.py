@@ -16,11 +16,11 @@ FIELDS = {
 
 @pytest.fixture(autouse=True)
 def together(monkeypatch):
-    def in_this_process(work, *arguments, tell):
-        return work(*arguments, tell)
+    def in_this_process(work, *arguments, on_progress):
+        return work(*arguments, on_progress)
 
-    monkeypatch.setattr("restore_cli.bench.quality.apart", in_this_process)
-    monkeypatch.setattr("restore_cli.bench.speed.apart", in_this_process)
+    monkeypatch.setattr("restore_cli.bench.quality.run_in_subprocess", in_this_process)
+    monkeypatch.setattr("restore_cli.bench.speed.run_in_subprocess", in_this_process)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_page_with_crops_is_written(pairs, random_weights, tmp_path):
     target = tmp_path / "report.html"
     result = bench("quality", "--set", pairs, "--model", random_weights, "--html", target)
     assert result.stdout == f"{target}\n"
-    assert target.read_text().count("<figure>") == 3  # input, ours, truth
+    assert target.read_text().count("<figure>") == 3  # input, output, reference
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_speed_tells_how_many_times_as_fast_as_plain_pytorch(random_weights):
         (["quality", "--data", "."], 3, "has none of the sets"),
         (["quality", "--json", "no/folder/a.json"], 3, "there is no such folder"),
         (["quality", "--csv", "no/folder/a.csv"], 3, "there is no such folder"),
-        (["quality", "--set", ".", "--task", "derain", "--peer", "a,b,2"], 2, "wanted ncnn:"),
+        (["quality", "--set", ".", "--task", "derain", "--peer", "a,b,2"], 2, "expected ncnn:"),
         (["speed", "--set", "set5", "--size", "64"], 2, "contradict each other"),
         (["speed", "--model", "dpenet.nowhere"], 4, "no weights are called 'dpenet.nowhere'"),
         (["speed", "--tile", "big"], 2, "--tile big: wanted"),

@@ -74,8 +74,7 @@ def large_photo(tmp_path, monkeypatch):
     """One that is large enough to learn from, in some steps on small crops."""
     ticking = partial(adapt.adapt, now=itertools.count().__next__)  # a second for everything
     monkeypatch.setattr(adapt, "adapt", ticking)
-    monkeypatch.setattr(adapt, "PATCH", 20)
-    monkeypatch.setattr(adapt, "ADAPT", replace(adapt.ADAPT, learning_rate=3e-3))
+    monkeypatch.setattr(adapt, "ADAPT", replace(adapt.ADAPT, patch=20, learning_rate=3e-3))
     path = tmp_path / "large.png"
     Image.effect_noise((60, 40), 50).convert("RGB").save(path)
     return path
@@ -95,7 +94,7 @@ def test_adapting_that_does_not_help_is_said_and_changes_nothing(
     large_photo, tiny_cbsn, tmp_path, monkeypatch
 ):
     losses = iter([1.0, *[2.0] * 20])
-    monkeypatch.setattr(adapt, "_judge", lambda *_: next(losses))
+    monkeypatch.setattr(adapt, "mean_scores", lambda *_: {"validation_loss": next(losses)})
     camera, plain = tmp_path / "camera.safetensors", tmp_path / "plain.png"
     result = denoise(large_photo, "--adapt", "--save", camera, "--weights", tiny_cbsn, "-q")
     assert result.exit_code == 0, result.stderr

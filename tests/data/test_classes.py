@@ -40,7 +40,7 @@ def test_images_are_kept_small_and_in_eight_bit(folder):
 
 
 def test_a_folder_without_classes_is_refused(tmp_path):
-    with pytest.raises(NothingToDo, match="no folder of a class"):
+    with pytest.raises(NothingToDo, match="no folders of classes"):
         load_classes(tmp_path, lambda image: image)
 
 
@@ -63,12 +63,12 @@ def test_a_class_with_too_few_images_is_named(folder):
         (1, 9000, (4, 1024)),
     ],
 )
-def test_a_image_keeps_its_aspect_within_an_area(height, width, result):
+def test_an_image_keeps_its_aspect_within_an_area(height, width, result):
     assert fit_area(torch.rand(3, height, width), 64, 4).shape[-2:] == result
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 64), (64, 96), (5, 7)])
-def test_a_square_is_the_middle_of_a_image(height, width):
+def test_a_square_is_the_middle_of_an_image(height, width):
     image = torch.zeros(3, height, width)
     square = min(height, width)
     top, left = (height - square) // 2, (width - square) // 2

@@ -10,7 +10,7 @@ from restore_cli.data.degrade import (
     LIGHT,
     SHORT,
     SNOWY,
-    RainLook,
+    RainStyle,
     add_rain,
     gaussian_kernel,
     line_kernel,
@@ -71,11 +71,11 @@ def half_length(added: torch.Tensor) -> torch.Tensor:
     return torch.tensor(max(reaches))
 
 
-def statistics(look: RainLook, seed: int) -> torch.Tensor:
+def statistics(style: RainStyle, seed: int) -> torch.Tensor:
     """In the order of SPANS: PSNR in dB, shares and brightness in [0, 1], length in pixels."""
     generator = torch.Generator().manual_seed(seed)
     clean = natural_like(generator)
-    difference = add_rain(clean, look, generator) - clean
+    difference = add_rain(clean, style, generator) - clean
     added = difference.mean(0)
     wet = added > 0.03
     return torch.stack(
@@ -92,8 +92,8 @@ def statistics(look: RainLook, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", SPANS)
 def test_two_hundred_draws_look_like_the_real_set(name):
-    look, spans = SPANS[name]
-    means = torch.stack([statistics(look, seed) for seed in range(200)]).mean(0)
+    style, spans = SPANS[name]
+    means = torch.stack([statistics(style, seed) for seed in range(200)]).mean(0)
     found = dict(zip(spans, means.tolist(), strict=True))
     outside = {
         what: found[what] for what, (low, high) in spans.items() if not low < found[what] < high
@@ -111,27 +111,27 @@ PHOTOGRAPHED = {
 
 @pytest.mark.parametrize("name", PHOTOGRAPHED)
 def test_a_hundred_draws_look_like_photographed_rain(name):
-    look, brightness, length = PHOTOGRAPHED[name]
-    found = torch.stack([fine_statistics(look, seed) for seed in range(100)]).mean(0)
+    style, brightness, length = PHOTOGRAPHED[name]
+    found = torch.stack([fine_statistics(style, seed) for seed in range(100)]).mean(0)
     assert brightness[0] < found[0] < brightness[1]
     assert length[0] < found[1] < length[1]
 
 
-def fine_statistics(look: RainLook, seed: int) -> torch.Tensor:
+def fine_statistics(style: RainStyle, seed: int) -> torch.Tensor:
     """In the order of PHOTOGRAPHED."""
     generator = torch.Generator().manual_seed(seed)
     clean = natural_like(generator)
-    added = (add_rain(clean, look, generator) - clean).mean(0)
+    added = (add_rain(clean, style, generator) - clean).mean(0)
     bell = torch.exp(-(torch.arange(-12.0, 13.0) ** 2) / (2 * 5**2))
     padded = F.pad(added[None, None], (12, 12, 0, 0), mode="replicate")
     fine = added - F.conv2d(padded, (bell / bell.sum())[None, None, None])[0, 0]
     return torch.stack([torch.quantile(fine.flatten(), 0.99), half_length(fine)])
 
 
-@pytest.mark.parametrize("look", [SHORT, DENSE, SNOWY], ids=["short", "dense", "snowy"])
-def test_photographed_rain_is_not_seen_before_white(look):
+@pytest.mark.parametrize("style", [SHORT, DENSE, SNOWY], ids=["short", "dense", "snowy"])
+def test_photographed_rain_is_not_seen_before_white(style):
     white = torch.ones(3, 40, 50)
-    assert torch.equal(add_rain(white, look, torch.Generator().manual_seed(3)), white)
+    assert torch.equal(add_rain(white, style, torch.Generator().manual_seed(3)), white)
 
 
 def test_near_drops_are_soft_and_never_opaque():

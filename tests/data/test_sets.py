@@ -34,9 +34,9 @@ def test_the_names_of_two_folders_say_what_is_done(tmp_path, degraded, clean, ta
     assert (pairs.task, pairs.scale, names_of(pairs)) == (task, 1, [("a.png", "a.png")])
 
 
-def test_input_and_target_leave_it_to_the_user(tmp_path):
+def test_the_task_of_input_and_target_has_to_be_named(tmp_path):
     put(tmp_path, "input/a.png", "target/a.jpg")
-    with pytest.raises(UsageError, match="do not say"):
+    with pytest.raises(UsageError, match="task of input/ and target/ is not known"):
         folder_pairs(tmp_path)
     (pairs,) = folder_pairs(tmp_path, "derain")
     assert (pairs.task, names_of(pairs)) == ("derain", [("a.png", "a.jpg")])
@@ -65,11 +65,11 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path):
         folder_pairs(tmp_path)
 
 
-def test_a_image_without_a_partner_is_left_out_and_named(tmp_path, caplog):
+def test_an_image_without_a_counterpart_is_left_out_and_named(tmp_path, caplog):
     put(tmp_path, "low/a.png", "low/b.png", "high/a.png")
     (pairs,) = folder_pairs(tmp_path)
     assert len(pairs.pairs) == 1
-    assert "b.png has no partner" in caplog.text
+    assert "b.png has no counterpart" in caplog.text
 
 
 def test_a_folder_without_pairs_says_what_it_should_hold(tmp_path):

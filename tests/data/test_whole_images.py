@@ -14,29 +14,29 @@ def shades(height=40, width=60):
     return torch.linspace(0, 255, width).expand(3, height, width).to(torch.uint8)
 
 
-def views(degrade=unchanged, size=(16, 24), length=200):
+def crops(degrade=unchanged, size=(16, 24), length=200):
     return WholeImages([shades()], degrade, size=size, seed=0, length=length)
 
 
 def test_a_view_has_the_size_asked_for_whatever_the_photograph_has():
-    degraded, normal = views()[0]
+    degraded, normal = crops()[0]
     assert degraded.shape == normal.shape == (3, 16, 24)
 
 
 def test_a_view_shows_most_of_a_photograph():
-    seen = [views()[index][1] for index in range(20)]
+    seen = [crops()[index][1] for index in range(20)]
     assert (
         min((normal.amax() - normal.amin()).item() for normal in seen) > 0.5
     )  # a crop as others train on would show a fifth
 
 
 def test_the_same_seed_shows_the_same_view():
-    for first, second in zip(views()[7], views()[7], strict=True):
+    for first, second in zip(crops()[7], crops()[7], strict=True):
         assert torch.equal(first, second)
 
 
 def test_only_one_side_of_a_pair_is_degraded():
-    degraded, normal = views(lambda clean, generator: clean / 2)[3]
+    degraded, normal = crops(lambda clean, generator: clean / 2)[3]
     assert_close(degraded, normal / 2)
 
 
@@ -56,7 +56,7 @@ def test_targets_are_neither_dark_nor_washed_out(level, normal):
 def test_a_folder_of_unsuited_photographs_is_refused(tmp_path):
     for index in range(9):
         Image.new("RGB", (20, 20)).save(tmp_path / f"{index}.png")
-    with pytest.raises(NothingToDo, match="none of 9 photographs"):
+    with pytest.raises(NothingToDo, match="too few of 9 photographs"):
         load_photos(tmp_path, is_usable=is_normal)
 
 

@@ -145,6 +145,6 @@ def test_one_scale_is_ssim_and_five_are_ms_ssim():
     assert_close(multi_scale(x, y, SCALE_WEIGHTS), ms_ssim(x, y))
 
 
-def test_a_image_too_small_for_the_scales_is_refused():
+def test_an_image_too_small_for_the_scales_is_refused():
     with pytest.raises(ImageTooSmall, match="3 scales"):
         multi_scale(*pair(1, 40, 90), [0.3, 0.3, 0.4])
