@@ -1,10 +1,10 @@
-"""JPEG of low quality through `restore denoise`, as a Markdown table.
+"""Measure `restore denoise` on JPEG of low quality, as a Markdown table.
 
     python benchmarks/deblock_table.py ../shared/data/train --weights mirnet.denoise
 
-The held-out photographs, which training does not see, reduced by 0.5 (in full size they are JPEG
-themselves), saved by Pillow with 4:2:0 and decoded. PSNR and SSIM, means over the photographs.
-Beside the weights: the network without the limit to the noise that was found, and a Gaussian.
+Held-out photographs, which no training uses, are reduced by 0.5 (in full size they have JPEG
+artifacts themselves), saved by Pillow with 4:2:0 and decoded. Mean PSNR and SSIM. For comparison:
+the network without the limit by the estimated noise, and a Gaussian.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Denoising of pairs, image by image, as the Markdown table of the model card.
+"""Measure denoising of pairs, image by image, as the Markdown table of the model card.
 
     python benchmarks/denoise_table.py ../shared/data/realnoise-test
     python benchmarks/denoise_table.py ../shared/data/bsd68 --noisy noisy25 --clean original
 
-PSNR and SSIM of 8-bit RGB. Beside the weights: the network without the limit to the noise that was
-found, a Gaussian, a median, and the non-local means of scikit-image (a package of its own), whose
-sigma is what the robust deviation of the diagonal Haar detail says, as it needs one.
+PSNR and SSIM of 8-bit RGB. For comparison: the network without the limit by the estimated noise, a
+Gaussian, a median, and the non-local means of scikit-image (a separate package), whose sigma is the
+robust std of the diagonal Haar detail.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def median(pixels: Tensor) -> Tensor:
 
 
 def sigma_of(pixels: Tensor) -> float:
-    """Of white noise, in the mean of the channels."""
+    """Estimate the sigma of white noise, averaged over the channels."""
     p = pixels
     diagonal = (p[:, ::2, ::2][:, : p.shape[1] // 2, : p.shape[2] // 2] + p[:, 1::2, 1::2]) / 2
     across = p[:, ::2, 1::2][:, : p.shape[1] // 2] + p[:, 1::2, ::2][..., : p.shape[2] // 2]

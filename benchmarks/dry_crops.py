@@ -1,10 +1,10 @@
-"""PSNR between dry crops and what derain makes of them, the worst last, as a Markdown table.
+"""Measure the PSNR of derained dry crops against the crops, as a Markdown table, worst last.
 
     python benchmarks/dry_crops.py DATA --weights dpenet.default
 
-Upright and thin things (lamp posts, masts, columns, window bars, frames, trunks), chosen by eye
+Upright, thin objects (lamp posts, masts, columns, window bars, frames, trunks), selected manually
 from the photographs of DATA that trainings hold out; dry_crops.csv lists them. Each photograph is
-derained as a whole. Decibels of 8-bit RGB; inf: not a pixel differs.
+derained as a whole. PSNR of 8-bit RGB; inf: no pixel differs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def rows_by_file() -> dict[str, list[dict[str, str]]]:
 def measured(
     data: Path, restorer: Restorer, save: Path | None
 ) -> Iterator[tuple[float, dict[str, str]]]:
-    """(dB, row) of each crop; save: folder for the crops, before and after side by side."""
+    """Yield (dB, row) of each crop; save: folder for the crops, before and after side by side."""
     number = 0
     for file, rows in rows_by_file().items():
         before = read(data / file).pixels
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", type=Path, help="the folder of the photographs")
+    parser.add_argument("data", type=Path, help="folder of the photographs")
     parser.add_argument("--weights", default="dpenet.default")
     parser.add_argument("--save", type=Path, help="folder for the crops")
     chosen = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Low light on pairs against what a user has for nothing, as the Markdown table of the model card.
+"""Measure low light on pairs against simple methods, as the Markdown table of the model card.
 
     python benchmarks/enhance_table.py ../shared/data/lowlight-test/pairs --weights tml.default
 
-PAIRS holds low/ and high/ with the same file names; what stands before the first "_" of a name is
-the set it belongs to. PSNR / SSIM / MS-SSIM of the 8-bit RGB result, nothing scaled to the
-brightness of the reference.
+PAIRS holds low/ and high/ with the same file names; the part of a name before the first "_" is
+its set. PSNR / SSIM / MS-SSIM of the 8-bit RGB output, not scaled to the brightness of the
+reference.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Enhance = Callable[[Tensor], Tensor]
 
 
 def on_lightness(pixels: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """`pixels` (3, H, W) with another L of LAB, in [0, 1]; colours as they are."""
+    """Change L of LAB, in [0, 1], of `pixels` (3, H, W); colours stay unchanged."""
     lab = color.rgb2lab(pixels.permute(1, 2, 0).numpy())
     lab[..., 0] = change(lab[..., 0] / 100) * 100
     return torch.from_numpy(color.lab2rgb(lab)).float().permute(2, 0, 1).clamp(0, 1)
 
 
 def clahe(pixels: Tensor) -> Tensor:
-    """8 x 8 fields, scikit-image's own limit of contrast."""
+    """Equalize adaptively in 8 x 8 fields with the default clip limit of scikit-image."""
     fields = (pixels.shape[-2] // 8, pixels.shape[-1] // 8)
     return on_lightness(pixels, lambda x: exposure.equalize_adapthist(x, kernel_size=fields))
 
@@ -43,7 +43,7 @@ def equalised(pixels: Tensor) -> Tensor:
 
 
 def to_middle_grey(pixels: Tensor) -> Tensor:
-    """The gamma curve that brings the mean brightness to 0.5."""
+    """Apply the gamma curve that brings the mean brightness to 0.5."""
     mean = pixels.mean().clamp(1e-3, 1 - 1e-3)
     return pixels ** (torch.tensor(0.5).log() / mean.log())
 

@@ -1,9 +1,9 @@
-"""How many photographs are taken for damaged by JPEG, by the quality that they were saved with.
+"""Measure the share of photographs with detected JPEG artifacts, by JPEG quality.
 
     python benchmarks/jpeg_traces.py ../shared/data/train
 
-The held-out photographs and every tenth of the others, reduced by 0.5 and 0.7 (in full size they
-are JPEG themselves), then compressed by 4:2:0 in memory. Blocks begin at pixel 0, or at 3 and 5.
+Held-out photographs and every tenth of the others are reduced by 0.5 and 0.7 (in full size they
+have JPEG artifacts themselves), then compressed with 4:2:0. Blocks begin at pixel 0, or at 3 and 5.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
     training, held_out = load_photos(parser.parse_args().data)
     photos = [*held_out, *training[::10]]
     copies = [reduced(photo, 1 / zoom).float() / 255 for photo in photos for zoom in ZOOMS]
-    print("| quality | with traces | with blocks elsewhere |", "|---|---|---|", sep="\n")
+    print("| quality | detected | detected after a crop |", "|---|---|---|", sep="\n")
     for quality in QUALITIES:
         saved = [copy if quality is None else through_jpeg(copy, quality) for copy in copies]
         found = [has_jpeg_traces(Image(copy)) for copy in saved]

@@ -1,12 +1,11 @@
-"""Working memory of a network for each pixel of a tile: `bytes_per_pixel` in the registry.
+"""Measure the working memory of a network per pixel of a tile: `bytes_per_pixel`.
 
     python benchmarks/memory.py derain --side 1024
     python benchmarks/memory.py upscale --weights mirnet.sr_x4 --side 256
 
-Each case runs in a process of its own: the image is one tile, and what the peak of the process
-rises by while it is restored is divided by the pixels that the network sees: those of the image,
-enlarged where it is enlarged before. "whole" is the network as it is, as on a GPU; "pieces" as the
-pipeline runs it on the CPU. Linux only.
+Each case runs in a subprocess. The image is one tile; the increase of the peak memory is divided by
+the pixels of the input of the network. "whole" is the plain network, as on a GPU; "blockwise" is
+how `restore` runs it on the CPU. Linux only.
 """
 
 from __future__ import annotations
@@ -17,28 +16,28 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # else it would be here before a case measures what it costs
+if TYPE_CHECKING:  # otherwise its memory would be in the baseline
     from restore_cli.inference.restorer import Precision
 
-CASES = [(how, precision) for how in ("whole", "pieces") for precision in ("fp32", "bf16")]
+CASES = [(mode, precision) for mode in ("whole", "blockwise") for precision in ("fp32", "bf16")]
 
 
 def status(field: str) -> int:
-    """Bytes of VmRSS (now) or VmHWM (at most) of this process."""
+    """Return the bytes of VmRSS (current) or VmHWM (peak) of this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-def one_case(task: str, weights: str | None, side: int, how: str, precision: Precision) -> None:
+def one_case(task: str, weights: str | None, side: int, mode: str, precision: Precision) -> None:
     import torch
 
     from restore_cli.inference.restorer import RunOptions, load_restorer
 
     options = RunOptions(weights=weights, tile="off", device="cpu", precision=precision)
     restorer = load_restorer(task, options)
-    if how == "whole":
+    if mode == "whole":
         restorer.network = restorer.checkpoint.module
-    restorer.run(torch.rand(3, 64, 64))  # libraries and kernels are loaded by now
+    restorer.run(torch.rand(3, 64, 64))  # loads libraries and kernels
     pixels = torch.rand(3, side, side)
     before = status("VmRSS")
     restorer.run(pixels)
@@ -52,7 +51,9 @@ def main() -> None:
     )
     parser.add_argument("task")
     parser.add_argument("--weights", metavar="NAME|FILE")
-    parser.add_argument("--side", type=int, default=1024, help="of the square image [1024]")
+    parser.add_argument(
+        "--side", type=int, default=1024, help="side of the square image, pixels [1024]"
+    )
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:

@@ -1,10 +1,10 @@
-"""How far what a denoiser takes away is to be limited to the noise found, as a Markdown table.
+"""Measure the limit of denoising by the estimated noise, as a Markdown table.
 
     python benchmarks/noise_limit.py PHOTOS --weights mirnet.denoise
 
-Centre crops of those photographs that trainings on PHOTOS hold out, with made noise of several
-kinds. Mean gain and least gain in PSNR (dB) of 8-bit RGB, by the multiple of the noise up to which
-what was taken away is taken for noise.
+Central crops of the photographs that trainings on PHOTOS hold out, with synthetic noise of several
+kinds. Mean and least gain in PSNR (dB) of 8-bit RGB, by the multiple of the noise that bounds the
+change.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from restore_cli.inference.restorer import Restorer, RunOptions
 from restore_cli.metrics import psnr
 
 CROP = 256  # pixels
-LIMITS = (None, 1.0, 1.2, 1.5, 2.0)  # times the noise; None: as the network denoised it
+LIMITS = (None, 1.0, 1.2, 1.5, 2.0)  # multiples of the noise; None: no limit
 
 
 def clean_jpeg(clean: Tensor, generator: Generator) -> Tensor:
@@ -78,7 +78,7 @@ def main() -> None:
     )
     parser.add_argument("photos", type=Path)
     parser.add_argument("--weights", required=True)
-    parser.add_argument("--limit", type=int, default=10, help="so many photographs")
+    parser.add_argument("--limit", type=int, default=10, help="number of photographs")
     chosen = parser.parse_args()
     network = Restorer(load_checkpoint(chosen.weights), RunOptions(device="cpu"))
     crops = crops_of(chosen.photos, chosen.limit)

@@ -1,10 +1,10 @@
-"""What tiles with little context cost: difference from the whole image, and work done twice.
+"""Measure tiles with a small overlap: difference from the whole image, and repeated work.
 
     python benchmarks/overlap.py derain rainy.png --weights Rain100H.pth --tile 160
 
-Differences are of float32 results in 0..1; an 8-bit step is 0.0039. The cross-fade at the borders
-between tiles is the one of the pipeline. The work is pixels computed / pixels of the image, for
-the tile of this run and for a large image in tiles of 2048 px.
+Differences are of float32 outputs in 0..1; an 8-bit step is 0.0039. Tiles are cross-faded as in
+`restore`. The work is pixels computed / pixels of the image, for the tile of this run and for a
+large image in tiles of 2048 px.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OVERLAPS = (0, 8, 16, 32, 48, 64, 96, 128)
 
 
 def work(sizes: tuple[int, ...], tile: int, overlap: int) -> float:
-    """Pixels that the tiles read for each pixel of the image."""
+    """Return the pixels read by the tiles per pixel of the image."""
     product = 1.0
     for size in sizes:
         spans = plan_axis(size, tile, overlap, blend=0)

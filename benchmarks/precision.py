@@ -1,10 +1,10 @@
-"""What 16-bit arithmetic costs on pairs of images, beside float32, as a Markdown table.
+"""Measure the error of 16-bit arithmetic relative to float32, as a Markdown table.
 
     python benchmarks/precision.py derain PAIRS --weights Rain100H.pth --set rain100h
 
-PAIRS holds input/ and target/ with the same file names; --set takes those whose names begin so.
-Distance: dB between both results before rounding. Loss: PSNR (RGB) of the float32 result against
-the clean image, minus that of the 16-bit one, both rounded to 8 bit.
+PAIRS holds input/ and target/ with the same file names; --set selects a prefix of the
+names. Distance: dB between both outputs before rounding. Loss: PSNR (RGB) of the float32 output
+against the clean image, minus that of the 16-bit one, both rounded to 8 bit.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def main() -> None:
     parser.add_argument("task")
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--weights", required=True)
-    parser.add_argument("--set", default="", help="only names that begin so")
-    parser.add_argument("--crop", type=int, help="only the centre, pixels a side")
+    parser.add_argument("--set", default="", help="prefix of the file names")
+    parser.add_argument("--crop", type=int, help="side of a central crop, pixels")
     parser.add_argument("--precision", choices=["bf16", "fp16"], default="bf16")
     arguments = parser.parse_args()
     options = RunOptions(weights=arguments.weights, precision="fp32", device="cpu")

@@ -1,11 +1,11 @@
-"""What tiles cost a network that sees more than a tile, by overlap, as a Markdown table.
+"""Measure the error of tiles by overlap, for a network whose context exceeds the overlap.
 
     python benchmarks/seams.py denoise PAIRS --weights mirnet.denoise --overlap 0 --overlap 64
 
 PAIRS holds input/ and target/ with the same file names. Means over the images, in float32:
-deviation from the untiled result, loss of PSNR against the target, and visibility of seams: how
-much steeper the result is across the lines between tiles than elsewhere, relative to the untiled
-result at the same places (1: not to be seen).
+difference from the untiled output, loss of PSNR against the target, and visibility of seams: the
+gradient across the borders of tiles relative to elsewhere, divided by that of the untiled output
+(1: invisible). Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ OVERLAPS = (0, 16, 32, 64, 128)
 
 
 def steepness(pixels: Tensor, rows: tuple[Span, ...], columns: tuple[Span, ...]) -> float:
-    """Mean difference of neighbours on both sides of a line between tiles, over that elsewhere."""
+    """Return the mean gradient across the borders of tiles, relative to that elsewhere."""
     at_lines, elsewhere = [], []
     for spans, axis in ((rows, -2), (columns, -1)):
         steps = pixels.diff(dim=axis).abs().movedim(axis, 0).flatten(1).mean(1)
         lines = torch.zeros(len(steps), dtype=torch.bool)
-        # Cores meet where the fade into a tile has half its length behind it.
+        # The border lies in the middle of the cross-fade.
         lines[[span.keep_start + span.fade_in // 2 - 1 for span in spans[1:]]] = True
         at_lines.append(steps[lines])
         elsewhere.append(steps[~lines])
@@ -39,7 +39,7 @@ def steepness(pixels: Tensor, rows: tuple[Span, ...], columns: tuple[Span, ...])
 
 
 def visibility(tiled: Tensor, whole: Tensor, restorer: Restorer, tile: int) -> float:
-    """How much steeper `tiled` is at the lines between its tiles than `whole` is there."""
+    """Return the gradient of `tiled` at the borders of tiles, relative to that of `whole`."""
     height, width = whole.shape[-2:]
     multiple = restorer.spec.multiple
     size = (height + -height % multiple, width + -width % multiple)
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--tile", type=int, default=128)
     parser.add_argument("--overlap", type=int, action="append")
-    parser.add_argument("--limit", type=int, default=10, help="so many images")
+    parser.add_argument("--limit", type=int, default=10, help="number of images")
     parser.add_argument("--device", default="auto")
     chosen = parser.parse_args()
     paths = sorted((chosen.pairs / "input").iterdir())[: chosen.limit]
@@ -65,7 +65,7 @@ def main() -> None:
     options = RunOptions(weights=chosen.weights, tile="off", device=chosen.device, precision="fp32")
     untiled = load_restorer(chosen.task, options)
     whole = [untiled.run(pixels) for pixels in inputs]
-    print("| overlap | deviation, of 255 | worst | PSNR lost, dB | seams |\n|---|---|---|---|---|")
+    print("| overlap | difference, of 255 | worst | PSNR lost, dB | seams |\n|---|---|---|---|---|")
     for overlap in chosen.overlap or OVERLAPS:
         restorer = load_restorer(chosen.task, replace(options, tile=chosen.tile, overlap=overlap))
         rows = []

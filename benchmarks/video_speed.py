@@ -1,13 +1,12 @@
-"""Frames per second of `restore upscale clip.mp4`, beside its limit and beside plain eager PyTorch.
+"""Measure frames per second of `restore upscale clip.mp4`, of its limit and of plain PyTorch.
 
     python benchmarks/video_speed.py --frames 24 --rounds 3
 
-960x540 to 1920x1080 by ESPCN x2. The limit is encoding alone, of frames that lie ready. Plain is
-what anyone would write first: one frame after the other is decoded to RGB, goes to YCbCr, through
-the network in float32 and contiguous, back to RGB, and to the same encoder. Between them stand ours
-in float32, and ours by way of RGB, which show what bfloat16 and the stored luma are worth. The ways
-take turns; medians are given. Beside the wall clock stands the time that the processors spent,
-which says more where others use the machine too.
+960x540 to 1920x1080 by ESPCN x2. The limit is encoding alone, of prepared frames. Plain is the
+simplest implementation: frame by frame, decoded to RGB, converted to YCbCr, through the network in
+float32 and contiguous, back to RGB, and to the same encoder. Two more variants, ours in float32 and
+ours by way of RGB, show the effect of bfloat16 and of the stored luma. The variants take turns; the
+median counts. Processor time is more reliable than the wall clock on a shared machine.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ ENCODER = {"crf": "17.7", "preset": "medium"}  # of --quality 90
 
 
 @dataclass
-class Way:
+class Variant:
     name: str
     run: Callable[[], object]
     wall: list[float] = field(default_factory=list)
@@ -59,7 +58,7 @@ class Way:
 
 
 def make_source(clip: Path, target: Path, frames: int) -> None:
-    """`frames` frames of a clip in 960x540, over and over if it is shorter, nearly lossless."""
+    """Write `frames` frames of a clip in 960x540, repeated if it is shorter, nearly lossless."""
     with av.open(str(clip)) as source, av.open(str(target), "w") as out:
         images = [p.reformat(WIDTH, HEIGHT, "yuv420p") for p in source.decode(video=0)]
         stream = out.add_stream("libx264", rate=RATE, options={"crf": "10"})
@@ -81,7 +80,7 @@ def ours(source: Path, target: Path, precision: Precision) -> Callable[[], objec
 
 
 def by_rgb(source: Path, target: Path) -> Callable[[], object]:
-    """A network that does not say that luma is enough for it."""
+    """Run a network that does not declare that luma is enough."""
     network = restorer("auto")
 
     def enlarge(image: Image) -> Restored:
@@ -91,7 +90,7 @@ def by_rgb(source: Path, target: Path) -> Callable[[], object]:
 
 
 def encoding(source: Path, target: Path) -> Callable[[], object]:
-    """The writer alone; luma is doubled without a network beforehand."""
+    """Run the writer alone, on luma that was doubled without a network."""
     with open_clip(source) as clip:
         frames = [
             (frame, with_luma(frame.planes, doubled(frame.planes.luma))) for frame in clip.frames()
@@ -102,7 +101,7 @@ def encoding(source: Path, target: Path) -> Callable[[], object]:
             open_clip(source) as clip,
             writing(clip, target, format="mp4", quality=None, overwrite=True) as writer,
         ):
-            next(clip.frames())  # the writer asks the clip for its colours
+            next(clip.frames())  # the writer reads the colours of the clip
             for frame, planes in frames:
                 writer.write(replace(frame, planes=planes, passing=()))
 
@@ -136,16 +135,16 @@ def plain(source: Path, target: Path) -> Callable[[], object]:
     return run
 
 
-def table(ways: list[Way], frames: int) -> str:
-    limit, *_, base = ways
+def table(variants: list[Variant], frames: int) -> str:
+    limit, *_, base = variants
     lines = [
         "| way | frames/s | of the limit | times plain | CPU ms/frame | plain's CPU / this |",
         "|---|---|---|---|---|---|",
     ]
-    for way in ways:
-        wall, cpu = median(way.wall), median(way.cpu)
+    for variant in variants:
+        wall, cpu = median(variant.wall), median(variant.cpu)
         lines.append(
-            f"| {way.name} | {frames / wall:.1f} | {median(limit.wall) / wall:.0%} "
+            f"| {variant.name} | {frames / wall:.1f} | {median(limit.wall) / wall:.0%} "
             f"| {median(base.wall) / wall:.2f} | {1000 * cpu / frames:.0f} "
             f"| {median(base.cpu) / cpu:.2f} |"
         )
@@ -164,21 +163,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "source.mp4"), Path(folder, "target.mp4")
         make_source(arguments.clip, source, arguments.frames)
-        ways = [
-            Way("encoding alone", encoding(source, target)),
-            Way("ours", ours(source, target, "auto")),
-            Way("ours, float32", ours(source, target, "fp32")),
-            Way("ours, by way of RGB", by_rgb(source, target)),
-            Way("plain, float32", plain(source, target)),
+        variants = [
+            Variant("encoding alone", encoding(source, target)),
+            Variant("ours", ours(source, target, "auto")),
+            Variant("ours, float32", ours(source, target, "fp32")),
+            Variant("ours, by way of RGB", by_rgb(source, target)),
+            Variant("plain, float32", plain(source, target)),
         ]
-        for way in ways:
-            way.run()  # once for the caches, and to settle the precision
+        for variant in variants:
+            variant.run()  # warms up the caches and determines the precision
         for _ in range(arguments.rounds):
-            for way in ways:
-                way.time()
-                print(f"{way.name}: {way.wall[-1]:.2f} s", file=sys.stderr)
+            for variant in variants:
+                variant.time()
+                print(f"{variant.name}: {variant.wall[-1]:.2f} s", file=sys.stderr)
     print(f"{arguments.frames} frames, {torch.get_num_threads()} threads of torch\n")
-    print(table(ways, arguments.frames))
+    print(table(variants, arguments.frames))
 
 
 if __name__ == "__main__":
