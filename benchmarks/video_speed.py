@@ -138,7 +138,7 @@ def plain(source: Path, target: Path) -> Callable[[], object]:
 def table(variants: list[Variant], frames: int) -> str:
     limit, *_, base = variants
     lines = [
-        "| way | frames/s | of the limit | times plain | CPU ms/frame | plain's CPU / this |",
+        "| variant | frames/s | of the limit | times plain | CPU ms/frame | plain's CPU / this |",
         "|---|---|---|---|---|---|",
     ]
     for variant in variants:

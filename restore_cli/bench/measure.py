@@ -71,9 +71,7 @@ def measure_weights(
         steps[:] = restored.report.steps
         return restored.image.pixels
 
-    with suppress(RestoreError):  # reported with its image
-        # The first run determines precision and tiles, and starts threads.
-        run(load_pair(pairs, 0)[0])
+    _warm_up(run, pairs)
     measured = _over_pairs(pairs, run, protocol, crops, on_progress)
     details: dict[str, object] = {
         "weights_sha256": restorer.checkpoint.sha256,
@@ -95,8 +93,7 @@ def measure_peer(
 ) -> Measured:
     """Measure the peer on all pairs, on the CPU in float32. Raises the errors of Peer.load."""
     enlarge = peer.load()
-    with suppress(RestoreError):  # reported with its image
-        enlarge(load_pair(pairs, 0)[0])
+    _warm_up(enlarge, pairs)
     measured = _over_pairs(pairs, enlarge, protocol, crops, on_progress)
     cpu = torch.device("cpu")
     details = {
@@ -124,6 +121,12 @@ def measure_baselines(
 
         found[name] = _over_pairs(pairs, run, protocol, crops, on_part)
     return found
+
+
+def _warm_up(run: Callable[[Tensor], Tensor], pairs: PairSet) -> None:
+    """Run the first image, which determines precision and tiles, and starts threads."""
+    with suppress(RestoreError):  # reported when the image is measured
+        run(load_pair(pairs, 0)[0])
 
 
 def _over_pairs(

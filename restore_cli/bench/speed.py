@@ -66,7 +66,7 @@ class Square:
 
 @dataclass(frozen=True)
 class Degraded:
-    """The degraded images of a set."""
+    """Degraded images of a set."""
 
     pairs: PairSet
 

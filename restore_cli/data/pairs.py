@@ -210,7 +210,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         zooms: Sequence[float] = (1.0,),
     ):
         self.sizes = [(photo, zoom) for zoom in zooms for photo in photos]
-        self._reduced: dict[int, ImagePair] = {}  # by index; filled when drawn
+        self.cached: dict[int, ImagePair] = {}  # by index; filled when drawn
         self.degrade, self.patch, self.scale = degrade, patch, scale
         self.distinct = scale > 1 or any(isinstance(photo, tuple) for photo in photos)
         self.candidates, self.pre_upscaled = candidates, pre_upscaled
@@ -224,15 +224,15 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
 
     def _photo(self, index: int) -> ImagePair:
         """Return (low, high) of one photograph in one size."""
-        if index not in self._reduced:
+        if index not in self.cached:
             photo, zoom = self.sizes[index]
             if isinstance(photo, tuple):
-                self._reduced[index] = photo
+                self.cached[index] = photo
             else:
                 photo = reduced(photo, 1 / zoom)
                 both = low_resolution(photo, self.scale) if self.scale > 1 else (photo, photo)
-                self._reduced[index] = both
-        return self._reduced[index]
+                self.cached[index] = both
+        return self.cached[index]
 
     def redrawn(self, *, seed: int, length: int) -> Pairs:
         """Return other pairs of the same photographs, which are not reduced again."""

@@ -124,8 +124,8 @@ def supervised(network: Network, batch: Batch, loss: Loss) -> Tensor:
 def supervised_with_blind_mode(network: Network, batch: Batch, loss: Loss) -> Tensor:
     """Train both modes of C-BSN: the full one, and by a small share the blind one.
 
-    The blind mode sees every second or fifth pixel, as in the self-supervised loss that may
-    continue from these weights.
+    The input of the blind mode is every second or fifth pixel, as in the self-supervised loss that
+    may continue from these weights.
     """
     full = supervised(network, batch, loss)
     strides = (BLIND_SPOT.stride_i, BLIND_SPOT.stride_b)

@@ -1,4 +1,4 @@
-"""The training loop shared by all trainings: of restorers, of generators, and for --adapt."""
+"""Training loop of all trainings: restoration, generation and --adapt."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Options of one run of a training, whatever its recipe."""
+    """Options of one run of any training."""
 
     out: Path  # folder of the weights, the state and the log
     device: torch.device

@@ -10,7 +10,7 @@ from restore_cli.errors import DeviceError, InputError
 
 
 def work(what, on_progress):
-    """Of the module, so that another process can import it."""
+    """Top-level function, so that another process can import it."""
     on_progress(1, 2)
     if what == "refuse":
         raise InputError("no", hint="another way")

@@ -1,4 +1,4 @@
-"""Networks of others: what --peer takes, and what it refuses."""
+"""Networks of other projects (--peer)."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""The procedural set: one clear thing in each image."""
+"""Drawn objects: one in each image."""
 
 import pytest
 import torch

@@ -37,7 +37,7 @@ def smooth_scene(size=96):
 
 
 def correlations(added):
-    """Of the noise with the next pixel, with the one behind, and between channels."""
+    """Correlations of the noise with the next pixel, the second next, and between channels."""
     added = added - added.mean((-2, -1), keepdim=True)
     power = added.square().mean()
 
@@ -50,7 +50,7 @@ def correlations(added):
     return torch.stack([lag(1), lag(2), channels[[0, 0, 1], [1, 2, 2]].mean()])
 
 
-def test_noise_is_spread_as_in_real_photographs():
+def test_noise_is_correlated_as_in_real_photographs():
     clean = smooth_scene()
     drawn = [correlations(photograph_noise(clean, seeded(seed)) - clean) for seed in range(150)]
     next_pixel, behind, channels = torch.stack(drawn).mean(0).tolist()
@@ -101,12 +101,12 @@ def test_demosaicing_gives_each_place_the_mean_of_its_sensed_neighbours(monkeypa
 
 @pytest.mark.parametrize(("law", "log"), [(DND, math.log), (SIDD, math.log10)], ids=["dnd", "sidd"])
 def test_noise_levels_follow_their_law(law, log):
-    slope, offset, deviation = {DND: (2.18, 1.20, 0.26), SIDD: (1.85, 0.30, 0.20)}[law]
+    slope, offset, std = {DND: (2.18, 1.20, 0.26), SIDD: (1.85, 0.30, 0.20)}[law]
     generator = seeded(5)
     levels = [random_levels(law, generator) for _ in range(2000)]
     residues = torch.tensor([log(read) - slope * log(shot) - offset for shot, read in levels])
     assert residues.mean().item() == pytest.approx(0, abs=0.03)
-    assert residues.std().item() == pytest.approx(deviation, rel=0.06)
+    assert residues.std().item() == pytest.approx(std, rel=0.06)
     assert law.shot[0] <= min(levels)[0] < max(levels)[0] <= law.shot[1]
 
 

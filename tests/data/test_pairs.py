@@ -24,7 +24,7 @@ def photo(height, width, channels=1):
 
 
 def smooth_photo(height, width):
-    """So smooth that enlarging what was reduced gives it back, except at the borders."""
+    """A photograph so smooth that its reduction loses nothing, except at the borders."""
     waves = [torch.linspace(0, 3, size).sin() for size in (height, width)]
     return (torch.outer(*waves) * 200 + 20).round().to(torch.uint8)[None]
 
@@ -141,11 +141,11 @@ def test_photographs_are_taken_in_each_size():
 def test_photographs_are_reduced_when_they_are_drawn_or_all_at_once():
     many, others = (pairs([photo(40, 40), photo(30, 30)], scale=2) for _ in range(2))
     others.sizes = many.sizes
-    assert not many._reduced
+    assert not many.cached
     many.prepare()
-    assert len(many._reduced) == 2
+    assert len(many.cached) == 2
     assert_close(many[3], others[3], atol=0, rtol=0)
-    assert len(others._reduced) == 1
+    assert len(others.cached) == 1
 
 
 # Pairs of one's own

@@ -1,4 +1,4 @@
-"""CUDA graphs: where they are recorded, and what happens where they cannot be."""
+"""CUDA graphs: conditions and failures of the recording."""
 
 import logging
 from dataclasses import replace

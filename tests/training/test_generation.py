@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 from restore_cli.checkpoints import load_checkpoint
 from restore_cli.cli.main import app
 from restore_cli.data.classes import ClassImages
-from restore_cli.errors import NothingToDo, OutputExists, UsageError, WeightsMismatch
+from restore_cli.errors import UsageError, WeightsMismatch
 from restore_cli.networks.fit.model import PUBLISHED, FiT, Rope, unpatchify
 from restore_cli.training import generation
 from restore_cli.training.generation import NoiseVelocity, RectifiedFlow
 from restore_cli.training.recipes.fit import FITV2, at_high_resolution
 from restore_cli.training.recipes.unet import UNET
 from restore_cli.training.schedule import generative_schedule
-from tests.training.runs import CPU, state_of, stop_at, train_classes
+from tests.training.runs import CPU, train_classes
 
 SMALL_FIT = replace(
     FITV2,
@@ -157,56 +157,15 @@ def test_the_loss_of_no_velocity_to_noise_is_one(mixed):
 
 @each_recipe
 def test_a_generator_learns_and_its_weights_load(recipe, class_folder, tmp_path):
-    told = []
-    path = train_classes(recipe, class_folder, tmp_path, on_progress=told.append)
-    scores = [progress.validation_loss for progress in told if progress.validation_loss]
-    assert len(told) == recipe.steps
+    reports = []
+    path = train_classes(recipe, class_folder, tmp_path, on_progress=reports.append)
+    scores = [progress.validation_loss for progress in reports if progress.validation_loss]
+    assert len(reports) == recipe.steps
     assert len(scores) == 2
     assert scores[1] < scores[0] < 1.6  # an output of zeros has 1, and 2 for velocities
     loaded = load_checkpoint(path)
     assert loaded.spec.arch == recipe.arch
     assert sum(p.numel() for p in loaded.module.parameters()) > 1000
-
-
-@each_recipe
-def test_a_resumed_training_is_the_uninterrupted_one(recipe, class_folder, tmp_path):
-    short = replace(recipe, validate_every=2)
-    whole = train_classes(short, class_folder, tmp_path / "whole", steps=4)
-    with pytest.raises(KeyboardInterrupt):
-        train_classes(short, class_folder, tmp_path / "halves", steps=4, on_progress=stop_at(3))
-    halves = train_classes(short, class_folder, tmp_path / "halves", steps=4, resume=True)
-    one, other = (load_checkpoint(path).module.state_dict() for path in (whole, halves))
-    assert_close(one, other, atol=0, rtol=0)
-
-
-def test_a_training_is_not_overwritten(class_folder, tmp_path):
-    train_classes(SMALL_FIT, class_folder, tmp_path, steps=1)
-    with pytest.raises(OutputExists, match="holds a training already"):
-        train_classes(SMALL_FIT, class_folder, tmp_path, steps=2)
-
-
-def test_a_finished_training_has_nothing_to_do(class_folder, tmp_path):
-    train_classes(SMALL_FIT, class_folder, tmp_path, steps=1)
-    with pytest.raises(NothingToDo, match="already trained for 1 steps"):
-        train_classes(SMALL_FIT, class_folder, tmp_path, steps=1, resume=True)
-
-
-def test_a_training_that_was_stopped_in_its_last_validation_is_not_finished(
-    class_folder, tmp_path, monkeypatch
-):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(generation, "validation_loss", interrupted)
-        train_classes(SMALL_FIT, class_folder, tmp_path, steps=1)
-    assert train_classes(SMALL_FIT, class_folder, tmp_path, steps=1, resume=True).exists()
-
-
-def test_a_training_stops_in_time_and_keeps_its_weights(class_folder, tmp_path):
-    path = train_classes(SMALL_FIT, class_folder, tmp_path, time_limit=0)
-    assert path.exists()
-    assert state_of(tmp_path)["step"] == 1
 
 
 @pytest.mark.parametrize(

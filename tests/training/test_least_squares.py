@@ -55,4 +55,3 @@ def test_only_the_last_layer_changes(teacher):
     solve_last_layer(teacher, teacher.subpixel, pairs_of(other))
     changed = {key for key, value in teacher.state_dict().items() if not value.equal(before[key])}
     assert changed == {"subpixel.weight", "subpixel.bias"}
-    assert not teacher.subpixel._forward_pre_hooks

@@ -97,3 +97,14 @@ def test_an_unknown_preset_is_refused_with_those_that_exist():
 def test_a_loss_for_a_generator_is_refused():
     with pytest.raises(UsageError, match="unet has one loss and no scale"):
         find_recipe("unet", loss="l1")
+
+
+def test_a_recipe_that_keeps_the_size_has_no_scale():
+    with pytest.raises(UsageError, match="dpenet does not change the size"):
+        find_recipe("dpenet", scale=2)
+
+
+def test_a_loss_that_does_not_exist_is_refused_with_those_that_do():
+    with pytest.raises(UsageError, match="'l3'") as caught:
+        find_recipe("espcn", loss="l3")
+    assert "ms_ssim" in str(caught.value.hint)

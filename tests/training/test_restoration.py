@@ -11,7 +11,7 @@ from restore_cli import registry
 from restore_cli.checkpoints import load_checkpoint
 from restore_cli.checkpoints.save import save
 from restore_cli.data.pairs import load_photos
-from restore_cli.errors import NothingToDo, OutputError, OutputExists, UsageError, WeightsMismatch
+from restore_cli.errors import NothingToDo, UsageError, WeightsMismatch
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics import psnr
 from restore_cli.training import restoration
@@ -28,9 +28,7 @@ from restore_cli.training.restoration import (
 from restore_cli.training.schedule import BY_CLOCK
 from restore_cli.training.trainer import (
     TrainingOptions,
-    initialize_from,
     take_step,
-    update_average,
 )
 from tests.training.runs import CPU, log_of, new_state, state_of, stop_at, train
 
@@ -61,68 +59,6 @@ def test_the_same_seed_gives_the_same_weights(photos, tmp_path):
     assert_close(a, b, atol=0, rtol=0)
 
 
-def test_a_resumed_training_ends_as_an_uninterrupted_one(photos, tmp_path):
-    train(TINY, photos, tmp_path / "whole")
-
-    with pytest.raises(KeyboardInterrupt):
-        train(TINY, photos, tmp_path / "halves", on_progress=stop_at(4))
-    assert state_of(tmp_path / "halves")["step"] == 4
-    train(TINY, photos, tmp_path / "halves", resume=True)
-    whole, halves = state_of(tmp_path / "whole"), state_of(tmp_path / "halves")
-    for part in ("network", "average", "optimizer", "step", "best"):
-        assert_close(halves[part], whole[part], atol=0, rtol=0)
-
-
-def test_a_training_is_not_started_over_an_older_one(photos, tmp_path):
-    train(TINY, photos, tmp_path, steps=1)
-    with pytest.raises(OutputExists, match="holds a training already"):
-        train(TINY, photos, tmp_path)
-
-
-def test_a_training_that_was_stopped_in_its_last_validation_is_not_finished(
-    photos, tmp_path, monkeypatch
-):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(restoration, "mean_scores", interrupted)
-        train(TINY, photos, tmp_path, steps=1)
-    assert train(TINY, photos, tmp_path, steps=1, resume=True).exists()
-
-
-def test_a_finished_training_has_nothing_to_resume(photos, tmp_path):
-    train(TINY, photos, tmp_path, steps=1)
-    with pytest.raises(NothingToDo, match="already trained for 1 steps"):
-        train(TINY, photos, tmp_path, steps=1, resume=True)
-
-
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), RuntimeError("file write failed")], ids=str
-)
-def test_a_full_disk_ends_the_training_in_one_line(photos, tmp_path, monkeypatch, error):
-    def no_room(state, path):
-        path.write_bytes(b"half of it")
-        raise error
-
-    monkeypatch.setattr(torch, "save", no_room)
-    with pytest.raises(OutputError, match=r"state\.pt: cannot be written"):
-        train(TINY, photos, tmp_path)
-    assert not list(tmp_path.glob(".restore-*"))
-
-
-def test_a_state_of_another_network_is_refused(photos, tmp_path):
-    torch.save({"network": {}}, tmp_path / "state.pt")
-    with pytest.raises(WeightsMismatch, match=r"state\.pt"):
-        train(TINY, photos, tmp_path, resume=True)
-
-
-def test_a_time_limit_ends_with_a_validated_state(photos, tmp_path):
-    train(TINY, photos, tmp_path, time_limit=0)
-    assert state_of(tmp_path)["step"] == 1
-    assert load_checkpoint(tmp_path / "dpenet.safetensors").spec.arch == "dpenet"
-
-
 def test_bfloat16_trains_too(photos, tmp_path):
     train(TINY, photos, tmp_path, steps=2, bf16=True)
     assert all(value.isfinite().all() for value in state_of(tmp_path)["network"].values())
@@ -142,21 +78,6 @@ def test_too_few_photographs_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_where_the_folder_should_be_is_refused(photos, tmp_path):
-    (tmp_path / "out").write_text("mine")
-    with pytest.raises(OutputError, match="out: "):
-        train(TINY, photos, tmp_path / "out")
-
-
-def test_the_average_follows_fast_at_first_and_slowly_later():
-    average, network = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
-    for step, wanted in ((0, 0.9), (10**6, 0.001)):
-        torch.nn.init.zeros_(average.weight)
-        torch.nn.init.ones_(network.weight)
-        update_average(average, network, 0.999, step)
-        assert average.weight.item() == pytest.approx(wanted)
-
-
 UPSCALING = replace(find_recipe("espcn", scale=2), patch=8, steps=4, validate_every=2, **SMALL)
 
 
@@ -169,14 +90,14 @@ def test_a_network_that_enlarges_trains_by_each_loss(photos, tmp_path, loss):
 
 
 @pytest.mark.parametrize(("loss", "sign"), [("mse", 1), ("ms_ssim", -1)])
-def test_weights_are_kept_by_psnr_unless_structure_is_learnt(photos, tmp_path, loss, sign):
+def test_weights_are_kept_by_psnr_unless_structure_is_learned(photos, tmp_path, loss, sign):
     train(replace(UPSCALING, loss=loss), photos, tmp_path)
     log = log_of(tmp_path)
-    judged_by = "psnr" if sign == 1 else "validation_loss"
-    assert state_of(tmp_path)["best"] == max(sign * line[judged_by] for line in log)
+    criterion = "psnr" if sign == 1 else "validation_loss"
+    assert state_of(tmp_path)["best"] == max(sign * line[criterion] for line in log)
 
 
-def test_the_input_of_an_upscaling_counts_as_enlarged_by_bicubic(photos):
+def test_the_input_of_super_resolution_is_scored_after_bicubic_enlargement(photos):
     network = registry.build("espcn", scale=2)
     held_out = load_photos(photos, grey=True)[1]
     pairs = validation_pairs(UPSCALING, held_out)
@@ -186,30 +107,14 @@ def test_the_input_of_an_upscaling_counts_as_enlarged_by_bicubic(photos):
     assert of_input == pytest.approx(psnr(bicubic.clamp(0, 1), clean).item())
 
 
-def test_a_training_may_begin_with_weights_of_another_scale(tmp_path):
+def test_a_training_may_start_from_weights_of_another_scale(tmp_path):
     other = registry.build("espcn", scale=3)
     save(other, tmp_path / "x3.safetensors", arch="espcn", config={"scale": 3}, record={})
     init = str(tmp_path / "x3.safetensors")
-    begun = new_state(UPSCALING, tmp_path / "none", init=init)
-    assert_close(begun.network.extract.state_dict(), other.extract.state_dict())
-    assert_close(begun.average.map.state_dict(), other.map.state_dict())
-    assert begun.network.subpixel.weight.shape[0] == 4
-
-
-def test_weights_of_which_nothing_fits_are_refused():
-    with pytest.raises(WeightsMismatch, match="none of the initial weights"):
-        initialize_from(registry.build("espcn"), torch.nn.Linear(1, 1))
-
-
-def test_a_recipe_that_keeps_the_size_has_no_scale():
-    with pytest.raises(UsageError, match="dpenet does not change the size"):
-        find_recipe("dpenet", scale=2)
-
-
-def test_a_loss_that_does_not_exist_is_refused_with_those_that_do():
-    with pytest.raises(UsageError, match="'l3'") as caught:
-        find_recipe("espcn", loss="l3")
-    assert "ms_ssim" in str(caught.value.hint)
+    started = new_state(UPSCALING, tmp_path / "none", init=init)
+    assert_close(started.network.extract.state_dict(), other.extract.state_dict())
+    assert_close(started.average.map.state_dict(), other.map.state_dict())
+    assert started.network.subpixel.weight.shape[0] == 4
 
 
 def test_the_last_layer_is_solved_before_the_first_step_and_at_each_validation(
@@ -228,7 +133,9 @@ def test_the_last_layer_is_solved_before_the_first_step_and_at_each_validation(
     assert solved_at == [0, 2, 4]
 
 
-def test_a_solved_training_is_resumed_as_if_it_had_not_stopped(photos, tmp_path, monkeypatch):
+def test_a_resumed_training_with_a_solved_layer_equals_an_uninterrupted_one(
+    photos, tmp_path, monkeypatch
+):
     monkeypatch.setattr(restoration, "SOLVE_BATCHES", 3)
     train(UPSCALING, photos, tmp_path / "whole", seed=2)
 
@@ -267,7 +174,7 @@ TML = replace(
 )
 
 
-def test_troublemaker_learning_needs_nothing_but_photographs(photos, tmp_path):
+def test_tml_trains_on_photographs_alone(photos, tmp_path):
     loaded = load_checkpoint(train(TML, photos, tmp_path))
     assert (loaded.spec.arch, loaded.spec.fixed_size) == ("tml", (80, 80))
     log = log_of(tmp_path)
@@ -281,15 +188,6 @@ def test_both_models_of_tml_learn_at_once(tmp_path):
     for model in ("pm", "em"):
         name = f"{model}.output.weight"
         assert not torch.equal(state.network.get_parameter(name), before[name])
-
-
-def test_statistics_are_averaged_as_the_weights_they_belong_to():
-    average, network = (torch.nn.BatchNorm2d(1) for _ in range(2))
-    network.running_mean.fill_(1)
-    network.num_batches_tracked.fill_(7)
-    update_average(average, network, 0.9, 10**6)
-    assert average.running_mean.item() == pytest.approx(0.1)
-    assert average.num_batches_tracked.item() == 7
 
 
 @pytest.mark.parametrize(("progress", "moves"), [(0.39, True), (0.4, False)])
@@ -322,7 +220,7 @@ def test_a_whole_image_recipe_learns_from_own_pairs(pair_folders, tmp_path):
     assert train(TML, pair_folders, tmp_path, steps=1).exists()
 
 
-def test_a_recipe_that_knows_nothing_clean_refuses_own_pairs(pair_folders, tmp_path):
+def test_a_recipe_without_clean_images_refuses_pairs(pair_folders, tmp_path):
     with pytest.raises(UsageError, match="noisy photographs alone"):
         train(find_recipe("cbsn"), pair_folders, tmp_path)
 
@@ -336,7 +234,7 @@ def test_own_pairs_that_are_equal_leave_nothing_to_validate(pair_folders, tmp_pa
 
 
 def ticking():
-    """A clock on which everything takes a second."""
+    """Return a clock that advances by a second at each call."""
     return itertools.count().__next__
 
 
@@ -352,7 +250,7 @@ def rates(monkeypatch):
     return seen
 
 
-def test_a_time_without_steps_is_followed_by_the_learning_rate(photos, tmp_path, monkeypatch):
+def test_without_steps_the_learning_rate_follows_the_time(photos, tmp_path, monkeypatch):
     seen = rates(monkeypatch)
     train(TINY, photos, tmp_path, time_limit=60, now=ticking())
     assert len(seen) > TINY.steps
@@ -361,7 +259,7 @@ def test_a_time_without_steps_is_followed_by_the_learning_rate(photos, tmp_path,
     assert all(rate == pytest.approx(BY_CLOCK(progress)) for progress, rate in seen)
 
 
-def test_a_time_with_steps_leaves_the_learning_rate_to_the_steps(photos, tmp_path, monkeypatch):
+def test_with_steps_the_learning_rate_follows_the_steps(photos, tmp_path, monkeypatch):
     seen = rates(monkeypatch)
     train(TINY, photos, tmp_path, steps=4, time_limit=60)
     assert [progress for progress, _ in seen] == [0, 0.25, 0.5, 0.75]
@@ -374,17 +272,6 @@ def test_a_resumed_training_has_the_time_of_its_own_call(photos, tmp_path, monke
     train(TINY, photos, tmp_path, time_limit=30, resume=True, now=ticking())
     assert seen[0][0] == 0
     assert state_of(tmp_path)["step"] == before + len(seen)
-
-
-def test_a_training_of_soap_goes_on_from_its_state(photos, tmp_path):
-    recipe = replace(TINY, optimizer=find_recipe("dpenet").optimizer)
-    train(recipe, photos, tmp_path / "whole")
-
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, photos, tmp_path / "halves", on_progress=stop_at(4))
-    train(recipe, photos, tmp_path / "halves", resume=True)
-    whole, halves = state_of(tmp_path / "whole"), state_of(tmp_path / "halves")
-    assert_close(halves["average"], whole["average"], atol=0, rtol=0)
 
 
 def test_a_state_of_adam_is_no_state_for_soap(photos, tmp_path):

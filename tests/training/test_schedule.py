@@ -9,7 +9,7 @@ from restore_cli.training.schedule import BY_CLOCK, BY_STEPS, MARGIN, SLACK, Bud
 
 
 class Clock:
-    """A clock that only goes on when it is told to."""
+    """Clock that advances only when set."""
 
     def __init__(self):
         self.time = 100.0
@@ -93,8 +93,8 @@ def test_cheap_validations_by_the_clock_are_a_twelfth_of_the_time_apart():
     clock = Clock()
     budget = Budget(None, 1200.0, 10, clock(), clock, validation=0.1)
     times = [time for _, time in train(budget, clock, validation=0.1)]
-    apart = [later - earlier for earlier, later in itertools.pairwise(times[:-1])]
-    assert all(100 <= gap < 103 for gap in apart)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times[:-1])]
+    assert all(100 <= gap < 103 for gap in gaps)
     assert len(times) == 12
 
 

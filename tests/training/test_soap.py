@@ -16,12 +16,12 @@ SIDE = 24
 
 
 def stiff_loss(layer: nn.Module) -> Tensor:
-    """Of a regression on inputs that are nearly equal, as neighbouring pixels are."""
+    """Loss of a regression on nearly equal inputs, such as neighbouring pixels."""
     draws = torch.Generator().manual_seed(0)
     common = torch.randn(256, 1, generator=draws)
     inputs = common + 0.03 * torch.randn(256, SIDE, generator=draws)
-    wanted = inputs @ torch.randn(SIDE, SIDE, generator=draws)
-    loss: Tensor = (layer(inputs) - wanted).square().mean()
+    target = inputs @ torch.randn(SIDE, SIDE, generator=draws)
+    loss: Tensor = (layer(inputs) - target).square().mean()
     return loss
 
 
@@ -96,7 +96,7 @@ def test_the_state_of_another_optimizer_is_refused() -> None:
 
 
 def test_gradients_of_few_directions_are_no_obstacle() -> None:
-    """Of a layer of 288 inputs, as where all but a few of its features are zero."""
+    """A layer of 288 inputs, of which all but a few are zero."""
     draws = torch.Generator().manual_seed(0)
     weight = nn.Parameter(torch.zeros(32, 288))
     optimizer = SOAP([weight], lr=0.1, every=1)
@@ -167,20 +167,20 @@ def test_layers_that_learn_later_or_not_at_every_step_keep_their_own_state() -> 
     """Parameters of one shape, of which one has no gradient in some steps."""
     draws = torch.Generator().manual_seed(0)
     steady, other, alone = (nn.Parameter(torch.zeros(5, 5)) for _ in range(3))
-    together, apart = SOAP([steady, other], lr=0.01), SOAP([alone], lr=0.01)
+    together, separate = SOAP([steady, other], lr=0.01), SOAP([alone], lr=0.01)
     for step in range(40):
         steady.grad = torch.randn(5, 5, generator=draws)
         gradient = torch.randn(5, 5, generator=draws) if step % 3 else None
         other.grad, alone.grad = gradient, None if gradient is None else gradient.clone()
         together.step()
         if gradient is not None:
-            apart.step()
+            separate.step()
     assert_close(other.detach(), alone.detach(), atol=1e-5, rtol=1e-4)
-    assert together.state[other]["step"] == apart.state[alone]["step"]
+    assert together.state[other]["step"] == separate.state[alone]["step"]
 
 
-def test_a_state_of_layers_one_by_one_is_taken_over() -> None:
-    """As before layers were handled together: each parameter has matrices of its own."""
+def test_a_state_with_separate_matrices_is_loaded() -> None:
+    """Older states have separate matrices for each parameter."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(SIDE, SIDE), nn.Linear(SIDE, SIDE))
     optimizer = SOAP(network.parameters())
