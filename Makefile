@@ -1,7 +1,11 @@
 # Two commands on a fresh machine: make demo, make test.
 PYTHON ?= python3
 VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
 BIN := $(VENV)/bin
+endif
 OUT ?= out
 
 .PHONY: demo test lint clean
