@@ -1,0 +1,204 @@
+"""The Python interface: restore images of any kind, read them and write them.
+
+`import restore_cli` offers these functions; docs/python.md describes them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+
+import torch
+from torch import Tensor
+
+from restore_cli.errors import UsageError
+from restore_cli.imaging import io
+from restore_cli.imaging.convert import Kind, to_image
+from restore_cli.imaging.image import Image
+from restore_cli.inference import restorer as inference
+from restore_cli.inference.factors import usual_network
+from restore_cli.inference.noise import NoiseLimit
+from restore_cli.inference.restorer import Precision, Restorer, RunOptions
+from restore_cli.inference.upscaler import Target, Upscaler, load_upscaler
+from restore_cli.registry import MODELS
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+FilePath = str | os.PathLike[str]
+Tile = int | Literal["auto", "off", "exact"]
+Overlap = int | Literal["auto", "exact"]
+
+AHEAD = 2  # images of a batch that are read and restored before they are asked for
+
+
+class RestoreOptions(TypedDict, total=False):
+    """The keywords of `load_restorer`, which describes them."""
+
+    model: str | None
+    weights: FilePath | None
+    scale: float | None
+    device: str
+    precision: Precision
+    tile: Tile
+    overlap: Overlap
+    strength: float
+    noise_limit: NoiseLimit
+
+
+def read_image(path: FilePath) -> Image:
+    """Read an image file, upright, with its alpha, ICC profile and EXIF.
+
+    Raises InputError.
+    """
+    return io.read(Path(path))
+
+
+def write_image(
+    image: Image, path: FilePath, *, quality: int | None = None, overwrite: bool = False
+) -> None:
+    """Write an image file in the format of its suffix. Missing folders are created.
+
+    quality: 1 to 100 for JPEG (default 95) and WebP (default lossless).
+    Raises UsageError, OutputError; OutputExists unless `overwrite`.
+    """
+    io.write(image, Path(path), quality=quality, overwrite=overwrite)
+
+
+def load_restorer(
+    task: str,
+    *,
+    model: str | None = None,
+    weights: FilePath | None = None,
+    scale: float | None = None,
+    device: str = "auto",
+    precision: Precision = "auto",
+    tile: Tile = "auto",
+    overlap: Overlap = "auto",
+    strength: float = 1.0,
+    noise_limit: NoiseLimit = "auto",
+) -> Restorer | Upscaler:
+    """Load the network of a task once, for any number of images and threads.
+
+    Calling the result with an Image returns a Restored: the fields `image` and `report`.
+
+    task: "derain", "denoise", "enhance" or "upscale".
+    model: name of a network; default: that of the task.
+    weights: name of weights, or a file; default: those of the network.
+    scale: factor of "upscale", such as 2 or 2.5; default: that of the weights.
+    device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+    precision: "auto", "fp32", "bf16" or "fp16".
+    tile: side in pixels, "auto", "off", or "exact" for the result of the whole image.
+    overlap: context around a tile in pixels, "auto" or "exact".
+    strength: from 0, which leaves the image unchanged, to 1.
+    noise_limit: for "denoise", the largest sigma to remove, in levels of 255; "auto" estimates it,
+    "off" sets no limit.
+    Raises UsageError, WeightsError, DeviceError.
+    """
+    _check_task(task)
+    options = RunOptions(
+        model=model,
+        weights=None if weights is None else os.fspath(weights),
+        tile="auto" if tile == "exact" else tile,
+        exact=tile == "exact",
+        overlap=overlap,
+        device=device,
+        precision=precision,
+        strength=strength,
+        noise_limit=noise_limit,
+    )
+    if scale is None:
+        return inference.load_restorer(task, options)
+    if task != "upscale":
+        raise UsageError(f"{task} keeps the size of an image", hint="leave scale out")
+    if model is None and weights is None:
+        options = replace(options, model=usual_network(device, scale))
+    return load_upscaler(options, Target(scale))
+
+
+@overload
+def restore(task: str, image: FilePath, **options: Unpack[RestoreOptions]) -> Image: ...
+@overload
+def restore(task: str, image: Kind, **options: Unpack[RestoreOptions]) -> Kind: ...
+def restore(task: str, image: Any, **options: Unpack[RestoreOptions]) -> Any:
+    """Restore one image and return the same kind of image.
+
+    image: a tensor (C, H, W) or (B, C, H, W) with C 1 or 3; a NumPy array (H, W) or (H, W, C) with
+    C 1, 3 or 4; a PIL image; an Image; or a path, for which an Image is returned. Integers (uint8,
+    uint16) are scaled by their type, floats are in [0, 1].
+    options: those of `load_restorer`; the default precision is "fp32".
+    Raises UsageError, InputError, WeightsError, DeviceError.
+    """
+    return _restored(image, _load(task, options))
+
+
+@overload
+def restore_batch(
+    images: Iterable[FilePath], task: str, **options: Unpack[RestoreOptions]
+) -> Iterator[Image]: ...
+@overload
+def restore_batch(
+    images: Iterable[Kind], task: str, **options: Unpack[RestoreOptions]
+) -> Iterator[Kind]: ...
+def restore_batch(
+    images: Iterable[Any], task: str, **options: Unpack[RestoreOptions]
+) -> Iterator[Any]:
+    """Restore many images with one network, in their order; see `restore`.
+
+    The following images are read and restored while the caller uses the current one.
+    Raises what `restore` raises; an image that cannot be restored ends the iteration.
+    """
+    if isinstance(images, str | os.PathLike):
+        raise UsageError(f"images is one path, {os.fspath(images)!r}", hint="pass a list of paths")
+    return _overlapped(images, _load(task, options))
+
+
+def _load(task: str, options: RestoreOptions) -> Restorer | Upscaler:
+    options.setdefault("precision", "fp32")
+    return load_restorer(task, **options)
+
+
+def _check_task(task: str) -> None:
+    tasks = sorted({known for spec in MODELS.values() for known in spec.tasks})
+    if task not in tasks:
+        near = get_close_matches(task, tasks, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(tasks)}"
+        raise UsageError(f"unknown task: {task!r}", hint=hint)
+
+
+def _restored(image: Any, restorer: Restorer | Upscaler) -> Any:
+    if isinstance(image, Tensor) and image.ndim == 4 and len(image):
+        return torch.stack([_restored(each, restorer) for each in image])
+    source, convert_back = to_image(_read(image))
+    return convert_back(restorer(source).image)
+
+
+def _read(image: Any) -> Any:
+    return read_image(image) if isinstance(image, str | os.PathLike) else image
+
+
+def _overlapped(images: Iterable[Any], restorer: Restorer | Upscaler) -> Iterator[Any]:
+    """Read in one thread and restore in another, at most AHEAD images in advance."""
+
+    def restored(read: Future[Any]) -> Any:
+        return _restored(read.result(), restorer)
+
+    reader = ThreadPoolExecutor(1, "restore-reader")
+    worker = ThreadPoolExecutor(1, "restore-worker")
+    waiting: deque[Future[Any]] = deque()
+    try:
+        for image in images:
+            waiting.append(worker.submit(restored, reader.submit(_read, image)))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        reader.shutdown(cancel_futures=True)
+        worker.shutdown(cancel_futures=True)
