@@ -50,3 +50,7 @@ def test_what_needs_no_network_loads_nothing_heavy(arguments):
 
 def test_importing_the_package_loads_nothing_heavy():
     assert not HEAVY & loaded_by("import restore_cli")
+
+
+def test_listing_the_public_names_loads_nothing_heavy():
+    assert not HEAVY & loaded_by("import restore_cli; dir(restore_cli), restore_cli.__all__")
