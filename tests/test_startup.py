@@ -1,4 +1,4 @@
-"""What need not be loaded is not: --help comes at once."""
+"""Commands without work load no heavy library, so that --help comes at once."""
 
 import subprocess
 import sys
@@ -30,7 +30,10 @@ def loaded_by(code: str) -> set[str]:
         "nope",
         "derain no-such-file.png",
         "derain samples -o out --dry-run",
-        "upscale samples -o out --dry-run --device cpu",
+        "upscale samples -o out --dry-run",
+        "run samples --steps derain,upscale -o out --dry-run",
+        "denoise samples/chelsea_rain.png -o docs/before_after.jpg --skip-existing",
+        "upscale samples/chelsea_rain.png -o docs/before_after.jpg --skip-existing",
         "generate --help",
         "generate --list-classes",
         "generate ball --dry-run",

@@ -1,4 +1,4 @@
-"""From what the user named to a list of jobs; every refusal comes before any work."""
+"""A list of jobs from sources and an output; every refusal comes before any work."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ PARTICIPLES = {
     "run": "restored",
 }
 FIELDS = ("stem", "ext", "task", "model", "scale", "rel")
-NAMED_AT_MOST = 3  # files in one message
+LISTED_AT_MOST = 3  # files in one message
 
 
 class Standard(Enum):
-    """An image that comes or goes through a pipe."""
+    """An image that is piped in or out."""
 
     INPUT = "stdin"
     OUTPUT = "stdout"
@@ -58,7 +58,7 @@ class Standard(Enum):
 
 @dataclass(frozen=True)
 class Job:
-    """One image or video to read and the place where its result goes."""
+    """One image or video to read, and the place of its output."""
 
     source: Path | Standard
     target: Path | Standard
@@ -67,7 +67,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A source that is known to fail before any work."""
+    """A source that fails before any work."""
 
     source: str
     error: InputError
@@ -75,7 +75,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do. `skipped`: their targets exist and are left as they are."""
+    """Jobs to do, jobs skipped because their targets exist, and unreadable sources."""
 
     jobs: tuple[Job, ...]
     skipped: tuple[Job, ...] = ()
@@ -87,14 +87,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Found:
-    """A source and the folder below which its place is mirrored in the output folder."""
+    """A source, and the folder whose tree is mirrored in the output folder."""
 
     source: Path | Standard
     root: Path
 
     @property
     def path(self) -> Path:
-        """As it counts for naming: stdin is a file called so."""
+        """Path for naming: stdin counts as a file of that name."""
         return self.source if isinstance(self.source, Path) else self.root / self.source.value
 
     @property
@@ -113,27 +113,27 @@ def plan(
     format: Format | None = None,
     existing: Existing = "error",
 ) -> Plan:
-    """The jobs for `sources`: files, folders, globs, or "-" alone for stdin.
+    """Plan the jobs for `sources`: files, folders, globs, or "-" alone for stdin.
 
     output: None (beside each source), "-" (stdout), a file, a folder, or a template.
-    Folders give their visible images and videos, `recursive` those below them too; links to
-    folders are not followed. A source that is not there becomes `unreadable`, the others are still
-    planned. `format` is for images alone.
+    task, model, scale: text for the fields of a template. format: of images, not of videos.
+    Folders give their visible images and videos, with `recursive` also those of their subfolders;
+    links to folders are not followed. A missing source becomes `unreadable`; the rest is planned.
     Raises NothingToDo, UsageError, OutputCollision, OutputExists, OutputError.
     """
     if "" in sources or output == "":
         raise UsageError(
             "a source is empty" if "" in sources else "-o is empty",
-            hint="perhaps a variable of your script is not set",
+            hint="check for an unset variable in your script",
         )
     naming = _Naming(task, model, scale, output, format)
     items = [item for text in sources for item in _expand(text, naming, recursive)]
     if not items:
         raise NothingToDo(
             f"no image or video in {', '.join(sources)}",
-            hint="--recursive looks into the folders inside"
+            hint="--recursive includes subfolders"
             if not recursive
-            else f"suffixes that count: {' '.join(sorted(READABLE_SUFFIXES | VIDEO_SUFFIXES))}",
+            else f"known suffixes: {' '.join(sorted(READABLE_SUFFIXES | VIDEO_SUFFIXES))}",
         )
     if "-" in sources and len(items) > 1:
         raise UsageError("- (stdin) cannot be mixed with other sources", hint="give it alone")
@@ -141,32 +141,40 @@ def plan(
     jobs = list(dict.fromkeys(naming.job(item, alone=len(items) == 1) for item in found))
     _refuse_collisions(jobs)
     refuse_unwritable([job.target for job in jobs if isinstance(job.target, Path)])
-    there = {job for job in jobs if _exists(job.target)}
-    if there and existing == "error":
+    present = [job for job in jobs if _exists(job.target)]
+    if present and existing == "error":
         raise OutputExists(
-            f"there already: {_some([job.target for job in jobs if job in there])}",
-            hint="add --overwrite or --skip-existing, or choose another place with -o",
+            f"already exists: {_some([job.target for job in present])}",
+            hint="add --overwrite or --skip-existing, or choose another output with -o",
         )
-    skipped = there if existing == "skip" else set()
+    skipped = present if existing == "skip" else []
     return Plan(
-        jobs=tuple(job for job in jobs if job not in skipped),
-        skipped=tuple(job for job in jobs if job in skipped),
+        jobs=tuple(job for job in jobs if job not in set(skipped)),
+        skipped=tuple(skipped),
         unreadable=tuple(item for item in items if isinstance(item, Unreadable)),
     )
 
 
-def hold_videos(
+def contains_videos(
     sources: Sequence[str], output: str | None, *, task: str, recursive: bool = False
 ) -> bool:
-    """Whether any of `sources` is a video, or gives one; arguments as those of `plan`."""
+    """Return whether `plan` would find a video among the same sources."""
     naming = _Naming(task, model="", scale="", output=output, format=None)
     items = (item for text in sources for item in _expand(text, naming, recursive))
     return any(isinstance(item, _Found) and item.is_video for item in items)
 
 
+def template_fields(output: str | None) -> set[str]:
+    """Return the fields of a template, such as {"stem", "ext"}; of other outputs, none."""
+    try:
+        return {name for _, name, _, _ in string.Formatter().parse(output or "") if name}
+    except ValueError:
+        return set()  # a broken template, which `plan` refuses
+
+
 @dataclass(frozen=True)
 class _Naming:
-    """How targets are called."""
+    """Options that name the targets."""
 
     task: str
     model: str
@@ -179,7 +187,7 @@ class _Naming:
         return PARTICIPLES[self.task]
 
     def job(self, found: _Found, *, alone: bool) -> Job:
-        """alone: it is the only source. Raises UsageError, OutputError."""
+        """Return the job of a source; alone: there is no other. Raises UsageError, OutputError."""
         if self.output == "-" or (self.output is None and found.source is Standard.INPUT):
             if not alone:
                 raise UsageError(
@@ -199,7 +207,7 @@ class _Naming:
                 hint="leave one of them out, or write {ext} for the suffix",
             )
         if os.path.isdir(target):
-            raise OutputError(f"{target} is a folder", hint="choose another place with -o")
+            raise OutputError(f"{target} is a folder", hint="choose another output with -o")
         return Job(found.source, target, format)
 
     def _target(self, found: _Found, alone: bool) -> Path:
@@ -222,21 +230,21 @@ class _Naming:
         looks_so = str(self.output).endswith(("/", os.sep)) or not chosen.suffix
         if looks_so or os.path.isdir(chosen):
             return True
-        # With many sources a dot is part of a folder's name (run.2), unless it is an image's.
+        # With several sources, run.2 is a folder, and only a known suffix makes a file.
         return not alone and chosen.suffix.lower() not in READABLE_SUFFIXES | VIDEO_SUFFIXES
 
     def _suffix(self, found: _Found) -> str:
-        """Of the result: the source's own where its format is kept."""
+        """Return the suffix of the output: that of the source where the format is kept."""
         own = found.path.suffix
         if found.is_video:
-            return own if own.lower() in CONTAINERS else ".mkv"  # which holds any sound
+            return own if own.lower() in CONTAINERS else ".mkv"  # takes any sound
         written = SUFFIXES.get(own.lower())
         if found.source is Standard.INPUT and self.format is None:
             raise UsageError(
-                "stdin does not tell the format of the result", hint="add --format png"
+                "the format of an image from stdin must be given", hint="add --format png"
             )
         if self.format is None:
-            return own if written else ".png"  # BMP, GIF and PPM are read, but not written
+            return own if written else ".png"  # BMP, GIF and PPM are not written
         return own if written == self.format else SUFFIX_OF[self.format]
 
     def _fill_template(self, template: str, found: _Found) -> Path:
@@ -263,19 +271,19 @@ class _Naming:
 
 
 def _path(text: str) -> Path:
-    """With ~ for the home folder; ~ and a name that nobody has stays as it is."""
+    """Expand ~ to the home folder; ~name of an unknown user stays."""
     return Path(os.path.expanduser(text))
 
 
 def is_video(name: str) -> bool:
-    """Whether a file that is named counts as a video: by its suffix."""
+    """Return whether a file counts as a video, by its suffix."""
     return Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
 def is_source(name: str) -> bool:
-    """Whether a file counts in a folder: by its suffix, and only if visible.
+    """Return whether a file of a folder is a source: visible, with a known suffix.
 
-    Programs in TypeScript have the suffix of broadcasts, .ts; those count only if named.
+    Not .ts, which is a video by name only: TypeScript programs have the same suffix.
     """
     suffix = Path(name).suffix.lower()
     known = suffix in READABLE_SUFFIXES or (suffix in VIDEO_SUFFIXES and suffix != ".ts")
@@ -296,32 +304,32 @@ def _expand(text: str, naming: _Naming, recursive: bool) -> Iterator[_Found | Un
             yield from _matching(str(path), naming)
         else:
             yield Unreadable(text, UnreadableImage(f"{text}: no such file", hint="check the name"))
-    except OSError as error:  # a folder on the way may not be entered, or the name is too long
+    except OSError as error:  # no permission for a folder, or a name that is too long
         yield Unreadable(text, UnreadableImage(f"{text}: {error.strerror}"))
 
 
 def _in_folder(folder: Path, naming: _Naming, recursive: bool) -> Iterator[_Found | Unreadable]:
-    """What counts in a folder; neither our own earlier results nor what lies in the output."""
+    """Yield the sources of a folder, without earlier outputs and without the output folder."""
     failures: list[OSError] = []
-    results = _path(naming.output).resolve() if naming.output else None
+    output = _path(naming.output).resolve() if naming.output else None
     for parent, folders, names in os.walk(folder, onerror=failures.append):
         visible = sorted(name for name in folders if recursive and not name.startswith("."))
-        folders[:] = [name for name in visible if Path(parent, name).resolve() != results]
+        folders[:] = [name for name in visible if Path(parent, name).resolve() != output]
         for name in sorted(names):
-            if not is_source(name) or _is_own_result(name, naming):
+            if not is_source(name) or _is_own_output(name, naming):
                 continue
             path = Path(parent, name)
             if os.path.isfile(path):
                 yield _Found(path, folder)
             else:
-                yield Unreadable(str(path), UnreadableImage(f"{path}: a link that leads nowhere"))
+                yield Unreadable(str(path), UnreadableImage(f"{path}: broken link"))
     for failure in failures:
         name = str(failure.filename)
         yield Unreadable(name, UnreadableImage(f"{name}: {failure.strerror}"))
 
 
 def _matching(pattern: str, naming: _Naming) -> Iterator[_Found | Unreadable]:
-    """Images and videos that match a glob which the shell has left to us."""
+    """Yield the images and videos that match a glob."""
     parts = Path(pattern).parts
     plain = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     root = Path(*parts[:plain])
@@ -330,17 +338,17 @@ def _matching(pattern: str, naming: _Naming) -> Iterator[_Found | Unreadable]:
     if not sources:
         yield Unreadable(pattern, NothingToDo(f"no image or video matches {pattern}"))
     for path in sources:
-        if not _is_own_result(path.name, naming):
+        if not _is_own_output(path.name, naming):
             yield _Found(path, root)
 
 
-def _is_own_result(name: str, naming: _Naming) -> bool:
-    """Results beside their sources are no sources when the same command runs again."""
+def _is_own_output(name: str, naming: _Naming) -> bool:
+    """Return whether a file beside the sources is an output of an earlier run."""
     return naming.output is None and Path(name).stem.endswith(f"_{naming.ending}")
 
 
 def _refuse_collisions(jobs: Sequence[Job]) -> None:
-    """No two results in one file, and no result over a source."""
+    """Refuse two outputs in one file, and an output that replaces a source."""
     sources = {_identity(job.source): job.source for job in jobs if isinstance(job.source, Path)}
     taken: dict[str, Job] = {}
     for job in jobs:
@@ -350,37 +358,37 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
         if other is not job:
             raise OutputCollision(
                 f"{other.source} and {job.source} would both become {job.target}",
-                hint="tell them apart by a template, for example -o 'out/{rel}/{stem}_{task}{ext}'",
+                hint="use a template that keeps them apart: -o 'out/{rel}/{stem}_{task}{ext}'",
             )
         if os.path.exists(job.target) and _identity(job.target) in sources:
             raise OutputCollision(
                 f"{job.target} is a source: {sources[_identity(job.target)]}",
-                hint="sources are never replaced: leave it out, or choose another place with -o",
+                hint="sources are never replaced: leave it out, or choose another output with -o",
             )
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """The file itself, whatever links lead to it."""
+    """Return the device and inode of a file, the same through any link."""
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
 def name_everywhere(path: Path) -> str:
-    """Equal for names that some file system takes for one: by case, or by form of the accents."""
+    """Return a key equal for names that some file system takes for one: by case or accents."""
     return unicodedata.normalize("NFC", str(path.resolve())).casefold()
 
 
 def refuse_unwritable(targets: Sequence[Path]) -> None:
-    """Better now than after the first image has been computed. Raises OutputError."""
+    """Refuse targets in folders that cannot be written. Raises OutputError."""
     for folder in {target.parent for target in targets}:
         nearest = next(
             path for path in (folder, *folder.absolute().parents) if os.path.exists(path)
         )
         if not os.path.isdir(nearest):
-            raise OutputError(f"{nearest} is no folder", hint="choose another place with -o")
+            raise OutputError(f"{nearest} is not a folder", hint="choose another output with -o")
         if not os.access(nearest, os.W_OK):
             raise OutputError(
-                f"{nearest}: no permission to write there", hint="choose another place with -o"
+                f"{nearest}: no write permission", hint="choose another output with -o"
             )
 
 
@@ -389,7 +397,7 @@ def _exists(target: Path | Standard) -> bool:
 
 
 def _some(paths: Sequence[Path | Standard]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(paths) - NAMED_AT_MOST
-    names = ", ".join(map(str, paths[:NAMED_AT_MOST]))
+    """List the first few names and the number of the others."""
+    more = len(paths) - LISTED_AT_MOST
+    names = ", ".join(map(str, paths[:LISTED_AT_MOST]))
     return f"{names} and {more} more" if more > 0 else names

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from restore_cli.cli.console import Bar, Reporter, reporter
-from restore_cli.cli.evaluate import ProtocolName
 from restore_cli.cli.options import (
-    OVERLAP_WORDS,
-    TILE_WORDS,
     Device,
     Overlap,
     Precision,
+    ProtocolName,
     Quiet,
     Tile,
-    pixels_or,
+    tiling_of,
 )
+from restore_cli.cli.restoring import run_options
 from restore_cli.errors import NothingToDo, OutputError, RestoreError, UsageError
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def quality(
     """Measure weights, and networks of others, on test sets by the papers' protocols."""
     tables = {"csv": csv, "markdown": markdown, "latex": latex}
     _refuse_unwritable(json, html, *tables.values())
-    options = _options(device, precision, tile, overlap)
+    options = run_options(tiling_of(tile, overlap), None, None, device, precision, seed=0)
     with reporter("bench", quiet=quiet) as report:
         peers = _peers(peer or [])
         sets = _sets(set or [], data, task, report)
@@ -171,7 +170,7 @@ def speed(
     if set and size:
         raise UsageError("--set and --size contradict each other", hint="give one of them")
     _refuse_unwritable(json, html)
-    options = _options(device, precision, tile, overlap)
+    options = run_options(tiling_of(tile, overlap), None, None, device, precision, seed=0)
     with reporter("bench", quiet=quiet) as report:
         sets = _sets(set, data, None, report) if set else []
         from restore_cli.bench.report import speed_table
@@ -184,22 +183,6 @@ def speed(
             for rows, error in run_speed(work, options, rounds, cases.show):
                 result.add(rows, error)
         result.finish(speed_table(result.rows), [])
-
-
-def _options(
-    device: str, precision: Literal["auto", "fp32", "bf16", "fp16"], tile: str, overlap: str
-) -> RunOptions:
-    side = pixels_or(tile, TILE_WORDS, option="--tile")
-    context = pixels_or(overlap, OVERLAP_WORDS, option="--overlap", least=0)
-    from restore_cli.inference.restorer import RunOptions
-
-    return RunOptions(
-        tile="auto" if side == "exact" else side,
-        overlap=context,
-        exact=side == "exact",
-        device=device,
-        precision=precision,
-    )
 
 
 def _sets(

@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -144,6 +145,7 @@ class Reporter:
         self.command = command
         self.quiet = quiet
         self.json = json
+        self._began = time.monotonic()
         self._progress: Progress | None = None
         self._lock = threading.RLock()  # the library may log from a reading thread
         self._handler = _WarningHandler(self)
@@ -161,6 +163,11 @@ class Reporter:
         logging.getLogger("restore_cli").removeHandler(self._handler)
         if self._progress is not None:
             self._progress.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the reporter was made."""
+        return time.monotonic() - self._began
 
     def data(self, item: str | Mapping[str, object]) -> None:
         """A result on stdout: a line as it is, a mapping as one line of JSON.

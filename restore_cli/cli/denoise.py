@@ -1,4 +1,4 @@
-"""`restore denoise`: images without noise, if wanted after learning from these very images."""
+"""`restore denoise`: images without noise, with --adapt after learning from these very images."""
 
 from __future__ import annotations
 
@@ -10,50 +10,73 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from restore_cli import registry
-from restore_cli.cli.choices import CommonOptions, with_choices
-from restore_cli.cli.console import Reporter
-from restore_cli.cli.options import ModelName, Strength, WeightsName
-from restore_cli.cli.restore import run_batch
-from restore_cli.cli.train import seconds_of
+from restore_cli.batch.plan import Job, Standard, plan
+from restore_cli.cli.console import Reporter, reporter
+from restore_cli.cli.options import (
+    Backend,
+    Device,
+    DryRun,
+    FormatName,
+    Json,
+    ModelName,
+    Output,
+    Overlap,
+    Overwrite,
+    Precision,
+    Quality,
+    Quiet,
+    Record,
+    Recursive,
+    Seed,
+    SkipExisting,
+    Sources,
+    Strength,
+    Tile,
+    WeightsName,
+    existing_targets,
+    network_of,
+    seconds_of,
+    tiling_of,
+)
+from restore_cli.cli.restoring import refuse_contradictions, run_batch, run_options, work_remains
 from restore_cli.errors import OutputExists, RestoreError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from restore_cli.batch.plan import Job
-    from restore_cli.cli.restore import AnyRestorer
     from restore_cli.inference.noise import NoiseLimit as NoiseSigma
-    from restore_cli.inference.restorer import Restorer, RunOptions
-
-Adapt = Annotated[
-    bool,
-    typer.Option("--adapt", help="Learn from these images first; best from one camera, one ISO."),
-]
-Time = Annotated[
-    str | None,
-    typer.Option(metavar="DURATION", help="Of --adapt: 90s, 10m, 2h. [default: 2m]"),
-]
-Save = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Where --adapt keeps its weights, for --weights later."),
-]
+    from restore_cli.inference.restorer import Restorer
 
 NoiseLimit = Annotated[
     str,
     typer.Option(
         metavar="auto|off|SIGMA",
-        help="Most that is removed: the estimated noise, all that the network removes, or noise of "
-        "SIGMA (of 255).",
+        help="Most noise that is removed; auto: the estimated noise; off: all that the network "
+        "removes; SIGMA: noise of this sigma (of 255).",
     ),
 ]
+Adapt = Annotated[
+    bool,
+    typer.Option(
+        "--adapt", help="Train on these images first; best with one camera and one ISO value."
+    ),
+]
+Time = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="Duration of --adapt: 90s, 10m, 2h. [default: 2m]"),
+]
+Save = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="File for the weights of --adapt, for --weights later."),
+]
 
-USUAL_TIME = "2m"
+DEFAULT_TIME = "2m"
 ADAPTING = "cbsn"  # the network that learns from noisy images alone
 
 
-@with_choices
 def denoise(
-    choices: CommonOptions,
+    source: Sources,
+    output: Output = None,
     model: ModelName = None,
     weights: WeightsName = None,
     strength: Strength = 1.0,
@@ -61,39 +84,70 @@ def denoise(
     adapt: Adapt = False,
     time: Time = None,
     save: Save = None,
+    tile: Tile = "auto",
+    overlap: Overlap = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    backend: Backend = "torch",
+    recursive: Recursive = False,
+    format: FormatName = None,
+    quality: Quality = None,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    seed: Seed = 0,
+    record: Record = True,
 ) -> None:
-    """Remove noise from images, folders and videos (MIRNet by default, else C-BSN)."""
-    if not adapt and (time or save):
-        raise UsageError("--time and --save belong to --adapt", hint="add --adapt")
-    network = registry.find_for_task("denoise", model or (ADAPTING if adapt else None)).arch
-    if adapt and network != ADAPTING:
-        raise UsageError(
-            f"{network} cannot adapt: it has no blind mode", hint=f"use --model {ADAPTING}"
-        )
-    seconds = seconds_of(time or USUAL_TIME)
+    """Remove noise from images, folders and videos (MIRNet, C-BSN)."""
+    tiling = tiling_of(tile, overlap)
     limit = sigma_or_word(noise_limit)
-    if save is not None and save.exists() and not choices.overwrite:
-        raise OutputExists(f"{save} exists", hint="name another file, or add --overwrite")
-
-    def load(options: RunOptions) -> Restorer:
+    refuse_adapting(adapt, model, time, save, overwrite)
+    seconds = seconds_of(time or DEFAULT_TIME)
+    is_default = model is None and weights is None and not adapt
+    if adapt:
+        model = ADAPTING
+    planned = plan(
+        source,
+        output,
+        task="denoise",
+        model=network_of("denoise", model, weights),
+        recursive=recursive,
+        format=format,
+        existing=existing_targets(overwrite, skip_existing),
+    )
+    refuse_contradictions(planned, quality=quality, format=format, json=json)
+    with reporter("denoise", quiet=quiet, json=json) as report:
+        if not work_remains(planned, report, dry_run=dry_run):
+            return
         from restore_cli.inference.restorer import load_restorer
 
-        chosen = replace(options, weights=weights, strength=strength, noise_limit=limit)
-        return load_restorer("denoise", chosen)
+        options = run_options(tiling, model, weights, device, precision, seed)
+        restorer = load_restorer("denoise", replace(options, strength=strength, noise_limit=limit))
+        if is_default:
+            report.say(f"using {restorer.model} (default: removes more noise than {ADAPTING})")
+        if adapt:
+            restorer = adapted(restorer, planned.jobs, report, seconds, save)
+        run_batch(planned, restorer, report, quality=quality, overwrite=overwrite, record=record)
 
-    def learn(restorer: AnyRestorer, jobs: Sequence[Job], report: Reporter) -> Restorer:
-        return adapted(restorer, jobs, report, seconds, save)
 
-    def name_default(restorer: AnyRestorer, jobs: Sequence[Job], report: Reporter) -> AnyRestorer:
-        report.say(f"using {network} (default: removes more noise than {ADAPTING})")
-        return restorer
-
-    refine = learn if adapt else name_default if model is None and weights is None else None
-    run_batch("denoise", choices, load, model=network, refine=refine)
+def refuse_adapting(
+    adapt: bool, model: str | None, time: str | None, save: Path | None, overwrite: bool
+) -> None:
+    """Refuse options that do not fit --adapt. Raises UsageError, OutputExists."""
+    if not adapt and (time or save):
+        raise UsageError("--time and --save belong to --adapt", hint="add --adapt")
+    if adapt and model is not None and registry.find_for_task("denoise", model).arch != ADAPTING:
+        raise UsageError(
+            f"{model} cannot adapt: it has no blind mode", hint=f"use --model {ADAPTING}"
+        )
+    if save is not None and save.exists() and not overwrite:
+        raise OutputExists(f"already exists: {save}", hint="name another file, or add --overwrite")
 
 
 def sigma_or_word(text: str) -> NoiseSigma:
-    """Return the value of --noise-limit; RunOptions checks its range. Raises UsageError."""
+    """Read --noise-limit; RunOptions checks its range. Raises UsageError."""
     if text in ("auto", "off"):
         return cast("NoiseSigma", text)
     try:
@@ -106,16 +160,16 @@ def sigma_or_word(text: str) -> NoiseSigma:
 
 
 def adapted(
-    restorer: AnyRestorer, jobs: Sequence[Job], report: Reporter, seconds: float, save: Path | None
+    restorer: Restorer, jobs: Sequence[Job], report: Reporter, seconds: float, save: Path | None
 ) -> Restorer:
-    """The same restorer with weights that have learned from the images, if that helped.
+    """Return the restorer with weights trained on the images, or as it is if that did not help.
 
-    Interrupted, it still saves what was best by then. Raises UsageError, NothingToDo, OutputError.
+    After an interruption, the best weights so far are saved. Raises UsageError, NothingToDo,
+    OutputError.
     """
     from restore_cli.inference.restorer import Restorer
     from restore_cli.training.adapt import adapt, as_checkpoint
 
-    assert isinstance(restorer, Restorer)
     start = restorer.checkpoint
     with report.progress(round(seconds), "adapting (s)") as bar:
         result = adapt(
@@ -131,19 +185,18 @@ def adapted(
         report.say(f"adapted in {result.steps} steps: {losses}")
         restorer = Restorer(as_checkpoint(start, result, save), restorer.options, limited=True)
     else:
-        unsaved = "" if save is None else f", and {save} is not written"
-        report.warn(f"adapting did not help ({losses}): {start.name} is used as it is{unsaved}")
+        unsaved = "" if save is None else f", {save} not written"
+        report.warn(f"adapting did not help ({losses}): using {start.name} unchanged{unsaved}")
     if result.interrupt is not None:
         raise result.interrupt
     return restorer
 
 
 def photos_of(jobs: Sequence[Job]) -> Iterator[Tensor]:
-    """The images of the jobs; one that cannot be read is left to the restoring to name.
+    """Yield the images of the jobs, without those that cannot be read: restoring reports them.
 
-    Raises UsageError for one that comes through a pipe, which can be read only once.
+    Raises UsageError for an image from a pipe, which can be read only once.
     """
-    from restore_cli.batch.plan import Standard
     from restore_cli.imaging.io import read
 
     for job in jobs:

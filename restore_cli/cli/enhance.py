@@ -3,43 +3,89 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from restore_cli import registry
-from restore_cli.cli.choices import CommonOptions, with_choices
-from restore_cli.cli.options import ModelName, Strength, WeightsName
-from restore_cli.cli.restore import run_batch
-
-if TYPE_CHECKING:
-    from restore_cli.inference.restorer import Restorer, RunOptions
+from restore_cli.batch.plan import plan
+from restore_cli.cli.console import reporter
+from restore_cli.cli.options import (
+    Backend,
+    Device,
+    DryRun,
+    FormatName,
+    Json,
+    ModelName,
+    Output,
+    Overlap,
+    Overwrite,
+    Precision,
+    Quality,
+    Quiet,
+    Record,
+    Recursive,
+    Seed,
+    SkipExisting,
+    Sources,
+    Strength,
+    Tile,
+    WeightsName,
+    existing_targets,
+    network_of,
+    tiling_of,
+)
+from restore_cli.cli.restoring import refuse_contradictions, run_batch, run_options, work_remains
 
 Resize = Annotated[
     Literal["detail", "fit", "native"],
     typer.Option(
-        help="For TML, which works at one size: detail carries its change to the image, which "
-        "keeps its own detail; fit stretches its result, as the paper; native runs it at the "
-        "image's size."
+        help="How TML, which works at one size, takes other sizes; detail: its change is "
+        "transferred to the image, which keeps its own detail; fit: its result is stretched, as "
+        "in the paper; native: it runs at the size of the image."
     ),
 ]
 
 
-@with_choices
 def enhance(
-    choices: CommonOptions,
+    source: Sources,
+    output: Output = None,
     model: ModelName = None,
     weights: WeightsName = None,
     strength: Strength = 1.0,
     resize: Resize = "detail",
+    tile: Tile = "auto",
+    overlap: Overlap = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    backend: Backend = "torch",
+    recursive: Recursive = False,
+    format: FormatName = None,
+    quality: Quality = None,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    seed: Seed = 0,
+    record: Record = True,
 ) -> None:
     """Brighten dark images and folders of images (TML)."""
-
-    def load(options: RunOptions) -> Restorer:
+    tiling = tiling_of(tile, overlap)
+    planned = plan(
+        source,
+        output,
+        task="enhance",
+        model=network_of("enhance", model, weights),
+        recursive=recursive,
+        format=format,
+        existing=existing_targets(overwrite, skip_existing),
+    )
+    refuse_contradictions(planned, quality=quality, format=format, json=json)
+    with reporter("enhance", quiet=quiet, json=json) as report:
+        if not work_remains(planned, report, dry_run=dry_run):
+            return
         from restore_cli.inference.restorer import load_restorer
 
-        chosen = replace(options, weights=weights, strength=strength, resize=resize)
-        return load_restorer("enhance", chosen)
-
-    network = registry.find_for_task("enhance", model).arch
-    run_batch("enhance", choices, load, model=network)
+        options = run_options(tiling, model, weights, device, precision, seed)
+        restorer = load_restorer("enhance", replace(options, strength=strength, resize=resize))
+        run_batch(planned, restorer, report, quality=quality, overwrite=overwrite, record=record)

@@ -8,19 +8,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restore_cli.cli.console import Reporter, reporter
-from restore_cli.cli.options import Json, Quiet
+from restore_cli.cli.options import Json, ProtocolName, Quiet
 from restore_cli.errors import InputError, NothingToDo, RestoreError, UnreadableImage, UsageError
 
 if TYPE_CHECKING:
     from restore_cli.metrics import EvalProtocol, Means, Scores
 
 Pair = tuple[Path, Path]  # restored, reference
-ProtocolName = Literal["rgb", "rgb_float", "y", "y_float", "sr_x2", "sr_x3", "sr_x4"]
 
 
 @dataclass(frozen=True)

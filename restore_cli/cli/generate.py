@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from restore_cli.cli.console import Reporter, binary_stdout, reporter
+from restore_cli.cli.findings import CIRCUMSTANCES
 from restore_cli.cli.options import (
     Device,
     DryRun,
@@ -21,9 +22,8 @@ from restore_cli.cli.options import (
     SkipExisting,
     WeightsName,
     existing_targets,
+    size_of,
 )
-from restore_cli.cli.restore import CIRCUMSTANCES
-from restore_cli.cli.upscale import size_of
 from restore_cli.errors import UsageError, WeightsMissing
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from typer.core import TyperGroup
 from restore_cli import __version__
 from restore_cli.cli import bench, console, weights
 from restore_cli.cli.denoise import denoise
+from restore_cli.cli.derain import derain
 from restore_cli.cli.doctor import doctor
 from restore_cli.cli.enhance import enhance
 from restore_cli.cli.evaluate import evaluate
 from restore_cli.cli.generate import generate
 from restore_cli.cli.replay import replay
-from restore_cli.cli.restore import derain
 from restore_cli.cli.run import run
 from restore_cli.cli.samples import samples
 from restore_cli.cli.train import train

@@ -1,8 +1,10 @@
-"""Options that several commands share, and what their values may be."""
+"""Options that several commands share, and functions that read their values."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
 import typer
@@ -16,17 +18,19 @@ Word = TypeVar("Word", bound=str)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TILE_WORDS: tuple[Literal["auto", "off", "exact"], ...] = ("auto", "off", "exact")
 OVERLAP_WORDS: tuple[Literal["auto", "exact"], ...] = ("auto", "exact")
+ProtocolName = Literal["rgb", "rgb_float", "y", "y_float", "sr_x2", "sr_x3", "sr_x4"]
+SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def weights_names(incomplete: str) -> list[str]:
-    """Known names of weights, for the completion of words in a shell."""
+    """Return the known names of weights that complete a word in a shell."""
     from restore_cli.checkpoints import manifest
 
     return [name for name in manifest.entries() if name.startswith(incomplete)]
 
 
 def _starting(words: Iterable[str]) -> Callable[[str], list[str]]:
-    """The completion of a word that may also be a number, a file or the like."""
+    """Return the completion of a word that may also be a number, a file or the like."""
     return lambda incomplete: [word for word in words if word.startswith(incomplete)]
 
 
@@ -40,7 +44,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUTPUT",
-        help="A file for one image or video, else a folder or a template with {stem} {ext} "
+        help="A file for one image or video, otherwise a folder or a template with {stem} {ext} "
         "{task} {model} {scale} {rel}; - for stdout. "
         "[default: beside the source, as {stem}_{task}{ext}]",
     ),
@@ -50,7 +54,7 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="Network. [default: the task's own]",
+        help="Network. [default: that of the task]",
         autocompletion=_starting(registry.MODELS),
     ),
 ]
@@ -59,7 +63,8 @@ WeightsName = Annotated[
     typer.Option(
         "--weights",
         metavar="NAME|FILE",
-        help="Weights: a name of `restore weights list`, or a file. [default: the network's own]",
+        help="Weights: a name from `restore weights list`, or a file. "
+        "[default: those of the network]",
         autocompletion=weights_names,
     ),
 ]
@@ -67,8 +72,8 @@ Tile = Annotated[
     str,
     typer.Option(
         metavar="auto|off|exact|PIXELS",
-        help="Side of the tiles that an image is cut into; auto: by the free memory; exact: "
-        "likewise, but as if the image were whole, which takes MIRNet several times as long.",
+        help="Side of the tiles; auto: by the free memory; off: the whole image at once; exact: "
+        "tiles with the result of the whole image, for MIRNet several times slower.",
         autocompletion=_starting(TILE_WORDS),
     ),
 ]
@@ -76,7 +81,7 @@ Overlap = Annotated[
     str,
     typer.Option(
         metavar="auto|exact|PIXELS",
-        help="Context around each tile; exact: as if the image were whole.",
+        help="Context around each tile; exact: enough for the result of the whole image.",
         autocompletion=_starting(OVERLAP_WORDS),
     ),
 ]
@@ -84,21 +89,19 @@ Device = Annotated[
     str,
     typer.Option(
         metavar="auto|cpu|cuda|cuda:N|mps",
-        help="Where to compute; auto: on a GPU if there is one.",
+        help="Compute device; auto: a GPU if there is one.",
         autocompletion=_starting(DEVICES),
     ),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option(help="Of the computation; auto: 16 bit where it is fast and harmless."),
+    typer.Option(help="Compute precision; auto: 16 bit where it is fast and accurate."),
 ]
-Backend = Annotated[Literal["torch"], typer.Option(help="What runs the network.")]
-Recursive = Annotated[
-    bool, typer.Option("--recursive", "-r", help="Take folders inside folders too.")
-]
+Backend = Annotated[Literal["torch"], typer.Option(help="Engine that runs the network.")]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders.")]
 FormatName = Annotated[
     Format | None,
-    typer.Option("--format", help="Of the images. [default: as the source]"),
+    typer.Option("--format", help="Format of output images. [default: that of the source]"),
 ]
 Quality = Annotated[
     int | None,
@@ -106,48 +109,83 @@ Quality = Annotated[
         min=1,
         max=100,
         metavar="1..100",
-        help="Of JPEG, WebP and video. [default: JPEG 95, WebP lossless, video 90]",
+        help="Quality of JPEG, WebP and video. [default: JPEG 95, WebP lossless, video 90]",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Leave what exists, do the rest.")
+    bool, typer.Option("--skip-existing", help="Skip sources whose output exists.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Write one JSON object a line to stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Write one JSON object per line to stdout.")]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress, no summary; warnings and errors stay.")
+    bool,
+    typer.Option("--quiet", "-q", help="No progress and no summary; only warnings and errors."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and do nothing.")]
 Strength = Annotated[
     float,
     typer.Option(
-        min=0, max=1, metavar="0..1", help="How much of the change is made, in linear steps."
+        min=0,
+        max=1,
+        metavar="0..1",
+        help="Share of the change that is applied, in linear steps: 0 none, 1 all.",
     ),
 ]
 Record = Annotated[
     bool,
     typer.Option(
-        "--record/--no-record", help="Tell in the metadata how it was made, for restore replay."
+        "--record/--no-record", help="Record in the metadata for restore replay, or no record."
     ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="Of the random numbers, if any are drawn.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Values of --tile and --overlap, as RunOptions has them."""
+
+    tile: int | Literal["auto", "off"]
+    overlap: int | Literal["auto", "exact"]
+    exact: bool
+
+
+def tiling_of(tile: str, overlap: str) -> Tiling:
+    """Read --tile and --overlap. Raises UsageError."""
+    side = pixels_or(tile, TILE_WORDS, option="--tile")
+    context = pixels_or(overlap, OVERLAP_WORDS, option="--overlap", least=0)
+    if side == "exact":
+        return Tiling("auto", context, exact=True)
+    return Tiling(side, context, exact=False)
 
 
 def pixels_or(text: str, words: Sequence[Word], *, option: str, least: int = 1) -> int | Word:
-    """A number of pixels from `least` on, or one of `words`. Raises UsageError."""
+    """Read a number of pixels, `least` or more, or one of `words`. Raises UsageError."""
     for word in words:
         if text == word:
             return word
     if text.isdecimal() and int(text) >= least:
         return int(text)
     raise UsageError(
-        f"{option} {text}: wanted {', '.join(words)} or a number of pixels from {least} on",
+        f"{option} {text}: wanted {', '.join(words)} or a number of pixels, {least} or more",
         hint=f"for example {option} 256",
     )
 
 
+def network_of(task: str, model: str | None, weights: str | None) -> str:
+    """Return the network that {model} stands for: named, or of named weights, or the default.
+
+    Of weights in a file, the default. Raises UsageError for a network that does not do the task.
+    """
+    from restore_cli.checkpoints import manifest
+
+    entry = None if weights is None else manifest.entries().get(weights)
+    if model is None and entry is not None:
+        return entry.arch
+    return registry.find_for_task(task, model).arch
+
+
 def existing_targets(overwrite: bool, skip_existing: bool) -> Literal["error", "overwrite", "skip"]:
-    """What happens to targets that exist. Raises UsageError where both are asked for."""
+    """Return what happens to existing outputs. Raises UsageError where both are given."""
     if overwrite and skip_existing:
         raise UsageError(
             "--overwrite and --skip-existing contradict each other", hint="give one of them"
@@ -155,3 +193,32 @@ def existing_targets(overwrite: bool, skip_existing: bool) -> Literal["error", "
     if overwrite:
         return "overwrite"
     return "skip" if skip_existing else "error"
+
+
+def factor_of(text: str, *, option: str = "") -> float:
+    """Read `2`, `2x` or `2.5` as a number above 1. Raises UsageError that names the option."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)x?", text)
+    if match is None or float(match[1]) <= 1:
+        raise UsageError(
+            f"{option or f'--scale {text}'}: wanted a factor above 1",
+            hint="for example 2, 2x or 2.5",
+        )
+    return float(match[1])
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Read `1920x1080` as (1080, 1920), height first. Raises UsageError."""
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text)
+    if match is None:
+        raise UsageError(
+            f"--size {text}: wanted width x height in pixels", hint="for example --size 1920x1080"
+        )
+    return int(match[2]), int(match[1])
+
+
+def seconds_of(duration: str) -> float:
+    """Read `90s`, `10m` or `2h` as seconds. Raises UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
+    if match is None:
+        raise UsageError(f"--time {duration!r} is not a duration", hint="write 90s, 10m or 2h")
+    return float(match[1]) * SECONDS[match[2]]

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import Annotated, get_args
 
 import typer
 
 from restore_cli import registry
-from restore_cli.cli.choices import CommonOptions, with_choices
-from restore_cli.cli.restore import run_batch
-from restore_cli.cli.upscale import factor_of, usual_factor, usual_network
+from restore_cli.batch.plan import contains_videos, plan, template_fields
+from restore_cli.cli.console import reporter
+from restore_cli.cli.options import (
+    Backend,
+    Device,
+    DryRun,
+    FormatName,
+    Json,
+    Output,
+    Overlap,
+    Overwrite,
+    Precision,
+    Quality,
+    Quiet,
+    Record,
+    Recursive,
+    Seed,
+    SkipExisting,
+    Sources,
+    Tile,
+    existing_targets,
+    factor_of,
+    network_of,
+    tiling_of,
+)
+from restore_cli.cli.restoring import refuse_contradictions, run_batch, run_options, work_remains
+from restore_cli.cli.upscaling import default_factor, default_network
 from restore_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from restore_cli.inference.chain import Chain
-    from restore_cli.inference.restorer import RunOptions
 
 TASKS = tuple(task for task in get_args(registry.Task) if task != "generate")
 EXAMPLE = "for example --steps derain,denoise,upscale:2"
@@ -25,7 +45,7 @@ Steps = Annotated[
     str,
     typer.Option(
         metavar="STEP,STEP...",
-        help=f"What is done, in this order: {', '.join(TASKS)} or upscale:FACTOR.",
+        help=f"Steps in their order: {', '.join(TASKS)} or upscale:FACTOR.",
     ),
 ]
 Models = Annotated[
@@ -38,40 +58,74 @@ WeightsOfSteps = Annotated[
 ]
 
 
-@with_choices
 def run(
-    choices: CommonOptions, steps: Steps, model: Models = None, weights: WeightsOfSteps = None
+    source: Sources,
+    steps: Steps,
+    output: Output = None,
+    model: Models = None,
+    weights: WeightsOfSteps = None,
+    tile: Tile = "auto",
+    overlap: Overlap = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    backend: Backend = "torch",
+    recursive: Recursive = False,
+    format: FormatName = None,
+    quality: Quality = None,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    seed: Seed = 0,
+    record: Record = True,
 ) -> None:
     """Restore images in several steps, with no rounding in between.
 
-    Results are called {stem}_restored{ext}. Tiles, overlap and precision hold for each step.
+    Outputs are named {stem}_restored{ext}. Tiles, overlap and precision apply to each step.
     """
-    chosen = steps_of(steps)
-    tasks = [task for task, _ in chosen]
+    tiling = tiling_of(tile, overlap)
+    wanted = steps_of(steps)
+    tasks = [task for task, _ in wanted]
     models = by_step(model or [], tasks, option="--model")
     files = by_step(weights or [], tasks, option="--weights")
     factors = [
-        factor or usual_factor(files.get("upscale")) if task == "upscale" else 1.0
-        for task, factor in chosen
+        factor or default_factor(files.get("upscale")) if task == "upscale" else 1.0
+        for task, factor in wanted
     ]
-    if "upscale" in tasks and not {"upscale"} & (models.keys() | files.keys()):
-        models["upscale"] = usual_network(choices, max(factors), task="run")
-    networks = [registry.find_for_task(task, models.get(task)).arch for task in tasks]
-
-    def load(options: RunOptions) -> Chain:
+    videos = contains_videos(source, output, task="run", recursive=recursive)
+    is_default = "upscale" in tasks and not {"upscale"} & (models.keys() | files.keys())
+    if is_default and "model" in template_fields(output):
+        models["upscale"] = default_network(device, max(factors), repeat=False, videos=videos)
+    planned = plan(
+        source,
+        output,
+        task="run",
+        model="+".join(network_of(task, models.get(task), files.get(task)) for task in tasks),
+        scale=f"{math.prod(factors):g}",
+        recursive=recursive,
+        format=format,
+        existing=existing_targets(overwrite, skip_existing),
+    )
+    refuse_contradictions(planned, quality=quality, format=format, json=json)
+    with reporter("run", quiet=quiet, json=json) as report:
+        if not work_remains(planned, report, dry_run=dry_run):
+            return
         from restore_cli.inference.chain import Step, load_chain
 
-        planned = [
+        if is_default:  # only now, since it may load torch to find a GPU
+            models["upscale"] = default_network(device, max(factors), repeat=False, videos=videos)
+        chain = [
             Step(task, factor, models.get(task), files.get(task))
             for task, factor in zip(tasks, factors, strict=True)
         ]
-        return load_chain(planned, options)
-
-    run_batch("run", choices, load, model="+".join(networks), scale=f"{math.prod(factors):g}")
+        options = run_options(tiling, None, None, device, precision, seed)
+        restorer = load_chain(chain, options)
+        run_batch(planned, restorer, report, quality=quality, overwrite=overwrite, record=record)
 
 
 def steps_of(text: str) -> list[tuple[str, float | None]]:
-    """`derain,upscale:2` as [("derain", None), ("upscale", 2.0)]. Raises UsageError."""
+    """Read `derain,upscale:2` as [("derain", None), ("upscale", 2.0)]. Raises UsageError."""
     steps = []
     for step in text.split(","):
         task, colon, factor = step.strip().partition(":")
@@ -79,20 +133,23 @@ def steps_of(text: str) -> list[tuple[str, float | None]]:
             raise UsageError(f"--steps {text}: no step is called {task!r}", hint=EXAMPLE)
         if colon and task != "upscale":
             raise UsageError(f"--steps {text}: {task} takes no number", hint=EXAMPLE)
-        steps.append((task, factor_of(factor, where=f"--steps {text}") if colon else None))
+        steps.append((task, factor_of(factor, option=f"--steps {text}") if colon else None))
     return steps
 
 
 def by_step(given: Sequence[str], tasks: Sequence[str], *, option: str) -> dict[str, str]:
-    """`derain=NAME` as {"derain": "NAME"}. Raises UsageError."""
+    """Read `derain=NAME` as {"derain": "NAME"}. Raises UsageError."""
     found: dict[str, str] = {}
     for text in given:
         task, equals, name = text.partition("=")
-        if not (equals and name) or task not in tasks or task in found:
-            twice = f"{option} {text}: {task} has been given already"
-            wanted = f"{option} {text}: wanted STEP=NAME with a STEP of --steps"
+        if not (equals and name) or task not in tasks:
             raise UsageError(
-                twice if task in found else wanted, hint=f"for example {option} {tasks[0]}=NAME"
+                f"{option} {text}: wanted STEP=NAME with a STEP of --steps",
+                hint=f"for example {option} {tasks[0]}=NAME",
+            )
+        if task in found:
+            raise UsageError(
+                f"{option} {text}: {task} has been given already", hint="leave one of them out"
             )
         found[task] = name
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -11,23 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from restore_cli.cli.console import Reporter, reporter
-from restore_cli.cli.options import Json
+from restore_cli.cli.options import Json, seconds_of
 from restore_cli.errors import UsageError
 from restore_cli.training.recipes import RECIPES, find_entry, find_recipe
 
 if TYPE_CHECKING:
     from restore_cli.training.recipe import GeneratorRecipe, RestorationRecipe
     from restore_cli.training.trainer import Progress, TrainingOptions
-
-UNITS = {"s": 1, "m": 60, "h": 3600}
-
-
-def seconds_of(duration: str) -> float:
-    """Return the seconds of a duration such as `90s`, `10m` or `2h`. Raises UsageError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", duration)
-    if match is None:
-        raise UsageError(f"--time {duration!r} is not a duration", hint="write 90s, 10m or 2h")
-    return float(match[1]) * UNITS[match[2]]
 
 
 def workers_of(workers: str) -> int | None:

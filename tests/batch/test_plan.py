@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from restore_cli.batch.plan import Standard, hold_videos, plan
+from restore_cli.batch.plan import Standard, contains_videos, plan, template_fields
 from restore_cli.errors import (
     NothingToDo,
     OutputCollision,
@@ -234,7 +234,7 @@ def test_what_is_not_there_does_not_stop_the_rest(here):
 def test_a_link_that_leads_nowhere_is_told(here):
     Path("in").mkdir()
     Path("in/a.png").symlink_to("nowhere.png")
-    assert "leads nowhere" in planned("in").unreadable[0].error.message
+    assert "broken link" in planned("in").unreadable[0].error.message
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_source_is_never_the_target(here, link):
         (["a.png", "b.png"], "x.png", {}, "one file, but there are several"),
         (["a.png", "b.png"], "-", {}, "takes one image"),
         (["-", "a.png"], None, {"format": "png"}, "cannot be mixed"),
-        (["-"], None, {}, "does not tell the format"),
+        (["-"], None, {}, "must be given"),
         (["a.png"], "x.jpg", {"format": "png"}, "--format says png"),
         (["a.png"], "x.bmp", {}, "cannot write .bmp"),
         (["a.png"], "{name}.png", {}, "unknown field 'name'"),
@@ -305,7 +305,7 @@ def test_contradictions_are_refused_with_a_hint(here, sources, output, options, 
 
 @pytest.mark.parametrize(
     ("output", "said"),
-    [("folder.png", "is a folder"), ("notes.txt/x.png", "is no folder")],
+    [("folder.png", "is a folder"), ("notes.txt/x.png", "is not a folder")],
 )
 def test_a_place_that_cannot_be_written_is_refused_before_work(here, output, said):
     touch("in/a.png", "notes.txt")
@@ -354,6 +354,19 @@ def test_a_name_that_is_no_text_is_planned(here):
         (["missing.mp4"], False, False),
     ],
 )
-def test_videos_among_the_sources_are_known_before_any_plan(here, sources, recursive, wanted):
+def test_videos_among_the_sources_are_known_before_a_plan(here, sources, recursive, wanted):
     touch("a.png", "b.mp4", "in/a.jpg", "in/deep/c.mkv")
-    assert hold_videos(sources, None, task="upscale", recursive=recursive) == wanted
+    assert contains_videos(sources, None, task="upscale", recursive=recursive) == wanted
+
+
+@pytest.mark.parametrize(
+    ("output", "fields"),
+    [
+        ("out/{stem}_{model}{ext}", {"stem", "model", "ext"}),
+        ("out/{{model}}", set()),
+        ("{model", set()),
+        (None, set()),
+    ],
+)
+def test_the_fields_of_a_template_are_known_before_a_plan(output, fields):
+    assert template_fields(output) == fields

@@ -1,11 +1,14 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from restore_cli.cli.main import app
+from tests.cli.invoke import restore
+
+bench = partial(restore, "bench")
+
 
 FIELDS = {
     "cpu_seconds_per_megapixel",
@@ -32,10 +35,6 @@ def pairs(tmp_path):
         levels = np.random.default_rng(seed).integers(0, 256, (18, 24, 3), np.uint8)
         Image.fromarray(levels).save(folder / side / "a.png")
     return folder
-
-
-def bench(*arguments):
-    return CliRunner().invoke(app, ["bench", *map(str, arguments)])
 
 
 def test_quality_writes_the_document_and_says_where(pairs, random_weights, tmp_path):

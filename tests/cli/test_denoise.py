@@ -1,38 +1,21 @@
 import itertools
-import json
 import re
 from dataclasses import replace
 from functools import partial
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from restore_cli import registry
 from restore_cli.checkpoints import manifest
-from restore_cli.checkpoints.save import save
-from restore_cli.cli.main import app
 from restore_cli.training import adapt
+from tests.cli.invoke import restore, rows
 
-TINY = {"channels": 8, "num_module": 1}
-
-
-@pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / "photo.png"
-    Image.effect_noise((40, 36), 50).convert("RGB").save(path)
-    return path
+denoise = partial(restore, "denoise")
 
 
 @pytest.fixture
-def tiny_cbsn(tmp_path):
-    path = tmp_path / "tiny.safetensors"
-    save(registry.build("cbsn", **TINY), path, arch="cbsn", config=TINY, record={})
-    return path
-
-
-def denoise(*arguments):
-    return CliRunner().invoke(app, ["denoise", *map(str, arguments)])
+def tiny_cbsn(untrained):
+    return untrained("tiny", "cbsn", channels=8, num_module=1)
 
 
 def test_a_photo_is_denoised_beside_itself(photo, tiny_cbsn):
@@ -152,7 +135,7 @@ def test_the_noise_that_was_found_is_told(photo, tiny_cbsn, tmp_path):
 
 def test_the_estimate_stands_in_the_json(large_photo, tiny_cbsn):
     result = denoise(large_photo, "--weights", tiny_cbsn, "--json")
-    row = json.loads(result.stdout)
+    (row,) = rows(result)
     said = result.stderr.split("estimated noise sigma ")[1].split(" (of 255)")[0]
     assert row["noise_sigma"] == pytest.approx(float(said), abs=0.06)
 
@@ -169,9 +152,8 @@ def test_a_limit_of_0_writes_the_image_as_it_is(photo, tiny_cbsn, tmp_path):
 def test_a_replay_has_the_limit_of_the_record(photo, tiny_cbsn, tmp_path, limit):
     target = tmp_path / "out.png"
     denoise(photo, "-o", target, "--weights", tiny_cbsn, "--noise-limit", limit)
-    arguments = ("replay", target, "--source", photo, "--weights", tiny_cbsn, "--json")
-    result = CliRunner().invoke(app, [*map(str, arguments)])
-    row = json.loads(result.stdout)
+    result = restore("replay", target, "--source", photo, "--weights", tiny_cbsn, "--json")
+    (row,) = rows(result)
     assert row["record"]["settings"]["noise_limit"] == (limit if limit == "off" else 3.0)
     assert row["identical"]
 

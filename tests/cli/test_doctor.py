@@ -1,14 +1,12 @@
 import json
+from functools import partial
 
 import pytest
-from typer.testing import CliRunner
 
 from restore_cli import assets
-from restore_cli.cli.main import app
+from tests.cli.invoke import restore
 
-
-def doctor(*arguments):
-    return CliRunner().invoke(app, ["doctor", *arguments])
+doctor = partial(restore, "doctor")
 
 
 def findings(result):
@@ -57,3 +55,10 @@ def test_a_cache_that_cannot_be_is_told_but_no_problem(tmp_path, monkeypatch):
     result = doctor("--json")
     assert result.exit_code == 0
     assert findings(result)["cache"]["value"].endswith("not writable")
+
+
+def test_a_generator_without_weights_is_no_problem():
+    result = doctor("--json")
+    found = findings(result)["fitv1.default"]
+    assert (result.exit_code, found["problem"]) == (0, None)
+    assert found["value"].endswith("restore weights import FILE --as fitv1.default")

@@ -1,4 +1,4 @@
-import json
+from functools import partial
 
 import imageio.v3 as iio
 import numpy as np
@@ -6,34 +6,17 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data
-from typer.testing import CliRunner
 
-from restore_cli import registry
 from restore_cli.checkpoints import manifest
-from restore_cli.checkpoints.save import save
-from restore_cli.cli.main import app
 from restore_cli.imaging.io import read
+from tests.cli.invoke import restore, rows
 
-TINY = {"pm_stem": 2, "em_stem": 2, "nominal_size": [80, 80]}
+enhance = partial(restore, "enhance")
 
 
 @pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / "photo.png"
-    Image.effect_noise((90, 60), 20).convert("RGB").save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def tiny_tml(tmp_path_factory):
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save(registry.build("tml", **TINY), path, arch="tml", config=TINY, record={})
-    return path
-
-
-def enhance(*arguments):
-    return CliRunner().invoke(app, ["enhance", *map(str, arguments)])
+def tiny_tml(untrained):
+    return untrained("tiny", "tml", pm_stem=2, em_stem=2, nominal_size=[80, 80])
 
 
 def test_a_photo_is_enhanced_beside_itself_at_its_own_size(photo, tiny_tml):
@@ -41,7 +24,7 @@ def test_a_photo_is_enhanced_beside_itself_at_its_own_size(photo, tiny_tml):
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{photo.with_name('photo_enhanced.png')}\n"
     with Image.open(photo.with_name("photo_enhanced.png")) as enhanced:
-        assert enhanced.size == (90, 60)
+        assert enhanced.size == (12, 9)
 
 
 def test_every_way_to_resize_gives_another_image_of_the_same_size(photo, tiny_tml, tmp_path):
@@ -51,7 +34,7 @@ def test_every_way_to_resize_gives_another_image_of_the_same_size(photo, tiny_tm
         result = enhance(photo, "-o", out, "--weights", tiny_tml, "--resize", how)
         assert result.exit_code == 0, result.stderr
         images.append(read(out).pixels)
-    assert {tuple(pixels.shape) for pixels in images} == {(3, 60, 90)}
+    assert {tuple(pixels.shape) for pixels in images} == {(3, 9, 12)}
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert not torch.equal(images[one], images[other])
 
@@ -77,7 +60,7 @@ def test_a_folder_is_enhanced_with_a_line_of_json_each(photo, tiny_tml, tmp_path
     photo.with_name("broken.png").write_bytes(b"no image")
     result = enhance(tmp_path, "-o", tmp_path / "out", "--weights", tiny_tml, "--json")
     assert result.exit_code == 6
-    status = [json.loads(line)["status"] for line in result.stdout.splitlines()]
+    status = [row["status"] for row in rows(result)]
     assert sorted(status) == ["failed", "ok"]
 
 
@@ -92,10 +75,8 @@ def test_a_network_without_weights_says_how_to_get_them(photo, model, name, monk
     assert f"restore weights import FILE --as {name}" in result.stderr
 
 
-def test_a_network_of_any_size_has_nothing_to_resize(photo, tmp_path):
-    config = {"n_feat": 8, "n_RRG": 1, "n_MSRB": 1}
-    weights = tmp_path / "mirnet.safetensors"
-    save(registry.build("mirnet", **config), weights, arch="mirnet", config=config, record={})
+def test_a_network_of_any_size_has_nothing_to_resize(photo, untrained):
+    weights = untrained("mirnet", "mirnet", n_feat=8, n_RRG=1, n_MSRB=1)
     enhanced = enhance(photo, "--model", "mirnet", "--weights", weights)
     assert enhanced.exit_code == 0, enhanced.stderr
     refused = enhance(photo, "--weights", weights, "--resize", "fit", "--overwrite")
@@ -106,14 +87,14 @@ def test_a_network_of_any_size_has_nothing_to_resize(photo, tmp_path):
 @pytest.mark.parametrize(
     ("level", "said"),
     [
-        (153, "60 %: not dark, left as it is"),
-        (115, "45 %: not dark, at most its black and white points"),
+        (153, "60 %: not dark, unchanged"),
+        (115, "45 %: not dark, only black and white points adjusted"),
         (76, "30 %: not very dark"),
         (20, None),
     ],
     ids=["bright", "daylight", "between", "dark"],
 )
-def test_it_is_said_when_a_image_is_not_dark(level, said, tmp_path, tiny_tml):
+def test_an_image_that_is_not_dark_is_reported(level, said, tmp_path, tiny_tml):
     photo = tmp_path / "grey.png"
     Image.new("RGB", (50, 40), (level,) * 3).save(photo)
     result = enhance(photo, "--weights", tiny_tml)

@@ -1,15 +1,16 @@
-import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
-from typer.testing import CliRunner
 
-from restore_cli.cli.main import app
 from restore_cli.metrics import PROTOCOLS
+from tests.cli.invoke import restore, rows
+
+evaluate = partial(restore, "eval")
 
 
 @pytest.fixture
@@ -25,14 +26,6 @@ def images(tmp_path):
         return tmp_path / names[0]
 
     return write
-
-
-def evaluate(*arguments):
-    return CliRunner().invoke(app, ["eval", *map(str, arguments)])
-
-
-def rows(result):
-    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def pairs(result):

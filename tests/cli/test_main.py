@@ -8,17 +8,13 @@ import typing
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from restore_cli import __version__
-from restore_cli.cli.main import Shell, app
+from restore_cli.cli.main import Shell
+from tests.cli.invoke import restore
 
 PYTHON = [sys.executable, "-m", "restore_cli"]
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and devices")
-
-
-def restore(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 def start(*arguments, **options):
@@ -30,9 +26,7 @@ def start(*arguments, **options):
 def complete(words, position):
     """What a shell offers at `position` of the typed words."""
     request = {"COMP_WORDS": words, "COMP_CWORD": str(position)}
-    return CliRunner().invoke(
-        app, [], prog_name="restore", env=request | {"_RESTORE_COMPLETE": "complete_bash"}
-    )
+    return restore(env=request | {"_RESTORE_COMPLETE": "complete_bash"})
 
 
 @pytest.mark.parametrize(
@@ -51,7 +45,7 @@ def complete(words, position):
     ids=["option", "command", "argument", "inner argument", "choice", "number"],
 )
 def test_wrong_usage_is_one_line_a_hint_and_exit_2(arguments, said):
-    result = CliRunner().invoke(app, arguments, prog_name="restore")
+    result = restore(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(said)
     assert result.stderr.count("\n") == 2
@@ -92,7 +86,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 
 @pytest.mark.parametrize("shell", typing.get_args(Shell))
 def test_the_completion_script_of_any_shell_can_be_shown(shell):
-    result = CliRunner().invoke(app, ["--show-completion", shell], prog_name="restore")
+    result = restore("--show-completion", shell)
     assert result.exit_code == 0
     assert "_RESTORE_COMPLETE" in result.stdout
 

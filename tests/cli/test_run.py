@@ -1,36 +1,16 @@
-import json
+from functools import partial
 
 import pytest
-from PIL import Image
-from typer.testing import CliRunner
 
-from restore_cli import registry
-from restore_cli.checkpoints.save import save
-from restore_cli.cli.main import app
+from tests.cli.invoke import restore, rows, size_of
+
+run = partial(restore, "run")
 
 
 @pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / "photo.png"
-    Image.effect_noise((12, 9), 50).convert("RGB").save(path)
-    return path
-
-
-@pytest.fixture
-def weights(tmp_path, random_weights):
-    """The options that name untrained weights for derain and upscale."""
-    path = tmp_path / "x2.safetensors"
-    save(registry.build("espcn", scale=2), path, arch="espcn", config={"scale": 2}, record={})
-    return "--weights", f"derain={random_weights}", "--weights", f"upscale={path}"
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, ["run", *map(str, arguments)])
-
-
-def size_of(path):
-    with Image.open(path) as image:
-        return image.size
+def weights(x2, random_weights):
+    """Options that name untrained weights for derain and upscale."""
+    return "--weights", f"derain={random_weights}", "--weights", f"upscale={x2}"
 
 
 def test_steps_follow_each_other(photo, weights):
@@ -49,7 +29,7 @@ def test_a_factor_between_those_of_the_weights_is_made_smaller(photo, weights):
 
 def test_json_names_each_network(photo, weights):
     result = run(photo, "--steps", "derain, upscale", "--json", *weights)
-    row = json.loads(result.stdout)
+    (row,) = rows(result)
     assert (row["model"], row["weights"]) == ("dpenet+espcn", "random+x2")
     assert [len(digest) for digest in row["weights_sha256"].split("+")] == [64, 64]
     assert (row["width"], row["height"], row["tile"]) == (24, 18, None)

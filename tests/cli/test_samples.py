@@ -1,12 +1,11 @@
+from functools import partial
+
 import pytest
-from typer.testing import CliRunner
 
 from restore_cli import assets
-from restore_cli.cli.main import app
+from tests.cli.invoke import restore
 
-
-def samples(*arguments):
-    return CliRunner().invoke(app, ["samples", *map(str, arguments)], prog_name="restore")
+samples = partial(restore, "samples")
 
 
 def test_the_samples_are_copied_with_their_sources(tmp_path):

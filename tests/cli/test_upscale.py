@@ -1,39 +1,14 @@
-import json
+from functools import partial
 
 import pytest
+import torch
 from PIL import ExifTags, Image
-from typer.testing import CliRunner
 
-from restore_cli import registry
 from restore_cli.checkpoints.library import import_weights
-from restore_cli.checkpoints.save import save
-from restore_cli.cli.choices import CommonOptions
-from restore_cli.cli.main import app
-from restore_cli.cli.upscale import usual_network
-from restore_cli.inference import factors, upscaler
+from restore_cli.inference import device, upscaler
+from tests.cli.invoke import restore, rows, size_of
 
-
-@pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / "photo.png"
-    Image.effect_noise((12, 9), 50).convert("RGB").save(path)
-    return path
-
-
-@pytest.fixture
-def x3(tmp_path):
-    path = tmp_path / "x3.safetensors"
-    save(registry.build("espcn", scale=3), path, arch="espcn", config={"scale": 3}, record={})
-    return path
-
-
-def upscale(*arguments):
-    return CliRunner().invoke(app, ["upscale", *map(str, arguments)])
-
-
-def size_of(path):
-    with Image.open(path) as image:
-        return image.size
+upscale = partial(restore, "upscale")
 
 
 @pytest.mark.parametrize(
@@ -41,6 +16,7 @@ def size_of(path):
     [
         ((), (36, 27)),
         (("--scale", "3"), (36, 27)),
+        (("-s", "3x"), (36, 27)),
         (("--scale", "2.5"), (30, 22)),
         (("--size", "30x20"), (30, 20)),
         (("--scale", "4", "--repeat"), (48, 36)),
@@ -57,7 +33,7 @@ def test_the_result_has_the_size_that_was_asked_for(photo, x3, options, size):
 
 def test_json_tells_the_new_size_and_the_weights(photo, x3):
     result = upscale(photo, "--weights", x3, "--json")
-    row = json.loads(result.stdout)
+    (row,) = rows(result)
     assert (row["width"], row["height"], row["model"]) == (36, 27, "espcn")
     assert row["weights"] == "x3"
     assert len(row["weights_sha256"]) == 64
@@ -92,6 +68,7 @@ def test_a_factor_without_weights_is_one_line_and_exit_2(photo, x3):
         ("--scale", "-2"),
         ("--scale", "nan"),
         ("--scale", "two"),
+        ("--scale", "x2"),
         ("--size", "30"),
         ("--size", "0x9"),
         ("--scale", "2", "--size", "30x20"),
@@ -104,7 +81,7 @@ def test_sizes_that_make_no_sense_are_exit_2(photo, options):
     assert "hint:" in result.stderr
 
 
-def test_a_image_larger_than_the_size_is_exit_3(photo, x3):
+def test_an_image_larger_than_the_size_is_exit_3(photo, x3):
     result = upscale(photo, "--weights", x3, "--size", "10x10")
     assert result.exit_code == 3
     assert "12x9" in result.stderr
@@ -125,47 +102,48 @@ def test_exif_tells_the_new_size(tmp_path, x3):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A machine that says it has a GPU, and computes on the CPU all the same."""
-    monkeypatch.setattr(factors, "_kind", lambda device: "cuda")
+    """A GPU that is found, while networks run on the CPU."""
+    monkeypatch.setattr(device, "pick_device", lambda name: torch.device("cuda"))
 
 
-@pytest.mark.parametrize(
-    ("options", "network", "other"),
-    [((), "mirnet", "espcn is faster"), (("--scale", "4"), "mirnet", "espcn is faster")],
-    ids=["x2", "x4"],
-)
-def test_a_gpu_enlarges_by_mirnet_and_that_is_said(photo, gpu, options, network, other):
+@pytest.mark.parametrize("options", [(), ("--scale", "4")], ids=["x2", "x4"])
+def test_a_gpu_upscales_by_mirnet_and_says_so(photo, gpu, options):
     result = upscale(photo, "-o", photo.parent / "{stem}_{model}{ext}", *options)
     assert result.exit_code == 0, result.stderr
-    assert result.stdout == f"{photo.with_name(f'photo_{network}.png')}\n"
-    assert result.stderr.startswith(f"enlarging by {network} on cpu; --model {other}\n")
+    assert result.stdout == f"{photo.with_name('photo_mirnet.png')}\n"
+    assert result.stderr.startswith("using mirnet (GPU default); --model espcn is faster\n")
 
 
 @pytest.mark.parametrize(("others", "wanted"), [([], "mirnet"), (["clip.mp4"], "espcn")])
-def test_a_gpu_enlarges_by_the_better_network_unless_a_video_is_among_them(
-    photo, tmp_path, others, wanted
-):
-    (tmp_path / "clip.mp4").touch()
-    sources = [str(photo), *(str(tmp_path / name) for name in others)]
-    assert usual_network(CommonOptions(sources, device="cuda"), 2) == wanted
+def test_a_gpu_upscales_by_mirnet_unless_a_video_is_among_the_sources(photo, gpu, others, wanted):
+    photo.with_name("clip.mp4").touch()
+    sources = [photo, *(photo.with_name(name) for name in others)]
+    result = upscale(*sources, "-o", photo.parent / "{stem}_{model}{ext}", "--dry-run")
+    assert f"photo_{wanted}.png\n" in result.stdout
 
 
-def test_a_cpu_enlarges_by_espcn_and_that_is_said(photo):
+def test_a_cpu_upscales_by_espcn_and_says_so(photo):
     result = upscale(photo, "--device", "cpu")
-    assert result.stderr.startswith("enlarging by espcn on cpu; --model mirnet is sharper\n")
+    assert result.stderr.startswith("using espcn (CPU default); --model mirnet is sharper\n")
 
 
 @pytest.mark.parametrize("named", [("--model", "espcn"), ("--weights", "espcn.x2")], ids=" ".join)
-def test_a_network_that_is_named_is_taken_on_a_gpu_too(photo, gpu, named):
+def test_a_named_network_is_taken_on_a_gpu_too(photo, gpu, named):
     result = upscale(photo, "--json", *named)
-    assert json.loads(result.stdout)["model"] == "espcn"
-    assert "enlarging by" not in result.stderr
+    assert rows(result)[0]["model"] == "espcn"
+    assert "using" not in result.stderr
 
 
-def test_several_steps_enlarge_by_the_same_rule(photo, gpu):
+def test_several_steps_upscale_by_the_same_rule(photo, gpu):
     target = photo.parent / "{stem}_{model}{ext}"
-    result = CliRunner().invoke(app, ["run", str(photo), "--steps", "upscale:4", "-o", str(target)])
+    result = restore("run", photo, "--steps", "upscale:4", "-o", target)
     assert result.stdout == f"{photo.with_name('photo_mirnet.png')}\n"
+
+
+def test_the_model_in_a_template_is_that_of_named_weights(photo):
+    target = photo.parent / "{stem}_{model}{ext}"
+    result = upscale(photo, "--weights", "mirnet.sr_x2", "-o", target, "--dry-run")
+    assert result.stdout.endswith("photo_mirnet.png\n")
 
 
 def test_weights_for_another_task_are_exit_4(photo, random_weights):
@@ -192,10 +170,10 @@ def test_a_damaged_jpeg_takes_the_weights_for_photographs(saved_coarsely, x3, op
     import_weights(x3, "espcn.real_x3")
     result = upscale(saved_coarsely, "--model", "espcn", "--scale", "3", "--json", *option)
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["weights"] == wanted
+    assert rows(result)[0]["weights"] == wanted
 
 
-def test_photographs_are_enlarged_by_mirnet_unless_a_network_is_named(photo, monkeypatch):
+def test_photographs_are_upscaled_by_mirnet_unless_a_network_is_named(photo, monkeypatch):
     monkeypatch.setattr(upscaler, "photo_weights_by_scale", lambda spec: {})
     result = upscale(photo, "--for", "photo", "--device", "cpu")
     assert result.exit_code == 4

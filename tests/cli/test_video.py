@@ -1,6 +1,5 @@
 """Videos from the command line."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,28 +8,14 @@ import time
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from restore_cli import registry
-from restore_cli.checkpoints.save import save
-from restore_cli.cli.main import app
+from tests.cli.invoke import restore, rows
 from tests.imaging.clips import make_clip, see
 
 
 @pytest.fixture
 def clip(tmp_path):
     return make_clip(tmp_path / "clip.mp4")
-
-
-@pytest.fixture
-def x2(tmp_path):
-    path = tmp_path / "x2.safetensors"
-    save(registry.build("espcn", scale=2), path, arch="espcn", config={"scale": 2}, record={})
-    return path
-
-
-def restore(*arguments, **options):
-    return CliRunner().invoke(app, [*map(str, arguments)], **options)
 
 
 def test_a_video_is_enlarged_beside_its_source(clip, x2):
@@ -54,8 +39,7 @@ def test_a_video_is_derained_by_the_same_code(clip, random_weights, tmp_path):
 
 def test_json_tells_of_a_video_in_one_line(clip, x2):
     result = restore("upscale", clip, "--weights", x2, "--json")
-    (line,) = result.stdout.splitlines()
-    row = json.loads(line)
+    (row,) = rows(result)
     assert (row["width"], row["height"], row["status"]) == (128, 96, "ok")
     assert row["seconds"] > 0
     assert row["weights"] == "x2"

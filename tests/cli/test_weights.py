@@ -10,24 +10,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from PIL import Image
-from typer.testing import CliRunner
 
 from restore_cli import assets
 from restore_cli.checkpoints import manifest
-from restore_cli.cli.main import app
+from tests.cli.invoke import restore, rows
 
-
-def restore(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)], prog_name="restore")
-
-
-def weights(*arguments):
-    return restore("weights", *arguments)
-
-
-def rows(result):
-    return [json.loads(line) for line in result.stdout.splitlines()]
+weights = partial(restore, "weights")
 
 
 @pytest.fixture
@@ -67,13 +55,6 @@ def published(tmp_path, monkeypatch, random_weights):
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *args):
         pass
-
-
-@pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / "photo.png"
-    Image.effect_noise((12, 9), 50).convert("RGB").save(path)
-    return path
 
 
 def test_list_shows_what_is_bundled():
@@ -250,3 +231,10 @@ def test_verify_finds_a_changed_file(random_weights):
 def test_what_nobody_fetched_is_a_fault_only_when_asked_for(published):
     assert weights("verify").exit_code == 0
     assert weights("verify", "dpenet.far").exit_code == 4
+
+
+def test_info_on_weights_that_are_not_there_says_how_to_get_them():
+    result = weights("info", "fitv1.default")
+    assert result.exit_code == 4
+    assert "restore comes without weights for fitv1" in result.stderr
+    assert "restore weights import FILE --as fitv1.default" in result.stderr

@@ -1,17 +1,18 @@
 import hashlib
-import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
-from restore_cli.cli.main import app
 from restore_cli.inference import restorer
 from restore_cli.inference.rain import Rain
+from tests.cli.invoke import restore, rows
+
+derain = partial(restore, "derain")
 
 
 @pytest.fixture
@@ -21,14 +22,6 @@ def photos(tmp_path):
     for name in ("a.png", "b.jpg", "deeper/ü.png"):
         Image.effect_noise((12, 9), 50).convert("RGB").save(folder / name)
     return folder
-
-
-def derain(*arguments, **options):
-    return CliRunner().invoke(app, ["derain", *map(str, arguments)], **options)
-
-
-def rows(result):
-    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def test_a_single_file_lands_beside_its_source(photos, random_weights):

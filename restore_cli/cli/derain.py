@@ -1,0 +1,78 @@
+"""`restore derain`: images without rain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from restore_cli.batch.plan import plan
+from restore_cli.cli.console import reporter
+from restore_cli.cli.options import (
+    Backend,
+    Device,
+    DryRun,
+    FormatName,
+    Json,
+    ModelName,
+    Output,
+    Overlap,
+    Overwrite,
+    Precision,
+    Quality,
+    Quiet,
+    Record,
+    Recursive,
+    Seed,
+    SkipExisting,
+    Sources,
+    Strength,
+    Tile,
+    WeightsName,
+    existing_targets,
+    network_of,
+    tiling_of,
+)
+from restore_cli.cli.restoring import refuse_contradictions, run_batch, run_options, work_remains
+
+
+def derain(
+    source: Sources,
+    output: Output = None,
+    model: ModelName = None,
+    weights: WeightsName = None,
+    strength: Strength = 1.0,
+    tile: Tile = "auto",
+    overlap: Overlap = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    backend: Backend = "torch",
+    recursive: Recursive = False,
+    format: FormatName = None,
+    quality: Quality = None,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    dry_run: DryRun = False,
+    seed: Seed = 0,
+    record: Record = True,
+) -> None:
+    """Remove rain from images, folders and videos (DPENet)."""
+    tiling = tiling_of(tile, overlap)
+    planned = plan(
+        source,
+        output,
+        task="derain",
+        model=network_of("derain", model, weights),
+        recursive=recursive,
+        format=format,
+        existing=existing_targets(overwrite, skip_existing),
+    )
+    refuse_contradictions(planned, quality=quality, format=format, json=json)
+    with reporter("derain", quiet=quiet, json=json) as report:
+        if not work_remains(planned, report, dry_run=dry_run):
+            return
+        from restore_cli.inference.restorer import load_restorer
+
+        options = run_options(tiling, model, weights, device, precision, seed)
+        restorer = load_restorer("derain", replace(options, strength=strength))
+        run_batch(planned, restorer, report, quality=quality, overwrite=overwrite, record=record)

@@ -1,0 +1,184 @@
+"""Steps of a restoring command between its options and its exit code."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from restore_cli.batch.plan import Plan, Standard
+from restore_cli.cli.console import Reporter, binary_stdin, binary_stdout
+from restore_cli.cli.findings import how, messages, result_row, row
+from restore_cli.cli.options import Tiling
+from restore_cli.errors import RestoreError, UsageError
+from restore_cli.imaging.formats import is_container, is_lossy
+
+if TYPE_CHECKING:
+    from restore_cli.batch.run import Result
+    from restore_cli.cli.findings import AnyRestorer
+    from restore_cli.inference.restorer import RunOptions
+
+Failure = tuple[str, RestoreError]  # source, error
+
+SOME_FAILED = 6
+
+
+def refuse_contradictions(
+    planned: Plan, *, quality: int | None, format: str | None, json: bool
+) -> None:
+    """Refuse options that do not fit the planned formats. Raises UsageError."""
+    formats = {job.format for job in planned.jobs}
+    videos = {format for format in formats if is_container(format)}
+    if quality is not None and formats and not any(map(is_lossy, formats)):
+        raise UsageError(
+            f"--quality has no effect on {' and '.join(sorted(formats))}",
+            hint="leave it out, or add --format jpeg",
+        )
+    if format is not None and formats and formats == videos:
+        raise UsageError(
+            f"--format {format} is for images, but all sources are videos",
+            hint="leave it out; the suffix of -o chooses, for example -o out.mkv",
+        )
+    if json and any(job.target is Standard.OUTPUT for job in planned.jobs):
+        raise UsageError(
+            "the image and --json cannot both go to stdout", hint="add -o FILE for the image"
+        )
+
+
+def work_remains(planned: Plan, report: Reporter, *, dry_run: bool) -> bool:
+    """Report all that is known before any work, and return whether there is work.
+
+    With --dry-run, report the plan; without jobs, the summary. Raises as `finish` does, and
+    UsageError where an image is piped from or to a terminal.
+    """
+    if report.json:
+        for job in planned.skipped:
+            report.data(row(job.source, "skipped", target=job.target))
+        for item in planned.unreadable:
+            report.data(row(item.source, "failed", error=item.error))
+    if dry_run:
+        show_plan(planned, report)
+        return False
+    if not planned.jobs:
+        finish(planned, [], report)
+        return False
+    if planned.jobs[0].source is Standard.INPUT:
+        binary_stdin()
+    if planned.jobs[0].target is Standard.OUTPUT:
+        binary_stdout()
+    return True
+
+
+def show_plan(planned: Plan, report: Reporter) -> None:
+    """Report each job and everything that prevents one."""
+    for job in planned.jobs:
+        if report.json:
+            report.data(row(job.source, None, target=job.target))
+        else:
+            report.data(f"{job.source} -> {job.target}")
+    for job in planned.skipped:
+        report.say(f"{job.source} would be skipped, already exists: {job.target}")
+    for item in planned.unreadable:
+        report.error(item.error)
+    report.say(f"{len(planned.jobs)} planned, nothing done (--dry-run)")
+
+
+def run_options(
+    tiling: Tiling,
+    model: str | None,
+    weights: str | None,
+    device: str,
+    precision: Literal["auto", "fp32", "bf16", "fp16"],
+    seed: int,
+) -> RunOptions:
+    """Return the options that every restoring command has."""
+    from restore_cli.inference.restorer import RunOptions
+
+    return RunOptions(
+        model=model,
+        weights=weights,
+        tile=tiling.tile,
+        overlap=tiling.overlap,
+        exact=tiling.exact,
+        device=device,
+        precision=precision,
+        seed=seed,
+    )
+
+
+def run_batch(
+    planned: Plan,
+    restorer: AnyRestorer,
+    report: Reporter,
+    *,
+    quality: int | None,
+    overwrite: bool,
+    record: bool,
+) -> None:
+    """Restore the planned images and videos, report each result, and finish."""
+    from restore_cli.batch.provenance import Recipe, settings_of
+    from restore_cli.batch.run import run
+    from restore_cli.inference.device import keep_freed_memory
+
+    keep_freed_memory()
+    command, first, alone = report.command, planned.jobs[0], len(planned.jobs) == 1
+    total, what = (None, str(first.source)) if alone else (len(planned.jobs), command)
+    bar = report.progress(total, what)
+
+    def on_tile(index: int, done: int, total: int) -> None:
+        if alone:
+            bar.update(done, total)
+        else:
+            bar.update(index + done / total)
+
+    results = run(
+        planned.jobs,
+        restorer,
+        overwrite=overwrite,
+        quality=quality,
+        stdin=binary_stdin().read() if first.source is Standard.INPUT else b"",
+        stdout=binary_stdout() if first.target is Standard.OUTPUT else None,
+        on_tile=on_tile,
+        recipe=Recipe(command, settings_of(restorer.options, restorer.device)) if record else None,
+    )
+    failures: list[Failure] = []
+    is_first = True
+    with closing(results):
+        for result in results:
+            if result.report is not None and is_first:
+                report.say(how(result.report, restorer.device))
+                is_first = False
+            show_result(result, restorer, report, alone=alone)
+            if result.error is not None:
+                failures.append((str(result.job.source), result.error))
+    finish(planned, failures, report)
+
+
+def show_result(result: Result, restorer: AnyRestorer, report: Reporter, *, alone: bool) -> None:
+    """Report what was found in an image, and its row of JSON or the path of its output."""
+    job = result.job
+    for message in messages(report.command, result, restorer):
+        report.say(message if alone else f"{job.source}: {message}")
+    if report.json:
+        report.data(result_row(result, restorer))
+    elif result.error is None and job.target is not Standard.OUTPUT:
+        report.data(str(job.target))
+
+
+def finish(planned: Plan, failures: list[Failure], report: Reporter) -> None:
+    """Report the counts and every failure.
+
+    Raises the error of the only source, or Exit with code 6 where some of several failed.
+    """
+    failures = [*((item.source, item.error) for item in planned.unreadable), *failures]
+    if failures and len(planned) == 1:
+        raise failures[0][1]
+    failed, skipped = len(failures), len(planned.skipped)
+    counts = {"restored": len(planned) - skipped - failed, "skipped": skipped, "failed": failed}
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    report.say(f"{said} in {report.seconds:.1f} s")
+    for source, error in failures:
+        report.error(error, about=source)
+    if failures:
+        raise typer.Exit(SOME_FAILED)
