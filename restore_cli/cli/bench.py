@@ -1,4 +1,4 @@
-"""`restore bench`: quality on test sets, and speed beside plain PyTorch."""
+"""`restore bench`: quality on test sets, and speed compared with plain PyTorch."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ Sets = Annotated[
     typer.Option(
         "--set",
         metavar="NAME|FOLDER",
-        help="A public set, or a folder with pairs (docs/evaluation.md); several times for more. "
-        "[default: all public sets that are in --data]",
+        help="Public test set, or folder of pairs (docs/evaluation.md); repeatable. "
+        "[default: all public sets in --data]",
     ),
 ]
 Models = Annotated[
@@ -50,40 +50,40 @@ Models = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="A network, or weights by name or file; several times for more. "
+        help="Network, or weights by name or file; repeatable. "
         "[default: all weights on this machine]",
     ),
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Where public sets lie, each in a folder of its name. [default: data/]"
+        metavar="DIR", help="Folder of the public sets, one subfolder each. [default: data/]"
     ),
 ]
 JsonFile = Annotated[
     str | None,
-    typer.Option("--json", metavar="FILE", help="Write the document there; - for stdout."),
+    typer.Option("--json", metavar="FILE", help="File for the JSON document; - for stdout."),
 ]
 Peers = Annotated[
     list[str] | None,
     typer.Option(
         "--peer",
         metavar="ncnn:PARAM,BIN,SCALE",
-        help="Another network that enlarges RGB, in files of ncnn, run on the CPU; several times "
-        "for more. Needs the extra: peers.",
+        help="Upscaling network in ncnn files to compare with, run on the CPU; repeatable. "
+        "Needs the extra: peers.",
     ),
 ]
 CsvFile = Annotated[
-    Path | None, typer.Option("--csv", metavar="FILE", help="Write the table there.")
+    Path | None, typer.Option("--csv", metavar="FILE", help="File for the table as CSV.")
 ]
 MarkdownFile = Annotated[
-    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the table there.")
+    Path | None, typer.Option("--markdown", metavar="FILE", help="File for the table as Markdown.")
 ]
 LatexFile = Annotated[
-    Path | None, typer.Option("--latex", metavar="FILE", help="Write the table there.")
+    Path | None, typer.Option("--latex", metavar="FILE", help="File for the table as LaTeX.")
 ]
 HtmlFile = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with crops there.")
+    Path | None, typer.Option("--html", metavar="FILE", help="File for an HTML page with crops.")
 ]
 
 
@@ -95,11 +95,11 @@ def quality(
     data: Data = None,
     task: Annotated[
         Literal["derain", "denoise", "enhance"] | None,
-        typer.Option(help="Of folders that hold input/ and target/."),
+        typer.Option(help="Task of folders with input/ and target/."),
     ] = None,
     protocol: Annotated[
         ProtocolName | None,
-        typer.Option(help="See docs/evaluation.md. [default: that of the papers]"),
+        typer.Option(help="Protocol; see docs/evaluation.md. [default: that of the papers]"),
     ] = None,
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -112,7 +112,7 @@ def quality(
     latex: LatexFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure weights, and networks of others, on test sets by the papers' protocols."""
+    """Measure weights and other networks on test sets, by the protocols of the papers."""
     tables = {"csv": csv, "markdown": markdown, "latex": latex}
     _refuse_unwritable(json, html, *tables.values())
     options = run_options(tiling_of(tile, overlap), None, None, device, precision, seed=0)
@@ -124,7 +124,7 @@ def quality(
         from restore_cli.bench.suite import candidates
 
         chosen: list[Candidate | Peer] = [*candidates(model or []), *peers]
-        _say_who_is_alone(sets, chosen, report)
+        _report_uncovered(sets, chosen, report)
         comparisons: list[Comparison] | None = None if html is None else []
         result = _Result("restore bench quality", options, json, html, report, tables)
         with _Cases(report) as cases:
@@ -152,12 +152,10 @@ def speed(
         typer.Option(
             min=16,
             metavar="PIXELS",
-            help="Side of a square image; several times for more. [default: 512]",
+            help="Side of a square image; repeatable. [default: 512]",
         ),
     ] = None,
-    rounds: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Of which the median counts.")
-    ] = 3,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; the median counts.")] = 3,
     device: Device = "auto",
     precision: Precision = "auto",
     tile: Tile = "auto",
@@ -166,7 +164,7 @@ def speed(
     html: HtmlFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Time the pipeline beside plain PyTorch, in one run."""
+    """Time the pipeline and plain PyTorch in one run."""
     if set and size:
         raise UsageError("--set and --size contradict each other", hint="give one of them")
     _refuse_unwritable(json, html)
@@ -191,12 +189,12 @@ def _sets(
     task: Literal["derain", "denoise", "enhance"] | None,
     report: Reporter,
 ) -> list[PairSet]:
-    """The pairs of what is named, else of all public sets that are there."""
+    """Return the pairs of the named sets, or of all public sets found."""
     from restore_cli.data.sets import SETS, find_set, folder_pairs, public_pairs
 
     where = Path("data") if data is None else data
     if data is not None and not data.is_dir():
-        raise NothingToDo(f"{data}: no such folder", hint="--data is where the sets lie")
+        raise NothingToDo(f"{data}: no such folder", hint="--data is the folder of the sets")
     found: list[PairSet] = []
     for name in names:
         if public := find_set(name):
@@ -207,7 +205,7 @@ def _sets(
         else:
             raise UsageError(
                 f"--set {name}: neither a folder nor a known set",
-                hint=f"known are: {', '.join(SETS)}",
+                hint=f"known sets: {', '.join(SETS)}",
             )
     if names:
         return found
@@ -220,7 +218,7 @@ def _sets(
     if not found:
         raise NothingToDo(
             f"{where} has none of the sets {', '.join(missing)}",
-            hint="where a set comes from: restore bench quality --set NAME",
+            hint="for the source of a set: restore bench quality --set NAME",
         )
     if missing:
         report.say(f"not in {where}: {', '.join(missing)}")
@@ -228,7 +226,7 @@ def _sets(
 
 
 def _peers(given: Sequence[str]) -> list[Peer]:
-    """The peers that are named, each tried on a small image before anything is measured."""
+    """Return the named peers, each loaded and tried before anything is measured."""
     from restore_cli.bench.peers import peer_of
 
     peers = [peer_of(text) for text in given]
@@ -237,21 +235,21 @@ def _peers(given: Sequence[str]) -> list[Peer]:
     return peers
 
 
-def _say_who_is_alone(
+def _report_uncovered(
     sets: Sequence[PairSet], candidates: Sequence[Candidate | Peer], report: Reporter
 ) -> None:
-    """Name the sets that nobody works on. Raises NothingToDo where those are all."""
-    alone = [
+    """Report the sets without weights. Raises NothingToDo where no set has any."""
+    uncovered = [
         f"{pairs.name} x{pairs.scale}" if pairs.scale > 1 else pairs.name
         for pairs in sets
         if not any(each.supports(pairs) for each in candidates)
     ]
-    if len(alone) == len(sets):
+    if len(uncovered) == len(sets):
         raise NothingToDo(
-            f"no weights for {', '.join(alone)}", hint="restore weights list shows what there is"
+            f"no weights for {', '.join(uncovered)}", hint="see: restore weights list"
         )
-    if alone:
-        report.say(f"no weights for {', '.join(alone)}")
+    if uncovered:
+        report.say(f"no weights for {', '.join(uncovered)}")
 
 
 def _workloads(
@@ -265,12 +263,12 @@ def _workloads(
         if not sets:
             work += [(candidate, Square(side)) for side in sizes]
     if not work:
-        raise NothingToDo("no weights for these sets", hint="restore weights list shows what is")
+        raise NothingToDo("no weights for these sets", hint="see: restore weights list")
     return work
 
 
 class _Cases:
-    """A bar for each thing that is measured."""
+    """One progress bar at a time, for the case that is measured."""
 
     def __init__(self, report: Reporter):
         self.report = report
@@ -296,7 +294,7 @@ class _Cases:
 
 
 class _Result:
-    """Rows as they come; the JSON file is written anew after each, so that no row is lost."""
+    """Measured rows; the JSON file is rewritten after each, so that no row is lost."""
 
     def __init__(
         self,
@@ -328,7 +326,7 @@ class _Result:
             write_atomically(Path(str(self.json)), self._document().encode(), overwrite=True)
 
     def finish(self, table: Table, comparisons: Sequence[Comparison]) -> None:
-        """The table for people, files, and code 6 where something failed."""
+        """Write the table and all files. Raises Exit with code 6 where something failed."""
         from restore_cli import __version__
         from restore_cli.bench.report import page
         from restore_cli.bench.tables import FORMATS
@@ -357,7 +355,7 @@ class _Result:
 
 
 def _refuse_unwritable(json: str | None, *files: Path | None) -> None:
-    """Better now than after an hour of measuring. Raises OutputError."""
+    """Refuse files in missing folders before measuring. Raises OutputError."""
     for target in (None if json in (None, "-") else Path(str(json)), *files):
         if target is not None and not target.absolute().parent.is_dir():
-            raise OutputError(f"{target}: there is no such folder", hint="make it first")
+            raise OutputError(f"{target}: no such folder", hint="create it first")

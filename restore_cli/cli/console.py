@@ -1,4 +1,4 @@
-"""The only place that prints: data on stdout, words for people on stderr."""
+"""Console output: data on stdout, messages on stderr. No other module prints."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def show_error(error: RestoreError, *, about: str = "") -> None:
-    """One line on stderr that says what is wrong, and one that says what to do.
+    """Write the message and the hint of an error to stderr.
 
-    about: the file in question, put in front unless the message names it.
+    about: the name of a file, put in front unless the message has it.
     """
     named = error.message if about in error.message else f"{about}: {error.message}"
     _to_stderr(f"restore: {named}")
@@ -34,16 +34,16 @@ def show_error(error: RestoreError, *, about: str = "") -> None:
 
 
 def show_usage_error(message: str, command: str | None) -> None:
-    """What Typer has to say of the words that were typed, in the form of our own errors."""
-    if message.startswith("Usage:"):  # it was a command alone: its whole help
+    """Write a usage error of Typer in the form of a RestoreError."""
+    if message.startswith("Usage:"):  # the help of a command without arguments
         _to_stderr(message)
         return
-    plain = message.rstrip(".").replace("Value error, ", "")  # of the library that checks for Typer
+    plain = message.rstrip(".").replace("Value error, ", "")  # prefix from pydantic
     show_error(UsageError(plain, hint=f"see: {command or 'restore'} --help"))
 
 
 def show_line(text: str) -> None:
-    """A line on stdout, for what is said outside any command."""
+    """Write a line to stdout outside any command."""
     print(text, flush=True)
 
 
@@ -52,7 +52,7 @@ def show_interrupted() -> None:
 
 
 def keep_odd_file_names() -> None:
-    """Let stdout take any file name: on POSIX the very bytes, elsewhere with escapes."""
+    """Let stdout take any file name: as bytes on POSIX, with escapes elsewhere."""
     if not isinstance(sys.stdout, io.TextIOWrapper):
         return  # closed, or replaced by a test
     if os.name == "posix":
@@ -62,12 +62,12 @@ def keep_odd_file_names() -> None:
 
 
 def drop_stdout() -> None:
-    """Send what is still buffered nowhere, once stdout takes no more."""
+    """Discard the rest of the buffer once stdout is closed or full."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def binary_stdin() -> BinaryIO:
-    """Where an image is piped in. Raises UsageError when a person types there."""
+    """Return stdin for an image. Raises UsageError for a terminal."""
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(
             "stdin is a terminal or closed, not an image",
@@ -77,10 +77,10 @@ def binary_stdin() -> BinaryIO:
 
 
 def binary_stdout() -> BinaryIO:
-    """Where an image is piped out. Raises UsageError when that is a terminal."""
+    """Return stdout for an image. Raises UsageError for a terminal."""
     if sys.stdout is None or sys.stdout.isatty():
         raise UsageError(
-            "stdout is a terminal or closed, no place for an image",
+            "stdout is a terminal or closed, not a file or pipe for an image",
             hint="add > out.png, or -o out.png",
         )
     return sys.stdout.buffer
@@ -97,12 +97,12 @@ def _to_stdout(line: str) -> None:
 
 
 def _to_stderr(line: str) -> None:
-    if sys.stderr is not None:  # closed; print would take stdout instead
+    if sys.stderr is not None:  # None when closed; print would write to stdout
         print(line, file=sys.stderr, flush=True)
 
 
 class Bar:
-    """Progress of one thing; it shows on a terminal and is silent elsewhere."""
+    """Progress bar, drawn on a terminal only."""
 
     def __init__(self, progress: Progress | None, task: TaskID | None):
         self._progress = progress
@@ -113,7 +113,7 @@ class Bar:
         return self._progress is not None
 
     def update(self, done: float, total: float | None = None) -> None:
-        """`done` of `total` are done; without `total` the one given before holds."""
+        """Set the progress; without `total` the previous one stays."""
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, total=total)
 
@@ -122,7 +122,7 @@ class Bar:
             self._progress.advance(self._task, amount)
 
     def close(self) -> None:
-        """Take the bar off the screen; the reporter does so too when it ends."""
+        """Remove the bar, as the reporter does when it ends."""
         if self._progress is not None and self._task is not None:
             self._progress.remove_task(self._task)
         self._task = None
@@ -135,10 +135,10 @@ class Bar:
 
 
 class Reporter:
-    """What one command has to say. Warnings that the library logs come out here too.
+    """Output of one command, with the warnings that the library logs.
 
-    quiet: no progress, no words, no tables; warnings and errors stay.
-    json: only remembered; the command chooses what it gives to `data`.
+    quiet: no progress, no messages, no tables; warnings and errors stay.
+    json: stored for the command, which chooses the items for `data`.
     """
 
     def __init__(self, command: str, *, quiet: bool = False, json: bool = False):
@@ -147,7 +147,7 @@ class Reporter:
         self.json = json
         self._began = time.monotonic()
         self._progress: Progress | None = None
-        self._lock = threading.RLock()  # the library may log from a reading thread
+        self._lock = threading.RLock()  # the library also logs from other threads
         self._handler = _WarningHandler(self)
 
     def __enter__(self) -> Reporter:
@@ -170,9 +170,9 @@ class Reporter:
         return time.monotonic() - self._began
 
     def data(self, item: str | Mapping[str, object]) -> None:
-        """A result on stdout: a line as it is, a mapping as one line of JSON.
+        """Write a result to stdout: a line as it is, a mapping as one line of JSON.
 
-        JSON has no infinity and no NaN: they become null.
+        Infinity and NaN, which JSON does not have, become null.
         """
         if not isinstance(item, str):
             item = json_format.dumps(_finite(item), allow_nan=False)
@@ -180,21 +180,21 @@ class Reporter:
             _to_stdout(item)
 
     def say(self, text: str) -> None:
-        """A line for people, unless --quiet."""
+        """Write a message to stderr, unless --quiet."""
         if not self.quiet:
             self._to_people(text)
 
     def warn(self, text: str) -> None:
-        """A line for people that --quiet does not silence."""
+        """Write a warning to stderr, even with --quiet."""
         self._to_people(f"restore {self.command}: warning: {text}")
 
     def error(self, error: RestoreError, *, about: str = "") -> None:
-        """An error that does not end the command; `about` names the file in question."""
+        """Write an error that does not end the command; about: the name of its file."""
         with self._above_the_bar():
             show_error(error, about=about)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table for people, unless --quiet. Cells are shown as they are; None is empty."""
+        """Write a table to stderr, unless --quiet; None is an empty cell."""
         if self.quiet:
             return
         from rich.console import Console
@@ -207,11 +207,11 @@ class Reporter:
         for row in rows:
             table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
         with self._above_the_bar():
-            # Not on a terminal there is no edge at which a line would have to break.
+            # Only a terminal has a width at which lines break.
             Console(stderr=True, width=None if sys.stderr.isatty() else 1000).print(table)
 
     def progress(self, total: float | None, what: str) -> Bar:
-        """A bar with the time left; total None: not known yet."""
+        """Start a progress bar; total None: not known yet."""
         if self.quiet or not _can_draw():
             return Bar(None, None)
         if self._progress is None:
@@ -225,7 +225,7 @@ class Reporter:
 
     @contextmanager
     def _above_the_bar(self) -> Iterator[None]:
-        """Take the bar away while something else is written, whichever stream it goes to."""
+        """Remove the bar while something else is written to either stream."""
         with self._lock:
             drawn = self._progress is not None and self._progress.live.is_started
             if self._progress is not None and drawn:
@@ -236,7 +236,7 @@ class Reporter:
 
 
 def reporter(command: str, *, quiet: bool = False, json: bool = False) -> Reporter:
-    """`with reporter("derain") as report:`"""
+    """Return a reporter, for `with reporter("derain") as report:`."""
     return Reporter(command, quiet=quiet, json=json)
 
 

@@ -1,4 +1,4 @@
-"""`restore denoise`: images without noise, with --adapt after learning from these very images."""
+"""`restore denoise`: remove noise from images, with --adapt after training on them."""
 
 from __future__ import annotations
 

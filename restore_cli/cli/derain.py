@@ -1,4 +1,4 @@
-"""`restore derain`: images without rain."""
+"""`restore derain`: remove rain from images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`restore doctor`: is everything here that a run needs?"""
+"""`restore doctor`: check the installation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DISTRIBUTION = "restore-cli"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `problem` is the exit code if a run needs what is broken."""
+    """One check. problem: the exit code, where it failed and a run needs it."""
 
     topic: str
     name: str
@@ -49,7 +49,7 @@ def doctor(json: Json = False) -> None:
         if problems:
             report.warn(f"broken: {', '.join(finding.name for finding in problems)}")
             raise typer.Exit(problems[0].problem or 1)
-        report.say("all that a run needs is here")
+        report.say("no problems found")
 
 
 def _findings() -> Iterator[Finding]:
@@ -69,11 +69,11 @@ def _show(finding: Finding, report: Reporter) -> None:
 
 
 def _packages() -> Iterator[Finding]:
-    """What our own metadata asks for: needed packages, and those of the optional extras."""
+    """Check the packages that our metadata requires, and those of the extras."""
     try:
         wanted = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
-        yield Finding("versions", DISTRIBUTION, "runs without being installed")
+        yield Finding("versions", DISTRIBUTION, "not installed, run from source")
         return
     for requirement in wanted:
         name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
@@ -110,7 +110,7 @@ def _kinds(low: torch.dtype | None) -> str:
 
 
 def _weights() -> Iterator[Finding]:
-    """The weights that the commands take unless told otherwise, compared with their checksums."""
+    """Compare the default weights with their checksums."""
     from restore_cli.checkpoints import manifest
     from restore_cli.checkpoints.library import verify
 
@@ -118,8 +118,8 @@ def _weights() -> Iterator[Finding]:
     for name in names:
         try:
             status = verify(manifest.find(name)).status
-        except WeightsMissing as error:  # a network without weights of its own is no fault
-            yield Finding("weights", name, f"none here; {error.hint}")
+        except WeightsMissing as error:  # a network may come without weights
+            yield Finding("weights", name, f"not bundled; {error.hint}")
             continue
         except RestoreError as error:
             yield Finding("weights", name, error.message, error.exit_code)
@@ -128,7 +128,7 @@ def _weights() -> Iterator[Finding]:
 
 
 def _cache() -> Finding:
-    """Only fetching and importing need the cache, so it is never a problem."""
+    """Check the cache, never a problem: only fetching and importing need it."""
     folder = assets.cache_dir()
     nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     writable = os.path.isdir(nearest) and os.access(nearest, os.W_OK)
@@ -136,7 +136,7 @@ def _cache() -> Finding:
 
 
 def _trial() -> Finding:
-    """One small grey image through the default network."""
+    """Restore a small grey image with the first network."""
     import torch
 
     from restore_cli.inference.restorer import restore

@@ -1,4 +1,4 @@
-"""`restore enhance`: dark images made bright."""
+"""`restore enhance`: brighten dark images."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from restore_cli.cli.restoring import refuse_contradictions, run_batch, run_opti
 Resize = Annotated[
     Literal["detail", "fit", "native"],
     typer.Option(
-        help="How TML, which works at one size, takes other sizes; detail: its change is "
-        "transferred to the image, which keeps its own detail; fit: its result is stretched, as "
-        "in the paper; native: it runs at the size of the image."
+        help="Other sizes than that of TML; detail: its change is carried to the image, which "
+        "keeps its own detail; fit: its output is stretched, as in the paper; native: it runs at "
+        "the size of the image."
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""`restore eval`: restored images against their references."""
+"""`restore eval`: compare restored images with their references."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Pairing:
 
 @dataclass(frozen=True)
 class Row:
-    """One measured pair."""
+    """Scores of one pair."""
 
     restored: Path
     reference: Path
@@ -41,30 +41,31 @@ class Row:
 def evaluate(
     restored: Annotated[
         Path,
-        # readable=False: an unreadable file is a matter of input, exit code 3, not of usage.
-        typer.Argument(metavar="RESTORED", readable=False, help="An image, or a folder of them."),
+        # readable=False: an unreadable file is an input error, exit code 3, not a usage error.
+        typer.Argument(metavar="RESTORED", readable=False, help="Image, or folder of images."),
     ],
     reference: Annotated[
         Path,
-        typer.Argument(metavar="REFERENCE", readable=False, help="The truth: the same of these."),
+        typer.Argument(metavar="REFERENCE", readable=False, help="Reference, or folder of them."),
     ],
     protocol: Annotated[
-        ProtocolName, typer.Option(help="Colours, rounding and border; see docs/evaluation.md.")
+        ProtocolName,
+        typer.Option(help="Colours, rounding and border; see docs/evaluation.md."),
     ] = "rgb",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure PSNR, SSIM and MS-SSIM against references.
 
-    Files of two folders belong together when they have the same name but for the suffix;
-    x_derained.png belongs to x.png. Alpha is not measured.
+    Files of two folders are paired by name without suffix; x_derained.png is paired with x.png.
+    Alpha is not measured.
     """
     pairing = pair_up(restored, reference)
     from restore_cli.metrics import PROTOCOLS
 
     with reporter("eval", quiet=quiet, json=json) as report:
         for path in pairing.unpaired:
-            report.warn(f"{path} has no partner")
+            report.warn(f"{path}: no image to compare with")
         rows = measure_all(pairing.pairs, PROTOCOLS[protocol], report)
         failed = len(pairing.pairs) - len(rows)
         show_means(rows, failed, protocol, report)
@@ -73,7 +74,7 @@ def evaluate(
 
 
 def measure_all(pairs: Sequence[Pair], protocol: EvalProtocol, report: Reporter) -> list[Row]:
-    """Each pair as a row on stdout; what fails goes to stderr, unless it is the only pair."""
+    """Measure and report each pair. Raises the error of the only pair."""
     rows: list[Row] = []
     with report.progress(len(pairs), "eval") as bar:
         for restored, reference in pairs:
@@ -105,7 +106,7 @@ def measure_pair(restored: Path, reference: Path, protocol: EvalProtocol) -> Row
 
 
 def pair_up(restored: Path, reference: Path) -> Pairing:
-    """Two files, or what belongs together in two folders and the folders within them.
+    """Pair two files, or the images of two folders and their subfolders.
 
     Raises UnreadableImage, UsageError, NothingToDo, InputError.
     """
@@ -114,7 +115,7 @@ def pair_up(restored: Path, reference: Path) -> Pairing:
             raise UnreadableImage(f"{path}: no such file or folder")
     if restored.is_dir() != reference.is_dir():
         raise UsageError(
-            f"of {restored} and {reference} only one is a folder",
+            f"only one of {restored} and {reference} is a folder",
             hint="give two images or two folders",
         )
     if not restored.is_dir():
@@ -123,7 +124,7 @@ def pair_up(restored: Path, reference: Path) -> Pairing:
 
 
 def match(restored: dict[str, Path], reference: dict[str, Path]) -> Pairing:
-    """Equal names; and `x_derained` with `x` where nothing else in `restored` lays claim to it."""
+    """Pair equal names, and `x_derained` with `x` where only one restored image matches `x`."""
     wanted = {name: name if name in reference else plain_name(name) for name in restored}
     claims = Counter(wanted.values())
     partner = {
@@ -133,8 +134,8 @@ def match(restored: dict[str, Path], reference: dict[str, Path]) -> Pairing:
     }
     if not partner:
         raise NothingToDo(
-            "no image of the first folder has a partner in the second",
-            hint="partners have the same name but for the suffix",
+            "no image of the first folder has a reference in the second",
+            hint="pairs have the same name, apart from the suffix",
         )
     pairs = [(restored[name], reference[partner[name]]) for name in sorted(partner)]
     left = [restored[name] for name in restored.keys() - partner.keys()]
@@ -143,7 +144,7 @@ def match(restored: dict[str, Path], reference: dict[str, Path]) -> Pairing:
 
 
 def plain_name(name: str) -> str:
-    """`name` without the ending that a restoring command gives to its results."""
+    """Return a name without the ending of restored images, such as _derained."""
     from restore_cli.batch.plan import PARTICIPLES
 
     stem, _, ending = name.rpartition("_")
@@ -151,7 +152,7 @@ def plain_name(name: str) -> str:
 
 
 def images_by_name(folder: Path) -> dict[str, Path]:
-    """Visible images by their path below `folder` without suffix. Raises InputError."""
+    """Map relative paths without suffix to the visible images of a folder. Raises InputError."""
     from restore_cli.imaging.formats import READABLE_SUFFIXES
 
     found: dict[str, Path] = {}
@@ -163,7 +164,7 @@ def images_by_name(folder: Path) -> dict[str, Path]:
         name = inside.with_suffix("").as_posix()
         if name in found:
             raise InputError(
-                f"{found[name]} and {path} have the same name but for the suffix",
+                f"{found[name]} and {path} differ in their suffix only",
                 hint="keep one of them in the folder",
             )
         found[name] = path
@@ -180,7 +181,7 @@ def show_row(row: Row, protocol: str, report: Reporter) -> None:
 
 
 def show_means(rows: Sequence[Row], failed: int, protocol: str, report: Reporter) -> None:
-    """The last line; in words only where there is more than one pair."""
+    """Report the means, as text only for more than one pair."""
     from restore_cli.metrics import means_of
 
     means = means_of([row.scores for row in rows])
@@ -192,14 +193,14 @@ def show_means(rows: Sequence[Row], failed: int, protocol: str, report: Reporter
     elif len(rows) > 1:
         report.data(f"mean of {len(rows)}  {in_words(means)}  ({protocol})")
     if 0 < identical < len(rows):
-        report.say(f"{identical} of {len(rows)} pairs are identical: left out of the mean PSNR")
+        report.say(f"{identical} of {len(rows)} pairs are identical: excluded from the mean PSNR")
     small = sum(row.scores.ms_ssim is None for row in rows)
     if small:
         report.say(f"{small} of {len(rows)} pairs are too small for MS-SSIM (sides over 160 px)")
 
 
 def as_json(scores: Scores | Means) -> dict[str, float | str | None]:
-    """JSON has no infinity: it is the string "inf", which float() of most languages reads."""
+    """Return the scores with infinity as "inf", since JSON has none."""
     psnr = "inf" if scores.psnr is not None and math.isinf(scores.psnr) else scores.psnr
     return {"psnr": psnr, "ssim": scores.ssim, "ms_ssim": scores.ms_ssim}
 

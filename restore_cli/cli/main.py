@@ -1,4 +1,4 @@
-"""`restore`: the commands, and what happens when one of them fails."""
+"""`restore`: the commands, and the exit codes of errors."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from restore_cli.cli.train import train
 from restore_cli.cli.upscale import upscale
 from restore_cli.errors import RestoreError
 
-INTERRUPTED = 130  # what shells report for SIGINT
-READER_GONE = 141  # and for SIGPIPE
-TERMINATED = 143  # and for SIGTERM
+INTERRUPTED = 130  # 128 + SIGINT
+READER_GONE = 141  # 128 + SIGPIPE
+TERMINATED = 143  # 128 + SIGTERM
 TyperUsageError: Any = typer.BadParameter.__base__  # Typer does not export its name
 
 Shell = Literal["bash", "zsh", "fish", "powershell", "pwsh"]
 
 
 class Terminated(KeyboardInterrupt):
-    """Asked to end by a scheduler or by `kill`: what Ctrl-C tidies up is tidied up then too."""
+    """SIGTERM from a scheduler or from `kill`, with the same cleanup as Ctrl-C."""
 
 
 def terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -45,10 +45,13 @@ def terminate(_signal: int, _frame: FrameType | None) -> None:
 
 
 class RestoreGroup(TyperGroup):
-    """Turns a RestoreError into its message, hint and exit code; a bug keeps its traceback."""
+    """Commands whose RestoreError becomes a message, a hint and an exit code.
+
+    Other exceptions are bugs and keep their traceback.
+    """
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        completion_init()  # Typer itself does it only for completion options of its own
+        completion_init()  # Typer does so only for its own completion options
         try:
             code = super().main(*arguments, **options | {"standalone_mode": False})
         except TyperUsageError as error:
@@ -79,8 +82,8 @@ app = typer.Typer(
     cls=RestoreGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,  # Typer's own options guess the shell and take no name of one
-    rich_markup_mode=None,  # importing rich would cost a third of the time of --help
+    add_completion=False,  # Typer's own options guess the shell instead of taking its name
+    rich_markup_mode=None,  # importing rich takes a third of the time of --help
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: restore derain rainy.jpg -o clean.jpg",
 )
@@ -100,11 +103,11 @@ def restore(
     ] = False,
     install_completion: Annotated[
         Shell | None,
-        typer.Option(callback=install_callback, is_eager=True, help="Let a shell complete words."),
+        typer.Option(callback=install_callback, is_eager=True, help="Install shell completion."),
     ] = None,
     show_completion: Annotated[
         Shell | None,
-        typer.Option(callback=show_callback, is_eager=True, help="Show the script for that."),
+        typer.Option(callback=show_callback, is_eager=True, help="Show the completion script."),
     ] = None,
 ) -> None:
     """Restore photographs with neural networks, offline."""

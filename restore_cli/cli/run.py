@@ -1,4 +1,4 @@
-"""`restore run`: several restorations of an image in one pass."""
+"""`restore run`: restore images in several steps in one pass."""
 
 from __future__ import annotations
 
@@ -119,8 +119,7 @@ def run(
             Step(task, factor, models.get(task), files.get(task))
             for task, factor in zip(tasks, factors, strict=True)
         ]
-        options = run_options(tiling, None, None, device, precision, seed)
-        restorer = load_chain(chain, options)
+        restorer = load_chain(chain, run_options(tiling, None, None, device, precision, seed))
         run_batch(planned, restorer, report, quality=quality, overwrite=overwrite, record=record)
 
 

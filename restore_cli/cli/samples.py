@@ -1,4 +1,4 @@
-"""`restore samples`: the photographs and the clip that come with the package."""
+"""`restore samples`: copy the sample photographs and the clip of the package."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from restore_cli.cli.options import Overwrite, Quiet
 from restore_cli.errors import OutputExists
 from restore_cli.files import write_atomically
 
-COPIED = (".png", ".jpg", ".webp", ".tif", ".mp4", ".md")  # and where each comes from
+COPIED = (".png", ".jpg", ".webp", ".tif", ".mp4", ".md")  # SOURCES.md names their origin
 
 
 def samples(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", readable=False, help="Folder to copy them into.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", readable=False, help="Target folder.")],
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,7 +30,7 @@ def samples(
     there = [target for target in targets if os.path.exists(target)]
     if there and not overwrite:
         raise OutputExists(
-            f"there already: {', '.join(map(str, there))}",
+            f"already exists: {', '.join(map(str, there))}",
             hint="add --overwrite, or name another folder",
         )
     with reporter("samples", quiet=quiet) as report:

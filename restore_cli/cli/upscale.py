@@ -1,4 +1,4 @@
-"""`restore upscale`: larger images."""
+"""`restore upscale`: enlarge images."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ Scale = Annotated[
         "--scale",
         "-s",
         metavar="FACTOR",
-        help="Factor, as 2, 2x or 2.5; factors between 2, 3 and 4 are the next larger one, "
-        "reduced. [default: 2, or that of --weights]",
+        help="Factor, for example 2, 2x or 2.5, which is x3 reduced. "
+        "[default: 2, or that of --weights]",
         show_default=False,
     ),
 ]

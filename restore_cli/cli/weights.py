@@ -1,4 +1,4 @@
-"""`restore weights`: what weight files there are, and how to get others."""
+"""`restore weights`: list, inspect, fetch, import and verify weight files."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="A name, as dpenet.default.", autocompletion=weights_names),
+    typer.Argument(
+        metavar="NAME", help="Name, such as dpenet.default.", autocompletion=weights_names
+    ),
 ]
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="NAME...", help="Names, as dpenet.default.", autocompletion=weights_names
+        metavar="NAME...", help="Names, such as dpenet.default.", autocompletion=weights_names
     ),
 ]
 
 
 @app.command("list", epilog="Example: restore weights list --json")
 def list_weights(json: Json = False) -> None:
-    """Show each weight file: task, size, where it is, its score."""
+    """List weight files: task, size, location, score."""
     from restore_cli.checkpoints.manifest import entries
 
     known = entries().values()
@@ -47,7 +49,7 @@ def list_weights(json: Json = False) -> None:
 
 @app.command(epilog="Example: restore weights info dpenet.default")
 def info(name: Name, json: Json = False) -> None:
-    """Show all that is known of one weight file."""
+    """Show all facts about one weight file."""
     from dataclasses import asdict
 
     from restore_cli.checkpoints.manifest import find, locate
@@ -67,9 +69,9 @@ def info(name: Name, json: Json = False) -> None:
 @app.command(epilog="Example: restore weights fetch --all")
 def fetch(
     names: Names = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that can be fetched.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All published weights.")] = False,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Without the network, as RESTORE_OFFLINE=1.")
+        bool, typer.Option("--offline", help="No network access, as with RESTORE_OFFLINE=1.")
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -79,13 +81,13 @@ def fetch(
     from restore_cli.checkpoints.manifest import entries, find
 
     if everything == bool(names):
-        raise UsageError("fetch what?", hint="give names, or --all")
+        raise UsageError("no weights are named", hint="give names, or --all")
     chosen = [find(name) for name in names or ()]
     if everything:
         chosen = [entry for entry in entries().values() if entry.url is not None]
     with reporter("weights", quiet=quiet, json=json) as report:
         if not chosen:
-            report.say("nothing to fetch: no published weights are known beyond the bundled ones")
+            report.say("nothing to fetch: all known weights are bundled")
         for entry in chosen:
             bar = report.progress(entry.size, entry.name)
             path = fetch_weights(entry, offline=offline, on_progress=bar.update)
@@ -97,25 +99,25 @@ def import_file(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", readable=False, help="An official checkpoint, or a file of ours."
+            metavar="FILE", readable=False, help="Official checkpoint, or file of restore."
         ),
     ],
     name: Annotated[
-        str | None, typer.Option("--as", help="Its name, NETWORK.TAG; else made of FILE's.")
+        str | None, typer.Option("--as", help="Name, NETWORK.TAG. [default: from FILE]")
     ] = None,
     scale: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="By what it enlarges; MIRNet's files do not tell."),
+        typer.Option(min=1, metavar="N", help="Upscaling factor, which files of MIRNet lack."),
     ] = None,
     enhancing: Annotated[
         Path | None,
-        typer.Option("--with", metavar="FILE", help="TML's second file (Enhance), to its first."),
+        typer.Option("--with", metavar="FILE", help="Second file of TML (Enhance)."),
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Keep an official checkpoint in the cache, under a name."""
+    """Store an official checkpoint in the cache under a name."""
     from restore_cli.checkpoints.library import import_weights
 
     path = Path(os.path.expanduser(file))
@@ -128,7 +130,7 @@ def import_file(
 
 @app.command(epilog="Example: restore weights verify")
 def verify(names: Names = None, json: Json = False) -> None:
-    """Compare weight files with their checksums: those named, else all."""
+    """Compare the named weight files, or all, with their checksums."""
     from restore_cli.checkpoints.library import verify as check
     from restore_cli.checkpoints.manifest import entries, find
 
@@ -148,12 +150,12 @@ def verify(names: Names = None, json: Json = False) -> None:
                 )
         else:
             _columns(report, [(result.status, result.entry.name) for result in results])
-    # Not to have fetched something is a fault only where it was asked for by name.
+    # Weights that were not fetched are an error only where they are named.
     sound = ("ok",) if names else ("ok", "not fetched")
     bad = [result for result in results if result.status not in sound]
     if bad:
         raise WeightsCorrupt(
-            f"{len(bad)} of {len(results)} weight files are not what they should be: "
+            f"{len(bad)} of {len(results)} weight files failed verification: "
             + ", ".join(f"{result.entry.name} ({result.status})" for result in bad),
             hint="replace " + ", ".join(str(result.path) for result in bad),
         )
@@ -197,7 +199,7 @@ def _text(value: object) -> str:
 
 
 def _columns(report: Reporter, rows: Sequence[tuple[str, ...]]) -> None:
-    """Aligned lines on stdout."""
+    """Write aligned columns to stdout."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

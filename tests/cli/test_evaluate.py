@@ -113,8 +113,8 @@ def test_images_without_partner_are_told(images, tmp_path):
     images("out/a.png", "out/b.png", "clean/a.png", "clean/c.png", "clean/.hidden.png")
     result = evaluate(tmp_path / "out", tmp_path / "clean", "--quiet")
     assert result.exit_code == 0
-    assert f"{tmp_path / 'out' / 'b.png'} has no partner" in result.stderr
-    assert f"{tmp_path / 'clean' / 'c.png'} has no partner" in result.stderr
+    assert f"{tmp_path / 'out' / 'b.png'}: no image to compare with" in result.stderr
+    assert f"{tmp_path / 'clean' / 'c.png'}: no image to compare with" in result.stderr
     assert "hidden" not in result.stderr
 
 
