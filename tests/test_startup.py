@@ -40,7 +40,7 @@ def loaded_by(code: str) -> set[str]:
         "generate no-such-class",
     ],
 )
-def test_what_needs_no_network_loads_nothing_heavy(arguments):
+def test_commands_without_work_load_nothing_heavy(arguments):
     code = (
         "from restore_cli.cli.main import app\n"
         f"try:\n    app({arguments.split()})\n"

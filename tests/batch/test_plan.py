@@ -223,7 +223,7 @@ def test_the_same_file_twice_is_one_job(here):
     assert len(planned("in", "in/a.png", "./in/a.png", output="out")) == 2
 
 
-def test_what_is_not_there_does_not_stop_the_rest(here):
+def test_a_missing_source_does_not_stop_the_rest(here):
     touch("a.png")
     found = planned("a.png", "b.png", "*.jpg")
     assert [job.source for job in found.jobs] == [Path("a.png")]
@@ -231,7 +231,7 @@ def test_what_is_not_there_does_not_stop_the_rest(here):
     assert len(found) == 3
 
 
-def test_a_link_that_leads_nowhere_is_told(here):
+def test_a_broken_link_is_reported(here):
     Path("in").mkdir()
     Path("in/a.png").symlink_to("nowhere.png")
     assert "broken link" in planned("in").unreadable[0].error.message
@@ -248,7 +248,7 @@ def test_existing_targets_are_replaced_or_skipped_as_asked(here, existing, jobs,
     assert [job.source.name for job in found.skipped] == skipped
 
 
-def test_existing_targets_are_refused_unasked_and_named(here):
+def test_existing_targets_are_refused_and_named(here):
     names = [f"{letter}.png" for letter in "abcde"]
     touch(*(f"in/{name}" for name in names), *(f"out/{name}" for name in names))
     with pytest.raises(OutputExists, match=r"a\.png, .*b\.png, .*c\.png and 2 more"):
@@ -322,7 +322,7 @@ def test_an_empty_folder_is_nothing_to_do(here):
 
 
 @posix_only
-def test_names_that_no_file_can_have_are_told_not_raised(here):
+def test_names_that_no_file_can_have_are_reported_not_raised(here):
     touch("a.png")
     endless = "a" * 300
     assert "too long" in planned("a.png", f"{endless}.png").unreadable[0].error.message
@@ -336,7 +336,7 @@ def test_a_home_that_nobody_has_is_a_plain_name(here):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
-def test_a_name_that_is_no_text_is_planned(here):
+def test_a_name_that_is_not_text_is_planned(here):
     name = os.fsdecode(b"\xff.png")
     touch(f"in/{name}")
     assert moves("in", output="out") == {f"in/{name}": f"out/{name}"}

@@ -113,7 +113,7 @@ def test_speed_tells_how_many_times_as_fast_as_plain_pytorch(random_weights):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_measured_is_one_line_and_a_hint(
+def test_a_benchmark_that_cannot_run_is_one_line_and_a_hint(
     tmp_path, monkeypatch, arguments, code, said
 ):
     monkeypatch.chdir(tmp_path)
@@ -123,7 +123,7 @@ def test_what_cannot_be_measured_is_one_line_and_a_hint(
     assert result.stderr.count("\n") == 2
 
 
-def test_weights_that_do_nothing_of_it_are_refused(pairs):
+def test_weights_for_another_task_are_refused(pairs):
     result = bench("quality", "--set", pairs, "--model", "espcn.x2")
     assert result.exit_code == 3
     assert "no weights for my-rain" in result.stderr

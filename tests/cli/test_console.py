@@ -1,4 +1,4 @@
-"""The Reporter: data on stdout, words for people on stderr, bars on a terminal only."""
+"""The Reporter: data on stdout, messages on stderr, bars on a terminal only."""
 
 import io
 import json
@@ -18,14 +18,14 @@ ODD_NAMES = ["[red]x.png", "[/]", "ü e.png", "日本.png", "100%.png"]
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self):
         return True
 
 
 def sit_at_a_terminal(monkeypatch):
-    """What stderr becomes from here on; pytest would undo it between a fixture and its test."""
+    """Make stderr a terminal; pytest would undo it between a fixture and its test."""
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -34,7 +34,7 @@ def sit_at_a_terminal(monkeypatch):
 
 
 def draw_a_bar(stream, **options):
-    """What one moving bar, and a line said meanwhile, leave on a stream."""
+    """Return the text that a moving bar and a message leave on a stream."""
     with reporter("derain", **options) as report, report.progress(3, "derain") as bar:
         bar.update(1)
         report.say("a word")
@@ -60,7 +60,7 @@ def test_names_are_no_markup_on_a_terminal(name, monkeypatch):
 
 @pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX only")
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_a_name_that_is_no_text_goes_out_as_its_bytes(encoding, monkeypatch):
+def test_a_name_that_is_not_text_is_written_as_its_bytes(encoding, monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
     console.keep_odd_file_names()
@@ -77,7 +77,7 @@ def test_json_is_one_line_without_infinity_or_nan(capsys):
     assert json.loads(out) == {"a": None, "b": [1.5, None], "c": {"d": "\udcff\n"}}
 
 
-def test_words_and_tables_go_to_stderr(capsys):
+def test_messages_and_tables_go_to_stderr(capsys):
     with reporter("derain") as report:
         report.say("one restored")
         report.warn("it was dark")
@@ -105,7 +105,7 @@ def test_quiet_leaves_warnings_and_errors(capsys, monkeypatch):
     )
 
 
-def test_what_the_library_logs_is_a_warning_while_a_command_runs(capsys):
+def test_log_records_of_the_library_are_warnings_while_a_command_runs(capsys):
     logger = logging.getLogger("restore_cli.somewhere")
     with reporter("derain"):
         logger.warning("tiles of %d px", 64)
@@ -151,13 +151,14 @@ def test_no_color_is_obeyed(value, coloured, monkeypatch):
 def test_data_goes_out_above_the_bar(monkeypatch, capsys):
     terminal = sit_at_a_terminal(monkeypatch)
     with reporter("derain") as report, report.progress(3, "derain"):
+        drawn = len(terminal.getvalue())
         report.data("a.png")
-        assert report._progress.live.is_started
+        assert "0/3" in terminal.getvalue()[drawn:]
     assert capsys.readouterr().out == "a.png\n"
     assert "a.png" not in terminal.getvalue()
 
 
-def test_words_are_dropped_where_stderr_is_closed(capsys, monkeypatch):
+def test_messages_are_dropped_where_stderr_is_closed(capsys, monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     with reporter("derain") as report:
         report.say("lost")

@@ -73,7 +73,7 @@ def test_adapting_saves_weights_that_denoise_the_same_later(large_photo, tiny_cb
     assert out.read_bytes() == large_photo.with_name("large_denoised.png").read_bytes()
 
 
-def test_adapting_that_does_not_help_is_said_and_changes_nothing(
+def test_adapting_that_does_not_help_is_reported_and_changes_nothing(
     large_photo, tiny_cbsn, tmp_path, monkeypatch
 ):
     losses = iter([1.0, *[2.0] * 20])
@@ -114,19 +114,19 @@ def test_a_network_without_a_blind_mode_cannot_adapt(photo):
     assert denoise(photo, "--adapt", "--model", "mirnet").exit_code == 2
 
 
-def test_what_comes_through_a_pipe_cannot_be_adapted_to(tiny_cbsn):
+def test_an_image_from_a_pipe_cannot_be_adapted_to(tiny_cbsn):
     result = denoise("-", "--format", "png", "--adapt", "--weights", tiny_cbsn)
     assert result.exit_code == 2
     assert "twice" in result.stderr
 
 
-def test_saved_weights_are_not_overwritten_unasked(photo, tiny_cbsn):
+def test_saved_weights_are_not_overwritten_without_overwrite(photo, tiny_cbsn):
     result = denoise(photo, "--adapt", "--save", tiny_cbsn, "--weights", tiny_cbsn)
     assert result.exit_code == 3
     assert "--overwrite" in result.stderr
 
 
-def test_the_noise_that_was_found_is_told(photo, tiny_cbsn, tmp_path):
+def test_the_estimated_noise_is_reported(photo, tiny_cbsn, tmp_path):
     clean = tmp_path / "clean.png"
     Image.new("RGB", (64, 64), (90, 120, 60)).save(clean)
     result = denoise(clean, "--weights", tiny_cbsn)

@@ -70,7 +70,7 @@ def test_a_missing_file_is_exit_3(tmp_path, random_weights):
     assert derain(tmp_path / "none.png", "--weights", random_weights).exit_code == 3
 
 
-def test_nothing_is_overwritten_unasked(photos, random_weights):
+def test_nothing_is_overwritten_without_overwrite(photos, random_weights):
     target = photos / "a_derained.png"
     target.write_bytes(b"precious")
     result = derain(photos / "a.png", "--weights", random_weights)
@@ -120,7 +120,7 @@ def test_a_dry_run_writes_nothing(photos):
     assert sorted(photos.rglob("*")) == before
 
 
-def test_json_says_how_each_image_came_to_be(photos, random_weights, tmp_path):
+def test_json_describes_how_each_image_was_made(photos, random_weights, tmp_path):
     target = tmp_path / "out.png"
     result = derain(photos / "a.png", "-o", target, "--weights", random_weights, "--json")
     (row,) = rows(result)
@@ -239,7 +239,7 @@ def test_options_that_make_no_sense_are_one_line_a_hint_and_exit_2(photos, optio
     assert sorted(photos.rglob("*")) == before
 
 
-def test_a_image_on_stdin_can_become_a_file(photos, random_weights, tmp_path):
+def test_an_image_on_stdin_can_become_a_file(photos, random_weights, tmp_path):
     data = (photos / "a.png").read_bytes()
     target = tmp_path / "out.webp"
     result = derain("-", "-o", target, "--weights", random_weights, input=data)
@@ -248,7 +248,7 @@ def test_a_image_on_stdin_can_become_a_file(photos, random_weights, tmp_path):
         assert (restored.format, restored.size) == ("WEBP", (12, 9))
 
 
-def test_what_is_no_image_on_stdin_is_exit_3(random_weights):
+def test_stdin_that_is_not_an_image_is_exit_3(random_weights):
     result = derain("-", "--format", "png", "--weights", random_weights, input=b"text")
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr.startswith("restore: stdin: ")
@@ -265,27 +265,27 @@ def keeps(tmp_path):
     return path
 
 
-def test_a_dry_image_is_said_to_have_no_rain(photos, keeps):
+def test_no_rain_in_a_dry_image_is_reported(photos, keeps):
     result = derain(photos / "a.png", "--weights", keeps, "--json")
     assert "\nno rain found: nearly unchanged\n" in result.stderr
     assert rows(result)[0]["rain"] is None
 
 
-def test_rain_is_told_with_its_share_and_direction(photos, random_weights, monkeypatch):
+def test_rain_is_reported_with_its_share_and_direction(photos, random_weights, monkeypatch):
     monkeypatch.setattr(restorer, "rain_in", lambda rainy, derained: Rain(0.3421, 0.0812, -12.34))
     result = derain(photos / "a.png", "--weights", random_weights, "--json")
     assert "rain on 34 % of the image, streaks 12 degrees from vertical\n" in result.stderr
     assert rows(result)[0]["rain"] == {"share": 0.3421, "angle": -12.3, "strength": 0.0812}
 
 
-def test_rain_without_a_direction_is_told_without(photos, random_weights, monkeypatch):
+def test_rain_without_a_direction_is_reported_without(photos, random_weights, monkeypatch):
     monkeypatch.setattr(restorer, "rain_in", lambda rainy, derained: Rain(0.3421, 0.0812, None))
     result = derain(photos / "a.png", "--weights", random_weights, "--json")
     assert "rain on 34 % of the image\n" in result.stderr
     assert rows(result)[0]["rain"]["angle"] is None
 
 
-def test_in_a_batch_the_rain_is_told_with_the_file(photos, keeps, tmp_path):
+def test_in_a_batch_the_rain_is_reported_with_the_file(photos, keeps, tmp_path):
     result = derain(photos, "-o", tmp_path / "out", "--weights", keeps)
     for name in ("a.png", "b.jpg"):
         assert f"{photos / name}: no rain found: nearly unchanged\n" in result.stderr

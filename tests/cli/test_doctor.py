@@ -23,7 +23,7 @@ def test_a_sound_installation_is_healthy():
     assert found["derain"]["value"].startswith("ok, ")
 
 
-def test_people_read_a_line_for_each_thing():
+def test_each_check_is_a_line():
     result = doctor()
     assert result.exit_code == 0
     assert any(
@@ -33,7 +33,7 @@ def test_people_read_a_line_for_each_thing():
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])
-def test_weights_that_do_not_work_are_exit_4(damage, tmp_path, monkeypatch):
+def test_broken_weights_are_exit_4(damage, tmp_path, monkeypatch):
     for path in assets.weights_dir().iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     broken = tmp_path / "dpenet.default.safetensors"
@@ -49,7 +49,7 @@ def test_weights_that_do_not_work_are_exit_4(damage, tmp_path, monkeypatch):
     assert "broken: dpenet.default, derain" in result.stderr
 
 
-def test_a_cache_that_cannot_be_is_told_but_no_problem(tmp_path, monkeypatch):
+def test_a_cache_that_is_not_writable_is_reported_but_no_problem(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("RESTORE_CACHE", str(tmp_path / "file" / "cache"))
     result = doctor("--json")

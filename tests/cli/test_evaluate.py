@@ -109,7 +109,7 @@ def test_images_are_paired_by_name(images, tmp_path, restored, reference, expect
     assert pairs(evaluate(tmp_path / "out", tmp_path / "clean", "--json")) == expected
 
 
-def test_images_without_partner_are_told(images, tmp_path):
+def test_images_without_reference_are_reported(images, tmp_path):
     images("out/a.png", "out/b.png", "clean/a.png", "clean/c.png", "clean/.hidden.png")
     result = evaluate(tmp_path / "out", tmp_path / "clean", "--quiet")
     assert result.exit_code == 0
@@ -179,7 +179,7 @@ def test_wrong_usage_is_exit_2_with_a_hint(images, tmp_path, monkeypatch, argume
 @pytest.mark.parametrize(
     ("protocol", "told"), [("rgb", True), ("rgb_float", False)], ids=["rounded", "float"]
 )
-def test_rounding_of_16_bit_images_is_told(tmp_path, protocol, told):
+def test_rounding_of_16_bit_images_is_reported(tmp_path, protocol, told):
     path = tmp_path / "deep.png"
     Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 100).save(path)
     assert ("rounded to 8 bit" in evaluate(path, path, "--protocol", protocol).stderr) == told

@@ -70,7 +70,7 @@ def test_each_command_is_one_whole_line_of_help():
     assert "..." not in result.stdout.split("Commands:")[1]
 
 
-def test_the_version_is_told():
+def test_the_version_is_shown():
     assert restore("--version").stdout == f"restore {__version__}\n"
 
 

@@ -17,7 +17,7 @@ def test_the_samples_are_copied_with_their_sources(tmp_path):
     assert {*result.stdout.split()} == {str(tmp_path / "new" / name) for name in copied}
 
 
-def test_what_is_there_stays_unless_asked(tmp_path):
+def test_existing_files_stay_without_overwrite(tmp_path):
     (tmp_path / "SOURCES.md").write_text("mine")
     refused = samples(tmp_path)
     assert (refused.exit_code, refused.stdout) == (3, "")

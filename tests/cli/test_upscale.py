@@ -31,7 +31,7 @@ def test_the_result_has_the_size_that_was_asked_for(photo, x3, options, size):
     assert size_of(target) == size
 
 
-def test_json_tells_the_new_size_and_the_weights(photo, x3):
+def test_json_has_the_new_size_and_the_weights(photo, x3):
     result = upscale(photo, "--weights", x3, "--json")
     (row,) = rows(result)
     assert (row["width"], row["height"], row["model"]) == (36, 27, "espcn")
@@ -88,7 +88,7 @@ def test_an_image_larger_than_the_size_is_exit_3(photo, x3):
     assert not photo.with_name("photo_upscaled.png").exists()
 
 
-def test_exif_tells_the_new_size(tmp_path, x3):
+def test_exif_has_the_new_size(tmp_path, x3):
     tags = Image.Exif()
     tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExifImageWidth] = 12
     source = tmp_path / "photo.jpg"

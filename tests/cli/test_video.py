@@ -37,7 +37,7 @@ def test_a_video_is_derained_by_the_same_code(clip, random_weights, tmp_path):
     assert "rain" not in result.stderr.replace("derain", "")
 
 
-def test_json_tells_of_a_video_in_one_line(clip, x2):
+def test_json_has_one_line_for_a_video(clip, x2):
     result = restore("upscale", clip, "--weights", x2, "--json")
     (row,) = rows(result)
     assert (row["width"], row["height"], row["status"]) == (128, 96, "ok")
@@ -91,7 +91,7 @@ def test_one_bad_video_does_not_stop_the_rest(clip, x2, tmp_path):
     ],
     ids=["format", "image", "stdout"],
 )
-def test_what_a_video_cannot_become_is_exit_2(clip, options, said, monkeypatch):
+def test_an_output_that_no_video_can_have_is_exit_2(clip, options, said, monkeypatch):
     monkeypatch.chdir(clip.parent)
     result = restore("upscale", "clip.mp4", *options)
     assert result.exit_code == 2

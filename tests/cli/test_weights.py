@@ -78,7 +78,7 @@ def test_list_as_json_has_a_line_each(published):
     ]
 
 
-def test_info_tells_all_that_is_known():
+def test_info_shows_all_facts():
     text, facts = weights("info", "dpenet.default"), weights("info", "dpenet.default", "--json")
     known = rows(facts)[0]
     assert known["where"] == "bundled"
@@ -108,7 +108,7 @@ def test_all_that_is_published_can_be_fetched_at_once(published):
     assert [row["name"] for row in rows(weights("fetch", "--all", "--json"))] == ["dpenet.far"]
 
 
-def test_what_is_fetched_already_needs_no_network(published):
+def test_weights_already_fetched_need_no_network(published):
     weights("fetch", "dpenet.far")
     (published / "far.safetensors").unlink()
     assert weights("fetch", "dpenet.far", "--offline").exit_code == 0
@@ -153,7 +153,7 @@ def test_an_imported_file_works_by_name_as_by_path(random_weights, photo, tmp_pa
     assert (tmp_path / "by_name.png").read_bytes() == (tmp_path / "by_random.png").read_bytes()
 
 
-def test_an_imported_name_is_not_replaced_unasked(random_weights):
+def test_an_imported_name_is_not_replaced_without_overwrite(random_weights):
     weights("import", random_weights, "--as", "dpenet.mine")
     again = weights("import", random_weights, "--as", "dpenet.mine")
     assert (again.exit_code, again.stdout) == (3, "")
@@ -199,7 +199,7 @@ def test_a_pickle_with_code_is_refused_in_one_line(form, command, tmp_path, phot
     ],
     ids=["missing", "empty", "image", "cut"],
 )
-def test_what_is_no_weight_file_is_one_line_and_exit_4(contents, said, tmp_path):
+def test_a_file_without_weights_is_one_line_and_exit_4(contents, said, tmp_path):
     path = tmp_path / "x.pth"
     if contents is not None:
         path.write_bytes(contents)
@@ -228,7 +228,7 @@ def test_verify_finds_a_changed_file(random_weights):
     assert str(path) in result.stderr
 
 
-def test_what_nobody_fetched_is_a_fault_only_when_asked_for(published):
+def test_weights_not_fetched_fail_verification_only_by_name(published):
     assert weights("verify").exit_code == 0
     assert weights("verify", "dpenet.far").exit_code == 4
 
