@@ -22,12 +22,9 @@ from torch import Generator, Tensor, nn
 from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.imaging.resize import resize_matlab
-from restore_cli.inference.samplers.diffusion import (
-    FiTRequest,
-    FiTSampler,
-    UNetRequest,
-    UNetSampler,
-)
+from restore_cli.inference.samplers.fit import FiTSampler
+from restore_cli.inference.samplers.request import GenerateRequest
+from restore_cli.inference.samplers.unet import UNetSampler
 from restore_cli.networks.fit.model import FiT
 
 SIDE = 32
@@ -79,12 +76,11 @@ def generated(weights: str, count: int, seed: int, side: int) -> tuple[Tensor, T
     size = side, side
     module = load_checkpoint(weights).module
     names = class_weights(weights).classes
-    made = []
-    for label, _ in enumerate(names):
-        if isinstance(module, FiT):
-            made.append(FiTSampler(module)(FiTRequest(label, size, count, seed)))
-        else:
-            made.append(UNetSampler(module)(UNetRequest(label, size, count, seed)))
+    sampler = FiTSampler(module) if isinstance(module, FiT) else UNetSampler(module)
+    made = [
+        sampler(GenerateRequest(str(label), size), seed=seed, count=count)
+        for label, _ in enumerate(names)
+    ]
     labels = torch.tensor([CLASSES.index(name) for name in names]).repeat_interleave(count)
     return torch.cat(made), labels
 

@@ -35,7 +35,8 @@ from restore_cli.imaging.contact_sheet import contact_sheet
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import read, write
 from restore_cli.imaging.resize import resize_matlab
-from restore_cli.inference.samplers.diffusion import UNetRequest, UNetSampler
+from restore_cli.inference.samplers.request import GenerateRequest
+from restore_cli.inference.samplers.unet import UNetSampler
 
 METHODS = ("direct", "scalecrafter", "enlarged", "drawn")
 CLASSES = tuple(name for name in DRAWERS if name != "ball")
@@ -55,17 +56,15 @@ def generate(
     if method == "drawn":
         return draw(name, side, range(options.seed, options.seed + options.seeds))
     trained = sampler.unet.config.sample_size
-    request = UNetRequest(
-        label=label,
+    request = GenerateRequest(
+        str(label),
         size=(trained, trained) if method == "enlarged" else (side, side),
-        count=options.seeds,
-        seed=options.seed,
         steps=options.steps,
         guidance=options.guidance,
         direct=method == "direct",
     )
     with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-        images = sampler(request)
+        images = sampler(request, seed=options.seed, count=options.seeds)
     return [
         resize_matlab(one, side, side).clamp(0, 1) if method == "enlarged" else one
         for one in images

@@ -217,7 +217,7 @@ GENERATORS: Mapping[str, NetworkSpec] = MappingProxyType(
             NetworkSpec(
                 arch="scalecrafter",  # the small UNet that shows it; Stable Diffusion is a pipeline
                 tasks=("generate",),
-                module="restore_cli.inference.samplers.diffusion:class_unet",
+                module="restore_cli.networks.scalecrafter.unet:class_unet",
                 config="UNetConfig",
                 default_weights="scalecrafter.default",
                 paper="He et al., ScaleCrafter: Tuning-free Higher-Resolution Visual Generation "

@@ -27,7 +27,7 @@ from restore_cli.networks.fit.model import Rope, RopeMode, grid_of, rope_frequen
 from restore_cli.networks.scalecrafter.model import (
     Dispersion,
     Settings,
-    decode_in_step,
+    decode_with_shared_statistics,
     disperse,
     dispersion_matrix,
     redilated,
@@ -361,7 +361,7 @@ def scalecrafter_decode(case, recorded):
     vae.load_state_dict(official_state(case))
     latents = torch.from_numpy(recorded["input_latents"])
     tile, overlap = config["tile_latent_min_size"], config["tile_overlap_factor"]
-    return {"output": decode_in_step(vae, latents, tile=tile, overlap=overlap)}
+    return {"output": decode_with_shared_statistics(vae, latents, tile=tile, overlap=overlap)}
 
 
 SCALECRAFTER = {

@@ -25,7 +25,12 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     "av": ("imaging/video/reader", "imaging/video/writer"),
     **dict.fromkeys(("socket", "ssl", "ftplib", "http", "urllib.request"), ("downloads",)),
     **dict.fromkeys(("requests", "httpx", "huggingface_hub"), ()),
-    "diffusers": ("inference/samplers/diffusion", "inference/samplers/stable_diffusion"),
+    "diffusers": (
+        "inference/samplers/fit",
+        "inference/samplers/unet",
+        "inference/samplers/stable_diffusion",
+        "networks/scalecrafter/unet",
+    ),
     "ray": ("batch/distributed",),
     "ncnn": ("bench/peers",),
     **dict.fromkeys(("click", "typer._click", "torchvision"), ()),

@@ -1,6 +1,7 @@
-"""UNets small enough for a test."""
+"""UNets and a VAE small enough for a test."""
 
-from diffusers import UNet2DConditionModel
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 
 CLASS_UNET = {  # of a class-conditional UNet, for registry.build("scalecrafter")
     "sample_size": 8,
@@ -25,3 +26,13 @@ def text_unet() -> UNet2DConditionModel:
         attention_head_dim=2,
         norm_num_groups=4,
     )
+
+
+def tiny_vae(seed: int = 0) -> AutoencoderKL:
+    torch.manual_seed(seed)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(4, 4),
+        norm_num_groups=2,
+    ).eval()

@@ -1,103 +1,84 @@
-"""Images of nothing but a prompt and a seed, into files that tell how they were made."""
+"""Planned grids of images, generated and written with the record of how they were made."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
-
-import torch
+from typing import BinaryIO
 
 from restore_cli import __version__
 from restore_cli.batch.grids import Grid
 from restore_cli.batch.plan import Standard
+from restore_cli.batch.provenance import generated_record, to_text
 from restore_cli.batch.run import pipe_out
 from restore_cli.imaging.contact_sheet import contact_sheet
 from restore_cli.imaging.image import Image, Metadata
 from restore_cli.imaging.io import encode, write
-from restore_cli.inference.generator import GenerateRequest, ImageGenerator, settings_of
+from restore_cli.inference.generator import Generator
+from restore_cli.inference.report import Report
+from restore_cli.inference.samplers.request import GenerateRequest
 
-OnStep = Callable[[int, int], None]  # steps done, of all
+OnStep = Callable[[int, int], None]  # steps done, steps in all
 
 
 @dataclass(frozen=True)
 class GeneratedFile:
-    """What became of a sheet."""
+    """A grid that was written; width and height are those of the file."""
 
-    sheet: Grid
+    grid: Grid
     seconds: float
+    report: Report
     width: int
     height: int
 
 
 def generate_grids(
-    sheets: Sequence[Grid],
-    generator: ImageGenerator,
-    asked: GenerateRequest,
+    grids: Sequence[Grid],
+    generator: Generator,
+    request: GenerateRequest,
     *,
     quality: int | None = None,
     overwrite: bool = False,
     stdout: BinaryIO | None = None,
     on_step: OnStep | None = None,
 ) -> Iterator[GeneratedFile]:
-    """Make each sheet and write it whole or not at all; a Made as soon as each is finished.
+    """Generate each grid and write it whole or not at all.
 
-    asked: as for all of them, but the prompt. Raises RestoreError at the first that fails.
+    request: for all images, but for its prompt. stdout: for a grid with that target.
+    Every request is resolved first, so that a wrong one is refused before any work.
+    Raises RestoreError at the first file that fails.
     """
-    total = sum(len(sheet.images) for sheet in sheets)
-    before = 0
-    requests = {
-        prompt: generator.settle(replace(asked, prompt=prompt))
-        for sheet in sheets
-        for prompt, _ in sheet.images
-    }  # all of them, so that a wrong one is refused before any work
-    for sheet in sheets:
+    resolved = {
+        prompt: generator.resolve(replace(request, prompt=prompt))
+        for grid in grids
+        for prompt, _ in grid.images
+    }
+    total = sum(len(grid.images) for grid in grids)
+    finished = 0
+    for grid in grids:
         began = time.monotonic()
         images = []
-        for prompt, seed in sheet.images:
+        for prompt, seed in grid.images:
 
-            def tell(done: int, steps: int, before: int = before) -> None:
+            def on_progress(done: int, steps: int, finished: int = finished) -> None:
                 if on_step:
-                    on_step(before * steps + done, total * steps)
+                    on_step(finished * steps + done, total * steps)
 
-            images.append(generator(requests[prompt], seed, on_progress=tell))
-            before += 1
+            images.append(generator.sample(resolved[prompt], seed, on_progress=on_progress))
+            finished += 1
+        first = resolved[grid.images[0][0]]
+        record = generated_record(grid, first, generator, quality)
+        texts = (("Software", f"restore {__version__}"), ("Description", grid.source))
         image = Image(
-            images[0] if len(images) == 1 else contact_sheet(images, sheet.columns),
-            metadata=Metadata(texts=_texts(sheet, generator, requests)),
+            contact_sheet(images, grid.columns),
+            metadata=Metadata(record=to_text(record), texts=texts),
         )
-        if isinstance(sheet.target, Standard):
-            assert stdout is not None  # whoever plans for stdout hands it over
+        if isinstance(grid.target, Standard):
+            assert stdout is not None  # the plan asks for it
             pipe_out(encode(image, format="png"), stdout)
         else:
-            write(image, sheet.target, quality=quality, overwrite=overwrite)
-        yield GeneratedFile(sheet, time.monotonic() - began, image.width, image.height)
-
-
-def _texts(
-    sheet: Grid, generator: ImageGenerator, requests: Mapping[str, Any]
-) -> tuple[tuple[str, str], ...]:
-    """How the images were made, for whoever finds the file; nothing that differs next time."""
-    request = requests[sheet.images[0][0]]
-    height, width = request.size
-    record = {
-        "prompts": [prompt for prompt, _ in sheet.images],
-        "seeds": [seed for _, seed in sheet.images],
-        "model": generator.model,
-        "weights": generator.weights,
-        "weights_sha256": generator.sha256,
-        "vae_sha256": generator.vae_sha256,
-        "width": width,
-        "height": height,
-        "device": generator.device.type,
-        "precision": generator.precision,
-        "settings": settings_of(request),
-        "torch": torch.__version__,
-    }
-    return (
-        ("Software", f"restore {__version__}"),
-        ("Description", sheet.source),
-        ("restore", json.dumps(record)),
-    )
+            write(image, grid.target, quality=quality, overwrite=overwrite)
+        seconds = time.monotonic() - began
+        report = generator.report(first, seconds)
+        yield GeneratedFile(grid, seconds, report, image.width, image.height)

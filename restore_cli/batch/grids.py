@@ -1,8 +1,7 @@
-"""From prompts to files, an image each or several on one sheet; no network is loaded for it."""
+"""Plan of the files that prompts become: one image each, or several in a grid."""
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import string
@@ -12,15 +11,16 @@ from pathlib import Path
 
 from restore_cli.batch.plan import Existing, Standard, name_everywhere, refuse_unwritable
 from restore_cli.errors import OutputCollision, OutputError, OutputExists, UsageError
+from restore_cli.imaging.contact_sheet import columns_for
 from restore_cli.imaging.formats import Format, format_of
 
 FIELDS = ("prompt", "index", "seed", "model")
-LONGEST_NAME = 60  # characters of a prompt in the name of a file
+LONGEST_NAME = 60  # characters of a prompt in a file name
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One file to be made: images of (prompt, seed), row by row."""
+    """One file to generate: images of (prompt, seed), row by row."""
 
     images: tuple[tuple[str, int], ...]
     columns: int
@@ -28,11 +28,21 @@ class Grid:
 
     @property
     def format(self) -> Format:
+        """Raises UsageError for a suffix that cannot be written."""
         return "png" if isinstance(self.target, Standard) else format_of(self.target)
 
     @property
     def source(self) -> str:
+        """The prompts, for messages and JSON."""
         return ", ".join(dict.fromkeys(prompt for prompt, _ in self.images))
+
+
+@dataclass(frozen=True)
+class GridPlan:
+    """The files to generate, and those to skip because they exist."""
+
+    grids: tuple[Grid, ...]
+    skipped: tuple[Grid, ...] = ()
 
 
 def plan_grids(
@@ -43,46 +53,49 @@ def plan_grids(
     seed: int,
     model: str,
     existing: Existing = "error",
-) -> tuple[list[Grid], list[Grid]]:
-    """(to do, skipped because their targets exist). Image i of a prompt has the seed `seed` + i.
+) -> GridPlan:
+    """Plan `count` images of each prompt; image i has the seed `seed` + i.
 
-    output: None for {prompt}.png of each prompt; "-" for stdout; a file for all in one; a folder,
-    or a template with {index} or {seed}, for a file each; any other template for a file a prompt.
+    output: None for {prompt}.png of each prompt; "-" for stdout; a file for one grid of all; a
+    folder, or a template with {index} or {seed}, for a file per image; any other template for a
+    file per prompt.
     Raises UsageError, OutputCollision, OutputExists, OutputError.
     """
+    if not prompts:
+        raise UsageError("no prompt", hint="name a class, one of: restore generate --list-classes")
     if "" in prompts or output == "":
         raise UsageError("a prompt or -o is empty", hint="perhaps a variable is not set")
-    sheets = _sheets(prompts, output, range(seed, seed + count), model)
-    targets = [sheet.target for sheet in sheets if isinstance(sheet.target, Path)]
+    grids = _grids(prompts, output, range(seed, seed + count), model)
+    targets = [grid.target for grid in grids if isinstance(grid.target, Path)]
     _refuse_collisions(targets)
     refuse_unwritable(targets)
-    for sheet in sheets:
-        _ = sheet.format  # refuses what cannot be written
-    there = [target for target in targets if os.path.lexists(target)]
-    if folders := [target for target in there if target.is_dir()]:
-        raise OutputError(f"{folders[0]} is a folder", hint="write a / behind it")
-    if there and existing == "error":
+    for grid in grids:
+        _ = grid.format  # refuses an unknown suffix
+    found = {target for target in targets if os.path.lexists(target)}
+    if folders := sorted(target for target in found if target.is_dir()):
+        raise OutputError(f"{folders[0]} is a folder", hint="add a / to its name")
+    if found and existing == "error":
         raise OutputExists(
-            f"there already: {', '.join(map(str, there[:3]))}",
+            f"already exists: {', '.join(map(str, sorted(found)[:3]))}",
             hint="add --overwrite or --skip-existing, or choose another place with -o",
         )
-    skipped = [sheet for sheet in sheets if existing == "skip" and sheet.target in there]
-    return [sheet for sheet in sheets if sheet not in skipped], skipped
+    skipped = tuple(grid for grid in grids if existing == "skip" and grid.target in found)
+    return GridPlan(tuple(grid for grid in grids if grid not in skipped), skipped)
 
 
-def _sheets(
+def _grids(
     prompts: Sequence[str], output: str | None, seeds: Sequence[int], model: str
 ) -> list[Grid]:
-    def all_of(prompt: str, target: Path) -> Grid:
+    def one_for(prompt: str, target: Path) -> Grid:
         images = tuple((prompt, seed) for seed in seeds)
-        return Grid(images, _columns(len(images)), target)
+        return Grid(images, columns_for(len(images)), target)
 
     if output is None:
-        return [all_of(prompt, Path(f"{file_name(prompt)}.png")) for prompt in prompts]
+        return [one_for(prompt, Path(f"{file_name(prompt)}.png")) for prompt in prompts]
     path = Path(os.path.expanduser(output))
     if "{" in output and not path.is_dir():
         if not re.search(r"\{(index|seed)\b", output):
-            return [all_of(p, _filled(output, p, 0, seeds[0], model)) for p in prompts]
+            return [one_for(p, _filled(output, p, 0, seeds[0], model)) for p in prompts]
         return [
             Grid(((prompt, seed),), 1, _filled(output, prompt, index, seed, model))
             for prompt in prompts
@@ -95,23 +108,17 @@ def _sheets(
             for seed in seeds
         ]
     images = tuple((prompt, seed) for prompt in prompts for seed in seeds)
-    return [Grid(images, columns_of(prompts, seeds), Standard.OUTPUT if output == "-" else path)]
+    target = Standard.OUTPUT if output == "-" else path
+    return [Grid(images, columns_of(len(prompts), len(seeds)), target)]
 
 
-def columns_of(prompts: Sequence[str], seeds: Sequence[int]) -> int:
-    """Of a sheet of each prompt with each seed: a row a prompt, or nearly square."""
-    if len(prompts) > 1 and len(seeds) > 1:
-        return len(seeds)
-    return _columns(len(prompts) * len(seeds))
-
-
-def _columns(count: int) -> int:
-    """Of a sheet that is nearly square."""
-    return math.ceil(math.sqrt(count))
+def columns_of(prompts: int, seeds: int) -> int:
+    """Return the columns of a grid of all prompts and seeds: a row per prompt, or nearly square."""
+    return seeds if prompts > 1 and seeds > 1 else columns_for(prompts * seeds)
 
 
 def file_name(prompt: str) -> str:
-    """A prompt as a part of a file name that every system takes."""
+    """Return a prompt as a part of a file name that every system takes."""
     plain = re.sub(r"[^\w]+", "-", prompt, flags=re.UNICODE).strip("-_")
     return plain[:LONGEST_NAME].rstrip("-_") or "image"
 
@@ -140,7 +147,7 @@ def _refuse_collisions(targets: Sequence[Path]) -> None:
         name = name_everywhere(target)
         if name in taken:
             raise OutputCollision(
-                f"two images would both become {target}",
-                hint="tell them apart, for example -o 'out/{prompt}_{seed}.png'",
+                f"two images would be written to {target}",
+                hint="use distinct names, for example -o 'out/{prompt}_{seed}.png'",
             )
         taken.add(name)

@@ -1,150 +1,438 @@
-"""How a result was made, as it stands in its own metadata: enough to make it again.
+"""Provenance records: how a file was made, in its own metadata, enough to make it again.
 
-Of the source only its name is told, not where it lay.
+Restored and generated files have the same record, in their XMP. Its field names are its own:
+options, requests and reports are converted here, so their fields may be renamed. A record is read
+from files that anybody may have written, so its contents are bounded. Of a source only the file
+name is recorded, not its folder.
+
+Version b689b0b wrote two formats, which are still read: restored files name the fields of its
+options, generated PNGs have a text chunk "restore".
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
 from restore_cli import __version__
+from restore_cli.batch import checked
+from restore_cli.batch.checked import either, flag, matching, maybe, one_of, real, several, text
+from restore_cli.batch.grids import Grid, columns_of
 from restore_cli.errors import InputError
+from restore_cli.imaging.codecs.png import text_in
 from restore_cli.imaging.codecs.xmp import record_in
 from restore_cli.imaging.formats import Format
 from restore_cli.imaging.image import Image
+from restore_cli.inference.generator import Generator
 from restore_cli.inference.rain import Rain
 from restore_cli.inference.report import StepReport
-from restore_cli.inference.restorer import DTYPES, RunOptions
+from restore_cli.inference.restorer import RunOptions
+from restore_cli.inference.samplers.request import GenerateRequest
 
-# Fields of StepReport that records call otherwise; its seconds are not recorded.
-RECORDED_NAMES = {"network": "model", "noise_sigma": "noise"}
-# Of RunOptions, what stands with each network instead.
-OF_NETWORKS = ("model", "weights", "tile", "precision")
+FORMAT_VERSION = 2
+OLD_KEYWORD = "restore"  # of the PNG text in which b689b0b recorded generated images
+LONGEST_RECORD = 4 << 20  # characters
+LONGEST_NAME = 4_096  # a base pipeline is named by its path
+LONGEST_PROMPT = 10_000
+MOST_NETWORKS = 100
+MOST_IMAGES = 100_000
+LARGEST_SIDE = 1 << 20  # pixels
+LARGEST_GENERATED_SIDE = 1 << 16
+MOST_STEPS = 100_000
+LARGEST_SEED = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What is the same for all results of a command."""
+class RainRecord:
+    """Rain that a network removed."""
 
-    command: str
-    settings: Mapping[str, Any]  # of RunOptions, and the kind of device
-    source: str | None = None  # the name that results tell; None: that of their source
+    share: float  # of the pixels
+    strength: float  # of a range of 1
+    angle: float | None  # degrees from the vertical
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """A network that a file went through."""
+
+    network: str
+    weights: str
+    sha256: str | None  # None: a pipeline of many files
+    tile: int | None  # side in pixels; None: the whole image at once
+    precision: str
+    height: int  # of the output
+    width: int
+    noise_sigma: float | None = None  # of a range of 1
+    brightness: float | None = None
+    grain: float | None = None
+    rain: RainRecord | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """How one result was made."""
+    """How one file was made: restored from a source, or generated from prompts and seeds."""
 
-    version: str  # of restore
+    restore: str  # version
     torch: str
     command: str
-    source: str  # name of the file, or "stdin"
-    source_sha256: str
-    networks: tuple[StepReport, ...]
+    device: str  # cpu, cuda or mps
+    networks: tuple[NetworkRecord, ...]
     settings: Mapping[str, Any]
     format: Format
-    quality: int | None
+    quality: int | None = None
+    source: str | None = None  # file name, or "stdin"
+    source_sha256: str | None = None
+    prompts: tuple[str, ...] = ()  # one for each image of a grid, like the seeds
+    seeds: tuple[int, ...] = ()
+    columns: int = 1
+    vae_sha256: str | None = None  # of a VAE that is no part of the weights
+
+    @property
+    def is_generated(self) -> bool:
+        return bool(self.prompts)
 
 
-def settings_of(options: RunOptions, device: torch.device) -> dict[str, Any]:
-    """What was chosen, but for what stands with each network."""
-    chosen = {name: value for name, value in asdict(options).items() if name not in OF_NETWORKS}
-    return chosen | {"device": device.type}
+@dataclass(frozen=True)
+class CommandRecord:
+    """The part that all records of a restoring command share."""
+
+    command: str
+    options: RunOptions
+    device: str
+    source: str | None = None  # file name to record; None: that of each source
 
 
-def options_of(settings: Mapping[str, Any]) -> RunOptions:
-    """The inverse of settings_of. Raises InputError for what this version does not know."""
-    unknown = settings.keys() - {field.name for field in fields(RunOptions)}
-    if unknown:
-        raise InputError(
-            f"its record has the setting {min(unknown)}, which restore {__version__} does not know",
-            hint="replay it with the version that made it",
-        )
-    return RunOptions(**settings)
+# Records of what is made now
 
 
-def made(
-    recipe: Recipe, source: str, sha256: str, used: tuple[StepReport, ...], **file: Any
+def restored_record(
+    shared: CommandRecord,
+    source: str,
+    source_sha256: str,
+    steps: tuple[StepReport, ...],
+    *,
+    format: Format,
+    quality: int | None,
 ) -> Record:
-    """The record of a result; file: its format and quality."""
+    """Return the record of a restored image."""
+    options = shared.options
     return Record(
-        version=__version__,
+        restore=__version__,
         torch=str(torch.__version__),
-        command=recipe.command,
-        source=recipe.source or source,
-        source_sha256=sha256,
-        networks=used,
-        settings=recipe.settings,
-        **file,
+        command=shared.command,
+        device=shared.device,
+        networks=tuple(map(_network, steps)),
+        settings={
+            "overlap": options.overlap,
+            "exact": options.exact,
+            "seed": options.seed,
+            "strength": options.strength,
+            "resize": options.resize,
+            "noise_limit": options.noise_limit,
+        },
+        format=format,
+        quality=quality,
+        source=shared.source or source,
+        source_sha256=source_sha256,
     )
 
 
-def to_text(record: Record) -> str:
-    """ASCII, without line breaks."""
-    return json.dumps(as_json(record), separators=(",", ":"))
+def generated_record(
+    grid: Grid, request: GenerateRequest, generator: Generator, quality: int | None
+) -> Record:
+    """Return the record of a grid of images; request: resolved, of any of them."""
+    (step,) = generator.report(request, 0).steps
+    settings = {
+        "steps": request.steps,
+        "guidance": request.guidance,
+        "guidance_power": request.guidance_power,
+        "negative": request.negative,
+        "sampler": request.sampler,
+        "rope": request.rope,
+        "direct": request.direct,
+        "freeu": request.freeu,
+        "disperse": request.disperse,
+        "synchronise": request.synchronise,
+    }
+    return Record(
+        restore=__version__,
+        torch=str(torch.__version__),
+        command="generate",
+        device=generator.device.type,
+        networks=(_network(step),),
+        settings=settings,
+        format=grid.format,
+        quality=quality,
+        prompts=tuple(prompt for prompt, _ in grid.images),
+        seeds=tuple(seed for _, seed in grid.images),
+        columns=grid.columns,
+        vae_sha256=generator.vae_sha256,
+    )
+
+
+def _network(step: StepReport) -> NetworkRecord:
+    return NetworkRecord(
+        network=step.network,
+        weights=step.weights,
+        sha256=step.sha256 or None,
+        tile=step.tile,
+        precision=step.precision,
+        height=step.height,
+        width=step.width,
+        noise_sigma=step.noise_sigma,
+        brightness=step.brightness,
+        grain=step.grain,
+        rain=_rain_record(step.rain),
+    )
+
+
+def _rain_record(rain: Rain | None) -> RainRecord | None:
+    return None if rain is None else RainRecord(rain.share, rain.strength, rain.angle)
+
+
+# And back
+
+
+def options_of(record: Record) -> RunOptions:
+    """Return the options of the command that restored a file; tiles stand with each network."""
+    settings = record.settings
+    return RunOptions(
+        overlap=settings["overlap"],
+        exact=settings["exact"],
+        device=record.device,
+        seed=settings["seed"],
+        strength=settings["strength"],
+        resize=settings["resize"],
+        noise_limit=settings["noise_limit"],
+    )
+
+
+def steps_of(record: Record) -> tuple[StepReport, ...]:
+    """Return the reports of the networks of a restored file; their seconds are not recorded."""
+    return tuple(
+        StepReport(
+            network=one.network,
+            weights=one.weights,
+            sha256=one.sha256 or "",
+            tile=one.tile,
+            precision=one.precision,
+            height=one.height,
+            width=one.width,
+            seconds=0.0,
+            noise_sigma=one.noise_sigma,
+            brightness=one.brightness,
+            grain=one.grain,
+            rain=_rain_of(one.rain),
+        )
+        for one in record.networks
+    )
+
+
+def _rain_of(rain: RainRecord | None) -> Rain | None:
+    return None if rain is None else Rain(rain.share, rain.strength, rain.angle)
+
+
+def grid_of(record: Record, target: Path) -> Grid:
+    """Return the grid of a generated file, to be written to another place."""
+    return Grid(tuple(zip(record.prompts, record.seeds, strict=True)), record.columns, target)
+
+
+def request_of(record: Record) -> GenerateRequest:
+    """Return the request for the first image of a generated file."""
+    (network,) = record.networks
+    settings = record.settings
+    return GenerateRequest(
+        record.prompts[0],
+        size=(network.height, network.width),
+        steps=settings["steps"],
+        guidance=settings["guidance"],
+        guidance_power=settings["guidance_power"],
+        negative=settings["negative"],
+        sampler=settings["sampler"],
+        rope=settings["rope"],
+        direct=settings["direct"],
+        freeu=settings["freeu"],
+        disperse=settings["disperse"],
+        synchronise=settings["synchronise"],
+    )
+
+
+# Text
 
 
 def as_json(record: Record) -> dict[str, Any]:
-    """Return the record as a JSON object."""
-    return asdict(record) | {"networks": [_row(step) for step in record.networks]}
+    """Return the record as a JSON object, with the fields of its kind alone."""
+    kind = GENERATED if record.is_generated else RESTORED
+    row = {name: value for name, value in asdict(record).items() if name in kind}
+    return {"record": FORMAT_VERSION} | row
 
 
-def from_text(text: str) -> Record:
-    """Raises InputError where it is damaged, or of another version."""
+def to_text(record: Record) -> str:
+    """Return the record as JSON in ASCII, without line breaks."""
+    return json.dumps(as_json(record), separators=(",", ":"))
+
+
+def record_of(image: Image, data: bytes) -> Record | None:
+    """Return the record of an image as it was read from `data`. Raises InputError."""
+    found = record_in(image.metadata.xmp) or text_in(data, OLD_KEYWORD)
+    return None if found is None else from_text(found)
+
+
+def from_text(found: str) -> Record:
+    """Read a record. Raises InputError where it is damaged or written by a later version."""
     try:
-        row = json.loads(text)
-        networks = tuple(map(_used, row.pop("networks")))
-        record = Record(networks=networks, **row)
-        if not networks or not all(map(_is_sound, networks)) or not _is_whole(record):
-            raise ValueError("some of its values are not what they should be")
+        return _read(checked.parse(found, LONGEST_RECORD))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"its record cannot be understood: {error}",
-            hint="replay it with the version of restore that made it",
+            f"its record cannot be read: {error}",
+            hint="replay it with the version of restore that wrote it",
         ) from error
+
+
+def _read(row: object) -> Record:
+    if not isinstance(row, dict):
+        raise ValueError("it is no object")
+    version = row.pop("record", 1)
+    if version == 1:
+        row = _from_generated(row) if "prompts" in row else _from_restored(row)
+    elif version != FORMAT_VERSION:
+        raise ValueError(f"its format {version!r:.20} is unknown to restore {__version__}")
+    generated = bool(row.get("prompts"))
+    values = checked.fields(row, GENERATED if generated else RESTORED)
+    networks = tuple(NetworkRecord(**network) for network in values.pop("networks"))
+    record = Record(networks=networks, **values)
+    if generated and len(record.prompts) != len(record.seeds):
+        raise ValueError(f"{len(record.prompts)} prompts, but {len(record.seeds)} seeds")
     return record
 
 
-def _row(step: StepReport) -> dict[str, Any]:
-    row = asdict(step)
-    del row["seconds"]
-    return {RECORDED_NAMES.get(name, name): value for name, value in row.items()}
+def _from_restored(row: dict[str, Any]) -> dict[str, Any]:
+    """Convert a record of a restored file of b689b0b."""
+    names = {"model": "network", "noise": "noise_sigma"}
+    networks = [
+        {names.get(name, name): value for name, value in network.items()}
+        for network in row["networks"]
+    ]
+    settings = {"noise_limit": "off"} | row["settings"]  # which came later
+    changed = {
+        "restore": row["version"],
+        "device": settings.pop("device", None),
+        "networks": networks,
+        "settings": settings,
+    }
+    return {name: value for name, value in row.items() if name != "version"} | changed
 
 
-def _used(row: dict[str, Any]) -> StepReport:
-    names = {recorded: name for name, recorded in RECORDED_NAMES.items()}
-    rain = row.get("rain")
-    fields = {names.get(name, name): value for name, value in row.items()}
-    return StepReport(**fields | {"seconds": 0.0, "rain": None if rain is None else Rain(**rain)})
+def _from_generated(row: dict[str, Any]) -> dict[str, Any]:
+    """Convert a record of a generated file of b689b0b."""
+    names = ("model", "weights", "weights_sha256", "width", "height", "precision", "settings")
+    network, sha256, settings = row["model"], row["weights_sha256"], dict(row["settings"])
+    negative = settings.pop("negative", None)
+    eta = settings.pop("eta", None)
+    sampler = settings.pop("rule", None) or settings.pop("scheduler", None)
+    if network == "fitv1":
+        sampler = None  # it was recorded, without effect
+    elif sampler is None and eta is not None and sha256 is not None:
+        sampler = "ddpm" if eta == 1 else "ddim"
+    flags = dict.fromkeys(("direct", "freeu", "disperse", "synchronise"), False)
+    changed = {
+        "restore": "unknown",
+        "command": "generate",
+        "format": "png",
+        "columns": columns_of(len(set(row["prompts"])), len(set(row["seeds"]))),
+        "networks": [
+            {
+                "network": network,
+                "weights": row["weights"],
+                "sha256": sha256,
+                "precision": row["precision"],
+                "height": row["height"],
+                "width": row["width"],
+            }
+        ],
+        "settings": flags
+        | settings
+        | {
+            "sampler": sampler,
+            "negative": str(negative) if isinstance(negative, int) else negative,
+        },
+    }
+    return {name: value for name, value in row.items() if name not in names} | changed
 
 
-def _is_sound(used: StepReport) -> bool:
-    numbers = (used.height, used.width, 1 if used.tile is None else used.tile)
-    words = (used.network, used.weights, used.sha256)
-    return (
-        all(isinstance(number, int) and number > 0 for number in numbers)
-        and all(isinstance(word, str) for word in words)
-        and used.precision in DTYPES
-        and (used.noise_sigma is None or isinstance(used.noise_sigma, float))
-    )
+NAME = text(LONGEST_NAME)
+SHA256 = matching("[0-9a-f]{64}")
+SIDE = checked.whole(1, LARGEST_SIDE)
+UNIT = real(0, 1)
+RAIN = {"share": UNIT, "strength": real(-1, 1), "angle": maybe(real(-180, 180))}
+NETWORK = {
+    "network": NAME,
+    "weights": NAME,
+    "sha256": SHA256,
+    "tile": maybe(SIDE),
+    "precision": one_of("fp32", "bf16", "fp16"),
+    "height": SIDE,
+    "width": SIDE,
+    "noise_sigma": maybe(UNIT),
+    "brightness": maybe(UNIT),
+    "grain": maybe(UNIT),
+    "rain": maybe(lambda value: RainRecord(**checked.fields(value, RAIN))),
+}
+GENERATING_NETWORK = NETWORK | {
+    "sha256": maybe(SHA256),
+    "height": checked.whole(1, LARGEST_GENERATED_SIDE),
+    "width": checked.whole(1, LARGEST_GENERATED_SIDE),
+}
+SETTINGS = {
+    "overlap": either(one_of("auto", "exact"), checked.whole(0, LARGEST_SIDE)),
+    "exact": flag,
+    "seed": checked.whole(-LARGEST_SEED, LARGEST_SEED),
+    "strength": UNIT,
+    "resize": one_of("detail", "fit", "native"),
+    "noise_limit": either(one_of("auto", "off"), real(0, 255)),
+}
+GENERATING_SETTINGS = {
+    "steps": checked.whole(1, MOST_STEPS),
+    "guidance": real(1, 1_000_000),
+    "guidance_power": maybe(real(0, 1_000)),
+    "negative": maybe(text(LONGEST_PROMPT)),
+    "sampler": maybe(NAME),
+    "rope": maybe(NAME),
+    "direct": flag,
+    "freeu": flag,
+    "disperse": flag,
+    "synchronise": flag,
+}
+COMMON = {
+    "restore": NAME,
+    "torch": NAME,
+    "command": NAME,
+    "device": one_of("cpu", "cuda", "mps"),
+    "format": one_of(*get_args(Format)),
+    "quality": maybe(checked.whole(1, 100)),
+}
 
 
-def _is_whole(record: Record) -> bool:
-    words = (record.version, record.torch, record.command, record.source, record.source_sha256)
-    return (
-        all(isinstance(word, str) for word in words)
-        and isinstance(record.settings, dict)
-        and record.format in get_args(Format)
-        and (record.quality is None or isinstance(record.quality, int))
-    )
+def _fields_of(checks: Mapping[str, checked.Check]) -> checked.Check:
+    return lambda value: checked.fields(value, checks)
 
 
-def record_of(image: Image) -> Record | None:
-    """Of an image as it was read. Raises InputError."""
-    text = record_in(image.metadata.xmp)
-    return None if text is None else from_text(text)
+RESTORED = COMMON | {
+    "networks": several(_fields_of(NETWORK), 1, MOST_NETWORKS),
+    "settings": _fields_of(SETTINGS),
+    "source": NAME,
+    "source_sha256": SHA256,
+}
+GENERATED = COMMON | {
+    "networks": several(_fields_of(GENERATING_NETWORK), 1, 1),
+    "settings": _fields_of(GENERATING_SETTINGS),
+    "prompts": several(text(LONGEST_PROMPT), 1, MOST_IMAGES),
+    "seeds": several(checked.whole(0, LARGEST_SEED), 1, MOST_IMAGES),
+    "columns": checked.whole(1, MOST_IMAGES),
+    "vae_sha256": maybe(SHA256),
+}

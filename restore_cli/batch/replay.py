@@ -1,125 +1,217 @@
-"""Generated images made again, from the text that `jobs.make` puts into a PNG."""
+"""Restored and generated files made again from their records, and compared."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from restore_cli.batch.generate import GeneratedFile, generate_grids
-from restore_cli.batch.grids import Grid, columns_of
-from restore_cli.checkpoints.classes import ClassWeights
-from restore_cli.errors import InputError, WeightsMismatch
-from restore_cli.imaging.codecs.png import text_in
-from restore_cli.inference.generator import (
-    DTYPES,
-    GenerateRequest,
-    GeneratorOptions,
-    ImageGenerator,
-    Precision,
-    load_class_generator,
+from restore_cli.batch.generate import generate_grids
+from restore_cli.batch.plan import Job
+from restore_cli.batch.provenance import (
+    CommandRecord,
+    NetworkRecord,
+    Record,
+    grid_of,
+    options_of,
+    record_of,
+    request_of,
+    steps_of,
 )
+from restore_cli.batch.run import run
+from restore_cli.checkpoints import manifest
+from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
+from restore_cli.errors import (
+    InputError,
+    OutputExists,
+    UnreadableImage,
+    UsageError,
+    WeightsMismatch,
+    WeightsMissing,
+)
+from restore_cli.files import sha256_of
+from restore_cli.imaging.formats import VIDEO_SUFFIXES, format_of
+from restore_cli.imaging.image import Image
+from restore_cli.imaging.io import contents, decode
+from restore_cli.inference.device import keep_freed_memory
+from restore_cli.inference.generator import Precision, load_generator
+from restore_cli.inference.replayed import ReplayChain
 
-KEYWORD = "restore"
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Generated:
-    """How the images of a file were made."""
+class Comparison:
+    """A file beside the one that it was to become."""
 
-    prompts: tuple[str, ...]  # of each image, as the seeds
-    seeds: tuple[int, ...]
-    model: str
-    weights: str
-    weights_sha256: str | None  # None: a Stable Diffusion, which is many files
-    width: int  # of one image
-    height: int
-    device: str
-    precision: str
-    settings: Mapping[str, Any]
-    torch: str
-    vae_sha256: str | None = None  # None: there was no VAE apart from the weights
+    identical: bool  # byte for byte
+    largest_difference: float  # of pixels and alpha in [0, 1]; 1 for another size
+
+    @property
+    def pixels_identical(self) -> bool:
+        return self.largest_difference == 0
 
 
-def generated_in(data: bytes) -> Generated | None:
-    """The record in the bytes of a file. Raises InputError where it is damaged."""
-    text = text_in(data, KEYWORD)
-    if text is None:
-        return None
-    try:
-        row = json.loads(text)
-        record = Generated(prompts=tuple(row.pop("prompts")), seeds=tuple(row.pop("seeds")), **row)
-        if not _is_whole(record):
-            raise ValueError("some of its values are not what they should be")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+def read_record(result: Path) -> Record:
+    """Read the record of a file. Raises InputError."""
+    if result.suffix.lower() in VIDEO_SUFFIXES:
+        raise InputError(f"{result} is a video, and videos have no record of how they were made")
+    data = contents(result)
+    record = record_of(decode(data, name=str(result)), data)
+    if record is None:
         raise InputError(
-            f"its record cannot be understood: {error}",
-            hint="replay it with the version of restore that made it",
-        ) from error
+            f"{result} has no record of how it was made",
+            hint="it is not from restore, was made with --no-record, or lost its metadata",
+        )
     return record
 
 
-def _is_whole(record: Generated) -> bool:
-    words = (*record.prompts, record.model, record.weights, record.device, record.torch)
-    numbers = (*record.seeds, record.width, record.height)
-    return (
-        len(record.prompts) == len(record.seeds) > 0
-        and all(isinstance(word, str) for word in words)
-        and all(isinstance(number, int) for number in numbers)
-        and isinstance(record.settings, dict)
-        and record.precision in DTYPES
-    )
+def refuse_target(record: Record, target: Path, *, overwrite: bool) -> None:
+    """Raise UsageError for another format than that of the record, OutputExists."""
+    if format_of(target) != record.format:
+        raise UsageError(
+            f"{target.name} is {format_of(target)}, but the record is of a {record.format}",
+            hint="give -o the suffix of the result",
+        )
+    if target.exists() and not overwrite:
+        raise OutputExists(
+            f"already exists: {target}", hint="add --overwrite, or choose another place with -o"
+        )
 
 
-def replay_generated(
-    record: Generated,
-    chosen: ClassWeights,
+def find_source(record: Record, result: Path, source: Path | None) -> Path:
+    """Return the source of a restored file, with the bytes of then. Raises InputError."""
+    path = source or result.parent / Path(str(record.source)).name
+    if not path.exists():
+        raise UnreadableImage(
+            f"{path}: no such file, but {result.name} was made from {record.source}",
+            hint="name it by --source FILE",
+        )
+    found = sha256_of(contents(path))
+    if found != record.source_sha256:
+        raise InputError(
+            f"{path}: sha256 {found[:12]}, but {result.name} was made from "
+            f"{str(record.source_sha256)[:12]}",
+            hint="name the right file by --source FILE",
+        )
+    return path
+
+
+def replay_restored(
+    record: Record,
+    source: Path,
     target: Path,
     *,
+    weights: Sequence[str] = (),
     device: str | None = None,
-    vae: Path | None = None,
     overwrite: bool = False,
-    on_step: Callable[[int, int], None] | None = None,
-) -> GeneratedFile:
-    """The same images in `target`. device: None for that of then; vae: the folder of one.
+) -> None:
+    """Restore the source again. weights: files of then; device: None for that of then.
 
     Raises RestoreError.
     """
-    precision = cast("Precision", record.precision)
-    options = GeneratorOptions(vae=vae, device=device or record.device, precision=precision)
-    generator = load_class_generator(chosen, options)
+    options = options_of(record)
+    checkpoints = [_checkpoint(network, weights) for network in record.networks]
+    restorer = ReplayChain(
+        list(zip(steps_of(record), checkpoints, strict=True)),
+        options if device is None else replace(options, device=device),
+    )
+    keep_freed_memory()
+    (result,) = run(
+        [Job(source, target, record.format)],
+        restorer,
+        overwrite=overwrite,
+        quality=record.quality,
+        record=CommandRecord(
+            record.command, restorer.options, restorer.device.type, source=record.source
+        ),
+    )
+    if result.error is not None:
+        raise result.error
+
+
+def replay_generated(
+    record: Record,
+    target: Path,
+    *,
+    weights: Sequence[str] = (),
+    vae: Path | None = None,
+    device: str | None = None,
+    overwrite: bool = False,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Generate the images again; vae: the folder of the VAE of then. Raises RestoreError."""
+    (network,) = record.networks
+    if network.sha256 is None:
+        raise WeightsMissing(
+            f"it was made by {network.weights}, a pipeline without a checksum",
+            hint="make it by restore generate --base with the options that --show tells",
+        )
+    generator = load_generator(
+        weights=_name_of(network, weights),
+        vae=vae,
+        device=device or record.device,
+        precision=cast("Precision", network.precision),
+    )
     if record.vae_sha256 != generator.vae_sha256:
         raise WeightsMismatch(
             f"the VAE in {vae} has sha256 {str(generator.vae_sha256)[:12]}, but "
             f"{str(record.vae_sha256)[:12]} was used",
-            hint="name the folder of the one of that time: --vae FOLDER",
+            hint="name the folder of the VAE that was used: --vae FOLDER",
         )
-    as_then = replace(generator, weights=record.weights, settle=_settling(generator, record))
-    prompts, seeds = list(dict.fromkeys(record.prompts)), list(dict.fromkeys(record.seeds))
-    images = tuple(zip(record.prompts, record.seeds, strict=True))
-    sheet = Grid(images, columns_of(prompts, seeds), target)
-    (made,) = generate_grids(
-        [sheet], as_then, GenerateRequest(record.prompts[0]), overwrite=overwrite, on_step=on_step
+    grids = [grid_of(record, target)]
+    again = replace(generator, weights=network.weights)  # under the name of then
+    for _ in generate_grids(
+        grids,
+        again,
+        request_of(record),
+        quality=record.quality,
+        overwrite=overwrite,
+        on_step=on_progress,
+    ):
+        pass
+
+
+def compare(result: Path, target: Path) -> Comparison:
+    """Compare a file with the one that was made again."""
+    before, after = contents(result), contents(target)
+    if before == after:
+        return Comparison(True, 0.0)
+    images = decode(before, name=str(result)), decode(after, name=str(target))
+    return Comparison(False, _difference(*images))
+
+
+def _difference(before: Image, after: Image) -> float:
+    if before.pixels.shape != after.pixels.shape:
+        return 1.0
+    largest = (before.pixels - after.pixels).abs().max().item()
+    if before.alpha is not None and after.alpha is not None:
+        largest = max(largest, (before.alpha - after.alpha).abs().max().item())
+    return largest
+
+
+def _checkpoint(network: NetworkRecord, given: Sequence[str]) -> Checkpoint:
+    return load_checkpoint(_name_of(network, given))
+
+
+def _name_of(network: NetworkRecord, given: Sequence[str]) -> str:
+    """Return the name or the file of weights with the recorded checksum. Raises WeightsError."""
+    for name in given:
+        if load_checkpoint(name).sha256 == network.sha256:
+            return name
+    known = manifest.entries()
+    for entry in known.values():
+        if entry.sha256 == network.sha256:
+            return entry.name
+    used = str(network.sha256)[:12]
+    if network.weights in known:
+        raise WeightsMismatch(
+            f"{network.weights} has sha256 {known[network.weights].sha256[:12]} here, but "
+            f"{used} was used",
+            hint="give the weights that were used by --weights FILE",
+        )
+    raise WeightsMissing(
+        f"the weights {network.weights} (sha256 {used}) are not on this machine",
+        hint="name their file by --weights FILE",
     )
-    return made
-
-
-def _settling(generator: ImageGenerator, record: Generated) -> Callable[[GenerateRequest], Any]:
-    """Of a prompt the request of then, whatever the defaults are now."""
-
-    def settle(asked: GenerateRequest) -> Any:
-        try:
-            return replace(
-                generator.settle(GenerateRequest(asked.prompt)),
-                size=(record.height, record.width),
-                **record.settings,
-            )
-        except TypeError as error:
-            raise InputError(
-                f"its record has a setting that this version does not know: {error}",
-                hint="replay it with the version of restore that made it",
-            ) from error
-
-    return settle

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, cast
 
 from restore_cli.batch.plan import Job, Standard
-from restore_cli.batch.provenance import Recipe, made, to_text
+from restore_cli.batch.provenance import CommandRecord, restored_record, to_text
 from restore_cli.errors import OutputError, RestoreError
 from restore_cli.files import sha256_of
 from restore_cli.imaging.formats import Container, Format, is_container
@@ -70,13 +70,13 @@ def run(
     stdin: bytes = b"",
     stdout: BinaryIO | None = None,
     on_tile: OnTile | None = None,
-    recipe: Recipe | None = None,
+    record: CommandRecord | None = None,
 ) -> Generator[Result, None, None]:
     """Restore the source of each job into its target; a Result as soon as each is finished.
 
     An image that fails does not stop the others: its Result carries the RestoreError.
     stdin, stdout: what Standard.INPUT holds, and where Standard.OUTPUT goes.
-    recipe: with it each result tells, in its metadata, how it was made.
+    record: of the command; with it each result has a record in its metadata.
     on_tile: gets the index of the image in work, its tiles done, and its tiles in all; of a
     video its frames.
     Closing the generator drops what is not yet being written; no file is left half-written.
@@ -107,7 +107,7 @@ def run(
                         quality,
                         overwrite,
                         stdout,
-                        recipe,
+                        record,
                     )
                 )
             except RestoreError as error:
@@ -186,10 +186,10 @@ def _write(
     quality: int | None,
     overwrite: bool,
     stdout: BinaryIO | None,
-    recipe: Recipe | None,
+    record: CommandRecord | None,
 ) -> Result:
     began = time.monotonic()
-    image = done.restored.image if recipe is None else _recorded(done, job, recipe, quality)
+    image = done.restored.image if record is None else _recorded(done, job, record, quality)
     try:
         if isinstance(job.target, Standard):
             assert stdout is not None  # whoever plans for stdout hands it over
@@ -209,12 +209,19 @@ def _write(
     )
 
 
-def _recorded(done: _Done, job: Job, recipe: Recipe, quality: int | None) -> Image:
+def _recorded(done: _Done, job: Job, record: CommandRecord, quality: int | None) -> Image:
     """The image with the record of how it was made in its metadata."""
     image, steps = done.restored.image, done.restored.report.steps
     name = job.source.value if isinstance(job.source, Standard) else job.source.name
-    record = made(recipe, name, done.source_sha256, steps, format=job.format, quality=quality)
-    return replace(image, metadata=replace(image.metadata, record=to_text(record)))
+    made = restored_record(
+        record,
+        name,
+        done.source_sha256,
+        steps,
+        format=cast(Format, job.format),
+        quality=quality,
+    )
+    return replace(image, metadata=replace(image.metadata, record=to_text(made)))
 
 
 def pipe_out(data: bytes, stdout: BinaryIO) -> None:

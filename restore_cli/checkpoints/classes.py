@@ -1,4 +1,4 @@
-"""The classes that the weights of a generator know, read without loading them."""
+"""The classes of a generator's weights, read without loading the tensors."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.load import is_path
 from restore_cli.checkpoints.read import read_about
 from restore_cli.errors import UsageError, WeightsMissing
-from restore_cli.registry import GENERATORS
+from restore_cli.registry import GENERATORS, find
 
-LIST_THEM = "all of them: restore generate --list-classes"
-NEAREST = 3  # names that are offered
+LIST_CLASSES = "restore generate --list-classes"
+NEAREST = 3  # names to suggest
 
 
 @dataclass(frozen=True)
 class ClassWeights:
-    """Weights of a generator, and the names of its classes in the order of their numbers."""
+    """Weights of a generator and the names of its classes."""
 
     weights: str  # a name, or the path of a file
-    arch: str | None  # None: a file in an official layout, which has to be loaded to know
-    classes: tuple[str, ...]  # () where the file does not tell
+    arch: str | None  # None: a file in an official layout, unknown until it is loaded
+    classes: tuple[str, ...]  # in the order of their numbers; () where the file names none
 
 
 def class_weights(name_or_path: str) -> ClassWeights:
-    """What is known of some weights without reading their tensors. Raises WeightsError."""
+    """Read the classes of some weights without their tensors. Raises WeightsError."""
     if is_path(name_or_path):
         about = read_about(Path(os.path.expanduser(name_or_path)))
         arch = about.arch if about else None
@@ -46,9 +46,28 @@ def class_weights(name_or_path: str) -> ClassWeights:
     return ClassWeights(name_or_path, arch, tuple(map(str, names)))
 
 
+def candidates(model: str | None = None, weights: str | None = None) -> list[ClassWeights]:
+    """Return the weights to choose from, the preferred first.
+
+    Either those that are named, or the default weights of the generators on this machine.
+    Raises UsageError, WeightsError.
+    """
+    if weights is not None:
+        return [class_weights(weights)]
+    if model is not None:
+        return [class_weights(find(model).default_weights)]
+    able = installed()
+    if not able:
+        raise WeightsMissing(
+            "no weights of a generator are installed",
+            hint="name some: --weights FILE, or --base FOLDER with a Stable Diffusion",
+        )
+    return able
+
+
 def installed() -> list[ClassWeights]:
-    """The generators' own weights as far as they are on this machine, the default one first."""
-    known = {name for name, entry in manifest.entries().items() if _is_here(entry)}
+    """Return the default weights of the generators on this machine, the preferred first."""
+    known = {name for name, entry in manifest.entries().items() if _is_installed(entry)}
     return [
         class_weights(spec.default_weights)
         for spec in GENERATORS.values()
@@ -56,48 +75,60 @@ def installed() -> list[ClassWeights]:
     ]
 
 
-def _is_here(entry: manifest.WeightsEntry) -> bool:
+def _is_installed(entry: manifest.WeightsEntry) -> bool:
     return manifest.locate(entry)[0] in ("bundled", "cached")
 
 
-def choose(prompts: Sequence[str], candidates: Iterable[ClassWeights]) -> ClassWeights:
-    """The first that knows the classes of all prompts.
+def choose(prompts: Sequence[str], among: Iterable[ClassWeights]) -> ClassWeights:
+    """Return the first weights that know the classes of all prompts.
 
-    Raises UsageError with the nearest names where none does.
+    Raises UsageError, with the nearest names, where none does.
     """
-    candidates = list(candidates)
-    for candidate in candidates:
-        if all(number_of(prompt, candidate.classes) is not None for prompt in prompts):
-            return candidate
-    names = {spelt(name): name for candidate in candidates for name in candidate.classes}
+    among = list(among)
+    for one in among:
+        if all(number_of(prompt, one.classes) is not None for prompt in prompts):
+            return one
+    names = {normalized(name): name for one in among for name in one.classes}
     for prompt in prompts:
-        if all(number_of(prompt, candidate.classes) is None for candidate in candidates):
+        if all(number_of(prompt, one.classes) is None for one in among):
             raise UsageError(f"no class is called {prompt!r}", hint=_nearest(prompt, names))
-    raise UsageError(f"no weights know all of {', '.join(prompts)}", hint="make them one by one")
+    raise UsageError(
+        f"no weights know all of {', '.join(prompts)}", hint="generate them one by one"
+    )
+
+
+def class_number(prompt: str, classes: Sequence[str], count: int) -> int:
+    """Return the number of a class of a network with `count` classes. Raises UsageError."""
+    number = number_of(prompt, classes)
+    if number is None:
+        raise UsageError(f"no class is called {prompt!r}", hint=LIST_CLASSES)
+    if number >= count:
+        raise UsageError(f"there is no class {number}", hint=f"0 to {count - 1}")
+    return number
 
 
 def number_of(prompt: str, classes: Sequence[str]) -> int | None:
-    """The number of the class that `prompt` names, or gives itself; None if there is none.
+    """Return the number of the class that `prompt` names, or is; None if there is none.
 
-    Where the names are not known any number may be one: the network is asked later.
+    Without names of classes, any number may be a class.
     """
-    plain = [spelt(name) for name in classes]
-    if spelt(prompt) in plain:
-        return plain.index(spelt(prompt))
+    plain = [normalized(name) for name in classes]
+    if normalized(prompt) in plain:
+        return plain.index(normalized(prompt))
     if re.fullmatch(r"\d{1,6}", prompt) and (not classes or int(prompt) < len(classes)):
         return int(prompt)
     return None
 
 
-def spelt(name: str) -> str:
-    """Equal for names that a reader takes for one: Grand Piano, grand_piano."""
+def normalized(name: str) -> str:
+    """Return a spelling that is equal for "Grand Piano" and "grand_piano"."""
     return re.sub(r"[\s_-]+", "_", name.strip().casefold())
 
 
 def _nearest(prompt: str, names: Mapping[str, str]) -> str:
     if not names:
         return "these weights name no classes: give a number"
-    close = difflib.get_close_matches(spelt(prompt), names, NEAREST, cutoff=0.5)
+    close = difflib.get_close_matches(normalized(prompt), names, NEAREST, cutoff=0.5)
     if not close:
-        return LIST_THEM
-    return f"the nearest: {', '.join(names[name] for name in close)}; {LIST_THEM}"
+        return f"all classes: {LIST_CLASSES}"
+    return f"the nearest: {', '.join(names[name] for name in close)}; all: {LIST_CLASSES}"

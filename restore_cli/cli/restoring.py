@@ -117,7 +117,7 @@ def run_batch(
     record: bool,
 ) -> None:
     """Restore the planned images and videos, report each result, and finish."""
-    from restore_cli.batch.provenance import Recipe, settings_of
+    from restore_cli.batch.provenance import CommandRecord
     from restore_cli.batch.run import run
     from restore_cli.inference.device import keep_freed_memory
 
@@ -140,7 +140,7 @@ def run_batch(
         stdin=binary_stdin().read() if first.source is Standard.INPUT else b"",
         stdout=binary_stdout() if first.target is Standard.OUTPUT else None,
         on_tile=on_tile,
-        recipe=Recipe(command, settings_of(restorer.options, restorer.device)) if record else None,
+        record=CommandRecord(command, restorer.options, restorer.device.type) if record else None,
     )
     failures: list[Failure] = []
     is_first = True

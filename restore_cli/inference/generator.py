@@ -1,236 +1,241 @@
-"""From what a user asks for to an image, by whichever generator."""
+"""Image generators: weights, a base pipeline or a class name to images."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from types import MappingProxyType
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from restore_cli.checkpoints.classes import ClassWeights, number_of
-from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
-from restore_cli.errors import OutOfMemory, UsageError
+from restore_cli.checkpoints.classes import class_weights
+from restore_cli.checkpoints.load import load_checkpoint
+from restore_cli.errors import OutOfMemory, UsageError, WeightsMismatch
+from restore_cli.imaging.contact_sheet import columns_for, contact_sheet
+from restore_cli.imaging.image import Image
 from restore_cli.inference.device import is_out_of_memory, pick_device
-from restore_cli.inference.samplers.diffusion import (
-    FiTRequest,
-    FiTSampler,
-    FlowRule,
-    OnProgress,
-    UNetRequest,
-    UNetSampler,
-    read_vae,
-    vae_sha256,
-)
-from restore_cli.networks.fit.model import FiT, RopeMode
+from restore_cli.inference.report import Report, Restored, StepReport
+from restore_cli.inference.samplers.fit import FiTSampler, read_vae, vae_sha256
+from restore_cli.inference.samplers.request import GenerateRequest, OnProgress, Sampler, resolved
+from restore_cli.inference.samplers.unet import UNetSampler
+from restore_cli.networks.fit.model import FiT
+from restore_cli.registry import GENERATORS, find
 
 Precision = Literal["fp32", "bf16", "fp16"]
-DTYPES: Mapping[Precision, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
-FIT_STEPS = {True: 25, False: 250}  # of a FiTv2, of a FiT
-UNET_SAMPLERS = {"ddim": 0.0, "ddpm": 1.0}  # the noise that each adds again
-BEYOND = 2  # times the trained side: what ScaleCrafter is for
+DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
+    {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+)
 
 
 @dataclass(frozen=True)
-class GenerateRequest:
-    """What a user asks of an image; None: as the network does it best."""
+class Generator:
+    """A generator of images on its device."""
 
-    prompt: str  # a class, or its number; for text models a text
-    size: tuple[int, int] | None = None  # (H, W) in pixels
-    steps: int | None = None
-    guidance: float | None = None
-    negative: str | None = None  # what to go away from
-    sampler: str | None = None
-    rope: str | None = None
-    direct: bool = False
-    freeu: bool = False
-    disperse: bool = False
-    synchronise: bool = False
-
-
-class Request(Protocol):
-    """All that decides an image; see FiTRequest, UNetRequest, PromptRequest."""
-
-    @property
-    def size(self) -> tuple[int, int]: ...
-
-    @property
-    def steps(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class GeneratorOptions:
-    """How a generator is to be loaded and run."""
-
-    vae: Path | None = None  # folder of an AutoencoderKL, for a FiT of latents
-    device: str = "auto"
-    precision: Precision | Literal["auto"] = "auto"
-
-
-@dataclass(frozen=True)
-class ImageGenerator:
-    """A generator that is ready to run."""
-
+    sampler: Sampler
     model: str
     weights: str
-    sha256: str | None  # None: many files, of which nobody has said what they should be
+    sha256: str | None  # None: a pipeline of many files, which has no checksum
     device: torch.device
     precision: Precision
-    settle: Callable[[GenerateRequest], Any]  # to a request; raises UsageError
-    sample: Callable[..., Tensor]
-    autocast: bool = True  # where `precision` is below float32
-    notes: tuple[str, ...] = ()  # for people: what was chosen for them
-    vae_sha256: str | None = None  # of a VAE that came on its own
+    autocast: bool = True  # run a network in float32 in `precision`
+    vae_sha256: str | None = None  # of a VAE that is no part of the weights
+    memory: str | None = None  # measures to fit into the memory
 
-    def __call__(self, request: Any, seed: int, *, on_progress: OnProgress | None = None) -> Tensor:
-        """One image (3, H, W) in [0, 1]. Raises UsageError, OutOfMemory, BrokenOutput.
+    def __call__(
+        self,
+        what: str | int,
+        *,
+        size: tuple[int, int] | None = None,
+        count: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        negative: str | None = None,
+        sampler: str | None = None,
+        rope: str | None = None,
+        direct: bool = False,
+        freeu: bool = False,
+        disperse: bool = False,
+        synchronise: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Restored:
+        """Generate an image of a class, by its name or number, or of a text.
 
-        Never several at once: so each depends on its own seed alone, to the bit.
+        size: (H, W) in pixels. count: images on a contact sheet; image i has the seed `seed` + i.
+        None: the default of the network. Raises UsageError, OutOfMemory, BrokenOutput.
+        """
+        if count < 1:
+            raise UsageError(f"count is {count}", hint="at least 1")
+        request = self.resolve(
+            GenerateRequest(
+                str(what),
+                size=size,
+                steps=steps,
+                guidance=guidance,
+                negative=negative,
+                sampler=sampler,
+                rope=rope,
+                direct=direct,
+                freeu=freeu,
+                disperse=disperse,
+                synchronise=synchronise,
+            )
+        )
+        began = time.monotonic()
+        images = []
+        for index in range(count):
+            images.append(self.sample(request, seed + index, on_progress=on_progress))
+        report = self.report(request, time.monotonic() - began)
+        return Restored(Image(contact_sheet(images, columns_for(count))), report)
+
+    def resolve(self, request: GenerateRequest) -> GenerateRequest:
+        """Fill in the defaults of the network. Raises UsageError."""
+        return self.sampler.resolve(request)
+
+    def sample(
+        self, request: GenerateRequest, seed: int, *, on_progress: OnProgress | None = None
+    ) -> Tensor:
+        """Generate one image (3, H, W) in [0, 1] from a resolved request.
+
+        Images are generated one at a time, so that each depends on its own seed alone, to the bit.
+        Raises OutOfMemory, BrokenOutput.
         """
         low = self.autocast and self.precision != "fp32"
         try:
             with torch.autocast(self.device.type, DTYPES[self.precision], enabled=low):
-                images = self.sample(replace(request, seed=seed), on_progress=on_progress)
+                images = self.sampler(request, seed=seed, on_progress=on_progress)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            height, width = request.size
+            height, width = resolved(request.size)
             raise OutOfMemory(
                 f"{width}x{height} does not fit into the memory of {self.device}",
                 hint="try a smaller --size",
             ) from error
         return images[0]
 
-
-Own = TypeVar("Own")  # a request
-
-
-def as_asked(request: Own, **wanted: Any) -> Own:
-    """The request with what a user wanted of it; None: as it is."""
-    given = {name: value for name, value in wanted.items() if value is not None}
-    record: Any = request
-    changed: Own = replace(record, **given)
-    return changed
-
-
-def settings_of(request: Any) -> dict[str, object]:
-    """What decides an image besides its prompt, seed and size, for its record."""
-    own = {"prompt", "label", "seed", "count", "size"}
-    return {name: value for name, value in asdict(request).items() if name not in own}
-
-
-def load_class_generator(chosen: ClassWeights, options: GeneratorOptions) -> ImageGenerator:
-    """The generator of some weights for classes. Raises WeightsError, DeviceError, UsageError."""
-    device = pick_device(options.device)
-    checkpoint = load_checkpoint(chosen.weights)
-    names = chosen.classes
-    if checkpoint.spec.arch == "scalecrafter":
-        _refuse(vae=options.vae, arch="the UNet for classes")
-        unet = UNetSampler(checkpoint.module, device=device)
-        return _ready(
-            checkpoint, device, options, lambda asked: _unet_request(asked, unet, names), unet
+    def report(self, request: GenerateRequest, seconds: float) -> Report:
+        """Return the report on images of a resolved request."""
+        height, width = resolved(request.size)
+        step = StepReport(
+            self.model,
+            self.weights,
+            self.sha256 or "",
+            None,
+            self.precision,
+            height,
+            width,
+            seconds,
         )
-    if checkpoint.spec.arch not in ("fitv2", "fitv1"):
-        raise UsageError(
-            f"{checkpoint.name} is for {checkpoint.spec.arch}, which makes no images",
-            hint="generators: fitv2, scalecrafter",
-        )
-    vae = None if options.vae is None else read_vae(options.vae)
-    assert isinstance(checkpoint.module, FiT)
-    fit = FiTSampler(checkpoint.module, vae=vae, device=device)
-    ready = _ready(checkpoint, device, options, lambda asked: _fit_request(asked, fit, names), fit)
-    return ready if vae is None else replace(ready, vae_sha256=vae_sha256(vae))
+        return Report((step,))
 
 
-def _ready(
-    checkpoint: Checkpoint,
-    device: torch.device,
-    options: GeneratorOptions,
-    settle: Callable[[GenerateRequest], Any],
-    sample: Callable[..., Tensor],
-) -> ImageGenerator:
-    # These networks are small: on no device does half precision save what it may cost.
-    precision = "fp32" if options.precision == "auto" else options.precision
+def load_generator(
+    model: str | None = None,
+    *,
+    weights: str | None = None,
+    base: str | None = None,
+    vae: Path | None = None,
+    device: str = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+    size: tuple[int, int] | None = None,
+) -> Generator:
+    """Load a generator by the name of its network, by its weights or by a base pipeline.
+
+    base: a Stable Diffusion for ScaleCrafter: a folder, a file, or a name on the hub.
+    vae: the folder of an AutoencoderKL, for a FiT of latents.
+    size: (H, W) in pixels, with `base`, of the largest image that the memory has to hold.
+    Raises UsageError, WeightsError, DeviceError, MissingExtra, FetchError.
+    """
+    if base is not None:
+        _refuse_with_base(model, weights, vae)
+        return _load_pipeline(base, device, precision, size)
+    if weights is None:
+        weights = find(model or next(iter(GENERATORS))).default_weights
+    return _load_weights(weights, model, vae, device, precision)
+
+
+def _load_weights(
+    weights: str,
+    model: str | None,
+    vae_folder: Path | None,
+    device_name: str,
+    precision: Precision | Literal["auto"],
+) -> Generator:
+    device = pick_device(device_name)
+    checkpoint = load_checkpoint(weights)
     arch = checkpoint.spec.arch
-    return ImageGenerator(
-        arch, checkpoint.name, checkpoint.sha256, device, precision, settle, sample
+    if arch not in GENERATORS:
+        raise UsageError(
+            f"{checkpoint.name} holds {arch}, which generates no images",
+            hint=f"generators: {', '.join(GENERATORS)}",
+        )
+    if model not in (None, arch):
+        raise WeightsMismatch(f"{checkpoint.name} holds {arch}, not {model}")
+    classes, network = class_weights(weights).classes, checkpoint.module
+    sampler: Sampler
+    checksum = None
+    if isinstance(network, FiT):
+        vae = None if vae_folder is None else read_vae(_expanded(vae_folder))
+        checksum = None if vae is None else vae_sha256(vae)
+        sampler = FiTSampler(network, classes, vae=vae, device=device)
+    else:
+        if vae_folder is not None:
+            raise UsageError(f"--vae has no effect on {arch}", hint="leave it out")
+        sampler = UNetSampler(network, classes, device=device)
+    # These networks are small: lower precision saves little and may cost quality.
+    return Generator(
+        sampler,
+        arch,
+        checkpoint.name,
+        checkpoint.sha256,
+        device,
+        "fp32" if precision == "auto" else precision,
+        vae_sha256=checksum,
     )
 
 
-def _fit_request(asked: GenerateRequest, fit: FiTSampler, names: Sequence[str]) -> FiTRequest:
-    config = fit.network.config
-    _refuse(
-        arch="FiT",
-        direct=asked.direct,
-        freeu=asked.freeu,
-        disperse=asked.disperse,
-        synchronise=asked.synchronise,
+def _load_pipeline(
+    base: str,
+    device_name: str,
+    precision: Precision | Literal["auto"],
+    size: tuple[int, int] | None,
+) -> Generator:
+    from restore_cli.inference.samplers import stable_diffusion
+
+    device = pick_device(device_name)
+    if precision == "auto":  # these networks were published in half precision
+        precision = "fp16" if device.type in ("cuda", "mps") else "fp32"
+    pipe = stable_diffusion.read_pipeline(base, DTYPES[precision])
+    plan = stable_diffusion.fit_into_memory(pipe, size, device)
+    pipe.set_progress_bar_config(disable=True)
+    return Generator(
+        stable_diffusion.StableDiffusionSampler(pipe),
+        "scalecrafter",
+        base,
+        None,
+        device,
+        precision,
+        autocast=False,  # the weights are in that precision
+        memory=str(plan),
     )
-    side = math.isqrt(config.context_size) * fit.unit
-    rules = get_args(FlowRule) if config.use_sit else ()
-    request = FiTRequest(
-        label=_label(asked.prompt, names),
-        size=asked.size or (side, side),
-        steps=asked.steps or FIT_STEPS[config.use_sit],
-        negative=None if asked.negative is None else _label(asked.negative, names),
-        rope=_one_of(asked.rope, ("auto", *get_args(RopeMode)), "auto", option="--rope"),
-        rule=_one_of(asked.sampler, rules, "midpoint", option="--sampler"),
-    )
-    return as_asked(request, guidance=asked.guidance)
 
 
-def _unet_request(
-    asked: GenerateRequest, sampler: UNetSampler, names: Sequence[str]
-) -> UNetRequest:
-    _refuse(
-        arch="the UNet for classes",
-        rope=asked.rope,
-        freeu=asked.freeu,
-        disperse=asked.disperse,
-        synchronise=asked.synchronise,
-    )
-    side = BEYOND * sampler.unet.config.sample_size
-    ways = tuple(UNET_SAMPLERS)
-    request = UNetRequest(
-        label=_label(asked.prompt, names),
-        size=asked.size or (side, side),
-        negative=None if asked.negative is None else _label(asked.negative, names),
-        eta=UNET_SAMPLERS[_one_of(asked.sampler, ways, "ddim", option="--sampler")],
-        direct=asked.direct,
-    )
-    return as_asked(request, steps=asked.steps, guidance=asked.guidance)
+def _refuse_with_base(model: str | None, weights: str | None, vae: Path | None) -> None:
+    if model not in (None, "scalecrafter"):
+        raise UsageError(
+            f"--base is for ScaleCrafter, not for {model}", hint="leave one of them out"
+        )
+    if weights is not None:
+        raise UsageError("--base and --weights contradict each other", hint="give one of them")
+    if vae is not None:
+        raise UsageError("--vae has no effect on --base", hint="put it into the folder as vae/")
 
 
-def _label(prompt: str, names: Sequence[str]) -> int:
-    number = number_of(prompt, names)
-    if number is None:
-        raise UsageError(f"no class is called {prompt!r}", hint="restore generate --list-classes")
-    return number
-
-
-Word = TypeVar("Word", bound=str)
-
-
-def _one_of(word: str | None, words: Sequence[Word], usual: Word, *, option: str) -> Word:
-    """`word` if it is one of `words`, `usual` if there is none. Raises UsageError."""
-    if word is None:
-        return usual
-    for known in words:
-        if word == known:
-            return known
-    hint = f"one of: {', '.join(words)}" if words else "leave it out"
-    raise UsageError(f"{option} {word} is unknown to this network", hint=hint)
-
-
-def _refuse(*, arch: str, **choices: object) -> None:
-    """Options that a network has no use for. Raises UsageError."""
-    for name, choice in choices.items():
-        if choice not in (None, False):
-            raise UsageError(f"--{name} has no effect on {arch}", hint="leave it out")
+def _expanded(path: Path) -> Path:
+    return Path(os.path.expanduser(path))

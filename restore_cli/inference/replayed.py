@@ -1,4 +1,4 @@
-"""The way that an image once went, gone again."""
+"""The networks of a restored file, run again as they ran then."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from restore_cli.inference.restorer import OnProgress, Precision, Restorer, RunO
 from restore_cli.inference.upscaler import resized, share
 
 
-class Retraced:
-    """Networks one after the other, each with the tiles and the precision of that time.
+class ReplayChain:
+    """Networks one after the other, each with the tiles and the precision of its report.
 
-    options: what else was chosen. Raises UsageError, WeightsError, DeviceError.
+    options: all else that was chosen. Raises UsageError, WeightsError, DeviceError.
     """
 
-    def __init__(self, way: Sequence[tuple[StepReport, Checkpoint]], options: RunOptions):
+    def __init__(self, steps: Sequence[tuple[StepReport, Checkpoint]], options: RunOptions):
         self.options = options
-        self.report = Report(tuple(used for used, _ in way))
+        self.report = Report(tuple(step for step, _ in steps))
         self._stages = [
-            Restorer(checkpoint, _as_then(used, options), limited=_was_limited(used, options))
-            for used, checkpoint in way
+            Restorer(checkpoint, _options_for(step, options), limited=_was_limited(step, options))
+            for step, checkpoint in steps
         ]
         self.device = self._stages[0].device
 
@@ -37,11 +37,14 @@ class Retraced:
         return Restored(image, self.report)
 
 
-def _as_then(used: StepReport, options: RunOptions) -> RunOptions:
-    precision = cast("Precision", used.precision)
-    return replace(options, tile=used.tile or "off", precision=precision)
+def _options_for(step: StepReport, options: RunOptions) -> RunOptions:
+    precision = cast("Precision", step.precision)
+    return replace(options, tile=step.tile or "off", precision=precision)
 
 
-def _was_limited(used: StepReport, options: RunOptions) -> bool:
-    """Tell whether it was a denoiser's; a sigma is only given to one, however small its image."""
-    return used.noise_sigma is not None or not isinstance(options.noise_limit, str)
+def _was_limited(step: StepReport, options: RunOptions) -> bool:
+    """Tell whether the network was a denoiser, whose change was limited to the noise.
+
+    A sigma is given to a denoiser alone; a small image has no estimate.
+    """
+    return step.noise_sigma is not None or not isinstance(options.noise_limit, str)

@@ -20,8 +20,9 @@ from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load
 from restore_cli.data.classes import ClassImages, fit_area, fit_square, load_classes
 from restore_cli.errors import UsageError, WeightsMismatch
-from restore_cli.inference.samplers.diffusion import UNetConfig, pixel_scheduler
+from restore_cli.inference.samplers.unet import pixel_scheduler
 from restore_cli.networks.fit.model import FiTConfig, grid_of, patchify
+from restore_cli.networks.scalecrafter.unet import UNetConfig
 from restore_cli.training.recipe import GeneratorRecipe
 from restore_cli.training.trainer import (
     STATE_FILE,

@@ -1,4 +1,4 @@
-"""Which files a prompt becomes."""
+"""Plans of the files that prompts become."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ def here(tmp_path, monkeypatch):
 
 def planned(prompts, output, count=1, seed=0, **options):
     """{target: (images, columns)}"""
-    sheets, _ = plan_grids(prompts, output, count=count, seed=seed, model="fitv2", **options)
-    return {str(sheet.target): (sheet.images, sheet.columns) for sheet in sheets}
+    plan = plan_grids(prompts, output, count=count, seed=seed, model="fitv2", **options)
+    return {str(grid.target): (grid.images, grid.columns) for grid in plan.grids}
 
 
 @pytest.mark.parametrize(
@@ -100,5 +100,5 @@ def test_a_folder_in_the_place_of_a_file_is_refused(here):
 
 
 def test_stdout_is_a_png():
-    ((sheet,), _) = plan_grids(["a"], "-", count=1, seed=0, model="fitv2")
-    assert (sheet.target, sheet.format) == (Standard.OUTPUT, "png")
+    (grid,) = plan_grids(["a"], "-", count=1, seed=0, model="fitv2").grids
+    assert (grid.target, grid.format) == (Standard.OUTPUT, "png")

@@ -70,7 +70,7 @@ def test_the_first_weights_that_know_all_classes_are_chosen(prompts, chosen):
     ("prompts", "message", "hint"),
     [
         (["sunflour"], "no class is called 'sunflour'", "the nearest: sunflower; all"),
-        (["xyz"], "no class is called 'xyz'", "all of them: restore generate --list-classes"),
+        (["xyz"], "no class is called 'xyz'", "all classes: restore generate --list-classes"),
         (["ball", "grand_piano"], "no weights know all of ball, grand_piano", "one by one"),
     ],
     ids=["near", "far", "apart"],

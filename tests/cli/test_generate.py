@@ -4,14 +4,13 @@ import json
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 from typer.testing import CliRunner
 
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
-from tests.unets import CLASS_UNET
+from tests.unets import CLASS_UNET, tiny_vae
 
 FIT = {
     "hidden_size": 32,
@@ -60,22 +59,28 @@ def made(*arguments):
     return result
 
 
+def shown(name):
+    return CliRunner().invoke(app, ["replay", name, "--show"]).stdout
+
+
 each_network = pytest.mark.parametrize("network", ["unet", "fit"])
 
 
 @each_network
-def test_a_image_is_made_and_tells_how(network, files, here):
+def test_an_image_is_generated_with_its_record(network, files, here):
     result = made("sunflower", "--weights", files[network], "--size", "16x12", "--seed", 7)
     assert result.stdout == "sunflower.png\n"
     with Image.open(here / "sunflower.png") as image:
         assert image.size == (16, 12)
         texts = image.text
-    assert texts["Description"] == "sunflower"
-    record = json.loads(texts["restore"])
+    assert texts["Description"] == "sunflower"  # for other programs
+    assert texts["Software"].startswith("restore ")
+    record = json.loads(shown("sunflower.png"))
     assert (record["prompts"], record["seeds"]) == (["sunflower"], [7])
-    assert (record["width"], record["height"], record["weights"]) == (16, 12, network)
-    assert len(record["weights_sha256"]) == 64
     assert record["settings"]["steps"] == 2
+    (used,) = record["networks"]
+    assert (used["width"], used["height"], used["weights"]) == (16, 12, network)
+    assert len(used["sha256"]) == 64
 
 
 @each_network
@@ -87,7 +92,7 @@ def test_the_same_command_gives_the_same_bytes_and_another_seed_others(network, 
     assert first != third
 
 
-def test_a_image_of_many_is_the_one_that_its_seed_makes_alone(files, here):
+def test_an_image_of_many_is_that_of_its_seed_alone(files, here):
     made("ball", "--weights", files["fit"], "--count", 3, "--seed", 4, "-o", "all/")
     made("ball", "--weights", files["fit"], "--seed", 6, "-o", "alone.png")
     assert (here / "all/ball_6.png").read_bytes() == (here / "alone.png").read_bytes()
@@ -97,7 +102,7 @@ def test_many_in_one_file_are_a_grid(files, here):
     made("ball", "sunflower", "--weights", files["fit"], "--count", 3, "-o", "grid.png")
     with Image.open(here / "grid.png") as grid:
         assert grid.size == (3 * 8 + 2 * 2, 2 * 8 + 2)
-        assert json.loads(grid.text["restore"])["seeds"] == [0, 1, 2] * 2
+    assert json.loads(shown("grid.png"))["seeds"] == [0, 1, 2] * 2
 
 
 @each_network
@@ -149,26 +154,18 @@ def test_json_has_a_line_for_each_file(files):
         "width": 8,
         "height": 8,
         "seed": 0,
+        "noise_sigma": None,
+        "rain": None,
     }
 
 
-def test_a_image_goes_through_a_pipe(files):
+def test_an_image_goes_through_a_pipe(files):
     result = made("ball", "--weights", files["fit"], "-o", "-")
     assert result.stdout_bytes.startswith(b"\x89PNG")
 
 
-def save_vae(folder):
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(4, 4),
-        norm_num_groups=2,
-    )
-    vae.save_pretrained(folder)
-
-
 def test_latents_are_decoded_by_the_vae_in_a_folder(files, here):
-    save_vae(here / "vae")
+    tiny_vae().save_pretrained(here / "vae")
     made("ball", "--weights", files["latent"], "--vae", "vae", "--size", "20x12")
     with Image.open(here / "ball.png") as image:
         assert image.size == (20, 12)
@@ -179,12 +176,12 @@ def replay(*arguments):
 
 
 def test_latents_are_replayed_with_the_same_vae_and_no_other(files, here):
-    for name in ("vae", "other"):
-        save_vae(here / name)
+    for name, seed in (("vae", 0), ("other", 1)):
+        tiny_vae(seed).save_pretrained(here / name)
     made("ball", "--weights", files["latent"], "--vae", "vae", "--size", "20x12")
     with_weights = ("--weights", files["latent"])
     again = replay(*with_weights, "--vae", "vae")
-    assert "the same, byte for byte" in again.stderr
+    assert "identical, byte for byte" in again.stderr
     other = replay(*with_weights, "--vae", "other", "--overwrite")
     assert other.exit_code == 4
     assert "the VAE in other has sha256" in other.stderr
@@ -222,7 +219,7 @@ def test_a_dry_run_makes_nothing(files, here):
     ("arguments", "code", "words"),
     [
         (("sunflour", "--weights", "fit"), 2, "the nearest: sunflower"),
-        ((), 2, "nothing to make"),
+        ((), 2, "no prompt"),
         (("ball", "--weights", "fit", "--size", "9x8"), 2, "multiples of 2"),
         (("ball", "--weights", "fit", "--size", "big"), 2, "width x height"),
         (("ball", "--weights", "fit", "--direct"), 2, "--direct has no effect"),
@@ -233,9 +230,15 @@ def test_a_dry_run_makes_nothing(files, here):
         (("ball", "--weights", "fit", "-o", "-", "--json"), 2, "cannot both go to stdout"),
         (("ball", "--weights", "fit", "--quality", "9"), 2, "--quality has no effect on png"),
         (("ball", "--weights", "fit", "--base", "x"), 2, "contradict"),
-        (("ball", "--model", "fitv2", "--base", "x"), 2, "--base is for ScaleCrafter"),
+        (("ball", "--model", "dpenet"), 2, "one of: fitv2"),
+        (("ball", "--weights", "fit", "--model", "scalecrafter"), 4, "holds fitv2"),
+        (
+            ("ball", "--model", "fitv2", "--base", "x"),
+            2,
+            "--base is for ScaleCrafter, not for fitv2",
+        ),
         (("0", "--weights", "latent"), 4, "latents of 4 channels"),
-        (("0", "--weights", "latent", "--vae", "nowhere"), 4, "holds no AutoencoderKL"),
+        (("0", "--weights", "latent", "--vae", "nowhere"), 4, "contains no readable AutoencoderKL"),
         (("ball", "--weights", "none.safetensors"), 4, "none.safetensors"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else None,

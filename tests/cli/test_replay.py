@@ -79,7 +79,7 @@ def test_every_step_is_replayed_with_its_factor(photo, random_weights, x2):
     result = restore("replay", made, "--weights", random_weights, "--weights", x2, "--json")
     row = json.loads(result.stdout)
     assert (row["identical"], row["pixels_identical"]) == (True, True)
-    assert [used["model"] for used in row["record"]["networks"]] == ["espcn", "dpenet"]
+    assert [used["network"] for used in row["record"]["networks"]] == ["espcn", "dpenet"]
 
 
 def test_a_denoised_image_is_limited_to_its_noise_again(tmp_path):
@@ -91,7 +91,7 @@ def test_a_denoised_image_is_limited_to_its_noise_again(tmp_path):
     made = tmp_path / "photo_denoised.png"
     result = restore("replay", made, "--weights", weights, "--json")
     row = json.loads(result.stdout)
-    assert row["record"]["networks"][0]["noise"] > 0
+    assert row["record"]["networks"][0]["noise_sigma"] > 0
     assert row["identical"], result.stderr
 
 
@@ -111,7 +111,7 @@ def test_the_source_may_lie_elsewhere(derained, random_weights, tmp_path):
     assert "byte for byte" in result.stderr
 
 
-def test_pixels_that_differ_are_told(derained, random_weights):
+def test_different_pixels_are_reported(derained, random_weights):
     other = derained.with_name("other.png")
     text = derained.read_bytes()
     other.write_bytes(text)
@@ -143,7 +143,7 @@ def test_no_record_is_kept_where_none_is_wanted(photo, random_weights):
     restore("derain", photo, "--weights", random_weights, "--no-record")
     result = restore("replay", photo.with_name("photo_derained.png"))
     assert result.exit_code == 3
-    assert "does not tell how it was made" in result.stderr
+    assert "has no record of how it was made" in result.stderr
 
 
 @pytest.fixture
@@ -156,8 +156,9 @@ def generator(tmp_path):
     return path
 
 
-def test_generated_images_come_out_the_same_too(generator, tmp_path):
-    made = tmp_path / "made.png"
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_generated_images_come_out_the_same_too(generator, tmp_path, suffix):
+    made = tmp_path / f"made{suffix}"
     asked = ("--count", 2, "--seed", 5, "--size", "16x12", "--steps", 2, "--guidance", 2)
     restore("generate", "ball", "sunflower", "-o", made, "--weights", generator, *asked)
     result = restore("replay", made, "--weights", generator, "--json")
@@ -180,27 +181,27 @@ def test_a_generated_image_has_no_source(generator, tmp_path):
     restore("generate", "ball", "-o", made, "--weights", generator, "--steps", 1)
     result = restore("replay", made, "--source", made, "--weights", generator)
     assert result.exit_code == 2
-    assert "of no --source" in result.stderr
+    assert "a generated image has no --source" in result.stderr
 
 
 def test_a_vae_is_for_generated_images_alone(derained, tmp_path):
     result = restore("replay", derained, "--vae", tmp_path)
     assert result.exit_code == 2
-    assert "--vae is for generated images" in result.stderr
+    assert "--vae has no effect on a restored image" in result.stderr
 
 
 def test_another_source_is_exit_3(derained, random_weights):
     Image.new("RGB", (40, 28)).save(derained.with_name("photo.png"))
     result = restore("replay", derained, "--weights", random_weights)
     assert result.exit_code == 3
-    assert "was made of one with" in result.stderr
+    assert "was made from" in result.stderr
 
 
 def test_a_missing_source_is_exit_3(derained):
     derained.with_name("photo.png").unlink()
     result = restore("replay", derained)
     assert result.exit_code == 3
-    assert "hint: say where it is: --source FILE" in result.stderr
+    assert "hint: name it by --source FILE" in result.stderr
 
 
 def test_missing_weights_are_exit_4(derained):
@@ -229,7 +230,7 @@ def test_nothing_is_overwritten_unasked(derained, random_weights):
 def test_another_format_is_refused(derained, tmp_path):
     result = restore("replay", derained, "-o", tmp_path / "out.jpg")
     assert result.exit_code == 2
-    assert "the result was png" in result.stderr
+    assert "the record is of a png" in result.stderr
 
 
 def test_a_device_that_is_not_there_is_exit_5(derained, random_weights):
@@ -237,9 +238,9 @@ def test_a_device_that_is_not_there_is_exit_5(derained, random_weights):
     assert result.exit_code == 5
 
 
-def test_a_video_is_said_to_carry_no_record(tmp_path):
+def test_a_video_has_no_record(tmp_path):
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"any")
     result = CliRunner().invoke(app, ["replay", str(clip)])
     assert result.exit_code == 3
-    assert "videos carry no record" in result.stderr
+    assert "videos have no record" in result.stderr

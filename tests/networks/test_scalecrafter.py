@@ -9,14 +9,14 @@ from torch.testing import assert_close
 from restore_cli.networks.scalecrafter.model import (
     Dispersion,
     Settings,
-    decode_in_step,
+    decode_with_shared_statistics,
+    dilatable,
     disperse,
     dispersion_matrix,
     factor_at,
     redilated,
     scalecrafter,
     shared_group_norm,
-    spreadable,
 )
 from tests.unets import text_unet
 
@@ -259,8 +259,8 @@ def test_the_layers_of_a_class_conditional_unet_have_the_names_of_stable_diffusi
         attention_head_dim=2,
         num_class_embeds=3,
     )
-    assert len(spreadable(small)) == 50
-    assert "up_blocks.2.upsamplers.0.conv" in spreadable(small)
+    assert len(dilatable(small)) == 50
+    assert "up_blocks.2.upsamplers.0.conv" in dilatable(small)
 
 
 # Tiles in step
@@ -292,7 +292,7 @@ def vae():
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (8, 8), (20, 9)])
 def test_an_image_in_tiles_has_the_size_of_the_latents(height, width, vae):
     with torch.inference_mode():
-        image = decode_in_step(vae, torch.randn(1, 4, height, width), tile=8)
+        image = decode_with_shared_statistics(vae, torch.randn(1, 4, height, width), tile=8)
     assert image.shape == (1, 3, 2 * height, 2 * width)
     assert image.isfinite().all()
 
@@ -302,4 +302,6 @@ def test_an_image_of_one_tile_is_decoded_as_it_is_at_once(vae):
     with torch.inference_mode():
         whole = vae.decode(latents).sample
         # The variance of each group has n / (n - 1) too much, n = 60 at least.
-        assert_close(decode_in_step(vae, latents, tile=8), whole, atol=2e-2, rtol=2e-2)
+        assert_close(
+            decode_with_shared_statistics(vae, latents, tile=8), whole, atol=2e-2, rtol=2e-2
+        )

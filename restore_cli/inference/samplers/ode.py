@@ -1,4 +1,4 @@
-"""From noise at t = 0 to data at t = 1 along a velocity field, in few or many evaluations."""
+"""Solvers from noise at t = 0 to data at t = 1 along a velocity field."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 Velocity = Callable[[Tensor, float], Tensor]
-OnTime = Callable[[float], None]  # told of each time that is reached
+OnTime = Callable[[float], None]  # called with each time that is reached
 
 
-def _nobody(_: float) -> None:
+def _ignore(_: float) -> None:
     pass
 
 
@@ -20,16 +20,16 @@ def _times(steps: int) -> list[tuple[float, float]]:
     return list(pairwise(step / steps for step in range(steps + 1)))
 
 
-def euler(velocity: Velocity, x: Tensor, steps: int, on_time: OnTime = _nobody) -> Tensor:
-    """First order: one evaluation a step."""
+def euler(velocity: Velocity, x: Tensor, steps: int, on_time: OnTime = _ignore) -> Tensor:
+    """Integrate to first order, with one evaluation per step."""
     for t, after in _times(steps):
         x = x + (after - t) * velocity(x, t)
         on_time(after)
     return x
 
 
-def midpoint(velocity: Velocity, x: Tensor, steps: int, on_time: OnTime = _nobody) -> Tensor:
-    """Second order: two evaluations a step."""
+def midpoint(velocity: Velocity, x: Tensor, steps: int, on_time: OnTime = _ignore) -> Tensor:
+    """Integrate to second order, with two evaluations per step."""
     for t, after in _times(steps):
         half = (after - t) / 2
         x = x + (after - t) * velocity(x + half * velocity(x, t), t + half)
@@ -37,8 +37,8 @@ def midpoint(velocity: Velocity, x: Tensor, steps: int, on_time: OnTime = _nobod
     return x
 
 
-def heun(velocity: Velocity, x: Tensor, steps: int, on_time: OnTime = _nobody) -> Tensor:
-    """Second order by the trapezoid rule: two evaluations a step."""
+def heun(velocity: Velocity, x: Tensor, steps: int, on_time: OnTime = _ignore) -> Tensor:
+    """Integrate to second order by the trapezoid rule, with two evaluations per step."""
     for t, after in _times(steps):
         slope = velocity(x, t)
         ahead = velocity(x + (after - t) * slope, after)
@@ -47,7 +47,7 @@ def heun(velocity: Velocity, x: Tensor, steps: int, on_time: OnTime = _nobody) -
     return x
 
 
-# Dormand and Prince 1980: stages, the fifth-order result, and how far the fourth-order one is
+# Dormand and Prince 1980: stages, and the difference of the fifth and fourth-order results
 DOPRI_TIMES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
 DOPRI_STAGES = (
     (),
@@ -75,9 +75,9 @@ def dopri5(
     *,
     rtol: float = 1e-3,
     atol: float = 1e-6,
-    on_time: OnTime = _nobody,
+    on_time: OnTime = _ignore,
 ) -> Tensor:
-    """Fifth order with steps as long as the tolerances allow, six evaluations a step."""
+    """Integrate to fifth order in adaptive steps, with six evaluations per step."""
     t, slope = 0.0, velocity(x, 0.0)
     step = _first_step(x, slope, rtol, atol)
     while t < 1:
@@ -89,7 +89,7 @@ def dopri5(
         error = step * _combine(DOPRI_ERROR, slopes)
         ratio = _norm(error / (atol + rtol * torch.maximum(x.abs(), ahead.abs())))
         if ratio <= 1:
-            # The last stage lies at the new point, so it is the first of the next step.
+            # The last stage is at the new point: the first of the next step.
             t, x, slope = (1.0 if step == 1 - t else t + step), ahead, slopes[-1]
             on_time(t)
         step *= min(max(0.9 * max(ratio, 1e-10) ** -0.2, 0.2), 10.0)
@@ -97,9 +97,9 @@ def dopri5(
 
 
 def _first_step(x: Tensor, slope: Tensor, rtol: float, atol: float) -> float:
-    """Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, II.4, without its probe.
+    """Return a hundredth of the step in which the solution changes by its own size.
 
-    A hundredth of the way that the solution needs to change by its own size.
+    Hairer, Norsett, Wanner, Solving Ordinary Differential Equations I, II.4, without its probe.
     """
     tolerance = atol + rtol * x.abs()
     change = _norm(slope / tolerance)
@@ -114,7 +114,7 @@ def _norm(x: Tensor) -> float:
     return x.square().mean().sqrt().item()
 
 
-SDE_LAST_STEP = 0.04  # official code: the last step is long, and without noise
+SDE_LAST_STEP = 0.04  # official code: one long step without noise at the end
 
 
 def euler_maruyama(
@@ -122,16 +122,16 @@ def euler_maruyama(
     x: Tensor,
     steps: int,
     noise: Callable[[], Tensor],
-    on_time: OnTime = _nobody,
+    on_time: OnTime = _ignore,
 ) -> Tensor:
-    """The stochastic sampler of SiT with diffusion 1 - t, as FiTv2 uses it: one evaluation a step.
+    """Sample stochastically as SiT and FiTv2 do, with diffusion 1 - t; one evaluation per step.
 
-    noise: gives new standard normal noise like x at each call.
+    noise: returns new standard normal noise of the shape of x at each call.
     """
     end = 1 - SDE_LAST_STEP
     for t, after in pairwise(end * step / max(steps - 1, 1) for step in range(steps)):
-        spread = (2 * (1 - t) * (after - t)) ** 0.5
-        x = x + (after - t) * _drift(velocity, x, t) + spread * noise()
+        sigma = (2 * (1 - t) * (after - t)) ** 0.5
+        x = x + (after - t) * _drift(velocity, x, t) + sigma * noise()
         on_time(after)
     last = end if steps > 1 else 0.0
     x = x + (1 - last) * _drift(velocity, x, last)
@@ -140,6 +140,6 @@ def euler_maruyama(
 
 
 def _drift(velocity: Velocity, x: Tensor, t: float) -> Tensor:
-    """Velocity plus diffusion times score: (1 - t) (t v - x) / (1 - t) for the linear path."""
+    """Return velocity plus diffusion times score, which is t v - x on the linear path."""
     v = velocity(x, t)
     return v + t * v - x

@@ -1,8 +1,8 @@
-"""ScaleCrafter's settings: which convolutions of a UNet are spread how far for a size.
+"""Settings of ScaleCrafter: dilation factors per convolution of a UNet, by the image size.
 
 Levels are written as in the paper: D1 stands for the convolutions of down_blocks.1, D1s for its
-downsampler, M for the middle, U0 and U0s for up_blocks.0 and its upsampler. The numbers are those
-of the official configuration files; sizes between them follow the largest ratio of sides.
+downsampler, M for the middle, U0 and U0s for up_blocks.0 and its upsampler. The factors are those
+of the official configuration files; sizes between them use the largest ratio of sides.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from restore_cli.errors import UsageError
-from restore_cli.networks.scalecrafter.model import Settings, spreadable
+from restore_cli.networks.scalecrafter.model import Settings, dilatable
 
 Family = Literal["sd1", "sd2", "sdxl", "other"]
-LARGEST_RATIO = 4.0  # of sides; nothing beyond was ever tried
+LARGEST_RATIO = 4.0  # of sides; the paper goes no further
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Levels and factors; times are shares of the steps, as in the official 50."""
+    """Dilation factors per level; times are shares of the steps."""
 
     factors: Mapping[str, float]
     dilate_until: float
     mild: Mapping[str, float] = field(default_factory=dict)
     mild_until: float = 0.0
     progressive: bool = False
-    dispersed: str = ""  # levels that can be dispersed; the official files list them unused
+    dispersed: str = ""  # levels to disperse, listed but unused in the official files
 
 
 def _levels(**groups: str) -> Mapping[str, float]:
-    """_levels(x2="D1 D1s", x3="D2") -> {"D1": 2, "D1s": 2, "D2": 3}"""
+    """Return {"D1": 2, "D1s": 2, "D2": 3} for x2="D1 D1s", x3="D2"."""
     return {
         level: float(factor.removeprefix("x"))
         for factor, levels in groups.items()
@@ -48,7 +48,7 @@ SD_MILD = _levels(x3="D2 D2s U1 U1s", x4="D3 M U0 U0s")
 SD2_MILD = _levels(x3="D2 U2 U2s", x4="D2s D3 M U0 U0s U1 U1s")
 SDXL_MILD = _levels(x2="M U0 U0s")
 
-# By the ratio of areas: at most 4, between, 8 (one side by 2, the other by 4), and 16.
+# Rows by the ratio of areas: up to 4, between, 8 (sides by 2 and by 4), and 16.
 PRESETS: Mapping[str, Mapping[str, Preset]] = MappingProxyType(
     {
         "sd1": {
@@ -94,7 +94,7 @@ PRESETS: Mapping[str, Mapping[str, Preset]] = MappingProxyType(
 
 
 def family_of(config: Any) -> Family:
-    """Which published UNet this is the structure of; config: of a diffusers UNet."""
+    """Return the family of published UNets with this structure; config: of a diffusers UNet."""
     levels = len(config.block_out_channels)
     if levels == 3 and getattr(config, "addition_embed_type", None) == "text_time":
         return "sdxl"
@@ -105,10 +105,10 @@ def family_of(config: Any) -> Family:
 
 
 def settings_for(unet: Any, size: tuple[int, int], *, disperse: bool = False) -> Settings | None:
-    """Settings for a size (H, W) in samples of the UNet; None where it was trained so large.
+    """Return the settings for a size (H, W) in samples of the UNet; None up to the trained size.
 
-    disperse: also disperse kernels, in the first half of the steps, where a list of them is known.
-    Raises UsageError beyond four times the trained side.
+    disperse: also disperse kernels in the first half of the steps.
+    Raises UsageError beyond four times the trained side, or without a list of layers to disperse.
     """
     trained = unet.config.sample_size
     sides = (trained, trained) if isinstance(trained, int) else trained
@@ -119,7 +119,7 @@ def settings_for(unet: Any, size: tuple[int, int], *, disperse: bool = False) ->
     if largest > LARGEST_RATIO:
         raise UsageError(
             f"{size[1]}x{size[0]} is {largest:.1f} times the side that the UNet was trained at",
-            hint=f"ScaleCrafter is known up to {LARGEST_RATIO:g} times",
+            hint=f"ScaleCrafter works up to {LARGEST_RATIO:g} times",
         )
     family = family_of(unet.config)
     row = _row(largest, ratios[0] * ratios[1])
@@ -129,9 +129,9 @@ def settings_for(unet: Any, size: tuple[int, int], *, disperse: bool = False) ->
     if disperse and not preset.dispersed:
         raise UsageError(
             "no list of layers to disperse is known for this UNet and size",
-            hint="for SD 1.5, SD 2.1 and SDXL there is one at 4 times the trained sides",
+            hint="SD 1.5, SD 2.1 and SDXL have one at 4 times the trained sides",
         )
-    names = spreadable(unet)
+    names = dilatable(unet)
     return Settings(
         factors=_expand(preset.factors, names),
         dilate_until=preset.dilate_until,
@@ -152,10 +152,10 @@ def _row(largest: float, area: float) -> str:
 
 
 def _other(unet: Any, row: str) -> Preset:
-    """The rule behind the lists of SD 1.5, for a UNet of any depth.
+    """Return a preset by the rule behind the lists of SD 1.5, for a UNet of any depth.
 
-    All levels but the outermost; in the wide rows from 2 evenly up to 4 at the deepest, and the
-    mild pass leaves one level more.
+    All levels but the outermost; in the rows 8x and 16x evenly from 2 to 4 at the deepest, and the
+    mild pass leaves out one level more.
     """
     deepest = len(unet.config.block_out_channels) - 1
     factors: dict[str, float] = {"M": 4.0}
@@ -173,12 +173,12 @@ def _other(unet: Any, row: str) -> Preset:
 
 
 def _expand(levels: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
-    """{level: factor} -> {layer: factor}"""
+    """Convert {level: factor} to {layer: factor}."""
     return {layer: factor for level, factor in levels.items() for layer in _layers([level], names)}
 
 
 def _layers(levels: Iterable[str], names: Iterable[str]) -> list[str]:
-    """The names of the layers of some levels. Raises UsageError for a level without layers."""
+    """Return the names of the layers of some levels. Raises UsageError for one without layers."""
     found = []
     for level in levels:
         pattern = re.compile(_pattern(level))
@@ -190,9 +190,9 @@ def _layers(levels: Iterable[str], names: Iterable[str]) -> list[str]:
 
 
 def _pattern(level: str) -> str:
-    """What the names of the layers of a level look like: D1, D1s, M, U0, U0s."""
+    """Return the pattern of the layer names of a level: D1, D1s, M, U0, U0s."""
     if level == "M":
         return r"mid_block\.resnets\.\d+\.conv[12]"
-    way, number, sampler = "down" if level[0] == "D" else "up", level[1], level[2:]
-    part = rf"{way}samplers\.0\.conv" if sampler else r"resnets\.\d+\.conv[12]"
-    return rf"{way}_blocks\.{number}\.{part}"
+    direction, number, sampler = "down" if level[0] == "D" else "up", level[1], level[2:]
+    part = rf"{direction}samplers\.0\.conv" if sampler else r"resnets\.\d+\.conv[12]"
+    return rf"{direction}_blocks\.{number}\.{part}"

@@ -1,11 +1,11 @@
-"""FiTv2 and FiT: flexible vision transformers that generate images of any size and aspect.
+"""FiTv2 and FiT: flexible vision transformers that generate images of any size and aspect ratio.
 
 Wang et al., "FiTv2: Scalable and Improved Flexible Vision Transformer for Diffusion Model",
 arXiv 2410.13925; Lu et al., "FiT: Flexible Vision Transformer for Diffusion Model", ICML 2024,
 arXiv 2402.12376. Reference code: whlzy/FiT at b22b7b0.
-Input: tokens (B, N, C p^2) of patches of p x p, their times, classes and places.
+Input: tokens (B, N, C p^2) of patches of p x p, with times, classes and positions.
 Output: for FiTv2 the velocity from noise (t = 0) to data (t = 1), (B, N, C p^2); for FiT noise
-and variance of a DDPM, channels first, (B, 2 C p^2, N). Zero where the mask is.
+and variance of a DDPM, channels first, (B, 2 C p^2, N). Zero where the mask is 0.
 Checked against: golden cases fitv2-*, fitv1-forward and the shapes of FiTv2-XL/2.
 """
 
@@ -32,7 +32,7 @@ RopeMode = Literal[
 
 @dataclass(frozen=True)
 class FiTConfig:
-    """FiTv2-XL/2; the names are those of the published configuration files."""
+    """Configuration of FiTv2-XL/2, with the names of the published configuration files."""
 
     context_size: int = 256  # longest sequence in training; the network takes any
     patch_size: int = 2
@@ -41,12 +41,12 @@ class FiTConfig:
     depth: int = 36
     num_heads: int = 16
     mlp_ratio: float = 4.0
-    class_dropout_prob: float = 0.1  # in training, labels that become the null class
+    class_dropout_prob: float = 0.1  # training labels replaced by the null class
     num_classes: int = 1000  # without the null class, whose id is num_classes
-    learn_sigma: bool = False  # FiT: also the variance of a DDPM step
-    use_sit: bool = True  # FiTv2: tokens before features, inside and outside
+    learn_sigma: bool = False  # FiT: output the variance of a DDPM step too
+    use_sit: bool = True  # FiTv2: tokens before features
     use_swiglu: Literal[True] = True
-    use_swiglu_large: bool = False  # FiT: no third of the hidden width is given back
+    use_swiglu_large: bool = False  # FiT: the full hidden width
     q_norm: Literal["layernorm"] | None = "layernorm"
     k_norm: Literal["layernorm"] | None = "layernorm"
     qk_norm_weight: Literal[False] = False
@@ -56,14 +56,14 @@ class FiTConfig:
     custom_freqs: RopeMode = "normal"
     decouple: bool = False
     ori_max_pe_len: int = 16
-    online_rope: bool = False  # each image at its own scale, whatever max_pe_len says
+    online_rope: bool = False  # scale by the size of each image, not by max_pe_len
     max_pe_len_h: int | None = None
     max_pe_len_w: int | None = None
 
 
 @dataclass(frozen=True)
 class FiTv1Config(FiTConfig):
-    """FiT-XL/2."""
+    """Configuration of FiT-XL/2."""
 
     depth: int = 28
     learn_sigma: bool = True
@@ -78,17 +78,17 @@ PUBLISHED_GRID = 16  # patches along an axis in training
 
 
 def stretches_frequencies(config: FiTConfig) -> bool:
-    """Whether positions beyond the training are read by NTK, as of all published networks.
+    """Tell whether positions beyond the training size are scaled by NTK, as published.
 
-    It leaves fast frequencies as they are, which must have turned often enough in training. On
-    smaller grids than the published they have not, and the thing gets lost in the image
-    (weights/fitv2.md): there all frequencies are slowed down alike, "linear".
+    NTK keeps the high frequencies, which needs a training grid on which they complete enough
+    turns. On smaller grids the object gets lost in the image (weights/fitv2.md); there all
+    frequencies are scaled alike ("linear").
     """
     return config.ori_max_pe_len >= PUBLISHED_GRID
 
 
 def high_resolution(config: FiTConfig) -> FiTConfig:
-    """The same network as it is trained further at twice the side: FiTv2-HR at 512 x 512."""
+    """Return the configuration for further training at twice the side: FiTv2-HR at 512 x 512."""
     return replace(
         config,
         context_size=4 * config.context_size,
@@ -118,21 +118,21 @@ PUBLISHED: Mapping[str, FiTConfig] = MappingProxyType(
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
-    """(B, C, H, W) -> (B, N, C p^2): patches row by row, features ordered (c, row, column)."""
+    """Convert (B, C, H, W) to (B, N, C p^2): patches by row, features as (c, row, column)."""
     batch, channels, height, width = images.shape
     grid = images.view(batch, channels, height // patch, patch, width // patch, patch)
     return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * patch**2)
 
 
 def unpatchify(tokens: Tensor, size: tuple[int, int], patch: int) -> Tensor:
-    """The inverse of patchify: (B, h w, C p^2) -> (B, C, h p, w p); size: (h, w) in patches."""
+    """Convert (B, h w, C p^2) to (B, C, h p, w p), the inverse of patchify; size: (h, w)."""
     batch, (height, width) = len(tokens), size
     grid = tokens.view(batch, height, width, -1, patch, patch)
     return grid.permute(0, 3, 1, 4, 2, 5).reshape(batch, -1, height * patch, width * patch)
 
 
 def grid_of(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Places of the tokens of an image, (2, N): the column first, then the row."""
+    """Return the positions of the tokens of an image, (2, N): columns, then rows."""
     rows, columns = torch.meshgrid(
         torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
     )
@@ -146,19 +146,19 @@ THETA = 10000.0
 
 @dataclass(frozen=True)
 class Rope:
-    """How places become angles beyond the trained size.
+    """Scaling of the rotary position embedding beyond the trained size.
 
     VisionYaRN and VisionNTK are "yarn" and "ntk-aware" with `decouple`.
     """
 
     mode: RopeMode = "normal"
-    decouple: bool = False  # each axis by its own scale, not both by the larger one
+    decouple: bool = False  # scale each axis by itself, not both by the larger side
     trained: int = 16  # patches along an axis in training
     target: tuple[int, int] | None = None  # (h, w) in patches; None: the size of each image
 
 
 def rope_frequencies(rope: Rope, size: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
-    """Angle per row and column (B, 2, head_dim / 4), and what cosine and sine are times, (B,).
+    """Return angles per row and column (B, 2, head_dim / 4), and factors (B,) of cosine and sine.
 
     size: (B, 2), (h, w) in patches.
     """
@@ -185,7 +185,7 @@ def rope_frequencies(rope: Rope, size: Tensor, head_dim: int) -> tuple[Tensor, T
 
 
 def _ramp(turns: float, fewer: float, dim: int, trained: int, like: Tensor) -> Tensor:
-    """0 for frequencies of more than `turns` turns over the trained side, 1 below `fewer`."""
+    """Return 0 for frequencies with over `turns` turns on the trained side, 1 below `fewer`."""
 
     def index(turns: float) -> float:
         return dim * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(THETA))
@@ -197,7 +197,7 @@ def _ramp(turns: float, fewer: float, dim: int, trained: int, like: Tensor) -> T
 
 
 def _attention_scale(rope: Rope, size: Tensor, longest: Tensor) -> Tensor:
-    """Logits scale by its square, since both queries and keys are multiplied."""
+    """Return the factor of queries and of keys; the logits scale by its square."""
     if rope.mode == "yarn":
         return 0.1 * (longest / rope.trained).clamp(min=1).log() + 1
     if rope.mode == "ntk-aware-pro1":
@@ -208,12 +208,12 @@ def _attention_scale(rope: Rope, size: Tensor, longest: Tensor) -> Tensor:
 
 
 def _entropy_scale(tokens: Tensor, trained: int) -> Tensor:
-    """Eq. 15, but with the official code's factor of 2, which the published numbers have."""
+    """Return the scale of eq. 15, with the factor of 2 of the official code and its results."""
     return (torch.log(2 * tokens) / math.log(trained)).clamp(min=1).sqrt()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair of neighbouring features; x: (B, heads, N, D), cos, sin: (B, 1, N, D / 2)."""
+    """Rotate each pair of features; x: (B, heads, N, D), cos, sin: (B, 1, N, D / 2)."""
     a, b = x.view(*x.shape[:-1], -1, 2).unbind(-1)
     return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2).type_as(x)
 
@@ -222,7 +222,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def linear(inputs: int, outputs: int, *, zero: bool = False) -> nn.Linear:
-    """A layer as training begins: at zero where a block is to begin as the identity."""
+    """Build a layer with initial values for training; zero: for a block that starts as identity."""
     layer = nn.Linear(inputs, outputs)
     if zero:
         nn.init.zeros_(layer.weight)
@@ -241,7 +241,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """256 sinusoids of t, which is not multiplied by 1000, through two layers."""
+    """Two layers on 256 sinusoids of t, which is not multiplied by 1000."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -259,7 +259,7 @@ class TimeEmbedding(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of tokens with equal mask values, queries and keys normalised and turned."""
+    """Self-attention among tokens of equal mask value, with normalised and rotated Q and K."""
 
     def __init__(self, config: FiTConfig):
         super().__init__()
@@ -276,13 +276,13 @@ class Attention(nn.Module):
             q, k = layer_norm(q), layer_norm(k)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if mask is None:
-            seen = F.scaled_dot_product_attention(q.type_as(v), k.type_as(v), v)
+            attended = F.scaled_dot_product_attention(q.type_as(v), k.type_as(v), v)
         else:
-            # Padding sees padding, so that no row of the attention is empty.
+            # Padding attends to padding: no row of the attention is empty.
             together = mask[:, None, :, None] == mask[:, None, None, :]
-            seen = F.scaled_dot_product_attention(q.type_as(v), k.type_as(v), v, together)
-            seen = seen * (mask != 0)[:, None, :, None]
-        projected: Tensor = self.proj(seen.transpose(1, 2).flatten(2))
+            attended = F.scaled_dot_product_attention(q.type_as(v), k.type_as(v), v, together)
+            attended = attended * (mask != 0)[:, None, :, None]
+        projected: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
         return projected
 
 
@@ -291,7 +291,7 @@ class SwiGLU(nn.Module):
         super().__init__()
         width, hidden = config.hidden_size, int(config.hidden_size * config.mlp_ratio)
         if not config.use_swiglu_large:
-            hidden = 2 * hidden // 3  # its third matrix then costs nothing
+            hidden = 2 * hidden // 3  # compensates the third matrix
         self.fc1_g = linear(width, hidden)
         self.fc1_x = linear(width, hidden)
         self.fc2 = linear(hidden, width)
@@ -309,7 +309,7 @@ class FiTBlock(nn.Module):
         width, rank = config.hidden_size, config.adaln_lora_dim
         self.attn = Attention(config)
         self.mlp = SwiGLU(config)
-        layers = (  # AdaLN-LoRA: two thin matrices with nothing between them
+        layers = (  # AdaLN-LoRA: a low-rank product
             [linear(width, rank), linear(rank, 6 * width, zero=True)]
             if config.adaln_type == "lora"
             else [linear(width, 6 * width, zero=True)]
@@ -347,7 +347,7 @@ class FinalLayer(nn.Module):
 
 
 class FiT(nn.Module):
-    """A transformer over patches at any places; FiTv2 or FiT as the config says."""
+    """Transformer over patches at any positions: FiTv2 or FiT, by its config."""
 
     def __init__(self, config: FiTConfig = FiTConfig()):
         super().__init__()
@@ -378,11 +378,11 @@ class FiT(nn.Module):
         size: Tensor | None = None,
         rope: Rope | None = None,
     ) -> Tensor:
-        """Velocity of tokens x at times t (B,) for the classes y (B,).
+        """Return the velocity of tokens x at times t (B,) for the classes y (B,).
 
         grid: (B, 2, N), column and row of each token; mask: (B, N), 0 for padding, None for no
-        padding; size: (B, 2), (h, w) in patches, needed where `rope` scales by the image's own;
-        rope: another position embedding than the config's. FiT: t is the step, 0 ... 999.
+        padding; size: (B, 2), (h, w) in patches, needed where `rope` scales by the image size;
+        rope: None for the position embedding of the config. FiT: t is the step, 0 to 999.
         """
         if not self.config.use_sit:
             x = x.transpose(1, 2)
@@ -412,9 +412,10 @@ class FiT(nn.Module):
         power: float = 0.0,
         negative: Tensor | None = None,
     ) -> Tensor:
-        """As forward, by classifier-free guidance away from `negative`, else the null class.
+        """Return the output with classifier-free guidance away from `negative`.
 
-        Of four latent channels only the first three are guided, as in the official code.
+        negative: class numbers (B,); None: the null class. Only the first three channels are
+        guided, as in the official code. Other arguments as in forward.
         """
         if scale == 1:
             return self.forward(x, t, y, grid, size=size, rope=rope)
@@ -438,7 +439,7 @@ class FiT(nn.Module):
         return torch.cat([away + weight * (toward - away), rest], dim=features)
 
     def _rotation(self, grid: Tensor, size: Tensor | None, rope: Rope) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of the angles of each token, (B, 1, N, head_dim / 2): rows first."""
+        """Return cosine and sine of the angles, (B, 1, N, head_dim / 2): rows first."""
         if rope.target is not None:
             size = grid.new_tensor([rope.target])
         elif size is None:
@@ -447,20 +448,20 @@ class FiT(nn.Module):
             size = grid.new_ones(1, 2)
         head_dim = self.config.hidden_size // self.config.num_heads
         frequencies, multiplier = rope_frequencies(rope, size.float(), head_dim)
-        places = grid.flip(1).float()  # (B, 2, N): row, column
-        angles = torch.einsum("ban,baf->bnaf", places, frequencies.expand(len(grid), -1, -1))
+        positions = grid.flip(1).float()  # (B, 2, N): row, column
+        angles = torch.einsum("ban,baf->bnaf", positions, frequencies.expand(len(grid), -1, -1))
         angles = angles.flatten(2)[:, None]
         multiplier = multiplier[:, None, None, None]
         return angles.cos() * multiplier, angles.sin() * multiplier
 
 
 def guidance_at(t: Tensor, scale: float, power: float) -> Tensor:
-    """The power-cosine schedule: from `scale` at noise to 1 at data; constant for power 0."""
+    """Return the power-cosine schedule: `scale` at noise to 1 at data; constant for power 0."""
     return 1 + (scale - 1) * (1 - torch.cos(math.pi * (1 - t.clamp(max=1)) ** power)) / 2
 
 
 def _rope_of(config: FiTConfig) -> Rope:
-    """The position embedding that a published configuration describes."""
+    """Return the position embedding of a configuration."""
     height, width = config.max_pe_len_h, config.max_pe_len_w
     fixed = None if config.online_rope or height is None or width is None else (height, width)
     return Rope(config.custom_freqs, config.decouple, config.ori_max_pe_len, fixed)

@@ -2,10 +2,10 @@
 
 He et al., "ScaleCrafter: Tuning-free Higher-Resolution Visual Generation with Diffusion Models",
 ICLR 2024, arXiv 2310.07702. Reference: YingqingHe/ScaleCrafter at 9dc1185.
-A UNet that was trained at one size repeats its objects at a larger one, since its convolutions
-see too little of the image. Early in the sampling some of them are spread out: re-dilated
-(sec. 3.2), or re-dilated with a dispersed kernel (sec. 3.3); the base of the guidance then comes
-from a second, milder pass (sec. 3.4). Works on any UNet with the module names of diffusers.
+A UNet that was trained at one size repeats its objects at a larger one, since its receptive field
+covers too little of the image. Early in the sampling some convolutions are re-dilated (sec. 3.2),
+or re-dilated with a dispersed kernel (sec. 3.3); the base of the guidance then comes from a
+second, milder pass (sec. 3.4). Works on any UNet with the module names of diffusers.
 Checked against: golden cases scalecrafter_*.
 """
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 def redilated(
     x: Tensor, weight: Tensor, bias: Tensor | None, *, factor: float, stride: int = 1
 ) -> Tensor:
-    """The convolution of x with a kernel `factor` times as wide, factor >= 1; size H // stride.
+    """Convolve x with a kernel `factor` times as wide, factor >= 1; output size H // stride.
 
     A fractional factor is the next integer dilation on an enlarged x.
     """
@@ -36,7 +36,7 @@ def redilated(
     x = _resize(x, round(height * stretch), round(width * stretch))
     padding = dilation * (weight.shape[-1] // 2)
     x = F.conv2d(x, weight, bias, stride, padding, dilation)
-    # The plain convolution of an odd side gives one more; the official code rounds down.
+    # A plain convolution rounds an odd side up; the official code rounds down.
     return _resize(x, height // stride, width // stride)
 
 
@@ -51,20 +51,20 @@ def _resize(x: Tensor, height: int, width: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Dispersion:
-    """How a small kernel becomes a large one that acts alike on an enlarged input (eq. 5)."""
+    """Parameters of a large kernel that acts like a small one on an enlarged input (eq. 5)."""
 
     small: int = 3
     large: int = 5
-    input_size: int = 3  # pixels; its borders count, so the kernel depends on it
-    scale: int = 2  # of the enlarged input
-    eta: float = 0.05  # weight of acting alike on the input itself; counts squared
+    input_size: int = 3  # pixels; the kernel depends on it, since borders count
+    scale: int = 2  # enlarged side / input side
+    eta: float = 0.05  # weight of acting alike on the input itself; enters squared
 
 
 def dispersion_matrix(dispersion: Dispersion) -> Tensor:
-    """The linear map from small to large kernels, (large^2, small^2), float64.
+    """Return the linear map from small to large kernels, (large^2, small^2), float64.
 
-    Least squares over all impulses of the input: the large kernel on the enlarged impulse is to
-    give the enlarged answer of the small one, and on the impulse itself nearly the answer itself.
+    Least squares over all impulses of the input: the large kernel on an enlarged impulse yields
+    the enlarged output of the small one, and on the impulse itself nearly the output itself.
     """
     d = dispersion
     n = d.input_size
@@ -75,42 +75,44 @@ def dispersion_matrix(dispersion: Dispersion) -> Tensor:
         return F.interpolate(images, (side, side), mode="bilinear", align_corners=True)
 
     def columns(images: Tensor, kernel: int) -> Tensor:
-        """What each tap of a kernel sees: (images, kernel^2, pixels)."""
+        """Return the input of each tap of a kernel, (images, kernel^2, pixels)."""
         return F.unfold(images, kernel, padding=kernel // 2)
 
-    answers = columns(impulses, d.small)  # (n^2, small^2, n^2)
-    enlarged = enlarge(answers.view(n * n, -1, n, n)).flatten(2)
-    seen = [columns(enlarge(impulses), d.large), d.eta * columns(impulses, d.large)]
-    wanted = [enlarged, d.eta * answers]
-    rows = [torch.cat(part, dim=2).transpose(1, 2).flatten(0, 1) for part in (seen, wanted)]
+    outputs = columns(impulses, d.small)  # (n^2, small^2, n^2)
+    enlarged = enlarge(outputs.view(n * n, -1, n, n)).flatten(2)
+    inputs = [columns(enlarge(impulses), d.large), d.eta * columns(impulses, d.large)]
+    targets = [enlarged, d.eta * outputs]
+    rows = [torch.cat(part, dim=2).transpose(1, 2).flatten(0, 1) for part in (inputs, targets)]
     matrix: Tensor = torch.linalg.lstsq(*rows).solution
     return matrix
 
 
 def disperse(weight: Tensor, matrix: Tensor) -> Tensor:
-    """Kernels (O, I, k, k) through a dispersion matrix: (O, I, K, K)."""
+    """Map kernels (O, I, k, k) by a dispersion matrix to (O, I, K, K)."""
     side = math.isqrt(len(matrix))
-    spread = weight.flatten(2).float() @ matrix.to(weight.device, torch.float32).T
-    return spread.view(*weight.shape[:2], side, side).to(weight.dtype)
+    dispersed = weight.flatten(2).float() @ matrix.to(weight.device, torch.float32).T
+    return dispersed.view(*weight.shape[:2], side, side).to(weight.dtype)
 
 
-# A UNet, rescaled for a while
+# Rescaling of a UNet
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Which convolutions are spread how far, and for how long.
+    """Convolutions to dilate, by their module names in the UNet, and for how long.
 
-    Layers go by their module names in the UNet; times are shares of all sampling steps.
+    Times are shares of all sampling steps.
     """
 
     factors: Mapping[str, float]
     dilate_until: float
-    mild: Mapping[str, float] = field(default_factory=dict)  # of the pass for the guidance's base
+    mild: Mapping[str, float] = field(
+        default_factory=dict
+    )  # of the pass for the base of the guidance
     mild_until: float = 0.0
     dispersed: frozenset[str] = frozenset()
     disperse_until: float = 0.0
-    progressive: bool = False  # factors fall step by step to 2
+    progressive: bool = False  # factors decrease step by step to 2
     dispersion: Dispersion = Dispersion()
 
     @property
@@ -119,18 +121,18 @@ class Settings:
 
 
 def factor_at(factor: float, step: int, until: int, *, progressive: bool) -> float | None:
-    """The factor in this step of one that ends before step `until`; None: plain convolution."""
+    """Return the factor in `step` of one that ends before step `until`; None: not dilated."""
     if step >= until:
         return None
     return max(math.ceil(factor * ((until - step) / until)), 2) if progressive else factor
 
 
 class Rescaling:
-    """What the layers of a rescaled UNet ask at each evaluation; `step` is set by the sampler."""
+    """State of a rescaled UNet that its layers share; the sampler sets `step`."""
 
     def __init__(self, settings: Settings, *, steps: int, guided: bool):
         self.settings = settings
-        self.steps = steps  # of this sampling
+        self.steps = steps  # in all
         self.guided = guided  # the batch is [negative, prompt], as diffusers builds it
         self.step = 0
         self._mild = False
@@ -140,7 +142,7 @@ class Rescaling:
         return round(share * self.steps)
 
     def factor(self, layer: str) -> float | None:
-        """How far this layer is spread in this pass; None: not at all."""
+        """Return the dilation factor of a layer in this pass; None: not dilated."""
         s = self.settings
         factors, share = (s.mild, s.mild_until) if self._mild else (s.factors, s.dilate_until)
         if layer not in factors:
@@ -158,22 +160,22 @@ class Rescaling:
         s = self.settings
         dispersed = layer in s.dispersed and self.step < self._before(s.disperse_until)
         if dispersed and self._matrix is not None:
-            # Spread anew each time: nothing next to the convolution, and no second copy.
+            # Computed at each call: cheap beside the convolution, and no second copy.
             weight, factor = disperse(weight, self._matrix), factor / 2
         return redilated(x, weight, bias, factor=factor, stride=conv.stride[0])
 
     def damp(self, unet: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        """Noise-damped guidance: the base of the guidance from a pass with the mild factors.
+        """Apply noise-damped guidance: the base of the guidance from a pass with mild factors.
 
-        The sampler will compute u + w (c - u), so it is given u of the mild pass, and a c that
-        lies from it as far as the strong passes lie apart.
+        The sampler computes u + w (c - u). It receives u of the mild pass, and c at the distance
+        from it that the strong passes have.
         """
         if not self.guided or self.step >= self._before(self.settings.mild_until):
             return None
         strong: Tensor = output[0]
         batch = len(strong)
         self._mild = True
-        try:  # forward itself, so that this hook is not called again
+        try:  # forward does not call this hook again
             mild: Tensor = unet.forward(*_half(args, batch), **_half(kwargs, batch))[0]
         finally:
             self._mild = False
@@ -189,10 +191,11 @@ class Rescaling:
 def scalecrafter(
     unet: nn.Module, settings: Settings, *, steps: int, guided: bool = True
 ) -> Iterator[Rescaling]:
-    """The UNet is rescaled inside the context, and exactly itself again after it.
+    """Rescale a UNet in the context; afterwards it is exactly as before.
 
     No weight and no `forward` is replaced, so offloading works before, inside and around it.
-    Raises ValueError for a layer that the UNet lacks or that cannot be spread.
+    guided: the batch is [negative, prompt], as diffusers builds it.
+    Raises ValueError for a layer that the UNet lacks or that cannot be dilated.
     """
     convolutions = {layer: _convolution(unet, layer) for layer in settings.layers}
     rescaling = Rescaling(settings, steps=steps, guided=guided)
@@ -207,8 +210,8 @@ def scalecrafter(
             vars(conv).pop("_conv_forward", None)
 
 
-def spreadable(unet: nn.Module) -> list[str]:
-    """Names of the convolutions that may be spread: all 3x3 but the first and the last."""
+def dilatable(unet: nn.Module) -> list[str]:
+    """Return the names of the 3x3 convolutions, without the first and the last."""
     return [
         name
         for name, module in unet.named_modules()
@@ -223,20 +226,20 @@ def _convolution(unet: nn.Module, layer: str) -> nn.Conv2d:
         module = unet.get_submodule(layer)
     except AttributeError:
         raise ValueError(
-            f"the UNet has no layer {layer!r}; it has {', '.join(spreadable(unet)[:4])} ..."
+            f"the UNet has no layer {layer!r}; it has {', '.join(dilatable(unet)[:4])} ..."
         ) from None
     if not getattr(module, "merged", True):
         raise ValueError(f"{layer} has a LoRA of its own: fuse it first (pipe.fuse_lora())")
     module = getattr(module, "base_layer", module)  # a fused LoRA keeps its wrapper
     if not isinstance(module, nn.Conv2d) or module.kernel_size != (3, 3):
-        raise ValueError(f"{layer} is no 3x3 convolution, so it cannot be spread: {module}")
+        raise ValueError(f"{layer} is not a 3x3 convolution, so it cannot be dilated: {module}")
     if "_conv_forward" in vars(module):
         raise ValueError(f"{layer} is rescaled already")
     return module
 
 
 def _half(value: Any, batch: int) -> Any:
-    """The arguments of a UNet for the first half of a batch."""
+    """Return the arguments of a UNet for the first half of a batch."""
     if isinstance(value, Tensor):
         return value[: batch // 2] if value.ndim and len(value) == batch else value
     if isinstance(value, dict):
@@ -250,14 +253,14 @@ def _half(value: Any, batch: int) -> Any:
 
 
 def shared_group_norm(norm: nn.GroupNorm, tiles: Sequence[Tensor]) -> list[Tensor]:
-    """Group norm of tiles of one image by the mean and variance of all of them, in float32."""
+    """Apply a group norm to tiles of one image by their common mean and variance, in float32."""
     grouped = [tile.float().reshape(len(tile), norm.num_groups, -1) for tile in tiles]
     total = sum(group.shape[2] for group in grouped)
     mean = torch.stack([group.sum(2, keepdim=True) for group in grouped]).sum(0) / total
-    spreads = [(group - mean).square().mean(2, keepdim=True) for group in grouped]
-    # As the official code weighs them: each tile's variance without bias.
+    variances = [(group - mean).square().mean(2, keepdim=True) for group in grouped]
+    # Weights of the official code: the unbiased variance of each tile.
     weights = [n / (n - 1) * n / total for n in (group.shape[2] for group in grouped)]
-    variance = torch.stack([s * w for s, w in zip(spreads, weights, strict=True)]).sum(0)
+    variance = torch.stack([s * w for s, w in zip(variances, weights, strict=True)]).sum(0)
     scale = torch.rsqrt(variance + norm.eps)
     normed = []
     for tile, group in zip(tiles, grouped, strict=True):
@@ -267,12 +270,14 @@ def shared_group_norm(norm: nn.GroupNorm, tiles: Sequence[Tensor]) -> list[Tenso
     return normed
 
 
-def decode_in_step(vae: Any, latents: Tensor, *, tile: int, overlap: float = 0.25) -> Tensor:
-    """The image of latents (B, C, H, W) decoded in tiles that share their group norms.
+def decode_with_shared_statistics(
+    vae: Any, latents: Tensor, *, tile: int, overlap: float = 0.25
+) -> Tensor:
+    """Decode latents (B, C, H, W) in tiles that share their group norms.
 
-    vae: an AutoencoderKL of diffusers, any with a `decoder` and a `post_quant_conv`; latents are
-    divided by its scaling factor. tile: latent pixels; overlap: share of a tile. Bounds the memory
-    of the attention, which sees one tile, not that of the features.
+    vae: an AutoencoderKL of diffusers, or any with a `decoder` and a `post_quant_conv`.
+    latents: divided by its scaling factor. tile: latent pixels; overlap: share of a tile.
+    Bounds the memory of the attention, which covers one tile, not that of the features.
     """
     scale = 2 ** (len(vae.decoder.up_blocks) - 1)
     stride, blend = int(tile * (1 - overlap)), int(tile * scale * overlap)
@@ -286,7 +291,7 @@ def decode_in_step(vae: Any, latents: Tensor, *, tile: int, overlap: float = 0.2
 
 
 def _decode(decoder: Any, tiles: list[Tensor]) -> list[Tensor]:
-    """All tiles through the decoder, layer by layer."""
+    """Pass all tiles through the decoder, layer by layer."""
     tiles = [decoder.conv_in(part) for part in tiles]
     middle = decoder.mid_block
     tiles = _resnet(middle.resnets[0], tiles)
@@ -302,7 +307,7 @@ def _decode(decoder: Any, tiles: list[Tensor]) -> list[Tensor]:
 
 
 def _resnet(block: Any, tiles: list[Tensor]) -> list[Tensor]:
-    """A ResnetBlock2D without time, its two norms shared."""
+    """Apply a ResnetBlock2D without time embedding, with shared norms."""
     hidden = shared_group_norm(block.norm1, tiles)
     hidden = [block.conv1(block.nonlinearity(part)) for part in hidden]
     hidden = shared_group_norm(block.norm2, hidden)
@@ -313,7 +318,7 @@ def _resnet(block: Any, tiles: list[Tensor]) -> list[Tensor]:
 
 
 def _join(grid: list[list[Tensor]], *, blend: int, keep: int) -> Tensor:
-    """Tiles as one image: each fades into its upper and then into its left neighbour."""
+    """Join tiles to one image: each is blended with its upper, then with its left neighbour."""
     joined = []
     for y, row in enumerate(grid):
         for x, part in enumerate(row):
@@ -326,7 +331,7 @@ def _join(grid: list[list[Tensor]], *, blend: int, keep: int) -> Tensor:
 
 
 def _fade(before: Tensor, part: Tensor, blend: int, *, axis: int) -> None:
-    """Let the first pixels of a tile, in place, come out of the last ones of another."""
+    """Blend the first pixels of a tile, in place, with the last ones of another."""
     width = min(blend, before.shape[axis], part.shape[axis])
     shape = [width if dim == axis else 1 for dim in range(4)]
     rising = (torch.arange(width, device=part.device, dtype=part.dtype) / max(width, 1)).view(shape)

@@ -5,20 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import DDIMScheduler
 from PIL import Image
 from typer.testing import CliRunner
 
+from restore_cli.batch.provenance import record_of
 from restore_cli.cli.main import app
 from restore_cli.errors import MissingExtra, UsageError, WeightsError, WeightsMissing
-from restore_cli.inference.generator import GenerateRequest, GeneratorOptions
-from restore_cli.inference.samplers import stable_diffusion as text_to_image
-from restore_cli.inference.samplers.stable_diffusion import (
-    MemoryPlan,
-    load_text_generator,
-    plan_memory,
-)
-from tests.unets import text_unet
+from restore_cli.imaging.io import read
+from restore_cli.inference.generator import load_generator
+from restore_cli.inference.samplers import stable_diffusion
+from restore_cli.inference.samplers.request import GenerateRequest
+from restore_cli.inference.samplers.stable_diffusion import MemoryPlan, plan_memory
+from tests.unets import text_unet, tiny_vae
 
 GB = 1 << 30
 SD_MODELS = (int(1.7 * GB), int(0.25 * GB), int(0.17 * GB))  # UNet, text encoder, VAE; float16
@@ -42,9 +41,9 @@ def test_less_memory_means_a_slower_plan(free, side, on_gpu, plan):
     assert plan_memory(int(free * GB), SD_MODELS, (side, side), width=2, on_gpu=on_gpu) == plan
 
 
-def test_a_plan_is_told_in_words():
-    assert MemoryPlan().words() == "all at once"
-    assert MemoryPlan("model", tiles=True).words() == "one model at a time on the GPU, VAE in tiles"
+def test_a_plan_is_written_in_words():
+    assert str(MemoryPlan()) == "all at once"
+    assert str(MemoryPlan("model", tiles=True)) == "one model at a time on the GPU, VAE in tiles"
 
 
 class Recorder:
@@ -72,7 +71,7 @@ class Recorder:
 )
 def test_a_plan_is_carried_out(plan, called):
     pipe = Recorder()
-    text_to_image.apply_plan(pipe, plan, torch.device("cpu"))
+    stable_diffusion.apply_plan(pipe, plan, torch.device("cpu"))
     assert pipe.called == called
 
 
@@ -80,29 +79,29 @@ def test_a_plan_is_carried_out(plan, called):
 
 
 def test_without_the_text_packages_the_command_that_gets_them_is_told(monkeypatch):
-    monkeypatch.setattr(text_to_image, "find_spec", lambda name: None)
+    monkeypatch.setattr(stable_diffusion, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="transformers and accelerate") as caught:
-        load_text_generator("sd", [GenerateRequest("a cat")], GeneratorOptions())
+        load_generator(base="sd")
     assert caught.value.hint == "pip install transformers accelerate"
 
 
 @pytest.fixture
 def packages(monkeypatch):
     """As if the text packages were there: what is refused before they are used needs none."""
-    monkeypatch.setattr(text_to_image, "find_spec", lambda name: name)
-    monkeypatch.setattr(text_to_image, "_quiet_libraries", lambda: pytest.MonkeyPatch.context())
+    monkeypatch.setattr(stable_diffusion, "find_spec", lambda name: name)
+    monkeypatch.setattr(stable_diffusion, "_quiet_libraries", lambda: pytest.MonkeyPatch.context())
     monkeypatch.setenv("RESTORE_OFFLINE", "1")
 
 
 def refused(base, error):
     with pytest.raises(error) as caught:
-        text_to_image.read_pipeline(str(base), torch.float32)
+        stable_diffusion.read_pipeline(str(base), torch.float32)
     return caught.value
 
 
 def test_a_folder_that_is_no_pipeline_is_refused_with_the_way_to_one(packages, tmp_path):
     error = refused(tmp_path, WeightsMissing)
-    assert "holds no model_index.json" in error.message
+    assert "contains no model_index.json" in error.message
     assert error.hint.endswith(f"--local-dir {tmp_path}")
 
 
@@ -144,12 +143,7 @@ def base(tmp_path_factory):
         pad_token_id=1,
     )
     pipe = StableDiffusionPipeline(
-        vae=AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(4, 4),
-            norm_num_groups=2,
-        ),
+        vae=tiny_vae(),
         text_encoder=transformers.CLIPTextModel(text),
         tokenizer=tokenizer,
         unet=text_unet(),
@@ -173,7 +167,7 @@ def generate(*arguments):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_a_prompt_becomes_a_image_beyond_the_trained_size(base, tmp_path):
+def test_a_prompt_becomes_an_image_beyond_the_trained_size(base, tmp_path):
     target = tmp_path / "out.png"
     result = generate("--base", base, "--size", "32x24", "-o", target, "--json")
     assert result.exit_code == 0, result.stderr
@@ -182,13 +176,13 @@ def test_a_prompt_becomes_a_image_beyond_the_trained_size(base, tmp_path):
     assert "memory: all at once" in result.stderr
     with Image.open(target) as image:
         assert image.size == (32, 24)
-        assert json.loads(image.text["restore"])["settings"]["guidance"] == 7.5
+    record = record_of(read(target), target.read_bytes())
+    assert record.settings["guidance"] == 7.5
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_each_choice_changes_what_a_prompt_becomes(base):
-    asked = GenerateRequest("a sunflower", (32, 32), steps=3)
-    generator = load_text_generator(str(base), [asked], GeneratorOptions())
+    generator = load_generator(base=str(base), size=(32, 32))
     changes = [
         {},
         {"direct": True},
@@ -198,10 +192,11 @@ def test_each_choice_changes_what_a_prompt_becomes(base):
         {"guidance": 2.0},
     ]
     images = [
-        generator(generator.settle(GenerateRequest(**vars(asked) | change)), 0)
+        generator("a sunflower", size=(32, 32), steps=3, **change).image.pixels
         for change in changes
     ]
-    assert torch.equal(generator(generator.settle(asked), 0), images[0])  # and nothing is left
+    again = generator("a sunflower", size=(32, 32), steps=3).image.pixels
+    assert torch.equal(again, images[0])  # the pipeline is as before
     for changed in images[1:]:
         assert (changed - images[0]).abs().max() > 1e-4
 
@@ -216,7 +211,7 @@ def test_a_missing_part_is_told_with_the_way_to_it(part, base, tmp_path):
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(Path(file).read_bytes())
     error = refused(broken, WeightsError)
-    assert "no pipeline that can be read" in error.message
+    assert "not a readable pipeline" in error.message
     assert "hf download" in error.hint
 
 
@@ -226,4 +221,4 @@ def test_a_missing_part_is_told_with_the_way_to_it(part, base, tmp_path):
 )
 def test_what_a_pipeline_has_no_use_for_is_refused(change, message, base):
     with pytest.raises(UsageError, match=message):
-        load_text_generator(str(base), [GenerateRequest("a", **change)], GeneratorOptions())
+        load_generator(base=str(base)).resolve(GenerateRequest("a", **change))

@@ -1,0 +1,250 @@
+"""FiTv2 along its flow and FiT as a DDPM, at any size, in pixels or in latents of a VAE."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast, get_args
+
+import torch
+from torch import Tensor
+
+from restore_cli.checkpoints.classes import class_number
+from restore_cli.errors import WeightsMismatch, WeightsMissing
+from restore_cli.inference.samplers import ode
+from restore_cli.inference.samplers.request import (
+    GenerateRequest,
+    OnProgress,
+    default,
+    guidance_or,
+    in_units,
+    one_of,
+    refuse_unused,
+    resolved,
+    steps_or,
+    to_unit_range,
+)
+from restore_cli.networks.fit.model import (
+    FiT,
+    FiTConfig,
+    Rope,
+    RopeMode,
+    grid_of,
+    stretches_frequencies,
+    unpatchify,
+)
+
+CPU = torch.device("cpu")
+SOLVERS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
+    {"euler": ode.euler, "midpoint": ode.midpoint, "heun": ode.heun}
+)
+FLOW_SAMPLERS = (*SOLVERS, "dopri5", "sde")
+ROPES = ("auto", *get_args(RopeMode))
+UNUSED = ("direct", "freeu", "disperse", "synchronise")
+VAE_FILES = "hf download stabilityai/sd-vae-ft-ema --local-dir sd-vae-ft-ema"
+
+
+class FiTSampler:
+    """A FiTv2 or a FiT that generates images of any size."""
+
+    def __init__(
+        self,
+        network: FiT,
+        classes: Sequence[str] = (),
+        *,
+        vae: Any = None,
+        device: torch.device = CPU,
+    ):
+        """classes: names in the order of their numbers. Raises WeightsMissing, WeightsMismatch."""
+        channels = network.config.in_channels
+        if vae is None and channels != 3:
+            raise WeightsMissing(
+                f"this FiT generates latents of {channels} channels, which need a VAE",
+                hint=f"name its folder: --vae FOLDER; to get one: {VAE_FILES}",
+            )
+        if vae is not None and vae.config.latent_channels != channels:
+            raise WeightsMismatch(
+                f"the VAE has {vae.config.latent_channels} channels, this FiT {channels}"
+            )
+        self.network = network.to(device).eval()
+        self.classes = classes
+        self.vae = None if vae is None else vae.to(device).eval()
+        self.device = device
+        scale = 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
+        self.unit = scale * network.config.patch_size  # pixels along the side of a token
+
+    def resolve(self, request: GenerateRequest) -> GenerateRequest:
+        """See Sampler. FiT, unlike FiTv2, has no choice of samplers."""
+        config = self.network.config
+        refuse_unused(request, UNUSED, network="FiT")
+        for prompt in (request.prompt, request.negative):
+            self._label(prompt)
+        side = math.isqrt(config.context_size) * self.unit
+        size = request.size or (side, side)
+        in_units(size, self.unit)
+        flow = config.use_sit
+        sampler = one_of(
+            request.sampler, FLOW_SAMPLERS if flow else (), "midpoint", option="--sampler"
+        )
+        return replace(
+            request,
+            size=size,
+            steps=steps_or(request.steps, 25 if flow else 250),
+            guidance=guidance_or(request.guidance, 1.5),
+            guidance_power=default(request.guidance_power, 0.0),
+            sampler=sampler if flow else None,
+            rope=one_of(request.rope, ROPES, "auto", option="--rope"),
+        )
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        request: GenerateRequest,
+        *,
+        seed: int = 0,
+        count: int = 1,
+        on_progress: OnProgress | None = None,
+    ) -> Tensor:
+        """See Sampler. dopri5 takes as many steps as it needs."""
+        config, request = self.network.config, self.resolve(request)
+        size = in_units(resolved(request.size), self.unit)
+        generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
+        features = config.in_channels * config.patch_size**2
+        shape = (size[0] * size[1], features) if config.use_sit else (features, size[0] * size[1])
+
+        def noise() -> Tensor:  # drawn on the CPU: the same image on each device
+            drawn = [torch.randn(shape, generator=generator) for generator in generators]
+            return torch.stack(drawn).to(self.device)
+
+        if config.use_sit:
+            tokens = self._flow(request, size, noise, count, on_progress)
+        else:
+            tokens = self._ddpm(request, size, noise(), generators, on_progress).transpose(1, 2)
+        images = unpatchify(tokens, size, config.patch_size)
+        if self.vae is not None:
+            images = self.vae.decode(images / self.vae.config.scaling_factor).sample
+        return to_unit_range(images)
+
+    def _label(self, prompt: str | None) -> int | None:
+        """Return the class number of a prompt. Raises UsageError."""
+        if prompt is None:
+            return None
+        return class_number(prompt, self.classes, self.network.config.num_classes)
+
+    def _velocity(
+        self, request: GenerateRequest, size: tuple[int, int], count: int
+    ) -> ode.Velocity:
+        """Return the guided network as a function of tokens and time."""
+        label, negative = self._label(request.prompt), self._label(request.negative)
+        labels = torch.full((count,), resolved(label), device=self.device)
+        away = None if negative is None else torch.full_like(labels, negative)
+        grid = grid_of(*size, device=self.device).expand(count, -1, -1)
+        sizes = torch.tensor([size], device=self.device).expand(count, -1)
+        rope = rope_for(self.network.config, size, resolved(request.rope))
+
+        def velocity(x: Tensor, t: float) -> Tensor:
+            return self.network.guided(
+                x,
+                x.new_full((count,), t),
+                labels,
+                grid,
+                sizes,
+                rope,
+                scale=resolved(request.guidance),
+                power=resolved(request.guidance_power),
+                negative=away,
+            )
+
+        return velocity
+
+    def _flow(
+        self,
+        request: GenerateRequest,
+        size: tuple[int, int],
+        noise: Callable[[], Tensor],
+        count: int,
+        on_progress: OnProgress | None,
+    ) -> Tensor:
+        steps, sampler = resolved(request.steps), resolved(request.sampler)
+
+        def on_time(t: float) -> None:
+            if on_progress:
+                on_progress(round(t * steps), steps)
+
+        velocity = self._velocity(request, size, count)
+        if sampler == "dopri5":
+            return ode.dopri5(velocity, noise(), on_time=on_time)
+        if sampler == "sde":
+            return ode.euler_maruyama(velocity, noise(), steps, noise, on_time)
+        return SOLVERS[sampler](velocity, noise(), steps, on_time)
+
+    def _ddpm(
+        self,
+        request: GenerateRequest,
+        size: tuple[int, int],
+        x: Tensor,
+        generators: list[torch.Generator],
+        on_progress: OnProgress | None,
+    ) -> Tensor:
+        """Sample FiT: a DDPM with learned variances over channels-first tokens."""
+        from diffusers import DDPMScheduler
+
+        scheduler = DDPMScheduler(
+            variance_type="learned_range", clip_sample=False, timestep_spacing="linspace"
+        )
+        steps = resolved(request.steps)
+        scheduler.set_timesteps(steps)
+        noise_of = self._velocity(request, size, len(generators))
+        for done, t in enumerate(scheduler.timesteps, start=1):
+            x = scheduler.step(noise_of(x, float(t)), t, x, generator=generators).prev_sample
+            if on_progress:
+                on_progress(done, steps)
+        return x
+
+
+def rope_for(config: FiTConfig, size: tuple[int, int], mode: str = "auto") -> Rope:
+    """Return the position embedding for a size (h, w) in tokens.
+
+    mode: a RopeMode; "auto" follows the authors. A network that was trained with scaled positions
+    always scales them; others scale them, with sharper attention, only for more tokens than they
+    were trained with. See stretches_frequencies.
+    """
+    trained = config.ori_max_pe_len
+    if mode != "auto":
+        return Rope(cast("RopeMode", mode), decouple=True, trained=trained)
+    if config.custom_freqs != "normal":
+        return Rope(config.custom_freqs, config.decouple, trained)
+    if size[0] * size[1] <= config.context_size:
+        return Rope()
+    beyond: RopeMode = "ntk-aware-pro2" if stretches_frequencies(config) else "linear"
+    return Rope(beyond, decouple=True, trained=trained)
+
+
+def read_vae(folder: Path) -> Any:
+    """Read the AutoencoderKL in a folder, never from the network. Raises WeightsMissing."""
+    missing = WeightsMissing(
+        f"{folder} contains no readable AutoencoderKL",
+        hint=f"it needs config.json and diffusion_pytorch_model.safetensors: {VAE_FILES}",
+    )
+    if not (folder / "config.json").is_file():
+        raise missing  # diffusers would take the folder for a name on the hub
+    from diffusers import AutoencoderKL
+
+    try:
+        # Without accelerate, which is optional.
+        return AutoencoderKL.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
+    except (OSError, ValueError) as error:
+        raise missing from error
+
+
+def vae_sha256(vae: Any) -> str:
+    """Return a checksum of all that decides the output of a VAE: its tensors and latent scale."""
+    digest = sha256(repr(float(vae.config.scaling_factor)).encode())
+    for name, tensor in sorted(vae.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().float().contiguous().numpy())
+    return digest.hexdigest()

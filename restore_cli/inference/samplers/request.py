@@ -1,0 +1,120 @@
+"""The request for an image, and what every sampler does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from restore_cli.errors import BrokenOutput, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OnProgress = Callable[[int, int], None]  # steps done, steps in all
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """An image to generate. A sampler resolves None to the default of its network."""
+
+    prompt: str  # a class or its number; a text for Stable Diffusion
+    size: tuple[int, int] | None = None  # (H, W) in pixels
+    steps: int | None = None
+    guidance: float | None = None  # scale of classifier-free guidance; 1: none
+    guidance_power: float | None = None  # of FiT's power-cosine schedule; 0: constant
+    negative: str | None = None  # prompt to guide away from
+    sampler: str | None = None
+    rope: str | None = None  # FiT: position embedding
+    direct: bool = False  # without ScaleCrafter
+    freeu: bool = False
+    disperse: bool = False  # ScaleCrafter: dispersed kernels
+    synchronise: bool = False  # decode in tiles that share their statistics
+
+
+class Sampler(Protocol):
+    """A network with its sampling loop."""
+
+    def resolve(self, request: GenerateRequest) -> GenerateRequest:
+        """Return the request with every default filled in; again, it changes nothing.
+
+        Raises UsageError for an unknown class and for a field that has no effect.
+        """
+        ...
+
+    def __call__(
+        self,
+        request: GenerateRequest,
+        *,
+        seed: int = 0,
+        count: int = 1,
+        on_progress: OnProgress | None = None,
+    ) -> Tensor:
+        """Generate images (count, 3, H, W) in [0, 1], float32 on the CPU, with seeds from `seed`.
+
+        Raises UsageError, BrokenOutput.
+        """
+        ...
+
+
+Value = TypeVar("Value")
+
+
+def resolved(value: Value | None) -> Value:
+    """Return a field of a resolved request."""
+    assert value is not None, "the request is not resolved"
+    return value
+
+
+def default(value: Value | None, otherwise: Value) -> Value:
+    """Return the value, or the default where it is None."""
+    return otherwise if value is None else value
+
+
+def refuse_unused(request: GenerateRequest, unused: Collection[str], *, network: str) -> None:
+    """Raise UsageError for a field that was set and has no effect on the network."""
+    for field in fields(request):
+        if field.name in unused and getattr(request, field.name) != field.default:
+            raise UsageError(f"--{field.name} has no effect on {network}", hint="leave it out")
+
+
+def one_of(word: str | None, words: Collection[str], otherwise: str, *, option: str) -> str:
+    """Return `word` if it is one of `words`, `otherwise` for None. Raises UsageError."""
+    if word is None:
+        return otherwise
+    if word not in words:
+        hint = f"one of: {', '.join(words)}" if words else "leave it out"
+        raise UsageError(f"{option} {word}: unknown to this network", hint=hint)
+    return word
+
+
+def guidance_or(guidance: float | None, otherwise: float) -> float:
+    """Return the guidance scale, or the default for None. Raises UsageError below 1."""
+    if guidance is not None and not guidance >= 1:
+        raise UsageError(f"guidance {guidance:g} is below 1", hint="1 means no guidance")
+    return default(guidance, otherwise)
+
+
+def steps_or(steps: int | None, otherwise: int) -> int:
+    """Return the number of steps, or the default for None. Raises UsageError below 1."""
+    if steps is not None and steps < 1:
+        raise UsageError(f"{steps} steps", hint="at least 1")
+    return default(steps, otherwise)
+
+
+def in_units(size: tuple[int, int], unit: int) -> tuple[int, int]:
+    """Return a size (H, W) in pixels divided by `unit`. Raises UsageError for a remainder."""
+    if min(size) < unit or any(side % unit for side in size):
+        nearest = "x".join(str(max(unit, round(side / unit) * unit)) for side in reversed(size))
+        raise UsageError(
+            f"size {size[1]}x{size[0]}: both sides must be multiples of {unit}",
+            hint=f"the nearest is {nearest}",
+        )
+    return size[0] // unit, size[1] // unit
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """Map images (N, C, H, W) from [-1, 1] to [0, 1], clamped. Raises BrokenOutput."""
+    if not images.isfinite().all():
+        raise BrokenOutput("the network produced NaN or infinity", hint="try --precision fp32")
+    return (images.float().cpu() / 2 + 0.5).clamp(0, 1)
