@@ -1,4 +1,4 @@
-"""Planned grids of images, generated and written with the record of how they were made."""
+"""Generation of planned grids of images, written with their provenance records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Provenance records: how a file was made, in its own metadata, enough to make it again.
+"""Provenance records: the steps and settings that made a file, in its own metadata.
 
 Restored and generated files have the same record, in their XMP. Its field names are its own:
 options, requests and reports are converted here, so their fields may be renamed. A record is read
@@ -75,7 +75,7 @@ class NetworkRecord:
 
 @dataclass(frozen=True)
 class Record:
-    """How one file was made: restored from a source, or generated from prompts and seeds."""
+    """Provenance of a file: restored from a source, or generated from prompts and seeds."""
 
     restore: str  # version
     torch: str
@@ -107,7 +107,7 @@ class CommandRecord:
     source: str | None = None  # file name to record; None: that of each source
 
 
-# Records of what is made now
+# From results to records
 
 
 def restored_record(
@@ -195,11 +195,11 @@ def _rain_record(rain: Rain | None) -> RainRecord | None:
     return None if rain is None else RainRecord(rain.share, rain.strength, rain.angle)
 
 
-# And back
+# From records to options and requests
 
 
 def options_of(record: Record) -> RunOptions:
-    """Return the options of the command that restored a file; tiles stand with each network."""
+    """Return the options of the command that restored a file; tiles are recorded per network."""
     settings = record.settings
     return RunOptions(
         overlap=settings["overlap"],
@@ -213,7 +213,7 @@ def options_of(record: Record) -> RunOptions:
 
 
 def steps_of(record: Record) -> tuple[StepReport, ...]:
-    """Return the reports of the networks of a restored file; their seconds are not recorded."""
+    """Return the reports of the networks of a restored file; seconds are not recorded."""
     return tuple(
         StepReport(
             network=one.network,
@@ -318,7 +318,7 @@ def _from_restored(row: dict[str, Any]) -> dict[str, Any]:
         {names.get(name, name): value for name, value in network.items()}
         for network in row["networks"]
     ]
-    settings = {"noise_limit": "off"} | row["settings"]  # which came later
+    settings = {"noise_limit": "off"} | row["settings"]  # b689b0b had no limit
     changed = {
         "restore": row["version"],
         "device": settings.pop("device", None),

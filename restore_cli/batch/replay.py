@@ -43,7 +43,7 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A file beside the one that it was to become."""
+    """Difference between a result and the file that was made again."""
 
     identical: bool  # byte for byte
     largest_difference: float  # of pixels and alpha in [0, 1]; 1 for another size
@@ -81,7 +81,7 @@ def refuse_target(record: Record, target: Path, *, overwrite: bool) -> None:
 
 
 def find_source(record: Record, result: Path, source: Path | None) -> Path:
-    """Return the source of a restored file, with the bytes of then. Raises InputError."""
+    """Return the source of a restored file after checking its bytes. Raises InputError."""
     path = source or result.parent / Path(str(record.source)).name
     if not path.exists():
         raise UnreadableImage(
@@ -107,8 +107,9 @@ def replay_restored(
     device: str | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Restore the source again. weights: files of then; device: None for that of then.
+    """Restore the source again.
 
+    weights: names or files to search for the weights that were used; device: None as recorded.
     Raises RestoreError.
     """
     options = options_of(record)
@@ -141,7 +142,11 @@ def replay_generated(
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Generate the images again; vae: the folder of the VAE of then. Raises RestoreError."""
+    """Generate the images again.
+
+    weights, device: as in replay_restored; vae: the folder of the VAE that was used.
+    Raises RestoreError.
+    """
     (network,) = record.networks
     if network.sha256 is None:
         raise WeightsMissing(
@@ -161,7 +166,7 @@ def replay_generated(
             hint="name the folder of the VAE that was used: --vae FOLDER",
         )
     grids = [grid_of(record, target)]
-    again = replace(generator, weights=network.weights)  # under the name of then
+    again = replace(generator, weights=network.weights)  # under the recorded name
     for _ in generate_grids(
         grids,
         again,
@@ -174,7 +179,7 @@ def replay_generated(
 
 
 def compare(result: Path, target: Path) -> Comparison:
-    """Compare a file with the one that was made again."""
+    """Compare a result with the file that was made again."""
     before, after = contents(result), contents(target)
     if before == after:
         return Comparison(True, 0.0)

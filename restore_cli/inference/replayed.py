@@ -1,4 +1,4 @@
-"""The networks of a restored file, run again as they ran then."""
+"""Replay of the networks of a restored file, as its record describes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from restore_cli.inference.upscaler import resized, share
 class ReplayChain:
     """Networks one after the other, each with the tiles and the precision of its report.
 
-    options: all else that was chosen. Raises UsageError, WeightsError, DeviceError.
+    options: all other settings. Raises UsageError, WeightsError, DeviceError.
     """
 
     def __init__(self, steps: Sequence[tuple[StepReport, Checkpoint]], options: RunOptions):
@@ -29,7 +29,7 @@ class ReplayChain:
         self.device = self._stages[0].device
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
-        """Restore an image; the report is that of then. Raises OutOfMemory, BrokenOutput."""
+        """Restore an image; the report is the recorded one. Raises OutOfMemory, BrokenOutput."""
         count = len(self._stages)
         for index, (stage, step) in enumerate(zip(self._stages, self.report.steps, strict=True)):
             image = stage(image, on_progress=share(on_progress, index, count)).image

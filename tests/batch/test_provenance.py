@@ -197,6 +197,7 @@ def test_a_record_never_costs_a_jpeg_its_xmp(tmp_path, caplog):
         {"settings": None},
         {"settings": {**ROW["settings"], "magic": 1}},
         {"settings": {**ROW["settings"], "strength": 2}},
+        {"settings": {**ROW["settings"], "strength": 10**400}},
         {"source": 1},
         {"source": "x" * 5_000},
         {"unheard": 1},

@@ -42,7 +42,7 @@ def inputs():
 
 
 @torch.inference_mode()
-def answer(unet, inputs):
+def output_of(unet, inputs):
     return unet(**inputs).sample
 
 
@@ -91,8 +91,8 @@ def test_a_dispersed_kernel_acts_on_an_enlarged_input_as_the_kernel_on_the_input
         return nn.functional.interpolate(image, (5, 5), mode="bilinear", align_corners=True)
 
     wanted = enlarge(nn.functional.conv2d(x, kernel, padding=1))
-    spread = disperse(kernel, dispersion_matrix(Dispersion()))
-    error = nn.functional.conv2d(enlarge(x), spread, padding=2) - wanted
+    dispersed = disperse(kernel, dispersion_matrix(Dispersion()))
+    error = nn.functional.conv2d(enlarge(x), dispersed, padding=2) - wanted
     plain = nn.functional.conv2d(enlarge(x), kernel, padding=1) - wanted
     assert error.square().mean() < 0.1 * plain.square().mean()
 
@@ -110,57 +110,57 @@ def test_a_dispersed_kernel_keeps_its_precision():
 def test_the_unet_changes_inside_the_context_and_is_itself_after_it(settings, unet, inputs):
     weights = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
     attributes = {name: set(vars(module)) for name, module in unet.named_modules()}
-    before = answer(unet, inputs)
+    before = output_of(unet, inputs)
     with scalecrafter(unet, settings, steps=4):
-        assert (answer(unet, inputs) - before).abs().max() > 1e-3
-    assert torch.equal(answer(unet, inputs), before)
+        assert (output_of(unet, inputs) - before).abs().max() > 1e-3
+    assert torch.equal(output_of(unet, inputs), before)
     assert all(torch.equal(unet.state_dict()[name], tensor) for name, tensor in weights.items())
     assert {name: set(vars(module)) for name, module in unet.named_modules()} == attributes
     assert not unet._forward_hooks
 
 
 def test_the_unet_is_itself_after_an_error_too(unet, inputs):
-    before = answer(unet, inputs)
+    before = output_of(unet, inputs)
     with pytest.raises(ZeroDivisionError), scalecrafter(unet, WIDE, steps=4):
         1 / 0  # noqa: B018
-    assert torch.equal(answer(unet, inputs), before)
+    assert torch.equal(output_of(unet, inputs), before)
 
 
 def test_after_its_last_step_the_unet_is_plain(unet, inputs):
-    before = answer(unet, inputs)
+    before = output_of(unet, inputs)
     settings = Settings(WIDE.factors, dilate_until=0.6, dispersed=frozenset(MIDDLE))
     with scalecrafter(unet, settings, steps=5) as rescaling:
         rescaling.step = 3
-        assert torch.equal(answer(unet, inputs), before)
+        assert torch.equal(output_of(unet, inputs), before)
 
 
 def test_the_damped_base_is_that_of_the_mild_pass(unet, inputs):
     mild = Settings(DAMPED.mild, dilate_until=0.5)
     with scalecrafter(unet, mild, steps=4):
-        base, _ = answer(unet, inputs).chunk(2)
+        base, _ = output_of(unet, inputs).chunk(2)
     with scalecrafter(unet, WIDE, steps=4):
-        away, toward = answer(unet, inputs).chunk(2)
+        away, toward = output_of(unet, inputs).chunk(2)
     with scalecrafter(unet, DAMPED, steps=4):
-        damped = answer(unet, inputs)
+        damped = output_of(unet, inputs)
     assert_close(damped, torch.cat([base, base + toward - away]), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("as_tuple", [True, False], ids=["tuple", "record"])
-def test_the_damped_answer_comes_in_the_form_that_was_asked_for(as_tuple, unet, inputs):
+def test_the_damped_output_has_the_requested_form(as_tuple, unet, inputs):
     with torch.inference_mode(), scalecrafter(unet, DAMPED, steps=4):
         output = unet(**inputs, return_dict=not as_tuple)
         assert isinstance(output, tuple) == as_tuple
-        assert torch.equal(output[0], answer(unet, inputs))
+        assert torch.equal(output[0], output_of(unet, inputs))
 
 
 def test_without_guidance_nothing_is_damped(unet, inputs):
     with scalecrafter(unet, WIDE, steps=4):
-        wide = answer(unet, inputs)
+        wide = output_of(unet, inputs)
     with scalecrafter(unet, DAMPED, steps=4, guided=False):
-        assert torch.equal(answer(unet, inputs), wide)
+        assert torch.equal(output_of(unet, inputs), wide)
 
 
-def test_a_layer_dispersed_but_not_spread_in_the_mild_pass_keeps_its_kernel(unet, inputs):
+def test_a_layer_dispersed_but_not_dilated_in_the_mild_pass_keeps_its_kernel(unet, inputs):
     settings = Settings(
         WIDE.factors,
         1.0,
@@ -170,7 +170,7 @@ def test_a_layer_dispersed_but_not_spread_in_the_mild_pass_keeps_its_kernel(unet
         disperse_until=1.0,
     )
     with scalecrafter(unet, settings, steps=4):
-        assert answer(unet, inputs).isfinite().all()
+        assert output_of(unet, inputs).isfinite().all()
 
 
 @pytest.mark.parametrize(
@@ -178,10 +178,10 @@ def test_a_layer_dispersed_but_not_spread_in_the_mild_pass_keeps_its_kernel(unet
     [
         ("down_blocks.7.resnets.0.conv1", "has no layer 'down_blocks.7"),
         ("mid_block.resnets.0.conv3", "has no layer"),
-        ("mid_block.attentions.0.proj_in", "is no 3x3 convolution"),
+        ("mid_block.attentions.0.proj_in", "is not a 3x3 convolution"),
     ],
 )
-def test_a_layer_that_cannot_be_spread_is_refused(layer, message, unet):
+def test_a_layer_that_cannot_be_dilated_is_refused(layer, message, unet):
     settings = Settings({layer: 2.0}, 1.0)
     with pytest.raises(ValueError, match=message), scalecrafter(unet, settings, steps=4):
         pass
@@ -206,9 +206,9 @@ def test_a_wrapped_forward_is_left_as_it_is(unet, inputs):
         return type(conv).forward(conv, x)
 
     with scalecrafter(unet, WIDE, steps=4):
-        wanted = answer(unet, inputs)
+        wanted = output_of(unet, inputs)
         conv.forward = wrapped
-        assert torch.equal(answer(unet, inputs), wanted)
+        assert torch.equal(output_of(unet, inputs), wanted)
     assert vars(conv).pop("forward") is wrapped
     assert len(calls) == 1
 
@@ -234,12 +234,12 @@ def lora(unet):
     unet.mid_block.resnets[0].conv1 = original
 
 
-def test_a_fused_lora_is_spread_with_its_layer(lora, unet, inputs):
+def test_a_fused_lora_is_dilated_with_its_layer(lora, unet, inputs):
     with scalecrafter(unet, WIDE, steps=4):
-        wanted = answer(unet, inputs)
+        wanted = output_of(unet, inputs)
     lora(merged=True)
     with scalecrafter(unet, WIDE, steps=4):
-        assert torch.equal(answer(unet, inputs), wanted)
+        assert torch.equal(output_of(unet, inputs), wanted)
 
 
 def test_a_lora_that_is_not_fused_is_refused(lora, unet):

@@ -1,4 +1,4 @@
-"""The request for an image, and what every sampler does with it."""
+"""Request for a generated image, and the checks that all samplers share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Sampler(Protocol):
     """A network with its sampling loop."""
 
     def resolve(self, request: GenerateRequest) -> GenerateRequest:
-        """Return the request with every default filled in; again, it changes nothing.
+        """Return the request with all defaults filled in; idempotent.
 
         Raises UsageError for an unknown class and for a field that has no effect.
         """

@@ -216,7 +216,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _download(base: str, path: Path) -> str:
-    """Return the command that downloads a pipeline to the place it was expected at."""
+    """Return the command that downloads a pipeline to where it was expected."""
     if base.count("/") == 1 and not path.exists() and not base.startswith((".", "/", "~")):
         return f"hf download {base} --local-dir {path.name}"
     folder = path if not path.suffix else path.with_suffix("")
@@ -250,7 +250,7 @@ def _model_bytes(pipe: Any) -> list[int]:
 
 
 @contextmanager
-def crafted(
+def scalecrafter_pipeline(
     pipe: Any, size: tuple[int, int], *, settings: Settings | None = None, freeu: bool = False
 ) -> Iterator[None]:
     """Apply ScaleCrafter to any pipeline with a UNet, for images of `size` (H, W), in the context.
@@ -379,7 +379,7 @@ class StableDiffusionSampler:
         size = resolved(request.size)
         latent_size = in_units(size, self.pipe.vae_scale_factor)
         settings = settings_for(self.pipe.unet, latent_size, disperse=request.disperse)
-        return crafted(self.pipe, size, settings=settings, freeu=request.freeu)
+        return scalecrafter_pipeline(self.pipe, size, settings=settings, freeu=request.freeu)
 
     def _decode(self, latents: Tensor) -> Tensor:
         vae = self.pipe.vae

@@ -7,7 +7,10 @@ from torch.testing import assert_close
 
 from restore_cli.errors import UsageError
 from restore_cli.inference.samplers.request import GenerateRequest
-from restore_cli.inference.samplers.stable_diffusion import StableDiffusionSampler, crafted
+from restore_cli.inference.samplers.stable_diffusion import (
+    StableDiffusionSampler,
+    scalecrafter_pipeline,
+)
 from restore_cli.networks.scalecrafter.model import Settings, scalecrafter
 from tests.unets import text_unet, tiny_vae
 
@@ -74,7 +77,7 @@ def latents(pipe, **changes):
 
 
 def test_a_pipeline_in_the_context_does_what_a_loop_that_sets_each_step_does(pipe, unet):
-    with crafted(pipe, (32, 32), settings=HALF):
+    with scalecrafter_pipeline(pipe, (32, 32), settings=HALF):
         found = latents(pipe)
     with scalecrafter(unet, HALF, steps=4) as rescaling:
 
@@ -87,7 +90,7 @@ def test_a_pipeline_in_the_context_does_what_a_loop_that_sets_each_step_does(pip
 
 def test_a_pipeline_is_itself_after_the_context(pipe, unet):
     before, hooks = latents(pipe), len(unet._forward_pre_hooks)
-    with crafted(pipe, (32, 32), settings=HALF):
+    with scalecrafter_pipeline(pipe, (32, 32), settings=HALF):
         assert not torch.equal(latents(pipe), before)
     assert torch.equal(latents(pipe), before)
     assert len(unet._forward_pre_hooks) == hooks
@@ -96,7 +99,7 @@ def test_a_pipeline_is_itself_after_the_context(pipe, unet):
 def steps_seen(pipe, **changes):
     """(step, of steps) at each evaluation of the UNet."""
     seen = []
-    with crafted(pipe, (32, 32), settings=HALF):
+    with scalecrafter_pipeline(pipe, (32, 32), settings=HALF):
         inside = vars(pipe.unet.get_submodule(LAYER))["_conv_forward"].func.__self__
         hook = pipe.unet.register_forward_hook(
             lambda *_: seen.append((inside.step, inside.steps)) and None
@@ -124,17 +127,20 @@ def test_a_scheduler_that_evaluates_twice_stays_in_its_step(pipe):
 
 def test_within_the_trained_size_a_pipeline_is_left_alone(pipe):
     before = latents(pipe, height=16, width=16)
-    with crafted(pipe, (16, 16)):
+    with scalecrafter_pipeline(pipe, (16, 16)):
         assert torch.equal(latents(pipe, height=16, width=16), before)
 
 
 def test_a_size_that_the_vae_cannot_make_is_refused(pipe):
-    with pytest.raises(UsageError, match="multiples of 2"), crafted(pipe, (31, 32)):
+    with pytest.raises(UsageError, match="multiples of 2"), scalecrafter_pipeline(pipe, (31, 32)):
         pass
 
 
 def test_freeu_without_known_strengths_is_refused(pipe):
-    with pytest.raises(UsageError, match="FreeU"), crafted(pipe, (32, 32), freeu=True):
+    with (
+        pytest.raises(UsageError, match="FreeU"),
+        scalecrafter_pipeline(pipe, (32, 32), freeu=True),
+    ):
         pass
 
 
@@ -143,9 +149,9 @@ def test_freeu_is_on_inside_only(pipe, monkeypatch):
         "restore_cli.inference.samplers.stable_diffusion.family_of", lambda config: "sd1"
     )
     before = latents(pipe)
-    with crafted(pipe, (32, 32), settings=HALF, freeu=True):
+    with scalecrafter_pipeline(pipe, (32, 32), settings=HALF, freeu=True):
         inside = latents(pipe)
-    with crafted(pipe, (32, 32), settings=HALF):
+    with scalecrafter_pipeline(pipe, (32, 32), settings=HALF):
         assert not torch.equal(latents(pipe), inside)
     assert torch.equal(latents(pipe), before)
 

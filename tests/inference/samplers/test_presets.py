@@ -117,7 +117,7 @@ def test_the_rule_for_other_unets_gives_the_lists_of_stable_diffusion(size, unet
     assert other == sd1
 
 
-def test_a_unet_of_two_levels_has_its_inner_one_spread():
+def test_a_unet_of_two_levels_has_its_inner_one_dilated():
     unet = meta(
         UNet2DModel,
         sample_size=8,
