@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -136,6 +135,7 @@ def generate(
     dry_run: DryRun = False,
 ) -> None:
     """Generate images of a class, or of a text with --base."""
+    from restore_cli.batch.grids import plan_grids
     from restore_cli.checkpoints.classes import candidates, choose
 
     _refuse_model(model, weights, base)
@@ -143,8 +143,6 @@ def generate(
         if list_classes:
             _list_classes(candidates(model, weights), report)
             return
-        from restore_cli.batch.grids import plan_grids
-
         prompts = prompt or []
         classes = [*prompts, *filter(None, [negative])]
         chosen = None if base else choose(classes, candidates(model, weights))
@@ -181,7 +179,7 @@ def generate(
             model,
             weights=None if chosen is None else chosen.weights,
             base=base,
-            vae=vae and Path(os.path.expanduser(vae)),
+            vae=vae,
             device=device,
             precision=precision,
             size=request.size,

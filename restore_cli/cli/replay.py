@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,7 +76,7 @@ def replay(
                 record,
                 target,
                 weights=weights or [],
-                vae=vae and Path(os.path.expanduser(vae)),
+                vae=vae,
                 device=device,
                 overwrite=overwrite,
                 on_progress=report.progress(None, target.name).update,
