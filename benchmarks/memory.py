@@ -41,7 +41,7 @@ def one_case(task: str, weights: str | None, side: int, mode: str, precision: Pr
     pixels = torch.rand(3, side, side)
     before = status("VmRSS")
     restorer.run(pixels)
-    seen = side * restorer.spec.scale // restorer.spec.network_scale
+    seen = side * restorer.facts.scale // restorer.facts.network_scale
     print(round((status("VmHWM") - before) / seen**2))
 
 

@@ -44,7 +44,7 @@ def main() -> None:
     whole = restorer.run(pixels)
     print("| overlap | largest difference | mean | work here | work at 12 megapixels |")
     print("|---|---|---|---|---|")
-    for overlap in (*OVERLAPS, restorer.spec.radius):
+    for overlap in (*OVERLAPS, restorer.facts.receptive_radius):
         if overlap is None:
             continue
         tiled = load_restorer(

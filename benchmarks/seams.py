@@ -41,7 +41,7 @@ def steepness(pixels: Tensor, rows: tuple[Span, ...], columns: tuple[Span, ...])
 def visibility(tiled: Tensor, whole: Tensor, restorer: Restorer, tile: int) -> float:
     """Return the gradient of `tiled` at the borders of tiles, relative to that of `whole`."""
     height, width = whole.shape[-2:]
-    multiple = restorer.spec.multiple
+    multiple = restorer.facts.multiple
     size = (height + -height % multiple, width + -width % multiple)
     plan = plan_tiles(*size, tile=tile, overlap=0, blend=0, multiple=multiple)
     return steepness(tiled, plan.rows, plan.columns) / steepness(whole, plan.rows, plan.columns)

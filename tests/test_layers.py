@@ -1,6 +1,7 @@
 """The lines that keep the house in order (CONTRIBUTING.md), read from the source by ast."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -9,14 +10,16 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "restore_cli"
 LAYERS = {
-    "__main__": 7,
-    "cli": 6,
-    **dict.fromkeys(("batch", "training", "bench"), 5),
-    "api": 4,
-    **dict.fromkeys(("inference", "data"), 3),
-    **dict.fromkeys(("checkpoints", "metrics"), 2),
-    **dict.fromkeys(("networks", "imaging"), 1),
-    **dict.fromkeys(("__init__", "errors", "assets", "downloads", "files", "registry"), 0),
+    "__main__": 9,
+    "cli": 8,
+    **dict.fromkeys(("batch", "training", "bench"), 7),
+    "api": 6,
+    **dict.fromkeys(("inference", "data"), 5),
+    **dict.fromkeys(("checkpoints", "metrics"), 4),
+    "registry": 3,
+    "networks": 2,
+    "imaging": 1,
+    **dict.fromkeys(("__init__", "tasks", "errors", "assets", "downloads", "files"), 0),
 }
 GROUND = 0  # its modules are single files, which may use each other
 ONLY_IN = {  # library -> where it may be imported: folders, or files of them
@@ -118,10 +121,28 @@ def test_slow_libraries_are_imported_inside_functions(path):
     assert not {name for name in late if uses(used, name)}
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "networks").rglob("*.py")), ids=name_of)
+@pytest.mark.parametrize("path", FILES[1:], ids=name_of)  # __init__ names the public API
+def test_dotted_names_in_tables_point_down_only(path):
+    """As "restore_cli.networks.cbsn.model:CBSN"."""
+    assert path != PACKAGE / "__init__.py"
+    nodes = ast.walk(tree_of(path))
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    dotted = {text for text in texts if re.fullmatch(r"restore_cli[\w.]+:\w+", str(text))}
+    highest = max(LAYERS[folder_of(path)], GROUND)
+    assert not {name for name in own(dotted) if LAYERS[name.split(":")[0]] > highest}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "networks").glob("*/model.py")), ids=name_of)
 def test_a_network_can_be_lifted_out_and_used_alone(path):
     used = {name for name in imported(ast.walk(tree_of(path))) if uses({name}, "restore_cli")}
     assert not {name for name in used if not uses({name}, "restore_cli.networks.layers")}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "networks").glob("*.py")), ids=name_of)
+def test_what_networks_share_knows_no_paper(path):
+    papers = {folder.name for folder in (PACKAGE / "networks").iterdir() if folder.is_dir()}
+    used = imported(ast.walk(tree_of(path)))
+    assert not {name for name in papers if uses(used, f"restore_cli.networks.{name}")}
 
 
 @each_file

@@ -1,8 +1,9 @@
 """Five facts that hold for each network of the table; a new line inherits them."""
 
 import json
+from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from restore_cli import registry
 from restore_cli.checkpoints import load_checkpoint, manifest
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import UsageError
-from restore_cli.inference.preprocessing import PREPROCESSING
-from restore_cli.registry import GENERATORS, MODELS, NETWORKS, Task
+from restore_cli.inference.preprocessing import prepare
+from restore_cli.registry import GENERATORS, MODELS, NETWORKS
+from restore_cli.tasks import TASKS
 
 GOLDEN = Path(__file__).parent / "golden"
 # Of a network too large for quick tests: a config that keeps each kind of its blocks.
@@ -25,22 +27,25 @@ SMALL = {
     "scalecrafter": {"widths": [8, 8], "groups": 4, "head_dim": 8, "attention_levels": 1},
     "tml": {"pm_stem": 4, "em_stem": 2, "nominal_size": [80, 80]},
 }
-SPECS = [registry.configured(spec, SMALL.get(spec.arch, {})) for spec in MODELS.values()]
-each_network = pytest.mark.parametrize("spec", SPECS, ids=MODELS.keys())
+each_network = pytest.mark.parametrize(
+    ("arch", "facts"),
+    [(spec.arch, spec.facts(**SMALL.get(spec.arch, {}))) for spec in MODELS.values()],
+    ids=MODELS.keys(),
+)
 sideways = pytest.mark.parametrize("axis", [-1, -2], ids=["across", "down"])
 
 
-def build(spec):
-    return registry.build(spec.arch, **SMALL.get(spec.arch, {})).eval()
+def build(arch):
+    return registry.build(arch, **SMALL.get(arch, {})).eval()
 
 
-def positive_network(spec):
+def positive_network(arch, **config):
     """Weights of one sign, so that no ReLU is off, and small, so that no sigmoid saturates.
 
     In double precision a gradient is then 0 only where the network does not reach. Not all alike:
     a softmax over equal branches does not feel what feeds them all.
     """
-    network = build(spec).double()
+    network = registry.build(arch, **{**SMALL.get(arch, {}), **config}).double().eval()
     for parameter in network.parameters():
         fan_in = parameter[0].numel() if parameter.dim() >= 2 else 1
         torch.nn.init.uniform_(parameter, 0.05 / fan_in, 0.15 / fan_in)
@@ -51,8 +56,8 @@ def result_of(output):
     return output[-1] if isinstance(output, tuple) else output
 
 
-def image(spec, height, width, **kind):
-    return torch.rand(1, spec.channels, height, width, **kind)
+def image(facts, height, width, **kind):
+    return torch.rand(1, facts.channels, height, width, **kind)
 
 
 # 1. Golden output
@@ -68,63 +73,75 @@ def test_a_golden_case_of_the_official_code_exists(spec):
 
 
 @each_network
-def test_the_names_in_the_spec_exist(spec):
-    assert spec.adapter in PREPROCESSING
+def test_the_names_in_the_spec_exist(arch, facts):
+    spec = MODELS[arch]
+    assert prepare.dispatch(type(facts.preprocessing)) is not prepare.dispatch(object)
     assert spec.tasks
-    assert set(spec.tasks) <= set(get_args(Task))
-    assert set(spec.task_weights) <= set(spec.tasks)
-    assert all(name.startswith(f"{spec.arch}.") for name in spec.own_weights())
+    assert set(spec.tasks) <= set(TASKS)
+    assert all(name.startswith(f"{arch}.") for name in spec.own_weights)
+
+
+@pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS.keys())
+def test_the_facts_of_no_config_are_those_of_the_default_config(spec):
+    config = getattr(import_module(spec.model.split(":")[0]), spec.config)
+    assert spec.facts() == spec.facts(**asdict(config()))
 
 
 @each_network
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 2), (7, 13), (16, 9)])
-def test_the_output_has_the_scaled_size(spec, rows, columns):
-    height, width = spec.fixed_size or (rows * spec.multiple, columns * spec.multiple)
-    network = build(spec)
+def test_the_output_has_the_scaled_size(arch, facts, rows, columns):
+    height, width = facts.fixed_size or (rows * facts.multiple, columns * facts.multiple)
+    network = build(arch)
     with torch.inference_mode():
-        output = result_of(network(image(spec, height, width)))
-    assert output.shape == (1, spec.channels, spec.scale * height, spec.scale * width)
+        output = result_of(network(image(facts, height, width)))
+    scale = facts.network_scale
+    assert output.shape == (1, facts.channels, scale * height, scale * width)
 
 
-def reach(spec, axis, size):
-    """How far from the centre an input pixel still changes the centre of the output."""
-    shape = [spec.multiple, spec.multiple]
+def reach(arch, facts, config, axis, size):
+    """Return the distance from the centre at which an input pixel still changes the output."""
+    shape = [facts.multiple, facts.multiple]
     shape[axis] = size
-    pixels = image(spec, *shape, dtype=torch.float64).requires_grad_()
-    output = result_of(positive_network(spec)(pixels))
+    pixels = image(facts, *shape, dtype=torch.float64).requires_grad_()
+    output = result_of(positive_network(arch, **config)(pixels))
     centre = size // 2
-    output.select(axis, spec.scale * centre).sum().backward()
+    output.select(axis, facts.network_scale * centre).sum().backward()
     felt = pixels.grad.abs().movedim(axis, -1).flatten(0, -2).amax(0).nonzero().flatten()
     return max(centre - felt.min().item(), felt.max().item() - centre)
 
 
 @sideways
 @pytest.mark.parametrize(
-    "spec", [pytest.param(s, id=s.arch) for s in MODELS.values() if s.radius is not None]
+    ("arch", "config"),
+    [("dpenet", {}), ("espcn", {}), ("espcn", {"in_channels": 3}), ("cbsn", {})]
+    + [("cbsn", {"num_module": count}) for count in (1, 6)],
+    ids=str,
 )
-def test_the_radius_is_exactly_how_far_the_network_sees(spec, axis):
-    beyond = spec.radius + 10
-    size = 2 * beyond + spec.multiple
-    assert reach(spec, axis, size - size % spec.multiple) == spec.radius
+def test_the_radius_is_exactly_how_far_the_network_sees(arch, config, axis):
+    facts = MODELS[arch].facts(**config)
+    beyond = facts.receptive_radius + 10
+    size = 2 * beyond + facts.multiple
+    found = reach(arch, facts, config, axis, size - size % facts.multiple)
+    assert found == facts.receptive_radius
 
 
 @each_network
-def test_only_a_network_that_sees_so_far_is_tiled_exactly(spec):
-    assert (spec.tiling == "exact") == (spec.radius is not None)
-    assert spec.radius is None or spec.overlap <= spec.radius
+def test_only_a_network_that_sees_so_far_is_tiled_exactly(arch, facts):
+    assert (facts.tiling == "exact") == (facts.receptive_radius is not None)
+    assert facts.receptive_radius is None or facts.overlap <= facts.receptive_radius
 
 
 # 3. There and back
 
 
 @each_network
-def test_a_saved_network_loads_as_it_was(spec, tmp_path):
-    network, config = build(spec), SMALL.get(spec.arch, {})
-    save(network, tmp_path / "saved.safetensors", arch=spec.arch, config=config, record={})
+def test_a_saved_network_loads_as_it_was(arch, facts, tmp_path):
+    network, config = build(arch), SMALL.get(arch, {})
+    save(network, tmp_path / "saved.safetensors", arch=arch, config=config, record={})
     loaded = load_checkpoint(tmp_path / "saved.safetensors")
-    assert loaded.spec == spec
+    assert (loaded.spec.arch, loaded.spec.facts) == (arch, facts)
     assert_close(loaded.module.state_dict(), network.state_dict(), atol=0, rtol=0)
-    pixels = image(spec, *(spec.fixed_size or (8 * spec.multiple, 9 * spec.multiple)))
+    pixels = image(facts, *(facts.fixed_size or (8 * facts.multiple, 9 * facts.multiple)))
     with torch.inference_mode():
         assert_close(loaded.module(pixels), network(pixels), atol=0, rtol=0)
 
@@ -133,10 +150,10 @@ def test_a_saved_network_loads_as_it_was(spec, tmp_path):
 
 
 @each_network
-def test_gradients_reach_each_parameter(spec):
-    network = positive_network(spec)
-    height, width = spec.fixed_size or (16 * spec.multiple, 16 * spec.multiple)
-    bright = image(spec, height, width, dtype=torch.float64)
+def test_gradients_reach_each_parameter(arch, facts):
+    network = positive_network(arch)
+    height, width = facts.fixed_size or (16 * facts.multiple, 16 * facts.multiple)
+    bright = image(facts, height, width, dtype=torch.float64)
     # Below zero a ReLU is off, but the slope of a PReLU is felt only there.
     result_of(network(torch.cat([bright, -bright / 2]))).sum().backward()
     untouched = [
@@ -152,17 +169,17 @@ def test_gradients_reach_each_parameter(spec):
 
 @each_network
 @pytest.mark.parametrize("channels", [-1, 1], ids=["too few", "too many"])
-def test_a_wrong_number_of_channels_is_refused(spec, channels):
-    height, width = spec.fixed_size or (8 * spec.multiple, 8 * spec.multiple)
-    network = build(spec)
+def test_a_wrong_number_of_channels_is_refused(arch, facts, channels):
+    height, width = facts.fixed_size or (8 * facts.multiple, 8 * facts.multiple)
+    network = build(arch)
     with pytest.raises(RuntimeError, match="channels"):
-        network(torch.rand(1, spec.channels + channels, height, width))
+        network(torch.rand(1, facts.channels + channels, height, width))
 
 
-@each_network
-def test_a_config_field_that_it_lacks_is_refused(spec):
+@pytest.mark.parametrize("arch", MODELS)
+def test_a_config_field_that_it_lacks_is_refused(arch):
     with pytest.raises(UsageError, match="no_such_field"):
-        registry.build(spec.arch, no_such_field=1)
+        registry.build(arch, no_such_field=1)
 
 
 # Networks that take no image have the same facts, as far as these need none; the rest of theirs
@@ -183,7 +200,7 @@ def test_a_saved_generator_loads_as_it_was(spec, tmp_path):
     path = tmp_path / "saved.safetensors"
     save(network, path, arch=spec.arch, config=SMALL[spec.arch], record={})
     loaded = load_checkpoint(path)
-    assert loaded.spec == spec
+    assert loaded.spec == registry.configured(spec, SMALL[spec.arch])
     assert loaded.module.config == network.config
     assert_close(loaded.module.state_dict(), network.state_dict(), atol=0, rtol=0)
 
@@ -203,9 +220,9 @@ def test_an_unknown_network_is_refused_with_those_that_exist():
     assert caught.value.hint == f"one of: {', '.join(sorted(NETWORKS))}"
 
 
-@each_network
+@pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS.keys())
 def test_a_network_is_found_by_each_of_its_tasks(spec):
-    assert all(registry.find_for_task(task, spec.arch).arch == spec.arch for task in spec.tasks)
+    assert all(registry.find_for_task(task, spec.arch) is spec for task in spec.tasks)
 
 
 def test_a_network_that_cannot_do_a_task_is_refused():
@@ -217,11 +234,19 @@ def test_no_two_networks_share_a_name():
     assert len(NETWORKS) == len(MODELS) + len(GENERATORS)
 
 
-@pytest.mark.parametrize(
-    ("task", "arch"),
-    [("derain", "dpenet"), ("denoise", "mirnet"), ("enhance", "tml"), ("upscale", "espcn")],
-)
-def test_each_task_has_a_default_network_whose_weights_are_bundled(task, arch):
-    spec = registry.find_for_task(task)
-    assert spec.arch == arch
-    assert spec.weights_for(task) in manifest.bundled_entries()
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS.keys())
+def test_the_default_networks_of_a_task_do_it(task):
+    assert registry.find_for_task(task.name) is MODELS[task.network]
+    assert task.name in MODELS[task.gpu_network].tasks
+    assert MODELS[task.network].weights[task.name] in manifest.bundled_entries()
+
+
+def test_a_misspelt_task_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match="'dernoise'") as caught:
+        registry.find_for_task("dernoise")
+    assert caught.value.hint == "the nearest: denoise"
+
+
+def test_weights_that_enlarge_do_nothing_else():
+    assert registry.configured(MODELS["mirnet"], {"scale": 2}).tasks == ("upscale",)
+    assert registry.configured(MODELS["mirnet"], {}).tasks == ("denoise", "enhance", "upscale")

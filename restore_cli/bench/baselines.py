@@ -9,7 +9,7 @@ from torch import Tensor
 
 from restore_cli.imaging.colour import full_range_to_rgb, rgb_to_full_range
 from restore_cli.imaging.resize import resize_lanczos, resize_matlab
-from restore_cli.registry import Task
+from restore_cli.tasks import TASKS, TaskName
 
 Baseline = Callable[[Tensor, int], Tensor]  # (C, H, W) in [0, 1], scale -> the same, enlarged
 
@@ -51,12 +51,17 @@ def clahe(pixels: Tensor, scale: int) -> Tensor:
     return full_range_to_rgb(ycbcr).clamp(0, 1)
 
 
-# The first of each task shows the degraded image.
-BASELINES: Mapping[Task, Mapping[str, Baseline]] = MappingProxyType(
+BASELINES: Mapping[str, Baseline] = MappingProxyType(
     {
-        "upscale": {"bicubic": bicubic, "lanczos": lanczos},
-        "derain": {"input": unchanged},
-        "denoise": {"input": unchanged, "bilateral": bilateral},
-        "enhance": {"input": unchanged, "clahe": clahe},
+        "input": unchanged,
+        "bicubic": bicubic,
+        "lanczos": lanczos,
+        "bilateral": bilateral,
+        "clahe": clahe,
     }
 )
+
+
+def baselines_of(task: TaskName) -> dict[str, Baseline]:
+    """Return the baselines of a task; the first shows the degraded image."""
+    return {name: BASELINES[name] for name in TASKS[task].baselines}

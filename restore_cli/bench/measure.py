@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from restore_cli.bench.baselines import BASELINES, Baseline
+from restore_cli.bench.baselines import Baseline, baselines_of
 from restore_cli.bench.isolated import OnProgress
 from restore_cli.bench.machine import peak_memory
 from restore_cli.bench.peers import Peer
@@ -109,7 +109,7 @@ def measure_baselines(
     pairs: PairSet, protocol: str, crops: bool, on_progress: OnProgress
 ) -> dict[str, Measured]:
     """Measure the baselines of the task, by name."""
-    chosen: dict[str, Baseline] = dict(BASELINES[pairs.task])
+    chosen = baselines_of(pairs.task)
     found = {}
     for number, (name, baseline) in enumerate(chosen.items()):
 
@@ -173,7 +173,7 @@ def crop_position(pairs: PairSet, degraded: Tensor, clean: Tensor) -> tuple[int,
 
     Raises InputError where the sizes of both images do not match.
     """
-    shown = next(iter(BASELINES[pairs.task].values()))(degraded, pairs.scale)
+    shown = next(iter(baselines_of(pairs.task).values()))(degraded, pairs.scale)
     if shown.shape[-2:] != clean.shape[-2:]:
         raise InputError(f"{pairs.name}: the sizes of an image and its reference differ")
     distance = (shown - clean).square().mean(0, keepdim=True)

@@ -28,7 +28,7 @@ from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import OutOfMemory, RestoreError
 from restore_cli.imaging.image import Image
 from restore_cli.inference.device import is_out_of_memory, keep_freed_memory, pick_device
-from restore_cli.inference.preprocessing import PREPROCESSING
+from restore_cli.inference.preprocessing import prepare
 from restore_cli.inference.restorer import DTYPES, Restorer, RunOptions
 from restore_cli.inference.tiling import pad_to_multiple
 
@@ -130,7 +130,7 @@ def run_speed(
     """Yield the rows of each candidate on its images, or its error."""
     for candidate, load in work:
         row = empty_row(
-            candidate, candidate.spec.tasks[0], load.name, PROTOCOL, candidate.spec.scale
+            candidate, candidate.spec.tasks[0], load.name, PROTOCOL, candidate.facts.scale
         )
 
         def on_progress(
@@ -197,7 +197,7 @@ def measure_speed(
         },
         peaks={precision: median(speeds) for precision, speeds in peaks.items()},
         flop=sum(count_flop(candidate, image) for image in images),
-        megapixels=sum(x.shape[-2] * x.shape[-1] for x in images) * candidate.spec.scale**2 / 1e6,
+        megapixels=sum(x.shape[-2] * x.shape[-1] for x in images) * candidate.facts.scale**2 / 1e6,
         images=len(images),
         device=str(device),
         weights_sha256=load_checkpoint(candidate.weights).sha256,
@@ -246,15 +246,15 @@ def _variant(
 
 def _plain(candidate: Candidate, device: torch.device) -> Run:
     """Return the plain network as a function that raises OutOfMemory."""
-    spec = candidate.spec
+    facts = candidate.facts
     network = load_checkpoint(candidate.weights).module.to(device)
 
     @torch.inference_mode()
     def run(pixels: Tensor) -> tuple[Tensor, str]:
-        fed, finish = PREPROCESSING[spec.adapter](pixels, spec)
-        height, width = (side * spec.network_scale for side in fed.shape[-2:])
+        prepared, undo = prepare(facts.preprocessing, pixels)
+        height, width = (side * facts.network_scale for side in prepared.shape[-2:])
         try:
-            output = network(pad_to_multiple(fed, spec.multiple).contiguous().to(device))
+            output = network(pad_to_multiple(prepared, facts.multiple).contiguous().to(device))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -263,17 +263,16 @@ def _plain(candidate: Candidate, device: torch.device) -> Run:
                 hint="try a smaller --size",
             ) from error
         last: Tensor = output[-1] if isinstance(output, tuple) else output
-        return finish(last[..., :height, :width].float().cpu()).clamp(0, 1), "fp32"
+        return undo(last[..., :height, :width].float().cpu()).clamp(0, 1), "fp32"
 
     return run
 
 
 def count_flop(candidate: Candidate, pixels: Tensor) -> float:
     """Count the multiplications and additions of the network without computing them."""
-    spec = candidate.spec
-    fed, _ = PREPROCESSING[spec.adapter](pixels, spec)
+    prepared, _ = prepare(candidate.facts.preprocessing, pixels)
     network = load_checkpoint(candidate.weights).module.requires_grad_(False)
-    padded = pad_to_multiple(fed, spec.multiple)
+    padded = pad_to_multiple(prepared, candidate.facts.multiple)
     with (
         torch.no_grad(),
         FakeTensorMode(allow_non_fake_inputs=True) as fake,

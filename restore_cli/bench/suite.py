@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
 
 from restore_cli import registry
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.load import is_path, load_checkpoint
 from restore_cli.data.sets import PairSet
 from restore_cli.errors import UsageError
-from restore_cli.registry import MODELS, ModelSpec, Task
+from restore_cli.networks.facts import Facts
+from restore_cli.registry import MODELS, Configured
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Candidate:
     """Weights of a restoration network, and their specification."""
 
     weights: str  # a name, or the path of a file
-    spec: ModelSpec
+    spec: Configured
 
     @property
     def name(self) -> str:
@@ -31,8 +31,13 @@ class Candidate:
     def model(self) -> str:
         return self.spec.arch
 
+    @property
+    def facts(self) -> Facts:
+        assert self.spec.facts is not None  # it restores
+        return self.spec.facts
+
     def supports(self, pairs: PairSet) -> bool:
-        scale = self.spec.scale if pairs.task == "upscale" else 1
+        scale = self.facts.scale if pairs.task == "upscale" else 1
         return pairs.task in self.spec.tasks and scale == pairs.scale
 
 
@@ -82,14 +87,11 @@ def candidates(names: Sequence[str]) -> list[Candidate]:
 
 
 def _candidate(entry: manifest.WeightsEntry) -> Candidate:
-    spec = registry.configured(MODELS[entry.arch], entry.config)
-    if entry.tasks is not None:
-        spec = replace(spec, tasks=cast("tuple[Task, ...]", entry.tasks))
-    return Candidate(entry.name, spec)
+    return Candidate(entry.name, registry.configured(MODELS[entry.arch], entry.config, entry.tasks))
 
 
 def _loaded(name: str) -> Candidate:
     spec = load_checkpoint(name).spec
-    if not isinstance(spec, ModelSpec):
+    if spec.facts is None:
         raise UsageError(f"{name} takes no image and cannot be measured")
     return Candidate(name, spec)

@@ -122,8 +122,8 @@ def _with_scale(arch: str, config: Mapping[str, Any], scale: int) -> dict[str, A
 
 
 def _chain(predicting: Network, enhancing: Network) -> Network:
-    """The two networks of TML, which are published as a file each, as one."""
-    from restore_cli.networks.tml.model import UGDCConfig
+    """Join the two networks of TML, which are published as a file each."""
+    from restore_cli.networks.tml.official import join
 
     for arch, _, _ in (predicting, enhancing):
         if arch != "ugdc":
@@ -131,21 +131,7 @@ def _chain(predicting: Network, enhancing: Network) -> Network:
                 f"only the two networks of TML are joined, one of these files is for {arch}",
                 hint="restore weights import Pred.pth.tar --with Enhance.pth.tar",
             )
-    (_, first, pm), (_, second, em) = predicting, enhancing
-    config, other = UGDCConfig(**first), UGDCConfig(**second)
-    if (*config.nominal_size, config.patch) != (*other.nominal_size, other.patch):
-        raise UsageError(
-            f"the two are for images of {tuple(config.nominal_size)} and of "
-            f"{tuple(other.nominal_size)} (H, W), so they do not belong together"
-        )
-    joined = {
-        "pm_stem": config.stem_channels,
-        "em_stem": other.stem_channels,
-        "nominal_size": list(config.nominal_size),
-        "patch": config.patch,
-    }
-    state = {f"pm.{key}": value for key, value in pm.items()}
-    return "tml", joined, state | {f"em.{key}": value for key, value in em.items()}
+    return "tml", *join(predicting[1:], enhancing[1:])
 
 
 def _tag(name: str, arch: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from restore_cli import registry
 from restore_cli.checkpoints import importers, manifest
@@ -14,7 +14,7 @@ from restore_cli.checkpoints.manifest import WeightsEntry
 from restore_cli.checkpoints.read import WeightFile, read
 from restore_cli.checkpoints.shapes import check_fit, expected_state
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
-from restore_cli.registry import NetworkSpec, Task
+from restore_cli.registry import Configured
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,7 +29,7 @@ class Checkpoint:
     name: str  # in the manifest; for a file given by its path, the name without suffix
     path: Path
     sha256: str
-    spec: NetworkSpec
+    spec: Configured
     module: nn.Module
 
 
@@ -110,9 +110,7 @@ def _load_entry(entry: WeightsEntry) -> Checkpoint:
         state = importers.from_official(entry.importer, state, **entry.config)
     expected = expected_state(entry.arch, entry.config)
     check_fit(state, expected, source=file.path.name, layout=entry.arch)
-    spec = registry.configured(registry.find(entry.arch), entry.config)
-    if entry.tasks is not None:
-        spec = replace(spec, tasks=cast("tuple[Task, ...]", entry.tasks))
+    spec = registry.configured(registry.find(entry.arch), entry.config, entry.tasks)
     module = _network(entry.arch, entry.config, state)
     return Checkpoint(entry.name, file.path, file.sha256, spec, module)
 

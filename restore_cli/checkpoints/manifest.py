@@ -12,12 +12,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from restore_cli import assets
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
 from restore_cli.files import write_atomically
-from restore_cli.registry import NETWORKS, Task
+from restore_cli.registry import NETWORKS
+from restore_cli.tasks import TASKS
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"(?P<arch>[a-z0-9]+)\.(?P<tag>[a-z0-9][a-z0-9_-]*)")
@@ -53,7 +54,7 @@ def find(name: str) -> WeightsEntry:
     if is_cached(name):
         return _read_cached(_cached_record(name))
     for spec in NETWORKS.values():
-        if name in spec.own_weights():
+        if name in spec.own_weights:
             raise WeightsMissing(
                 f"restore comes without weights for {spec.arch}",
                 hint=f"import a file of yours: restore weights import FILE --as {name}",
@@ -152,8 +153,8 @@ def _wrong_value(row: Mapping[str, Any]) -> str | None:
             return f"{field} is {row[field]!r}, wanted a file name without a folder"
     if re.fullmatch(r"[0-9a-f]{64}", row["sha256"]) is None:
         return f"sha256 is {row['sha256']!r}, wanted 64 hexadecimal digits"
-    if not all(task in get_args(Task) for task in row["tasks"] or ()):
-        return f"tasks is {row['tasks']!r}, wanted some of {', '.join(get_args(Task))}"
+    if not all(task in TASKS for task in row["tasks"] or ()):
+        return f"tasks is {row['tasks']!r}, wanted some of {', '.join(TASKS)}"
     for measured in row["scores"].values():
         if not isinstance(measured, dict) or not all(map(_is_number, measured.values())):
             return f"scores holds {measured!r}, wanted {{metric: number}} for each set"

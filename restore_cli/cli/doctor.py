@@ -114,7 +114,7 @@ def _weights() -> Iterator[Finding]:
     from restore_cli.checkpoints import manifest
     from restore_cli.checkpoints.library import verify
 
-    names = [name for spec in registry.NETWORKS.values() for name in spec.own_weights()]
+    names = [name for spec in registry.NETWORKS.values() for name in spec.own_weights]
     for name in names:
         try:
             status = verify(manifest.find(name)).status

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
-from restore_cli import registry
 from restore_cli.batch.plan import contains_videos, plan, template_fields
 from restore_cli.cli.console import reporter
 from restore_cli.cli.options import (
@@ -37,8 +36,8 @@ from restore_cli.cli.options import (
 from restore_cli.cli.restoring import refuse_contradictions, run_batch, run_options, work_remains
 from restore_cli.cli.upscaling import default_factor, default_network
 from restore_cli.errors import UsageError
+from restore_cli.tasks import TASKS
 
-TASKS = tuple(task for task in get_args(registry.Task) if task != "generate")
 EXAMPLE = "for example --steps derain,denoise,upscale:2"
 
 Steps = Annotated[

@@ -28,18 +28,15 @@ from restore_cli.data.noise import gaussian_noise
 from restore_cli.errors import InputError, NothingToDo, UnreadableImage, UsageError
 from restore_cli.imaging.formats import READABLE_SUFFIXES
 from restore_cli.imaging.io import read
-from restore_cli.registry import Task
+from restore_cli.tasks import TASKS, TaskName
 
 logger = logging.getLogger(__name__)
 
 SCALES = (2, 3, 4)
-LAYOUTS: Sequence[tuple[str, str, Task | None]] = (
+# Folders of pairs, and their task; None: the folders do not say.
+LAYOUTS: Sequence[tuple[str, str, TaskName | None]] = (
     ("input", "target", None),
-    ("noisy", "clean", "denoise"),
-    ("noisy25", "original", "denoise"),
-    ("low", "high", "enhance"),
-    ("rainy", "clean", "derain"),
-    ("LR", "HR", "upscale"),
+    *((*folders, task.name) for task in TASKS.values() for folders in task.pair_folders),
 )
 
 
@@ -48,7 +45,7 @@ class PublicSet:
     """Public test set that papers measure on."""
 
     name: str
-    task: Task
+    task: TaskName
     source: str  # project, commit and folder
     licence: str
     layout: str  # folders of its files
@@ -71,7 +68,7 @@ class PairSet:
     """Pairs of one task and scale."""
 
     name: str
-    task: Task
+    task: TaskName
     pairs: tuple[Pair, ...]
     scale: int = 1
     sigma: float | None = None  # see PublicSet
@@ -79,9 +76,8 @@ class PairSet:
     @property
     def protocol(self) -> str:
         """Name of the protocol that papers use for the task (docs/evaluation.md)."""
-        if self.task == "upscale":
-            return f"sr_x{self.scale}" if self.scale in SCALES else "y"
-        return "y_float" if self.task == "derain" else "rgb"
+        known = self.scale == 1 or self.scale in SCALES
+        return TASKS[self.task].protocol.format(scale=self.scale) if known else "y"
 
 
 SELFEXSR = "jbhuang0604/SelfExSR at 8f6dd8c, data/"
@@ -211,7 +207,7 @@ def public_pairs(known: PublicSet, data: Path, part: str | None = None) -> list[
     return found
 
 
-def folder_pairs(folder: Path, task: Task | None = None) -> list[PairSet]:
+def folder_pairs(folder: Path, task: TaskName | None = None) -> list[PairSet]:
     """Return the pairs in a folder of the user; task: needed where the folder names are general.
 
     Raises NothingToDo, UsageError, InputError.
@@ -243,7 +239,7 @@ def load_pair(pairs: PairSet, index: int) -> tuple[Tensor, Tensor]:
     return gaussian_noise(clean, pairs.sigma / 255, generator), clean
 
 
-def _pair_folders(folder: Path) -> Iterator[tuple[Task | None, int | None, list[Pair]]]:
+def _pair_folders(folder: Path) -> Iterator[tuple[TaskName | None, int | None, list[Pair]]]:
     """Yield (task, scale, pairs) of each layout found; None: not known from the folder names."""
     for degraded, clean, task in LAYOUTS:
         if pairs := _paired(folder / degraded, folder / clean):

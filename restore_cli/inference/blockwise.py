@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from restore_cli.inference.tiling import cut, kept, place, plan_tiles
+from restore_cli.networks.layers import GlobalAverage
 
 # Pixels a side, by measurement: what is computed twice counts below, the caches count above. With
 # its context, in float32 and 32 channels, a piece takes 22 MB; from 32 MB on, glibc would not reuse
@@ -103,7 +104,12 @@ def blockwise_chains(network: nn.Module) -> list[BlockwiseSequential]:
     return [module for module in network.modules() if isinstance(module, BlockwiseSequential)]
 
 
+def averages(network: nn.Module) -> list[nn.Module]:
+    """Return the averages over the whole image that a network takes."""
+    return [module for module in network.modules() if isinstance(module, GlobalAverage)]
+
+
 def _is_local(module: nn.Module) -> TypeGuard[nn.Sequential]:
     if not isinstance(module, nn.Sequential) or len(module) == 0:
         return False
-    return all(hasattr(block, "radius") for block in module)
+    return all(hasattr(block, "radius") and not averages(block) for block in module)

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
-from restore_cli import registry
 from restore_cli.checkpoints import manifest
-from restore_cli.registry import MODELS, ModelSpec
+from restore_cli.networks.facts import Restoration
+from restore_cli.registry import MODELS
+from restore_cli.tasks import TASKS
 
 LARGEST = 16  # times, by repetition; what is invented beyond has nothing to do with the image
-FASTER, BETTER = "espcn", "mirnet"
+FASTER, BETTER = TASKS["upscale"].network, TASKS["upscale"].gpu_network
 
 
 def usual_network(device: str, factor: float | None, *, repeat: bool = False) -> str:
@@ -53,17 +54,17 @@ def factors_of(target: float, known: Sequence[int], *, repeat: bool) -> tuple[in
     return min(chains, key=lambda chain: (math.prod(chain), -len(chain)), default=())
 
 
-def photo_weights_by_scale(spec: ModelSpec) -> dict[int, str]:
+def photo_weights_by_scale(spec: Restoration) -> dict[int, str]:
     """The names `arch.real_xN` of a network's weights for damaged photographs, by their factor."""
     found: dict[int, str] = {}
     for entry in manifest.entries().values():
-        scale = registry.configured(spec, entry.config).scale if entry.arch == spec.arch else 1
+        scale = spec.facts(**entry.config).scale if entry.arch == spec.arch else 1
         if entry.name == f"{spec.arch}.real_x{scale}":
             found[scale] = entry.name
     return found
 
 
-def weights_by_scale(spec: ModelSpec) -> dict[int, str]:
+def weights_by_scale(spec: Restoration) -> dict[int, str]:
     """The names of the weights of a network that enlarge, by their factor.
 
     Of several with one factor `arch.xN` or `arch.sr_xN` is taken, else the first. Those for
@@ -73,7 +74,7 @@ def weights_by_scale(spec: ModelSpec) -> dict[int, str]:
     photographs = photo_weights_by_scale(spec).values()
     for entry in manifest.entries().values():
         if entry.arch == spec.arch and entry.name not in photographs:
-            scale = registry.configured(spec, entry.config).scale
+            scale = spec.facts(**entry.config).scale
             usual = (f"{spec.arch}.x{scale}", f"{spec.arch}.sr_x{scale}")
             if scale > 1 and (scale not in found or entry.name in usual):
                 found[scale] = entry.name

@@ -1,14 +1,13 @@
-"""How a network wants to be fed, and how its answer becomes an image again.
+"""Preprocessing of images for networks, and its inverse: one function for each type of facts.py.
 
-An adapter sees the whole image, before any tile is cut: statistics and colour conversions
-computed there do not depend on how the image is tiled.
+It sees the whole image, before any tile is cut: statistics and colour conversions do not depend on
+the tiles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Protocol
+from collections.abc import Callable
+from functools import singledispatch
 
 import torch
 import torch.nn.functional as F
@@ -32,54 +31,67 @@ from restore_cli.imaging.tone import (
     stretch_contrast,
     toe_of,
 )
-from restore_cli.registry import ModelSpec
+from restore_cli.networks.facts import (
+    BicubicFirst,
+    FixedSize,
+    Luma,
+    Normalized,
+    Preprocessing,
+    Rgb,
+    Standardized,
+    Stretched,
+    Ycbcr,
+)
 
-Finish = Callable[[Tensor], Tensor]
-
-
-class Adapter(Protocol):
-    def __call__(self, pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
-        """What the network is fed, (1, spec.channels, H, W), and what makes pixels of its answer.
-
-        pixels: (C, H, W) in [0, 1], C 1 or 3; what is fed may have another size. The answer
-        that `finish` gets is spec.network_scale times as large as what was fed; pixels of C
-        channels and of the image's own size times spec.scale come back, not yet clamped.
-        """
-        ...
-
-
-def rgb(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
-    """Colours as they are; a grey image goes as three equal channels and comes back grey."""
-    if pixels.shape[0] == 3:
-        return pixels[None], lambda answer: answer[0]
-    return pixels.expand(3, -1, -1)[None], lambda answer: answer[0].mean(0, keepdim=True)
+Undo = Callable[[Tensor], Tensor]
 
 
-def pre_upscaled(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
-    """As rgb, for a network that keeps the size of what bicubic has enlarged before."""
-    height, width = (side * spec.scale for side in pixels.shape[-2:])
-    return rgb(resize_matlab(pixels, height, width).clamp(0, 1), spec)
+@singledispatch
+def prepare(way: Preprocessing, pixels: Tensor) -> tuple[Tensor, Undo]:
+    """Return the input of a network, (1, channels, H, W), and the function that undoes it.
 
-
-REFLECTED = 32  # pixels around the image, as the official inference of C-BSN has them
-
-
-def standardized(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
-    """As rgb, each channel with mean 0 and deviation 1 over the whole image, and reflected
-    outwards, so that the zeros around it stay out of the network's sight.
+    pixels: (C, H, W) in [0, 1], C 1 or 3; the input may have another size. `undo` takes the output
+    of the network, network_scale times as large as the input, and returns C channels in the scaled
+    size of the image, not clamped.
     """
-    feed, finish_rgb = rgb(pixels, spec)
-    height, width = feed.shape[-2:]
-    mean = feed.mean((-2, -1), keepdim=True)
-    deviation = feed.std((-2, -1), correction=0, keepdim=True).clamp(min=(height * width) ** -0.5)
-    down, across = min(REFLECTED, height - 1), min(REFLECTED, width - 1)
-    padded = F.pad((feed - mean) / deviation, (across, across, down, down), mode="reflect")
+    raise TypeError(f"no preprocessing for {way!r}")
 
-    def finish(answer: Tensor) -> Tensor:
-        inner = answer[..., down : down + height, across : across + width]
-        return finish_rgb(inner * deviation + mean)
 
-    return padded, finish
+@prepare.register
+def rgb(way: Rgb, pixels: Tensor) -> tuple[Tensor, Undo]:
+    """Colours as they are; a grey image becomes three equal channels, and their mean is grey."""
+    if pixels.shape[0] == 3:
+        return pixels[None], lambda output: output[0]
+    return pixels.expand(3, -1, -1)[None], lambda output: output[0].mean(0, keepdim=True)
+
+
+@prepare.register
+def bicubic_first(way: BicubicFirst, pixels: Tensor) -> tuple[Tensor, Undo]:
+    height, width = (side * way.scale for side in pixels.shape[-2:])
+    return rgb(Rgb(), resize_matlab(pixels, height, width).clamp(0, 1))
+
+
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and std of each channel of each image (B, C, H, W), the std of one never 0."""
+    floor = (x.shape[-2] * x.shape[-1]) ** -0.5
+    mean = x.mean((-2, -1), keepdim=True)
+    return mean, x.std((-2, -1), correction=0, keepdim=True).clamp(min=floor)
+
+
+@prepare.register
+def standardized(way: Standardized, pixels: Tensor) -> tuple[Tensor, Undo]:
+    """Reflection keeps the zeros that convolutions pad with away from the image."""
+    colours, undo_rgb = rgb(Rgb(), pixels)
+    height, width = colours.shape[-2:]
+    mean, std = channel_statistics(colours)
+    down, across = min(way.reflect, height - 1), min(way.reflect, width - 1)
+    padded = F.pad((colours - mean) / std, (across, across, down, down), mode="reflect")
+
+    def undo(output: Tensor) -> Tensor:
+        inner = output[..., down : down + height, across : across + width]
+        return undo_rgb(inner * std + mean)
+
+    return padded, undo
 
 
 IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # of RGB
@@ -113,26 +125,27 @@ def dullness(brightness: float) -> float:
     return (1 - darkness(brightness)) * min(max((BRIGHT - brightness) / (BRIGHT - NOT_DARK), 0), 1)
 
 
-def fixed_size(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
-    """As rgb, in ImageNet's normalisation, stretched to the one size that the network knows; what
-    it changes there is carried to the image, which keeps its own detail, hue and black: see
-    imaging.transfer and imaging.tone. The less dark an image is, the less is changed but its black
-    and white point: see darkness, dullness. A frame around the image is neither seen nor changed.
+@prepare.register
+def fixed_size(way: FixedSize, pixels: Tensor) -> tuple[Tensor, Undo]:
+    """Carry the change at the size of the network to the image, which keeps its detail.
+
+    Hue and black stay, too: see imaging.guided_filter and imaging.tone. The less dark an image is,
+    the less is changed but its black and white points: see darkness, dullness. A frame around the
+    image is neither seen nor changed.
     """
-    assert spec.fixed_size is not None  # that is what such a network is
     box = (slice(None), *inside_frame(pixels))
     inside = pixels[box]
-    copy = downsample(inside, spec.fixed_size)
-    feed, finish_small = imagenet(copy.pixels, spec)
+    copy = downsample(inside, (way.height, way.width))
+    small, undo_small = normalized(Normalized(), copy.pixels)
 
-    def finish(output: Tensor) -> Tensor:
+    def undo(output: Tensor) -> Tensor:
         brightness = mean_brightness(inside)
         share = darkness(brightness)
         result = pixels.clone()
         changed = result[box]
         if share > 0:
             toe = toe_of(brightness)
-            restored = keep_hue(copy.pixels, finish_small(output).clamp(0, 1))
+            restored = keep_hue(copy.pixels, undo_small(output).clamp(0, 1))
             restored = keep_dark(copy.pixels, restored, toe)
             lines = fit_coefficients(copy, restored, noise_std(inside))
             changed.copy_(apply(lines.weakened(share), inside))
@@ -141,54 +154,65 @@ def fixed_size(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
             stretch_contrast(changed.clamp_(0, 1), stretched_share)
         return result
 
-    return feed, finish
+    return small, undo
 
 
-def stretched(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
-    """As fixed_size, but the answer itself is stretched back, as the published code does it but
-    for its last step: detail finer than that size is lost.
+def brightness_and_grain(
+    way: Preprocessing, pixels: Tensor, result: Tensor
+) -> tuple[float | None, float | None]:
+    """Return the mean brightness of the image and the noise sigma of the brightened result.
+
+    None where the result does not depend on the brightness, or is not brightened.
     """
-    assert spec.fixed_size is not None
-    feed, finish_small = imagenet(downsample(pixels, spec.fixed_size).pixels, spec)
+    if not isinstance(way, FixedSize):
+        return None, None
+    box = (slice(None), *inside_frame(pixels))
+    brightness = mean_brightness(pixels[box])
+    grain = noise_std(result[box]).mean().item() if darkness(brightness) > 0 else None
+    return brightness, grain
 
-    def finish(answer: Tensor) -> Tensor:
-        restored, size = finish_small(answer)[None], pixels.shape[-2:]
+
+@prepare.register
+def stretched(way: Stretched, pixels: Tensor) -> tuple[Tensor, Undo]:
+    """Resize the output, as the published code does but for its last step: fine detail is lost."""
+    copy = downsample(pixels, (way.height, way.width))
+    small, undo_small = normalized(Normalized(), copy.pixels)
+
+    def undo(output: Tensor) -> Tensor:
+        restored, size = undo_small(output)[None], pixels.shape[-2:]
         return F.interpolate(restored, size, mode="bilinear", antialias=True)[0]
 
-    return feed, finish
+    return small, undo
 
 
 LEAST_SIDE = 16  # a U-Net of four halvings has nothing left of less
 
 
-def imagenet(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
-    """As rgb, in ImageNet's normalisation; the smallest images repeat their border."""
-    feed, finish_rgb = rgb(pixels, spec)
+@prepare.register
+def normalized(way: Normalized, pixels: Tensor) -> tuple[Tensor, Undo]:
+    """The smallest images repeat their border."""
+    colours, undo_rgb = rgb(Rgb(), pixels)
     height, width = pixels.shape[-2:]
-    short = (0, max(0, LEAST_SIDE - width), 0, max(0, LEAST_SIDE - height))
-    normalised = (F.pad(feed, short, mode="replicate") - IMAGENET_MEAN) / IMAGENET_STD
+    missing = (0, max(0, LEAST_SIDE - width), 0, max(0, LEAST_SIDE - height))
+    padded = (F.pad(colours, missing, mode="replicate") - IMAGENET_MEAN) / IMAGENET_STD
 
-    def finish(answer: Tensor) -> Tensor:
-        inner = answer[..., :height, :width]
-        return finish_rgb(inner * IMAGENET_STD + IMAGENET_MEAN)
+    def undo(output: Tensor) -> Tensor:
+        inner = output[..., :height, :width]
+        return undo_rgb(inner * IMAGENET_STD + IMAGENET_MEAN)
 
-    return normalised, finish
+    return padded, undo
 
 
 STRIP = 64  # rows that are converted at once
 
 
-def luma(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
-    """The network enlarges BT.601 luma, bicubic the chroma; grey is nothing but luma.
-
-    A network of three channels takes all of JPEG's YCbCr instead: public ESPCN weights do.
-    """
-    if spec.channels == 3:
-        return _full_range_ycbcr(pixels, spec)
+@prepare.register
+def luma(way: Luma, pixels: Tensor) -> tuple[Tensor, Undo]:
+    """Grey is nothing but luma."""
     ycbcr = rgb_to_ycbcr(pixels)
-    padded, crop = extend_border(ycbcr[None, :1], spec)
+    padded, crop = extend_border(ycbcr[None, :1], way)
 
-    def finish(output: Tensor) -> Tensor:
+    def undo(output: Tensor) -> Tensor:
         enlarged = crop(output)[0]
         if pixels.shape[0] == 1:
             return luma_to_grey(enlarged)
@@ -203,48 +227,35 @@ def luma(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
             strip.copy_(ycbcr_to_rgb(strip))
         return colours
 
-    return padded, finish
+    return padded, undo
 
 
-def _full_range_ycbcr(pixels: Tensor, spec: ModelSpec) -> tuple[Tensor, Finish]:
-    padded, crop = extend_border(rgb_to_full_range(pixels)[None], spec)
+@prepare.register
+def ycbcr(way: Ycbcr, pixels: Tensor) -> tuple[Tensor, Undo]:
+    """Public ESPCN weights of three channels want this."""
+    padded, crop = extend_border(rgb_to_full_range(pixels)[None], way)
 
-    def finish(output: Tensor) -> Tensor:
+    def undo(output: Tensor) -> Tensor:
         colours = full_range_to_rgb(crop(output)[0])
         return colours if pixels.shape[0] == 3 else colours.mean(0, keepdim=True)
 
-    return padded, finish
+    return padded, undo
 
 
-def extend_border(planes: Tensor, spec: ModelSpec) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Planes (1, C, H, W) extended by the receptive radius, and the function that crops the output
-    of the network to the image.
+def extend_border(planes: Tensor, way: Luma | Ycbcr) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Extend planes (1, C, H, W) and return the function that crops the output to the image.
 
     The zeros that convolutions pad with are darker than black: they would dim the border. Pixels
     are mirrored with the outermost repeated, as MATLAB's imresize made the training images.
     """
-    assert spec.radius is not None
-    height, width = (side * spec.scale for side in planes.shape[-2:])
-    start = spec.radius * spec.scale
+    height, width = (side * way.scale for side in planes.shape[-2:])
+    start = way.border * way.scale
     for axis in (-2, -1):
         side = planes.shape[axis]
-        places = torch.arange(-spec.radius, side + spec.radius) % (2 * side)
+        places = torch.arange(-way.border, side + way.border) % (2 * side)
         planes = planes.index_select(axis, torch.minimum(places, 2 * side - 1 - places))
 
     def crop(output: Tensor) -> Tensor:
         return output[..., start : start + height, start : start + width]
 
     return planes, crop
-
-
-PREPROCESSING: Mapping[str, Adapter] = MappingProxyType(
-    {
-        "rgb": rgb,
-        "pre_upscaled": pre_upscaled,
-        "standardized": standardized,
-        "fixed_size": fixed_size,
-        "stretched": stretched,
-        "imagenet": imagenet,
-        "luma": luma,
-    }
-)

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from restore_cli import registry
 from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
 from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError, WeightsMismatch
-from restore_cli.imaging.frame import inside_frame
-from restore_cli.imaging.guided_filter import noise_std
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.inference.blockwise import blocks_of, blockwise, blockwise_chains
@@ -31,16 +29,16 @@ from restore_cli.inference.device import (
 )
 from restore_cli.inference.noise import NoiseLimit, limit_to_noise
 from restore_cli.inference.preprocessing import (
-    PREPROCESSING,
-    darkness,
+    brightness_and_grain,
     extend_border,
-    mean_brightness,
+    prepare,
 )
 from restore_cli.inference.rain import rain_in
 from restore_cli.inference.report import Report, Restored, StepReport
 from restore_cli.inference.tiled import kept_bytes, share_statistics, tiled_blocks
 from restore_cli.inference.tiling import blend_in, cut, kept, pad_to_multiple, plan_tiles
-from restore_cli.registry import ModelSpec
+from restore_cli.networks.facts import Facts, FixedSize, Luma, Normalized, Stretched
+from restore_cli.tasks import find_task
 
 logger = logging.getLogger(__name__)
 
@@ -100,12 +98,13 @@ class Restorer:
 
     def __init__(self, checkpoint: Checkpoint, options: RunOptions, *, limited: bool = False):
         """limited: what is removed is limited to noise, as of a denoiser."""
-        if not isinstance(checkpoint.spec, ModelSpec):
+        facts = checkpoint.spec.facts
+        if facts is None:
             raise WeightsMismatch(f"{checkpoint.name} takes no image, so it restores none")
-        if checkpoint.spec.scale != 1 and options.strength != 1:
+        if facts.scale != 1 and options.strength != 1:
             raise UsageError(f"{checkpoint.name} enlarges, so strength has nothing to blend")
         self.checkpoint = checkpoint
-        self.spec = resized(checkpoint.spec, options.resize)
+        self.facts = _resized(facts, options.resize, checkpoint.spec.arch)
         self.options = options
         self.device = pick_device(options.device)
         self.limited = limited
@@ -117,25 +116,19 @@ class Restorer:
         network = checkpoint.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # A GPU has no use for pieces: its memory is as fast for large tensors as for small ones.
         self.network = blockwise(network) if self.device.type == "cpu" else network
-        if options.exact and self.spec.tiling == "approximate":
-            self.network = share_statistics(network, self.spec.multiple)
-            if not tiled_blocks(self.network):
-                raise UsageError(
-                    f"{self.spec.arch} has global operations that its tiles cannot share, so "
-                    "--tile exact would not be exact",
-                    hint="use --tile off for the whole image, or --tile auto",
-                )
+        if options.exact and self.facts.tiling == "approximate":
+            self.network = share_statistics(network, self.facts, self.model)
         self._overlap, self._blend = self._context()
 
     @property
     def model(self) -> str:
-        return self.spec.arch
+        return self.checkpoint.spec.arch
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
         """Restore an image. Raises OutOfMemory, BrokenOutput."""
         filled = image.visible_colours()
         result, step = self._restore(filled.pixels, on_progress)
-        if self.spec.scale != 1:
+        if self.facts.scale != 1:
             restored = replace(image, pixels=result, alpha=self._enlarged(image.alpha))
         else:
             restored = image.with_pixels(image.keep_hidden_colours(result))
@@ -147,8 +140,8 @@ class Restorer:
 
     @property
     def luma_alone(self) -> bool:
-        """Whether colours do not matter to the network."""
-        return self.spec.adapter == "luma" and self.spec.channels == 1
+        """True if the network sees luma alone."""
+        return isinstance(self.facts.preprocessing, Luma)
 
     @torch.inference_mode()
     def run_luma(self, luma: Tensor) -> tuple[Tensor, Report]:
@@ -156,8 +149,9 @@ class Restorer:
 
         For a network that sees nothing else: see `luma_alone`.
         """
+        assert isinstance(self.facts.preprocessing, Luma)
         run = _Run(None)
-        padded, crop = extend_border(luma[None], self.spec)
+        padded, crop = extend_border(luma[None], self.facts.preprocessing)
         result = crop(self._run_network(padded, run))[0]
         return result, Report((self._step(result, run),))
 
@@ -165,19 +159,16 @@ class Restorer:
     def _restore(self, pixels: Tensor, on_progress: OnProgress | None) -> tuple[Tensor, StepReport]:
         """As `run`, and the report."""
         run = _Run(on_progress)
-        fed, finish = PREPROCESSING[self.spec.adapter](pixels, self.spec)
-        result = finish(self._run_network(fed, run)).clamp_(0, 1)
-        sigma = rain = brightness = grain = None
+        prepared, undo = prepare(self.facts.preprocessing, pixels)
+        result = undo(self._run_network(prepared, run)).clamp_(0, 1)
+        sigma = rain = None
         if self.limited:
             sigma = limit_to_noise(pixels, result, self.options.noise_limit)
-        if "derain" in self.spec.tasks and self.spec.scale == 1:
+        if "derain" in self.checkpoint.spec.tasks and self.facts.scale == 1:
             rain = rain_in(pixels, result)
         strength = self.options.strength
         result = result if strength == 1 else torch.lerp(pixels, result, strength)
-        if self.spec.adapter == "fixed_size":
-            box = (slice(None), *inside_frame(pixels))
-            brightness = mean_brightness(pixels[box])
-            grain = noise_std(result[box]).mean().item() if darkness(brightness) > 0 else None
+        brightness, grain = brightness_and_grain(self.facts.preprocessing, pixels, result)
         step = self._step(result, run)
         return result, replace(
             step, noise_sigma=sigma, rain=rain, brightness=brightness, grain=grain
@@ -195,10 +186,10 @@ class Restorer:
             seconds=time.monotonic() - run.began,
         )
 
-    def _run_network(self, fed: Tensor, run: _Run) -> Tensor:
+    def _run_network(self, prepared: Tensor, run: _Run) -> Tensor:
         """(1, channels, H, W) -> the output of the network, network_scale times as large."""
-        height, width = (side * self.spec.network_scale for side in fed.shape[-2:])
-        padded = pad_to_multiple(fed, self.spec.multiple)
+        height, width = (side * self.facts.network_scale for side in prepared.shape[-2:])
+        padded = pad_to_multiple(prepared, self.facts.multiple)
         run.tile = self._first_tile(*padded.shape[-2:])
         while True:
             try:
@@ -210,7 +201,7 @@ class Restorer:
             release_unused(self.device)  # only now is nothing held by the traceback
 
     def _run_tiles(self, image: Tensor, run: _Run) -> Tensor:
-        spec, scale = self.spec, self.spec.network_scale
+        facts, scale = self.facts, self.facts.network_scale
         batch, channels, height, width = image.shape
         in_blocks = bool(tiled_blocks(self.network))
         plan = plan_tiles(
@@ -219,7 +210,7 @@ class Restorer:
             tile=None if in_blocks else run.tile,
             overlap=self._overlap,
             blend=self._blend,
-            multiple=spec.multiple,
+            multiple=facts.multiple,
         )
         side = run.tile if in_blocks else None
         with blocks_of(side):
@@ -267,8 +258,8 @@ class Restorer:
         dtype = fastest_low_precision(self.device)
         if dtype is None:
             return "fp32"
-        side = PROBE - PROBE % self.spec.multiple
-        probe = first if self.spec.tiling == "never" else first[..., :side, :side]
+        side = PROBE - PROBE % self.facts.multiple
+        probe = first if self.facts.tiling == "never" else first[..., :side, :side]
         error = self._forward(probe, dtype) - self._forward(probe, torch.float32)
         decibel = -10 * error.square().mean().clamp(min=1e-12).log10().item()
         taken = NAMES[dtype] if decibel >= GATE else "fp32"
@@ -277,32 +268,32 @@ class Restorer:
 
     def _context(self) -> tuple[int, int]:
         """(overlap, blend) in pixels."""
-        spec, chosen = self.spec, self.options.overlap
-        if self.options.exact and spec.radius is None:
-            return max((block.block.reach for block in tiled_blocks(self.network)), default=0), 0
+        facts, chosen = self.facts, self.options.overlap
+        if self.options.exact and facts.receptive_radius is None:
+            return max((block.radius for block in tiled_blocks(self.network)), default=0), 0
         if chosen == "exact" or self.options.exact:
-            if spec.radius is None:
+            if facts.receptive_radius is None:
                 raise UsageError(
-                    f"{spec.arch} sees the whole image, so no overlap is exact",
+                    f"{self.model} sees the whole image, so no overlap is exact",
                     hint="use --tile exact, or --overlap auto",
                 )
-            return spec.radius, 0
-        overlap = spec.overlap if chosen == "auto" else chosen
-        exact = spec.radius is not None and overlap >= spec.radius
+            return facts.receptive_radius, 0
+        overlap = facts.overlap if chosen == "auto" else chosen
+        exact = facts.receptive_radius is not None and overlap >= facts.receptive_radius
         return overlap, 0 if exact else overlap // 2
 
     def _first_tile(self, height: int, width: int) -> int | None:
         """The core size to begin with; None for the whole image at once."""
         chosen = self.options.tile
         if self.options.resize == "native":
-            self._refuse_too_large(height, width, self.spec.bytes_per_pixel, "--resize native")
+            self._refuse_too_large(height, width, self.facts.bytes_per_pixel, "--resize native")
         if self.options.exact:
             self._refuse_too_large(height, width, kept_bytes(self.network), "--tile exact")
-        if chosen == "off" or self.spec.tiling == "never":
+        if chosen == "off" or self.facts.tiling == "never":
             return self._capped(None, height, width)
         if chosen != "auto":
             return self._capped(chosen, height, width)
-        affordable = free_memory(self.device) * MEMORY_SHARE / self.spec.bytes_per_pixel
+        affordable = free_memory(self.device) * MEMORY_SHARE / self.facts.bytes_per_pixel
         side = int(affordable**0.5) - 2 * self._overlap
         # The wider the context, the more of it is computed twice: larger tiles pay off.
         largest = max(self._largest_tile(), 4 * self._overlap)
@@ -334,9 +325,9 @@ class Restorer:
     def _smaller_tile(self, tile: int | None, image: Tensor, error: BaseException) -> int:
         """Half of a tile that was too large; the images that follow begin with it."""
         side = max(image.shape[-2:]) if tile is None else min(tile, max(image.shape[-2:]))
-        if self.spec.tiling == "never":
+        if self.facts.tiling == "never":
             raise OutOfMemory(
-                f"{self.spec.arch} takes an image as a whole only, and {self.device} is too small",
+                f"{self.model} takes an image as a whole only, and {self.device} is too small",
                 hint="close other programs, or use --device cpu",
             ) from error
         if side <= SMALLEST_TILE:
@@ -353,23 +344,25 @@ class Restorer:
     def _enlarged(self, alpha: Tensor | None) -> Tensor | None:
         if alpha is None:
             return None
-        height, width = (side * self.spec.scale for side in alpha.shape[-2:])
+        height, width = (side * self.facts.scale for side in alpha.shape[-2:])
         return resize_matlab(alpha, height, width).clamp_(0, 1)
 
 
-def resized(spec: ModelSpec, resize: Resize) -> ModelSpec:
-    """The fact sheet of a network of one size when images of other sizes come to it so.
+def _resized(facts: Facts, resize: Resize, arch: str) -> Facts:
+    """The facts of a network of one size when images of other sizes come to it so.
 
     Raises UsageError for a network that takes any size.
     """
     if resize == "detail":
-        return spec
-    if spec.fixed_size is None:
+        return facts
+    way = facts.preprocessing
+    if not isinstance(way, FixedSize):
         raise UsageError(
-            f"{spec.arch} takes images as they are, so there is nothing to resize",
+            f"{arch} takes images as they are, so there is nothing to resize",
             hint="leave --resize out",
         )
-    return replace(spec, adapter="stretched" if resize == "fit" else "imagenet")
+    resized = Stretched(way.height, way.width) if resize == "fit" else Normalized()
+    return replace(facts, preprocessing=resized)
 
 
 @dataclass
@@ -410,11 +403,12 @@ def load_restorer(task: str, options: RunOptions) -> Restorer:
     Raises UsageError, WeightsError, DeviceError.
     """
     spec = registry.find_for_task(task, options.model)
-    checkpoint = load_checkpoint(options.weights or spec.weights_for(task))
+    usual = spec.weights[find_task(task).name]
+    checkpoint = load_checkpoint(options.weights or usual)
     if task not in checkpoint.spec.tasks:
         raise WeightsMismatch(
             f"{checkpoint.name} is made to {' or '.join(checkpoint.spec.tasks)}, not to {task}",
-            hint=f"for example --weights {spec.weights_for(task)}",
+            hint=f"for example --weights {usual}",
         )
     return Restorer(checkpoint, options, limited=task == "denoise")
 

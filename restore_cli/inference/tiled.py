@@ -1,13 +1,11 @@
-"""MIRNet in tiles, equal to the whole image: all tiles share the averages of the whole.
+"""Blocks in tiles that share their global averages; the result equals that of the whole image.
 
-Its attention weighs channels by their averages over the image; a tile by itself would take its
-own. So the network goes through the image block by block, and through each block tile by tile,
-several times: the first pass over the tiles finds the first average, with it the second pass comes
-to the second, until the last pass has them all and gives the result. A tile needs no more context
-than one block sees besides its averages.
-
-What is kept between two blocks are their features, for the whole image; what this saves, and what
-it costs, is told in docs/tiling.md.
+A network whose only global operation is `layers.GlobalAverage`, as channel attention has it, is
+exact in tiles if all tiles take the averages of the whole image. So the image goes through the
+network block by block, and through each block tile by tile, several times: the first pass over the
+tiles finds the first average, with it the second pass comes to the second, until the last pass has
+them all and gives the result. A tile needs no more context than one block sees besides its
+averages. What that saves and costs is measured in docs/tiling.md.
 """
 
 from __future__ import annotations
@@ -20,11 +18,12 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor, nn
 
-from restore_cli.inference.blockwise import current_run
+from restore_cli.errors import UsageError
+from restore_cli.inference.blockwise import averages, current_run
 from restore_cli.inference.tiling import Span, TilePlan, cut, kept, place, plan_tiles
-from restore_cli.networks.mirnet.model import MRB, GlobalAverage
+from restore_cli.networks.facts import Facts
 
-KEPT = 4  # maps of features at once, at the end of a group of blocks
+KEPT = 4  # feature maps of the whole image at once, at the end of a group of blocks
 
 
 class _Unknown(Exception):
@@ -32,7 +31,7 @@ class _Unknown(Exception):
 
 
 class GlobalMeans:
-    """Those that a block takes, in the order in which it takes them.
+    """Averages of a block over the whole image, in the order in which the block takes them.
 
     One that is not known yet is NaN, and so becomes all that depends on it. Several that do not
     depend on each other are thus found in one pass.
@@ -47,84 +46,97 @@ class GlobalMeans:
         self._last: int | None = None  # of this pass, once its first tile has shown it
 
     def begin(self, row: Span, column: Span) -> None:
-        """A tile begins its way through the block."""
+        """Begin a tile of the pass."""
         self._tile, self._next = (row, column), 0
         if self._sums:
             self._last = max(self._sums)
 
     def settle(self) -> bool:
-        """Whether the pass over all tiles has found averages that were not known before."""
+        """End a pass over all tiles; return whether it has found new averages."""
         for index in sorted(self._sums):
             self.known.append(self._sums[index] / self._pixels[index])
         found = bool(self._sums)
         self._sums, self._pixels, self._last = {}, {}, None
         return found
 
-    def taken(self, module: nn.Module, inputs: tuple[Tensor, ...], own: Tensor) -> Tensor:
-        """What stands for the average `own` of a tile; a forward hook of GlobalAverage."""
+    def taken(self, features: Tensor, own: Tensor) -> Tensor:
+        """Return the average over the image in place of `own`, that of the tile."""
         index, self._next = self._next, self._next + 1
         if index < len(self.known):
             return self.known[index].to(own.dtype)
-        features = self._core(inputs[0])
-        total = features.sum((-2, -1), keepdim=True, dtype=torch.float64)
+        core = self._core(features)
+        total = core.sum((-2, -1), keepdim=True, dtype=torch.float64)
         if total.isnan().any():
             raise _Unknown
         self._sums[index] = self._sums.get(index, 0) + total
-        self._pixels[index] = self._pixels.get(index, 0) + features.shape[-2:].numel()
+        self._pixels[index] = self._pixels.get(index, 0) + core.shape[-2:].numel()
         if index == self._last:
             raise _Unknown
         return torch.full_like(own, torch.nan)
 
     def _core(self, features: Tensor) -> Tensor:
-        """What the tile alone owns; a coarser stream has a part of its pixels."""
+        """The features of the pixels that the tile owns, in whatever resolution they are."""
         row, column = self._tile
-        coarser = (row.stop - row.start) // features.shape[-2]
-        top, left = row.keep_start - row.start, column.keep_start - column.start
-        height, width = row.keep_stop - row.keep_start, column.keep_stop - column.keep_start
-        return features[
-            ...,
-            top // coarser : (top + height) // coarser,
-            left // coarser : (left + width) // coarser,
-        ]
+        return features[..., _owned(row, features.shape[-2]), _owned(column, features.shape[-1])]
+
+
+def _owned(span: Span, size: int) -> slice:
+    """The kept part of a span, where its length is `size` features."""
+    start, stop = span.keep_start - span.start, span.keep_stop - span.start
+    length = span.stop - span.start
+    return slice(start * size // length, stop * size // length)
 
 
 class TiledBlock(nn.Module):
-    """A block of MIRNet in tiles that share their averages; the result is that of the block."""
+    """A block in tiles that share their averages.
 
-    def __init__(self, block: MRB, multiple: int):
+    radius: in input pixels, of the block apart from its averages. scale: output / input size.
+    """
+
+    def __init__(self, block: nn.Module, *, radius: int, multiple: int, scale: int = 1):
         super().__init__()
-        self.block, self.multiple = block, multiple
-        for module in block.modules():
-            if isinstance(module, GlobalAverage):
-                module.register_forward_hook(_shared_mean)
+        self.block, self.radius = block, radius
+        self.multiple, self.scale = multiple, scale
+        for average in averages(block):
+            average.register_forward_hook(_shared_mean)
 
-    def forward(self, x: Tensor, prelu: nn.PReLU) -> Tensor:
+    def forward(self, x: Tensor, *others: object) -> Tensor:
         plan = plan_tiles(
             *x.shape[-2:],
             tile=current_run().tile,
-            overlap=self.block.reach,
+            overlap=self.radius,
             blend=0,
             multiple=self.multiple,
         )
-        result: Tensor = self._tiled(plan, x, prelu) if len(plan) > 1 else self.block(x, prelu)
+        result = self._tiled(plan, x, others) if len(plan) > 1 else _last(self.block(x, *others))
         current_run().block_done()
         return result
 
-    def _tiled(self, plan: TilePlan, x: Tensor, prelu: nn.PReLU) -> Tensor:
-        result = torch.full_like(x, torch.nan)
-        averages = GlobalMeans()
-        with _sharing(averages):
+    def _tiled(self, plan: TilePlan, x: Tensor, others: tuple[object, ...]) -> Tensor:
+        result: Tensor | None = None
+        height, width = (side * self.scale for side in x.shape[-2:])
+        means = GlobalMeans()
+        with _sharing(means):
             more = True
             while more:
                 for row, column in plan:
-                    averages.begin(row, column)
+                    means.begin(row, column)
                     try:
-                        answer = self.block(cut(x, row, column), prelu)
+                        output = _last(self.block(cut(x, row, column), *others))
                     except _Unknown:
                         continue
-                    place(result, row, column).copy_(kept(answer, row, column))
-                more = averages.settle()
-        return result
+                    if result is None:
+                        size = (*output.shape[:2], height, width)
+                        result = output.new_full(size, torch.nan)
+                    core = kept(output, row, column, self.scale)
+                    place(result, row, column, self.scale).copy_(core)
+                more = means.settle()
+        # Broken weights leave every tile unknown.
+        return x.new_full((*x.shape[:2], height, width), torch.nan) if result is None else result
+
+
+def _last(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return output[-1] if isinstance(output, tuple) else output
 
 
 _means: ContextVar[GlobalMeans | None] = ContextVar("means", default=None)  # of each thread
@@ -141,29 +153,50 @@ def _sharing(means: GlobalMeans) -> Iterator[None]:
 
 
 def _shared_mean(module: nn.Module, inputs: tuple[Tensor, ...], own: Tensor) -> Tensor:
+    """Forward hook of GlobalAverage."""
     means = _means.get()
-    return own if means is None else means.taken(module, inputs, own)
+    return own if means is None else means.taken(inputs[0], own)
 
 
-def share_statistics(network: nn.Module, multiple: int) -> nn.Module:
-    """`network` with each block that averages over the image to be run in tiles.
+def share_statistics(network: nn.Module, facts: Facts, name: str) -> nn.Module:
+    """Return a copy of `network` with each block that averages over the image in tiles.
 
-    Its weights are a copy.
+    Such a block has a `radius`; the whole network is one if its facts give the `local_radius`.
+    Outside of blocks the network sees the whole image. Raises UsageError without such blocks.
     """
     network = copy.deepcopy(network)
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, MRB):
-                setattr(parent, name, TiledBlock(child, multiple))
+    if facts.local_radius is not None:
+        return TiledBlock(
+            network,
+            radius=facts.local_radius,
+            multiple=facts.multiple,
+            scale=facts.network_scale,
+        )
+    _replace_blocks(network, facts.multiple)
+    if not tiled_blocks(network):
+        raise UsageError(
+            f"{name} has global operations that its tiles cannot share, so "
+            "--tile exact would not be exact",
+            hint="use --tile off for the whole image, or --tile auto",
+        )
     return network
 
 
+def _replace_blocks(parent: nn.Module, multiple: int) -> None:
+    for name, child in list(parent.named_children()):
+        if hasattr(child, "radius") and averages(child):
+            setattr(parent, name, TiledBlock(child, radius=int(child.radius), multiple=multiple))  # type: ignore[arg-type]
+        else:
+            _replace_blocks(child, multiple)
+
+
 def tiled_blocks(network: nn.Module) -> list[TiledBlock]:
-    """The blocks of a network that run in step, in the order in which they run."""
+    """Return the blocks of a network that run in tiles, in their order."""
     return [module for module in network.modules() if isinstance(module, TiledBlock)]
 
 
 def kept_bytes(network: nn.Module) -> int:
-    """Of memory for each pixel of the whole image, in float32."""
-    channels = max((block.block.conv.out_channels for block in tiled_blocks(network)), default=0)
-    return KEPT * 4 * channels
+    """Return the memory for each pixel of the whole image between two blocks, in float32."""
+    blocks = (module for block in tiled_blocks(network) for module in list(block.modules()))
+    first = next((module for module in blocks if isinstance(module, nn.Conv2d)), None)
+    return 0 if first is None else KEPT * 4 * first.in_channels

@@ -27,7 +27,6 @@ from restore_cli.inference.factors import (
 )
 from restore_cli.inference.report import Report, Restored, StepReport
 from restore_cli.inference.restorer import OnProgress, Restorer, RunOptions
-from restore_cli.registry import ModelSpec
 
 # Weights for damaged photographs, for clean images, or either by what is found in each image.
 Purpose = Literal["auto", "photo", "clean"]
@@ -163,12 +162,12 @@ def scale_of(weights: str) -> int:
     """By what some weights enlarge. Raises WeightsError."""
     checkpoint = load_checkpoint(weights)
     spec = checkpoint.spec
-    if not isinstance(spec, ModelSpec) or "upscale" not in spec.tasks or spec.scale == 1:
+    if spec.facts is None or "upscale" not in spec.tasks or spec.facts.scale == 1:
         raise WeightsMismatch(
             f"{checkpoint.name} is made to {' or '.join(spec.tasks)}, not to upscale",
             hint="for example --weights espcn.x2",
         )
-    return spec.scale
+    return spec.facts.scale
 
 
 def _reaching(steps: Sequence[StepReport], height: int, width: int) -> Report:

@@ -21,8 +21,8 @@ from restore_cli.data.pairs import turned
 from restore_cli.errors import NothingToDo, UsageError
 from restore_cli.files import sha256_of, write_atomically
 from restore_cli.inference.device import fastest_low_precision
+from restore_cli.inference.preprocessing import channel_statistics
 from restore_cli.networks.cbsn.model import CBSN
-from restore_cli.training.objectives import statistics
 from restore_cli.training.recipes.cbsn import ADAPT
 from restore_cli.training.restoration import loss_of, mean_scores, optimizer_of
 from restore_cli.training.schedule import Budget
@@ -142,7 +142,7 @@ def crops_of(photos: Iterable[Tensor], draws: Generator) -> list[Tensor]:
     kept: list[Tensor] = []
     seen = 0
     for photo in photos:
-        mean, std = statistics(photo.expand(3, -1, -1)[None])
+        mean, std = channel_statistics(photo.expand(3, -1, -1)[None])
         for top, left in _positions(*photo.shape[-2:]):
             seen += 1
             slot = len(kept) if seen <= most else int(torch.randint(seen, (), generator=draws))

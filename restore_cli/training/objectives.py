@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from restore_cli.data.downsample import draw_choice
-from restore_cli.inference.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from restore_cli.inference.preprocessing import IMAGENET_MEAN, IMAGENET_STD, channel_statistics
 from restore_cli.training.losses import BlindSpotWeights, Loss, blind_spot
 
 Network = Callable[..., Any]
@@ -54,13 +54,6 @@ def in_precision(network: nn.Module, device: torch.device, *, bf16: bool) -> Net
     return run
 
 
-def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and std of each channel of each image, as the inference preprocessing does."""
-    floor = (x.shape[-2] * x.shape[-1]) ** -0.5
-    mean = x.mean((-2, -1), keepdim=True)
-    return mean, x.std((-2, -1), correction=0, keepdim=True).clamp(min=floor)
-
-
 def rgb(network: Network) -> Network:
     """Leave images as they are."""
     return network
@@ -68,7 +61,7 @@ def rgb(network: Network) -> Network:
 
 def standardized(network: Network) -> Network:
     """Standardize each channel of each image to mean 0 and std 1."""
-    return _standardized_by(statistics, network)
+    return _standardized_by(channel_statistics, network)
 
 
 JOINT = 3  # patches
@@ -87,7 +80,7 @@ def _joint_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     moments = []
     for patches in torch.split(x, JOINT):
         side_by_side = patches.permute(1, 2, 0, 3).flatten(2)[None]  # (1, 3, H, B W)
-        mean, std = statistics(side_by_side)
+        mean, std = channel_statistics(side_by_side)
         shape = (len(patches), -1, -1, -1)
         moments.append((mean.expand(shape), std.expand(shape)))
     means, stds = zip(*moments, strict=True)
@@ -138,7 +131,7 @@ def supervised_with_blind_mode(network: Network, batch: Batch, loss: Loss) -> Te
 
 def self_supervised(network: Network, batch: Batch, loss: Loss) -> Tensor:
     """C-BSN's loss of noisy images alone, which are standardized here; `loss` is not used."""
-    mean, std = statistics(batch.degraded)
+    mean, std = channel_statistics(batch.degraded)
     noisy = (batch.degraded - mean) / std
     return _blind_spot(network, noisy, min(batch.progress / RAMP, 1), batch.generator)
 

@@ -331,4 +331,4 @@ def test_both_networks_of_tml_are_recognised_in_one_file():
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_public_espcn_files_load_with_their_scale(scale):
     spec = load_checkpoint(PUBLISHED / f"espcn_ycbcr_x{scale}.safetensors").spec
-    assert (spec.arch, spec.scale, spec.channels) == ("espcn", scale, 3)
+    assert (spec.arch, spec.facts.scale, spec.facts.channels) == ("espcn", scale, 3)

@@ -89,7 +89,7 @@ def mirnet_file(tmp_path):
 def test_a_file_that_does_not_tell_its_scale_is_given_one(bundle, mirnet_file):
     import_weights(mirnet_file, "mirnet.sr_x3", scale=3)
     spec = load_checkpoint("mirnet.sr_x3").spec
-    assert (spec.scale, spec.tasks) == (3, ("upscale",))
+    assert (spec.facts.scale, spec.tasks) == (3, ("upscale",))
 
 
 def test_a_scale_that_does_not_fit_is_refused(bundle, official_file, tmp_path):

@@ -16,14 +16,14 @@ from restore_cli.checkpoints.importers import from_official
 from restore_cli.checkpoints.read import read
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import WeightsCorrupt, WeightsMismatch, WeightsMissing
-from restore_cli.registry import MODELS
+from restore_cli.registry import MODELS, Configured
 
 
 def test_a_bundled_name_loads(bundled):
     checkpoint = load_checkpoint("dpenet.default")
     assert checkpoint.name == "dpenet.default"
     assert checkpoint.sha256 == bundled["sha256"]
-    assert checkpoint.spec is MODELS["dpenet"]
+    assert checkpoint.spec == Configured("dpenet", ("derain",), MODELS["dpenet"].facts())
     assert checkpoint.path.name == bundled["file"]
 
 

@@ -12,15 +12,14 @@ from restore_cli.inference import restorer as module
 from restore_cli.inference.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    fixed_size,
     mean_brightness,
-    stretched,
+    prepare,
 )
 from restore_cli.inference.restorer import RunOptions, load_restorer
-from restore_cli.registry import MODELS, configured
+from restore_cli.networks.facts import FixedSize, Stretched
 
 CONFIG = {"stem_channels": 2, "nominal_size": (80, 96)}
-SPEC = configured(MODELS["ugdc"], CONFIG)
+DETAIL, FIT = FixedSize(80, 96), Stretched(80, 96)
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +37,10 @@ def restorer(weights, resize):
     )
 
 
-@pytest.mark.parametrize("adapter", [fixed_size, stretched])
-def test_a_image_is_stretched_to_the_size_of_the_network(adapter):
+@pytest.mark.parametrize("way", [DETAIL, FIT], ids=str)
+def test_a_image_is_stretched_to_the_size_of_the_network(way):
     pixels = torch.rand(3, 120, 200)
-    fed, _ = adapter(pixels, SPEC)
+    fed, _ = prepare(way, pixels)
     small = F.interpolate(pixels[None], (80, 96), mode="bilinear", antialias=True)
     assert_close(fed, (small - IMAGENET_MEAN) / IMAGENET_STD, atol=1e-5, rtol=0)
 
@@ -49,9 +48,9 @@ def test_a_image_is_stretched_to_the_size_of_the_network(adapter):
 def test_a_network_that_changes_nothing_leaves_the_detail_of_a_large_image():
     stripes = (torch.arange(410) / 2).sin() / 8 + 0.15  # of 12 px, for the network 3
     pixels = stripes.expand(3, 300, 410)
-    fed, finish = fixed_size(pixels, SPEC)
+    fed, finish = prepare(DETAIL, pixels)
     assert_close(finish(fed), pixels, atol=3 / 255, rtol=0)
-    fed, finish = stretched(pixels, SPEC)
+    fed, finish = prepare(FIT, pixels)
     assert (finish(fed) - pixels).abs().mean() > 0.03
 
 
@@ -86,13 +85,13 @@ def brighter(fed):
 @pytest.mark.parametrize(("level", "lift"), [(0.1, 0.2), (0.3, 0.1), (0.45, 0.0)])
 def test_the_less_dark_a_image_is_the_less_is_changed(level, lift):
     pixels = torch.full((3, 90, 100), level)
-    fed, finish = fixed_size(pixels, SPEC)
+    fed, finish = prepare(DETAIL, pixels)
     assert_close(finish(brighter(fed)), pixels + lift, atol=1e-4, rtol=0)
 
 
 def test_a_image_that_is_not_dark_comes_back_bit_for_bit():
     pixels = 0.4 + 0.6 * torch.rand(1, 90, 100)
-    fed, finish = fixed_size(pixels, SPEC)
+    fed, finish = prepare(DETAIL, pixels)
     assert torch.equal(finish(brighter(fed)), pixels)
 
 

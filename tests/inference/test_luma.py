@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -8,44 +6,37 @@ from torch.testing import assert_close
 from restore_cli.imaging.colour import luma as luma_of
 from restore_cli.imaging.colour import luma_to_grey, quantize, rgb_to_ycbcr
 from restore_cli.imaging.resize import resize_matlab
-from restore_cli.inference.preprocessing import PREPROCESSING, luma
+from restore_cli.inference.preprocessing import prepare
 from restore_cli.inference.restorer import RunOptions, load_restorer
-from restore_cli.registry import MODELS, build
-
-LUMA = MODELS["espcn"]
-COLOUR = replace(LUMA, channels=3)
-EACH = [
-    pytest.param("luma", LUMA, id="luma"),
-    pytest.param("luma", COLOUR, id="luma, three channels"),
-]
+from restore_cli.networks.facts import Luma, Ycbcr
+from restore_cli.registry import build
 
 
-@pytest.mark.parametrize(("name", "spec"), EACH)
+@pytest.mark.parametrize(("way", "planes"), [(Luma(1, 4), 1), (Ycbcr(1, 4), 3)], ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_what_a_network_leaves_alone_comes_back_as_it_was(name, spec, channels):
+def test_what_a_network_leaves_alone_comes_back_as_it_was(way, planes, channels):
     pixels = torch.rand(channels, 7, 13)
-    same_size = replace(spec, scale=1)
-    prepared, finish = PREPROCESSING[name](pixels, same_size)
-    assert prepared.shape == (1, spec.channels, 15, 21)
+    prepared, finish = prepare(way, pixels)
+    assert prepared.shape == (1, planes, 15, 21)
     assert_close(finish(prepared), pixels)
 
 
-@pytest.mark.parametrize(("name", "spec"), EACH)
-def test_an_image_is_mirrored_at_its_border_however_small(name, spec):
-    prepared, _ = PREPROCESSING[name](torch.rand(3, 2, 3), spec)
+@pytest.mark.parametrize("way", [Luma(3, 4), Ycbcr(3, 4)], ids=str)
+def test_an_image_is_mirrored_at_its_border_however_small(way):
+    prepared, _ = prepare(way, torch.rand(3, 2, 3))
     core = prepared[..., 4:6, 4:7].numpy()
     expected = np.pad(core, ((0, 0), (0, 0), (4, 4), (4, 4)), mode="symmetric")
     assert torch.equal(prepared, torch.from_numpy(expected))
 
 
 def test_luma_is_in_the_studio_range():
-    prepared, _ = luma(torch.tensor([0.0, 1.0]).view(1, 1, 2), LUMA)
+    prepared, _ = prepare(Luma(3, 4), torch.tensor([0.0, 1.0]).view(1, 1, 2))
     assert_close(prepared[0, 0, 4, 4:6] * 255, torch.tensor([16.0, 235.0]))
 
 
 def test_luma_is_enlarged_by_the_network_and_chroma_by_bicubic():
     pixels = torch.rand(3, 6, 5)
-    prepared, finish = luma(pixels, LUMA)
+    prepared, finish = prepare(Luma(3, 4), pixels)
     output = torch.rand(1, 1, 42, 39)
     restored = finish(output)
     assert prepared.shape == (1, 1, 14, 13)
@@ -57,7 +48,7 @@ def test_luma_is_enlarged_by_the_network_and_chroma_by_bicubic():
 def test_three_channels_are_those_of_jpeg():
     """Black, white, red: the levels that libjpeg stores."""
     pixels = torch.tensor([[0.0, 1, 1], [0, 1, 0], [0, 1, 0]])[:, None]
-    prepared, _ = luma(pixels, COLOUR)
+    prepared, _ = prepare(Ycbcr(3, 4), pixels)
     levels = (prepared[0, :, 4, 4:7] * 255).round()
     assert_close(
         levels, torch.tensor([[0.0, 255, 76], [128, 128, 85], [128, 128, 255]]), atol=1, rtol=0
@@ -92,7 +83,7 @@ def test_a_video_frame_has_the_same_border_as_an_image(size, scale):
 def test_three_channels_have_no_darker_border_either():
     torch.manual_seed(0)
     network = build("espcn", scale=2, in_channels=3)
-    prepared, finish = luma(torch.ones(3, 5, 6), replace(COLOUR, scale=2))
+    prepared, finish = prepare(Ycbcr(2, 4), torch.ones(3, 5, 6))
     with torch.inference_mode():
         result = finish(network(prepared))
     assert result.shape == (3, 10, 12)

@@ -1,19 +1,15 @@
 """Memory that runs out: injected, so that each test knows when."""
 
 import logging
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.errors import OutOfMemory
 from restore_cli.imaging.image import Image
 from restore_cli.inference import restorer as pipeline
-from restore_cli.inference.restorer import Restorer, RunOptions
-from restore_cli.registry import MODELS
+from tests.toys import restorer_of, toy_facts
 
 WORDS = {
     "torch": torch.OutOfMemoryError("injected"),
@@ -41,10 +37,8 @@ class SmallMemory(nn.Module):
         return x
 
 
-def restorer(network, *, tiling="exact", precision="fp32", **options):
-    spec = replace(MODELS["dpenet"], radius=0, overlap=0, tiling=tiling)
-    checkpoint = Checkpoint("tiny", Path("tiny"), "", spec, network)
-    return Restorer(checkpoint, RunOptions(device="cpu", precision=precision, **options))
+def restorer(network, *, tiling="exact", **options):
+    return restorer_of(network, toy_facts(0, tiling=tiling), **options)
 
 
 @pytest.mark.parametrize("error", WORDS.values(), ids=WORDS.keys())

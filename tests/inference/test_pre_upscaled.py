@@ -1,7 +1,5 @@
 """MIRNet as an upscaler: bicubic first, then a network that keeps the size."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch.testing import assert_close
@@ -11,8 +9,9 @@ from restore_cli.checkpoints.save import save
 from restore_cli.errors import WeightsMismatch
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
-from restore_cli.inference.preprocessing import pre_upscaled
+from restore_cli.inference.preprocessing import prepare
 from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.networks.facts import BicubicFirst
 
 CONFIG = {"n_feat": 8, "n_RRG": 1, "n_MSRB": 1}
 
@@ -41,7 +40,7 @@ def restorer(task, weights, **options):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_is_enlarged_before_is_enlarged_by_bicubic(channels):
     pixels = torch.rand(channels, 5, 7)
-    prepared, finish = pre_upscaled(pixels, replace(registry.MODELS["mirnet"], scale=3))
+    prepared, finish = prepare(BicubicFirst(3), pixels)
     bicubic = resize_matlab(pixels, 15, 21).clamp(0, 1)
     assert_close(prepared[0], bicubic.expand(3, -1, -1))
     assert_close(finish(prepared), bicubic)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from restore_cli import registry
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.imaging.image import Image
 from restore_cli.inference import restorer as pipeline
 from restore_cli.inference.restorer import Restorer, RunOptions, restore
-from restore_cli.registry import MODELS
 
 
 class Coarse(nn.Module):
@@ -26,7 +26,8 @@ class Coarse(nn.Module):
 
 
 def restorer(network, **options):
-    checkpoint = Checkpoint("tiny", Path("tiny"), "", MODELS["dpenet"], network)
+    spec = registry.configured(registry.MODELS["dpenet"], {})
+    checkpoint = Checkpoint("tiny", Path("tiny"), "", spec, network)
     return Restorer(checkpoint, RunOptions(device="cpu", **options))
 
 

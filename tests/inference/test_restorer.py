@@ -22,7 +22,7 @@ def test_tiles_with_the_whole_receptive_radius_equal_the_whole_image(random_weig
 
 def test_exact_tiles_of_a_network_that_sees_so_far_have_that_overlap(random_weights):
     exact = restorer(random_weights, exact=True)
-    assert (exact._overlap, exact._blend) == (exact.spec.radius, 0)
+    assert (exact._overlap, exact._blend) == (exact.facts.receptive_radius, 0)
 
 
 def test_exact_tiles_with_a_smaller_overlap_are_refused():

@@ -1,4 +1,4 @@
-"""The adapter of C-BSN: statistics of the whole image, whatever the tiles."""
+"""The preprocessing of C-BSN: statistics of the whole image, whatever the tiles."""
 
 import pytest
 import torch
@@ -6,11 +6,9 @@ from torch.testing import assert_close
 
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
-from restore_cli.inference.preprocessing import standardized
+from restore_cli.inference.preprocessing import prepare
 from restore_cli.inference.restorer import RunOptions, load_restorer
-from restore_cli.registry import MODELS
-
-SPEC = MODELS["cbsn"]
+from restore_cli.networks.facts import Standardized
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +50,7 @@ def test_a_grey_image_stays_grey(weights):
 
 
 def test_each_channel_is_fed_with_mean_0_and_deviation_1():
-    fed, _ = standardized(uneven(90, 80) * torch.tensor([0.2, 0.5, 1]).view(3, 1, 1), SPEC)
+    fed, _ = prepare(Standardized(), uneven(90, 80) * torch.tensor([0.2, 0.5, 1]).view(3, 1, 1))
     inner = fed[..., 32:-32, 32:-32]
     assert_close(inner.mean((-2, -1)), torch.zeros(1, 3), atol=1e-5, rtol=0)
     assert_close(inner.std((-2, -1), correction=0), torch.ones(1, 3), atol=1e-5, rtol=0)
@@ -61,10 +59,10 @@ def test_each_channel_is_fed_with_mean_0_and_deviation_1():
 @pytest.mark.parametrize("size", [(1, 1), (20, 90), (90, 80)])
 def test_what_the_network_leaves_alone_comes_back(size):
     pixels = uneven(*size)
-    fed, finish = standardized(pixels, SPEC)
+    fed, finish = prepare(Standardized(), pixels)
     assert_close(finish(fed), pixels, atol=1e-6, rtol=0)
 
 
 def test_a_flat_image_is_fed_as_zeros():
-    fed, _ = standardized(torch.full((3, 10, 10), 0.25), SPEC)
+    fed, _ = prepare(Standardized(), torch.full((3, 10, 10), 0.25))
     assert_close(fed, torch.zeros_like(fed), atol=1e-5, rtol=0)

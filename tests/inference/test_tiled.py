@@ -12,7 +12,8 @@ from restore_cli.errors import BrokenOutput, OutOfMemory
 from restore_cli.inference import restorer as pipeline
 from restore_cli.inference.restorer import Restorer, RunOptions
 from restore_cli.inference.tiled import share_statistics
-from restore_cli.networks.mirnet.model import MRB, GlobalAverage, MIRNetConfig
+from restore_cli.networks.layers import GlobalAverage
+from restore_cli.networks.mirnet.model import MRB, MIRNetConfig
 
 SMALL = {"n_feat": 8, "n_RRG": 1, "n_MSRB": 1}
 
@@ -72,7 +73,7 @@ def constant(module, inputs, own):
 @pytest.mark.parametrize(
     ("height", "width"), [(2, 2), (2, 3), (3, 2), (3, 3)], ids=lambda value: str(value)
 )
-def test_a_block_sees_no_further_than_its_reach(height, width):
+def test_a_block_sees_no_further_than_its_radius(height, width):
     block = MRB(MIRNetConfig(n_feat=8, height=height, width=width)).double()
     for module in block.modules():
         if isinstance(module, GlobalAverage):
@@ -88,7 +89,7 @@ def test_a_block_sees_no_further_than_its_reach(height, width):
         (gradient,) = torch.autograd.grad(block(features, prelu)[..., pixel].sum(), features)
         felt = gradient.abs().amax((0, 1, 2)).nonzero().flatten()
         seen.append(max(pixel - felt.min().item(), felt.max().item() - pixel))
-    assert block.reach - multiple < max(seen) <= block.reach
+    assert block.radius - multiple < max(seen) <= block.radius
 
 
 def test_broken_weights_end_in_an_error_and_not_in_a_loop():
@@ -115,5 +116,5 @@ def test_progress_ends_where_it_should():
 
 def test_the_network_itself_is_left_as_it_was():
     network = attentive(**SMALL)
-    share_statistics(network, 4)
+    share_statistics(network, registry.MODELS["mirnet"].facts(**SMALL), "mirnet")
     assert all(isinstance(block, MRB) for rrg in network.rrgs for block in rrg.mrbs)

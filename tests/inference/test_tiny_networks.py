@@ -1,8 +1,5 @@
 """The pipeline with small random networks of every kind of size: no weight file, no paper."""
 
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,10 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.imaging.image import Image
-from restore_cli.inference.restorer import Restorer, RunOptions
-from restore_cli.registry import MODELS
+from tests.toys import restorer_of, toy_facts
 
 
 class Local(nn.Module):
@@ -31,11 +26,7 @@ class Local(nn.Module):
 
 
 def restorer(network, *, multiple=1, scale=1, radius, **options):
-    spec = replace(
-        MODELS["dpenet"], multiple=multiple, scale=scale, radius=radius, overlap=radius // 2
-    )
-    checkpoint = Checkpoint("tiny", Path("tiny"), "", spec, network.eval())
-    return Restorer(checkpoint, RunOptions(device="cpu", precision="fp32", **options))
+    return restorer_of(network, toy_facts(radius, multiple=multiple, scale=scale), **options)
 
 
 @settings(max_examples=40)

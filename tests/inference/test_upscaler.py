@@ -65,7 +65,7 @@ def test_tiles_with_4_px_of_context_equal_the_whole_image(height, width, tile, s
     run = untrained(scale, tile="off")
     whole = run.run(pixels)
     run.options = RunOptions(**CPU, tile=tile)
-    assert run.spec.overlap == 4
+    assert run.facts.overlap == 4
     assert whole.shape == (channels, scale * height, scale * width)
     assert_close(run.run(pixels), whole, atol=1e-5, rtol=0)  # float32 sum order
 

@@ -7,8 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from restore_cli.checkpoints import load_checkpoint
-from restore_cli.inference.preprocessing import standardized as preprocess
-from restore_cli.registry import MODELS
+from restore_cli.inference.preprocessing import prepare
+from restore_cli.networks.facts import Standardized
 from restore_cli.training.objectives import (
     Batch,
     self_supervised,
@@ -38,7 +38,7 @@ def batch(degraded, clean=None, progress=1.0, seed=0):
 
 def test_the_input_of_a_network_is_the_same_in_training_and_inference():
     image = torch.rand(1, 3, 40, 50)
-    used, _ = preprocess(image[0], MODELS["cbsn"])
+    used, _ = prepare(Standardized(), image[0])
     seen = []
 
     def network(x):
@@ -107,7 +107,7 @@ def test_synthetic_noise_trains_against_clean_images(noisy, tmp_path):
 
 def test_patches_are_standardized_as_parts_of_one_image():
     image = torch.rand(1, 3, 20, 60) * torch.linspace(0.1, 1, 60)
-    used, _ = preprocess(image[0], MODELS["cbsn"])
+    used, _ = prepare(Standardized(), image[0])
     inner = used[..., 19:-19, 32:-32]  # 20 rows reflect 19 of them
     seen = []
 

@@ -8,7 +8,7 @@ import torch
 
 from restore_cli import registry
 from restore_cli.errors import UsageError
-from restore_cli.inference.preprocessing import pre_upscaled
+from restore_cli.inference.preprocessing import prepare
 from restore_cli.registry import MODELS
 from restore_cli.training.losses import LOSSES
 from restore_cli.training.recipe import GeneratorRecipe, RestorationRecipe
@@ -43,18 +43,18 @@ def test_a_pair_fits_the_network(recipe, when):
     quick = replace(recipe, degrade=lambda clean, generator: clean, candidates=1)
     patch = getattr(recipe, when)
     degraded, clean = make_pairs(quick, [photo], patch=patch, seed=0, length=1)[0]
-    spec = registry.configured(registry.find(recipe.arch), recipe.config)
-    assert degraded.shape[0] == spec.channels
-    assert degraded.shape[-1] % spec.multiple == 0
-    assert clean.shape[-1] == degraded.shape[-1] * spec.network_scale
+    facts = registry.find(recipe.arch).facts(**recipe.config)
+    assert degraded.shape[0] == facts.channels
+    assert degraded.shape[-1] % facts.multiple == 0
+    assert clean.shape[-1] == degraded.shape[-1] * facts.network_scale
 
 
 @pytest.mark.parametrize("recipe", EACH)
 def test_its_parts_exist(recipe):
-    spec = registry.configured(registry.find(recipe.arch), recipe.config)
+    facts = registry.find(recipe.arch).facts(**recipe.config)
     assert recipe.loss in LOSSES
-    assert recipe.scale == spec.scale
-    assert recipe.pre_upscaled == (spec.network_scale < spec.scale)
+    assert recipe.scale == facts.scale
+    assert recipe.pre_upscaled == (facts.network_scale < facts.scale)
 
 
 @pytest.mark.parametrize("preset", ["real_x2", "real_x4"])
@@ -72,8 +72,8 @@ def test_mirnet_learns_to_upscale_from_what_its_preprocessing_gives():
     photo = torch.randint(256, (3, 120, 120), dtype=torch.uint8)
     pair = make_pairs(recipe, [photo], patch=40, seed=0, length=1)[0][0]
     low = make_pairs(replace(recipe, pre_upscaled=False), [photo], patch=40, seed=0, length=1)[0][0]
-    spec = registry.configured(MODELS["mirnet"], recipe.config)
-    assert torch.equal(pre_upscaled(low, spec)[0][0], pair)
+    facts = MODELS["mirnet"].facts(**recipe.config)
+    assert torch.equal(prepare(facts.preprocessing, low)[0][0], pair)
 
 
 def test_a_scale_for_a_preset_of_one_size_is_refused_with_those_that_enlarge():

@@ -84,7 +84,7 @@ UPSCALING = replace(find_recipe("espcn", scale=2), patch=8, steps=4, validate_ev
 @pytest.mark.parametrize("loss", ["l1", "mse", "ms_ssim", "mix"])
 def test_a_network_that_enlarges_trains_by_each_loss(photos, tmp_path, loss):
     weights = train(replace(UPSCALING, loss=loss), photos, tmp_path)
-    assert load_checkpoint(weights).spec.scale == 2
+    assert load_checkpoint(weights).spec.facts.scale == 2
     log = log_of(tmp_path)
     assert log[-1]["psnr"] > 0
 
@@ -176,7 +176,7 @@ TML = replace(
 
 def test_tml_trains_on_photographs_alone(photos, tmp_path):
     loaded = load_checkpoint(train(TML, photos, tmp_path))
-    assert (loaded.spec.arch, loaded.spec.fixed_size) == ("tml", (80, 80))
+    assert (loaded.spec.arch, loaded.spec.facts.fixed_size) == ("tml", (80, 80))
     log = log_of(tmp_path)
     assert log[-1]["input_psnr"] > 0
 

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restore_cli.networks.layers import GlobalAverage
+
 
 @dataclass(frozen=True)
 class MIRNetConfig:
@@ -37,13 +39,6 @@ LEAST_SQUEEZED = 4  # channels in SKFF; channel attention has no such floor
 
 def conv(in_channels: int, out_channels: int, size: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=False)
-
-
-class GlobalAverage(nn.Module):
-    """The mean of each channel over the image; a module, so that tiles can be given another."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=(-2, -1), keepdim=True)  # (B, C, 1, 1)
 
 
 class SpatialAttention(nn.Module):
@@ -182,8 +177,8 @@ def resize(n_feat: int, source: int, target: int) -> nn.Sequential:
     return nn.Sequential(*(Up(n_feat * 2**j) for j in range(source, target, -1)))
 
 
-def reach_of(config: MIRNetConfig) -> int:
-    """How many pixels far an MRB sees, but for its averages.
+def radius_of(config: MIRNetConfig) -> int:
+    """Return the receptive radius of an MRB, apart from its averages.
 
     The longest way leads down all streams, through the coarsest in every further column, and up.
     """
@@ -200,7 +195,7 @@ class MRB(nn.Module):
         c = config
         streams = range(c.height)
         self.width = c.width
-        self.reach = reach_of(c)
+        self.radius = radius_of(c)
         # official code: one DAU a stream serves every column; the paper does not say
         self.daus = nn.ModuleList(DAU(c.n_feat * 2**j) for j in streams)
         self.resize = nn.ModuleDict(

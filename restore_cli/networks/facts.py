@@ -1,0 +1,149 @@
+"""Types in which a network states its facts, without torch.
+
+Each paper's `spec.py` has a `SPEC` or several `SPECS` of them. Every number in it is checked by a
+test that runs the network (tests/test_registry.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from restore_cli.tasks import TaskName
+
+# Preprocessing: how an image becomes the input of a network, and its output an image again.
+# inference/preprocessing.py implements each type.
+
+
+@dataclass(frozen=True)
+class Rgb:
+    """RGB in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class BicubicFirst:
+    """RGB, enlarged by bicubic before a network that keeps the size."""
+
+    scale: int
+
+
+@dataclass(frozen=True)
+class Standardized:
+    """RGB, each channel with mean 0 and std 1 over the whole image."""
+
+    reflect: int = 32  # pixels of reflection padding
+
+
+@dataclass(frozen=True)
+class Luma:
+    """BT.601 luma alone; bicubic enlarges the chroma."""
+
+    scale: int
+    border: int  # pixels of mirrored padding
+
+
+@dataclass(frozen=True)
+class Ycbcr:
+    """The full-range YCbCr of JPEG."""
+
+    scale: int
+    border: int  # pixels of mirrored padding
+
+
+@dataclass(frozen=True)
+class FixedSize:
+    """One size in ImageNet's normalisation; a guided filter carries the change to the image."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Stretched:
+    """As FixedSize, but the output itself is resized to the image."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """RGB in ImageNet's normalisation, at the size of the image."""
+
+
+Preprocessing = (
+    Rgb | BicubicFirst | Standardized | Luma | Ycbcr | FixedSize | Stretched | Normalized
+)
+Tiling = Literal["exact", "approximate", "never"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of a network in one configuration."""
+
+    receptive_radius: int | None  # in input pixels; None: it sees the whole image
+    overlap: int  # default context around a tile, in input pixels (docs/tiling.md)
+    bytes_per_pixel: int  # of a tile, working memory in float32, by benchmarks/memory.py
+    tiling: Tiling
+    preprocessing: Preprocessing
+    scale: int = 1  # output size / input size, of images
+    channels: int = 3  # of the input
+    multiple: int = 1  # sizes are padded to a multiple of this
+    # Receptive radius apart from layers.GlobalAverage, of a network that is one block for exact
+    # tiles; None: its blocks name their own `radius`, or it has no exact tiles.
+    local_radius: int | None = None
+
+    @property
+    def network_scale(self) -> int:
+        """Output size / input size of the network alone."""
+        return 1 if isinstance(self.preprocessing, BicubicFirst) else self.scale
+
+    @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """(H, W) of a network that works at one size."""
+        way = self.preprocessing
+        return (way.height, way.width) if isinstance(way, FixedSize | Stretched) else None
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """A network that restores images."""
+
+    arch: str
+    model: str  # "package.module:Class"; Class(Config(**config)) builds it
+    config: str  # name of the config dataclass in the same module
+    weights: Mapping[TaskName, str]  # default weights of each of its tasks
+    paper: str
+    facts: Callable[..., Facts]  # of the fields of the config, as keyword arguments
+    official: str | None = None  # "package.module:LAYOUT" of the published code
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.weights)
+
+    @property
+    def default_weights(self) -> str:
+        return next(iter(self.weights.values()))
+
+    @property
+    def own_weights(self) -> tuple[str, ...]:
+        """Names of the weights of all its tasks."""
+        return tuple(dict.fromkeys(self.weights.values()))
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A network that generates images."""
+
+    arch: str
+    model: str
+    config: str
+    default_weights: str
+    paper: str
+    official: str | None = None
+    tasks: tuple[str, ...] = ("generate",)
+
+    @property
+    def own_weights(self) -> tuple[str, ...]:
+        return (self.default_weights,)

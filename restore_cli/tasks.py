@@ -1,0 +1,89 @@
+"""Table of the restoration tasks: one row each, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Literal
+
+from restore_cli.errors import UsageError
+
+TaskName = Literal["denoise", "derain", "enhance", "upscale"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One restoration task. A field that a row leaves out is a type error."""
+
+    name: TaskName
+    participle: str  # ends the names of its outputs: photo_derained.png
+    summary: str  # line of --help
+    network: str  # default on a CPU
+    gpu_network: str  # default on a GPU
+    pair_folders: tuple[tuple[str, str], ...]  # of degraded and of clean test images
+    protocol: str  # of its papers, a name of metrics.protocol; {scale} is filled in
+    baselines: tuple[str, ...]  # names of bench.baselines; the first shows the degraded image
+
+
+TASKS: Mapping[TaskName, Task] = MappingProxyType(
+    {
+        task.name: task
+        for task in (
+            Task(
+                name="denoise",
+                participle="denoised",
+                summary="Remove noise from images, folders and videos "
+                "(MIRNet by default, else C-BSN).",
+                network="mirnet",
+                gpu_network="mirnet",
+                pair_folders=(("noisy", "clean"), ("noisy25", "original")),
+                protocol="rgb",
+                baselines=("input", "bilateral"),
+            ),
+            Task(
+                name="derain",
+                participle="derained",
+                summary="Remove rain from images, folders and videos (DPENet).",
+                network="dpenet",
+                gpu_network="dpenet",
+                pair_folders=(("rainy", "clean"),),
+                protocol="y_float",
+                baselines=("input",),
+            ),
+            Task(
+                name="enhance",
+                participle="enhanced",
+                summary="Brighten dark images and folders of images (TML).",
+                network="tml",
+                gpu_network="tml",
+                pair_folders=(("low", "high"),),
+                protocol="rgb",
+                baselines=("input", "clahe"),
+            ),
+            Task(
+                name="upscale",
+                participle="upscaled",
+                summary="Enlarge images, folders and videos (ESPCN, MIRNet).",
+                network="espcn",
+                gpu_network="mirnet",
+                pair_folders=(("LR", "HR"),),
+                protocol="sr_x{scale}",
+                baselines=("bicubic", "lanczos"),
+            ),
+        )
+    }
+)
+
+
+def find_task(name: str) -> Task:
+    """Return the row of a task. Raises UsageError for an unknown name."""
+    for task in TASKS.values():
+        if task.name == name:
+            return task
+    nearest = get_close_matches(name, TASKS, 1)
+    raise UsageError(
+        f"no task is called {name!r}",
+        hint=f"the nearest: {nearest[0]}" if nearest else f"one of: {', '.join(TASKS)}",
+    )
