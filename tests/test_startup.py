@@ -57,3 +57,21 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_listing_the_public_names_loads_nothing_heavy():
     assert not HEAVY & loaded_by("import restore_cli; dir(restore_cli), restore_cli.__all__")
+
+
+LIGHT = [
+    "cbsn.fast",
+    "dpenet.default",
+    "espcn.x2",
+    "fitv2.default",
+    "mirnet.denoise",
+    "tml.default",
+]
+
+
+@pytest.mark.parametrize("weights", LIGHT)  # that of scalecrafter is of diffusers, which needs it
+def test_loading_weights_imports_no_compiler(weights):
+    code = f"from restore_cli.checkpoints import load\nload({weights!r})"
+    loaded = loaded_by(code)
+    assert "torch" in loaded
+    assert not {"torch._dynamo", "sympy"} & loaded

@@ -12,7 +12,7 @@ from restore_cli import registry
 from restore_cli.checkpoints import importers, manifest
 from restore_cli.checkpoints.manifest import WeightsEntry
 from restore_cli.checkpoints.read import WeightFile, read
-from restore_cli.checkpoints.shapes import check_fit, expected_state
+from restore_cli.checkpoints.shapes import check_fit, empty_network, expected_state
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
 from restore_cli.registry import Configured
 
@@ -98,7 +98,7 @@ def is_path(name_or_path: str | Path) -> bool:
 def _load_file(path: Path) -> Checkpoint:
     file = read(path)
     arch, config, state = our_state(file)
-    module = _network(arch, config, state)
+    module = _network(arch, config, state, path.name)
     spec = registry.configured(registry.find(arch), config)
     return Checkpoint(path.stem, path, file.sha256, spec, module)
 
@@ -108,17 +108,15 @@ def _load_entry(entry: WeightsEntry) -> Checkpoint:
     state = file.state
     if entry.importer is not None:
         state = importers.from_official(entry.importer, state, **entry.config)
-    expected = expected_state(entry.arch, entry.config)
-    check_fit(state, expected, source=file.path.name, layout=entry.arch)
     spec = registry.configured(registry.find(entry.arch), entry.config, entry.tasks)
-    module = _network(entry.arch, entry.config, state)
+    module = _network(entry.arch, entry.config, state, file.path.name)
     return Checkpoint(entry.name, file.path, file.sha256, spec, module)
 
 
-def _network(arch: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
-    import torch
-
-    with torch.random.fork_rng(devices=[]):  # the initial values draw random numbers in vain
-        module = registry.build(arch, **config)
+def _network(
+    arch: str, config: Mapping[str, Any], state: Mapping[str, Tensor], source: str
+) -> nn.Module:
+    module = empty_network(arch, config)
+    check_fit(state, module.state_dict(), source=source, layout=arch)
     module.load_state_dict(state, strict=True)  # copies, so half precision becomes float32
     return module.eval()

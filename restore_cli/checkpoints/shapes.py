@@ -9,21 +9,35 @@ from restore_cli import registry
 from restore_cli.errors import UsageError, WeightsMismatch
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 NAMED = 3  # differences spelt out in a message; the rest are counted
 
 
 def expected_state(arch: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict of a network so configured: names and shapes, without values or memory.
+    """Return the state dict of a network so configured: names and shapes, values uninitialised.
 
     Raises WeightsMismatch for a network or configuration that does not exist.
     """
     import torch
 
     try:
+        return empty_network(arch, config).state_dict()
+    except RuntimeError:  # larger than any memory
         with torch.device("meta"):
             return registry.build(arch, **config).state_dict()
+
+
+def empty_network(arch: str, config: Mapping[str, Any]) -> nn.Module:
+    """Build a network without initial values, so without pages of memory. Raises WeightsMismatch.
+
+    Not on the meta device, whose random numbers and sums import torch._dynamo: a second.
+    """
+    from restore_cli.checkpoints.empty import no_initial_values
+
+    try:
+        with no_initial_values():
+            return registry.build(arch, **config)
     except UsageError as error:
         raise WeightsMismatch(error.message, hint=error.hint) from error
     except (ValueError, TypeError) as error:
