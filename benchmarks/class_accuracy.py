@@ -77,25 +77,24 @@ def generated(weights: str, count: int, seed: int, side: int) -> tuple[Tensor, T
     module = load_checkpoint(weights).module
     names = class_weights(weights).classes
     sampler = FiTSampler(module) if isinstance(module, FiT) else UNetSampler(module)
-    made = [
+    images = [
         sampler(GenerateRequest(str(label), size), seed=seed, count=count)
         for label, _ in enumerate(names)
     ]
     labels = torch.tensor([CLASSES.index(name) for name in names]).repeat_interleave(count)
-    return torch.cat(made), labels
+    return torch.cat(images), labels
 
 
 @torch.inference_mode()
-def line(what: str, network: nn.Module, images: Tensor, labels: Tensor) -> str:
+def row(title: str, network: nn.Module, images: Tensor, labels: Tensor) -> str:
     reduced = torch.stack([resize_matlab(one, SIDE, SIDE).clamp(0, 1) for one in images])
     right = network(shapes(reduced)).argmax(1) == labels
     worst = min(CLASSES, key=lambda name: right[labels == CLASSES.index(name)].float().mean())
     share = right[labels == CLASSES.index(worst)].float().mean()
     whole = [image for image, label in zip(images, labels, strict=True) if label]  # no balls
     one = sum(count_objects(image, trained=SIDE) == 1 for image in whole) / len(whole)
-    return (
-        f"| {what} | {len(images)} | {right.float().mean():.0%} | {worst} {share:.0%} | {one:.0%} |"
-    )
+    accuracy = right.float().mean()
+    return f"| {title} | {len(images)} | {accuracy:.0%} | {worst} {share:.0%} | {one:.0%} |"
 
 
 def main() -> None:
@@ -110,10 +109,10 @@ def main() -> None:
     network = classifier(Generator().manual_seed(0))
     print("| images of | images | classified correctly | worst class | one object |")
     print("| --- | --- | --- | --- | --- |")
-    print(line("the set, drawn anew", network, *drawn(20, Generator().manual_seed(1))))
+    print(row("the set, drawn anew", network, *drawn(20, Generator().manual_seed(1))))
     for weights in options.weights:
         images, labels = generated(weights, options.count, options.seed, options.side)
-        print(line(f"{weights}, {options.side}x{options.side}", network, images, labels))
+        print(row(f"{weights}, {options.side}x{options.side}", network, images, labels))
 
 
 if __name__ == "__main__":

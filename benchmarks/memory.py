@@ -41,8 +41,8 @@ def one_case(task: str, weights: str | None, side: int, mode: str, precision: Pr
     pixels = torch.rand(3, side, side)
     before = status("VmRSS")
     restorer.run(pixels)
-    seen = side * restorer.facts.scale // restorer.facts.network_scale
-    print(round((status("VmHWM") - before) / seen**2))
+    input_side = side * restorer.facts.scale // restorer.facts.network_scale
+    print(round((status("VmHWM") - before) / input_side**2))
 
 
 def main() -> None:

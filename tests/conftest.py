@@ -35,3 +35,14 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def together(monkeypatch):
+    """Measure rows in this process: starting one takes longer than all the rest."""
+
+    def in_this_process(work, *arguments, on_progress):
+        return work(*arguments, on_progress)
+
+    monkeypatch.setattr("restore_cli.bench.quality.run_in_subprocess", in_this_process)
+    monkeypatch.setattr("restore_cli.bench.speed.run_in_subprocess", in_this_process)

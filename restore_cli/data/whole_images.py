@@ -1,7 +1,7 @@
 """Training pairs of whole photographs, (degraded, normal), stretched to one size.
 
 For a network that corrects global properties such as exposure: a crop of a black coat does not
-tell how bright the coat should be.
+show how bright the coat should be.
 """
 
 from __future__ import annotations

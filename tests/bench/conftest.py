@@ -31,17 +31,6 @@ def doubled(tmp_path):
 
 
 @pytest.fixture
-def together(monkeypatch):
-    """Measure rows in this process: starting one takes longer than all the rest."""
-
-    def in_this_process(work, *arguments, on_progress):
-        return work(*arguments, on_progress)
-
-    monkeypatch.setattr("restore_cli.bench.quality.run_in_subprocess", in_this_process)
-    monkeypatch.setattr("restore_cli.bench.speed.run_in_subprocess", in_this_process)
-
-
-@pytest.fixture
 def doubler(tmp_path):
     """(param, bin) of ncnn: a 1x1 convolution and a pixel shuffle that repeat each pixel 2 x 2."""
     param, weights = tmp_path / "doubler.param", tmp_path / "doubler.bin"

@@ -17,13 +17,7 @@ FIELDS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def together(monkeypatch):
-    def in_this_process(work, *arguments, on_progress):
-        return work(*arguments, on_progress)
-
-    monkeypatch.setattr("restore_cli.bench.quality.run_in_subprocess", in_this_process)
-    monkeypatch.setattr("restore_cli.bench.speed.run_in_subprocess", in_this_process)
+pytestmark = pytest.mark.usefixtures("together")
 
 
 @pytest.fixture

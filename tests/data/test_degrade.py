@@ -47,7 +47,7 @@ SPANS = {
 
 
 def natural_like(generator: torch.Generator) -> torch.Tensor:
-    """A smooth random scene (3, 160, 240) of middling brightness, as photographs have it."""
+    """A smooth random scene (3, 160, 240) of medium brightness."""
     coarse = torch.rand(1, 3, 8, 12, generator=generator) * 0.7 + 0.1
     return F.interpolate(coarse, (160, 240), mode="bicubic")[0].clamp(0, 1)
 

@@ -31,7 +31,7 @@ def seeded(seed):
 
 
 def smooth_scene(size=96):
-    """A random scene of middling brightness, smooth, so that differences are noise."""
+    """A random scene of medium brightness, smooth, so that differences are noise."""
     coarse = torch.rand(1, 3, 5, 5, generator=seeded(3)) * 0.7 + 0.15
     return F.interpolate(coarse, (size, size), mode="bicubic")[0].clamp(0, 1)
 
