@@ -139,7 +139,7 @@ def _trial() -> Finding:
     """Restore a small grey image with the first network."""
     import torch
 
-    from restore_cli.inference.restorer import restore
+    from restore_cli.api import restore
 
     task = next(iter(registry.MODELS.values())).tasks[0]
     began = time.monotonic()

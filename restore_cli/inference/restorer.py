@@ -411,39 +411,3 @@ def load_restorer(task: str, options: RunOptions) -> Restorer:
             hint=f"for example --weights {usual}",
         )
     return Restorer(checkpoint, options, limited=task == "denoise")
-
-
-def restore(
-    task: str,
-    image: Tensor,
-    *,
-    model: str | None = None,
-    weights: str | None = None,
-    tile: int | Literal["auto", "off", "exact"] = "auto",
-    overlap: int | Literal["auto", "exact"] = "auto",
-    device: str = "auto",
-    strength: float = 1.0,
-    noise_limit: NoiseLimit = "auto",
-) -> Tensor:
-    """The restored image, (C', H', W') in [0, 1], of `image` (C, H, W) in [0, 1], C 1 or 3.
-
-    task: denoise, derain, enhance or upscale, as far as a network for it is there.
-    strength: 0 leaves the image as it is, 1 restores it, between the two are linear steps.
-    noise_limit: of denoise; "auto" removes no more than the estimated noise, "off" as much as the
-    network does, and a number no more than noise of that sigma, in levels of 255.
-    Computed in float32.
-    """
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise UsageError(f"image has shape {tuple(image.shape)}, wanted (1 or 3, H, W)")
-    options = RunOptions(
-        model,
-        weights,
-        tile="auto" if tile == "exact" else tile,
-        overlap=overlap,
-        exact=tile == "exact",
-        device=device,
-        precision="fp32",
-        strength=strength,
-        noise_limit=noise_limit,
-    )
-    return load_restorer(task, options).run(image.float().cpu())

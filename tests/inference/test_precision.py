@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from restore_cli import registry
+from restore_cli import registry, restore
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.imaging.image import Image
 from restore_cli.inference import restorer as pipeline
-from restore_cli.inference.restorer import Restorer, RunOptions, restore
+from restore_cli.inference.restorer import Restorer, RunOptions
 
 
 class Coarse(nn.Module):

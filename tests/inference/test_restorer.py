@@ -4,7 +4,7 @@ import torch
 from restore_cli.errors import BrokenOutput, UsageError
 from restore_cli.imaging.image import Image
 from restore_cli.inference import blockwise as pieces
-from restore_cli.inference.restorer import RunOptions, load_restorer, restore
+from restore_cli.inference.restorer import RunOptions, load_restorer
 
 
 def restorer(weights, **options):
@@ -56,11 +56,6 @@ def test_colours_under_full_transparency_neither_change_nor_bleed(random_weights
     first, second = (run(Image(p, alpha)).image.pixels for p in (pixels, other))
     assert torch.equal(first[..., 8:], pixels[..., 8:])
     assert torch.equal(first[..., :8], second[..., :8])
-
-
-def test_restore_refuses_a_batch():
-    with pytest.raises(UsageError, match="shape"):
-        restore("derain", torch.rand(1, 3, 8, 8))
 
 
 def test_progress_is_told_block_by_block_and_tile_by_tile(random_weights):
