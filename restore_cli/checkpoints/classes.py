@@ -101,7 +101,8 @@ def class_number(prompt: str, classes: Sequence[str], count: int) -> int:
     """Return the number of a class of a network with `count` classes. Raises UsageError."""
     number = number_of(prompt, classes)
     if number is None:
-        raise UsageError(f"no class is called {prompt!r}", hint=LIST_CLASSES)
+        names = {normalized(name): name for name in classes}
+        raise UsageError(f"no class is called {prompt!r}", hint=_nearest(prompt, names))
     if number >= count:
         raise UsageError(f"there is no class {number}", hint=f"0 to {count - 1}")
     return number

@@ -3,7 +3,13 @@
 import pytest
 
 from restore_cli import registry
-from restore_cli.checkpoints.classes import ClassWeights, choose, class_weights, number_of
+from restore_cli.checkpoints.classes import (
+    ClassWeights,
+    choose,
+    class_number,
+    class_weights,
+    number_of,
+)
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import UsageError, WeightsCorrupt, WeightsMissing
 
@@ -85,3 +91,17 @@ def test_a_word_is_no_class_of_weights_without_names():
     with pytest.raises(UsageError) as caught:
         choose(["goldfish"], [ClassWeights("official", None, ())])
     assert caught.value.hint == "these weights name no classes: give a number"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message", "hint"),
+    [
+        ("sunflour", "no class is called 'sunflour'", "the nearest: sunflower"),
+        ("1", "there is no class 1", "0 to 0"),
+    ],
+    ids=["name", "number"],
+)
+def test_a_class_that_the_network_lacks_is_refused(prompt, message, hint):
+    with pytest.raises(UsageError, match=message) as caught:
+        class_number(prompt, THINGS.classes, count=1)
+    assert hint in caught.value.hint
