@@ -21,7 +21,7 @@ SPEC = Restoration(
     model="restore_cli.networks.cbsn.model:CBSN",
     config="CBSNConfig",
     official="restore_cli.networks.cbsn.official:LAYOUT",
-    weights={"denoise": "cbsn.fast"},
+    weights={"denoise": "cbsn.default"},
     paper="Jang et al., Self-supervised Image Denoising with Downsampled Invariance "
     "Loss and Conditional Blind-Spot Network, ICCV 2023 (arXiv 2304.09507)",
     facts=facts,
