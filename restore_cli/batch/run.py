@@ -35,7 +35,7 @@ class Restores(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job; width and height are those of the written image or video."""
+    """Result of a job; width and height are those of the written image or video."""
 
     job: Job
     status: Literal["ok", "failed"]

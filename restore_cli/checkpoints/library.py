@@ -27,7 +27,7 @@ Status = Literal["ok", "corrupt", "missing", "not fetched"]
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found of one entry on this machine."""
+    """Result of the check of one entry on this machine."""
 
     entry: WeightsEntry
     status: Status
@@ -38,7 +38,7 @@ class Verified:
 def fetch_weights(
     entry: WeightsEntry, *, offline: bool = False, on_progress: OnProgress | None = None
 ) -> Path:
-    """The file of an entry, downloaded into the cache unless it is on this machine.
+    """Return the file of an entry, downloaded into the cache unless it is on this machine.
 
     Raises WeightsMissing if there is nowhere to fetch it from, FetchError, WeightsCorrupt.
     """

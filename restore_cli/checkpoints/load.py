@@ -34,12 +34,12 @@ class Checkpoint:
 
 
 def load(name_or_path: str | Path) -> nn.Module:
-    """The network of some weights, in eval mode and float32 on the CPU; see load_checkpoint."""
+    """Load a network in eval mode and float32 on the CPU; see load_checkpoint."""
     return load_checkpoint(name_or_path).module
 
 
 def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
-    """By name ("dpenet.default"), or by the path of a file of ours or in an official layout.
+    """Load by name ("dpenet.default"), or by the path of a file of ours or in an official layout.
 
     Raises WeightsMissing, WeightsCorrupt (checksum, contents) or WeightsMismatch (the network).
     """
@@ -49,7 +49,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
 
 
 def verified(entry: WeightsEntry) -> WeightFile:
-    """The file of an entry, with the checksum that it must have.
+    """Read the file of an entry and compare its checksum.
 
     Raises WeightsMissing with the way to get it, WeightsCorrupt.
     """
@@ -74,7 +74,7 @@ def verified(entry: WeightsEntry) -> WeightFile:
 
 
 def our_state(file: WeightFile) -> tuple[str, Mapping[str, Any], dict[str, Tensor]]:
-    """(arch, config, state under our names) of a file of ours or in an official layout.
+    """Return (arch, config, state under our names) of a file of ours or in an official layout.
 
     Raises WeightsMismatch.
     """
@@ -88,7 +88,7 @@ def our_state(file: WeightFile) -> tuple[str, Mapping[str, Any], dict[str, Tenso
 
 
 def is_path(name_or_path: str | Path) -> bool:
-    """Whether it means a file, not a name of the manifest."""
+    """Return True if it is a file, not a name of the manifest."""
     if isinstance(name_or_path, Path):
         return True
     path = Path(name_or_path)

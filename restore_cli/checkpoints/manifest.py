@@ -87,7 +87,7 @@ def bundled_entries() -> dict[str, WeightsEntry]:
 
 
 def is_cached(name: str) -> bool:
-    """Whether a file was imported under this name."""
+    """Return True if a file was imported under this name."""
     return NAME.fullmatch(name) is not None and os.path.isfile(_cached_record(name))
 
 
@@ -97,7 +97,7 @@ def weights_cache() -> Path:
 
 
 def locate(entry: WeightsEntry) -> tuple[Where, Path]:
-    """Where the file of an entry is, and its path: for a fetchable one, where it will be."""
+    """Return the place of the file of an entry, and its (future) path."""
     bundled = assets.weights_dir() / entry.file
     cached = weights_cache() / entry.file
     if bundled.is_file():
@@ -138,7 +138,7 @@ def _difference(wanted: set[str], found: set[str]) -> str | None:
 
 
 def _wrong_value(row: Mapping[str, Any]) -> str | None:
-    """What is wrong with the values of an entry that has exactly the right fields."""
+    """Return the first wrong value of an entry that has exactly the right fields."""
     optional = {"tasks": list, "url": str, "importer": str, "card": str}
     required = {"config": dict, "scores": dict, "size": int}
     for field, value in row.items():

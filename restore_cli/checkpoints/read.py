@@ -22,7 +22,7 @@ LONGEST_HEADER = 100_000_000  # bytes; safetensors itself takes no more
 
 @dataclass(frozen=True)
 class About:
-    """What a file of ours says of itself: how to build its network, and how it came to be."""
+    """Description of a file of ours in its metadata: network, configuration, training record."""
 
     arch: str
     config: Mapping[str, Any]
@@ -59,7 +59,7 @@ def read(path: Path) -> WeightFile:
 
 
 def read_about(path: Path) -> About | None:
-    """What a file of ours says of itself, its tensors left alone; None for any other file.
+    """Read the description of a file of ours without its tensors; None for any other file.
 
     Raises WeightsMissing, WeightsCorrupt.
     """
@@ -115,7 +115,7 @@ def _parse_safetensors(data: bytes, name: str) -> dict[str, Tensor]:
 
 
 def _about(data: bytes, name: str) -> About | None:
-    """What a valid safetensors file says in its metadata; None if it was not written by save."""
+    """Parse the metadata of a valid safetensors file; None if it was not written by save."""
     length = int.from_bytes(data[:8], "little")
     text = json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(METADATA_KEY)
     if text is None:

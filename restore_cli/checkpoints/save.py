@@ -44,7 +44,7 @@ def save_state(
     record: Mapping[str, Any],
     half: bool = False,
 ) -> None:
-    """As save, for a state dict under our names."""
+    """Write a state dict under our names; see save."""
     data = encoded(state, path.name, arch=arch, config=config, record=record, half=half)
     write_atomically(path, data, overwrite=True)
 

@@ -82,7 +82,7 @@ def _table(table: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _handle(data: bytes, at: int) -> tuple[slice, int]:
-    """Where a block lies in the table, and where the reading of that ended."""
+    """Return (offset, size) of a block in the table, and the position behind it."""
     start, at = _varint(data, at)
     size, at = _varint(data, at)
     return slice(start, start + size), at

@@ -1,4 +1,4 @@
-"""Local blocks of a network run piece by piece, so that what they compute stays in the caches.
+"""Local blocks of a network, run tile by tile so that their features stay in the caches.
 
 A tile of an image needs as much context as the whole network sees, and what is computed there
 is thrown away. A piece of one block needs only what that block sees: DPENet looks 181 pixels far,
@@ -28,7 +28,7 @@ SIDE = 384
 
 @dataclass(frozen=True)
 class BlockRun:
-    """How the blocks of a network run while one image goes through them."""
+    """Tile side and progress of the blocks while one image goes through them."""
 
     tile: int | None = None  # side of the tiles of a TiledBlock; None: the whole image
     on_block: Callable[[], None] | None = None  # called after each block
@@ -45,7 +45,7 @@ _current: ContextVar[BlockRun] = ContextVar("current", default=WHOLE)
 
 @contextmanager
 def blocks_of(tile: int | None, on_block: Callable[[], None] | None = None) -> Iterator[None]:
-    """Run blocks so, in this thread, while it lasts."""
+    """Set the tile side and the progress of the blocks that run in this thread."""
     token = _current.set(BlockRun(tile, on_block))
     try:
         yield
@@ -54,7 +54,7 @@ def blocks_of(tile: int | None, on_block: Callable[[], None] | None = None) -> I
 
 
 def current_run() -> BlockRun:
-    """Return how the blocks of this thread run."""
+    """Return the tile side and progress of this thread."""
     return _current.get()
 
 

@@ -17,7 +17,7 @@ from restore_cli.inference.upscaler import Target, Upscaler, load_upscaler, shar
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that is done to an image; None: what the task does by itself."""
+    """One step of a chain; None: the default of its task."""
 
     task: str
     scale: float | None = None  # of upscale only
@@ -48,7 +48,7 @@ class Chain:
 
 
 def load_chain(steps: Sequence[Step], options: RunOptions) -> Chain:
-    """The networks for the steps; model and weights of `options` do not count.
+    """Load the networks of the steps; model and weights of `options` do not count.
 
     Raises UsageError, WeightsError, DeviceError.
     """

@@ -35,7 +35,7 @@ def pick_device(name: str) -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if not there.get(device.type, False):
-        raise DeviceMissing(f"this machine has no {name}", hint="use --device auto")
+        raise DeviceMissing(f"no {name.upper()} device found", hint="use --device auto")
     return device
 
 
@@ -63,7 +63,7 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def cgroup_room(root: Path = Path("/")) -> int | None:
-    """What the control groups of this process (a container's, a service's) still allow."""
+    """Return the bytes that the control groups of this process (container, service) allow."""
     try:
         entries = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:

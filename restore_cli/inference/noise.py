@@ -8,7 +8,7 @@ Where the power of what was removed exceeds that of the noise, the rest is detai
 variance s^2 and detail of variance d^2 in what was removed, removing the share s^2 / (s^2 + d^2)
 of it leaves the least squared error, as Wiener's filter does.
 
-All of it is of the whole image, and knows nothing of tiles.
+All statistics are of the whole image, whatever the tiles.
 """
 
 from __future__ import annotations

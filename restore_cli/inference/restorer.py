@@ -1,4 +1,4 @@
-"""One image through one network: prepare, tiles, network, blend, finish."""
+"""One image through one network: preprocessing, tiles, network, blending, and back."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ MEMORY_SHARE = 0.5  # of the free memory
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a user may choose about a run."""
+    """Options of a run."""
 
     model: str | None = None
     weights: str | None = None
@@ -97,7 +97,7 @@ class Restorer:
     """
 
     def __init__(self, checkpoint: Checkpoint, options: RunOptions, *, limited: bool = False):
-        """limited: what is removed is limited to noise, as of a denoiser."""
+        """limited: what is removed is limited to the estimated noise, as by a denoiser."""
         facts = checkpoint.spec.facts
         if facts is None:
             raise WeightsMismatch(f"{checkpoint.name} takes no image, so it restores none")
@@ -157,7 +157,7 @@ class Restorer:
 
     @torch.inference_mode()
     def _restore(self, pixels: Tensor, on_progress: OnProgress | None) -> tuple[Tensor, StepReport]:
-        """As `run`, and the report."""
+        """Restore as `run` does, and report."""
         run = _Run(on_progress)
         prepared, undo = prepare(self.facts.preprocessing, pixels)
         result = undo(self._run_network(prepared, run)).clamp_(0, 1)
@@ -232,7 +232,7 @@ class Restorer:
         return result
 
     def _forward(self, piece: Tensor, dtype: torch.dtype) -> Tensor:
-        """The network's final output for one tile, float32."""
+        """Return the last output of the network for one tile, float32."""
         low = dtype is not torch.float32
         context: AbstractContextManager[object] = (
             torch.autocast(self.device.type, dtype) if low else nullcontext()
@@ -247,14 +247,14 @@ class Restorer:
         return last.float()
 
     def _settled_precision(self, first: Tensor) -> str:
-        """The precision of all images; "auto" is settled by the first tile of the first."""
+        """Return the precision of all images; "auto" is settled by the first tile of the first."""
         with self._lock:
             if self._precision is None:
                 self._precision = self._fastest_precision(first)
             return self._precision
 
     def _fastest_precision(self, first: Tensor) -> str:
-        """A 16-bit type where the device is fast in it and the result stays within the gate."""
+        """Return a 16-bit type if the device is fast in it and the output stays within the gate."""
         dtype = fastest_low_precision(self.device)
         if dtype is None:
             return "fp32"
@@ -283,7 +283,7 @@ class Restorer:
         return overlap, 0 if exact else overlap // 2
 
     def _first_tile(self, height: int, width: int) -> int | None:
-        """The core size to begin with; None for the whole image at once."""
+        """Return the first core size; None for the whole image at once."""
         chosen = self.options.tile
         if self.options.resize == "native":
             self._refuse_too_large(height, width, self.facts.bytes_per_pixel, "--resize native")
@@ -301,9 +301,9 @@ class Restorer:
         return self._capped(None if tile >= max(height, width) else tile, height, width)
 
     def _refuse_too_large(self, height: int, width: int, each: int, option: str) -> None:
-        """Before the system kills the process, which it does where memory is promised freely.
+        """Raise OutOfMemory before the system kills the process, as Linux does.
 
-        each: bytes for a pixel of the whole image. option: that asks for it.
+        each: bytes for a pixel of the whole image. option: the option that needs them.
         """
         needed, free = height * width * each, free_memory(self.device)
         if needed > free:
@@ -318,12 +318,12 @@ class Restorer:
         return LARGEST_TILE if in_caches else LARGEST_CPU_TILE
 
     def _capped(self, tile: int | None, height: int, width: int) -> int | None:
-        """Not larger than what an earlier image has shown to fit."""
+        """Limit a tile to the size that an earlier image has shown to fit."""
         side = max(height, width) if tile is None else tile
         return tile if self._limit is None or side <= self._limit else self._limit
 
     def _smaller_tile(self, tile: int | None, image: Tensor, error: BaseException) -> int:
-        """Half of a tile that was too large; the images that follow begin with it."""
+        """Halve a tile that was too large; the images that follow begin with it."""
         side = max(image.shape[-2:]) if tile is None else min(tile, max(image.shape[-2:]))
         if self.facts.tiling == "never":
             raise OutOfMemory(
@@ -349,7 +349,7 @@ class Restorer:
 
 
 def _resized(facts: Facts, resize: Resize, arch: str) -> Facts:
-    """The facts of a network of one size when images of other sizes come to it so.
+    """Return the facts of a network of one size for another way of resizing.
 
     Raises UsageError for a network that takes any size.
     """
@@ -367,7 +367,7 @@ def _resized(facts: Facts, resize: Resize, arch: str) -> Facts:
 
 @dataclass
 class _Run:
-    """One image on its way through the network: what is known of it so far."""
+    """State of one image on its way through the network."""
 
     on_progress: OnProgress | None
     tile: int | None = None
@@ -376,7 +376,7 @@ class _Run:
 
 
 class _Progress:
-    """Tells of each tile, and within it of each block where the network runs block by block."""
+    """Progress by tile, and within a tile by block where the network runs block by block."""
 
     def __init__(self, network: nn.Module, tiles: int, on_progress: OnProgress | None):
         blocks = sum(len(chain.blocks) for chain in blockwise_chains(network))
@@ -398,7 +398,7 @@ class _Progress:
 
 
 def load_restorer(task: str, options: RunOptions) -> Restorer:
-    """The network for `task` with the weights that the options name, on their device.
+    """Load the network for `task` with the weights and on the device of the options.
 
     Raises UsageError, WeightsError, DeviceError.
     """

@@ -1,4 +1,4 @@
-"""Where to cut an image into tiles, from sizes alone; how to cut one out and blend it back in.
+"""Plans of tiles, from sizes alone; functions that cut a tile out and blend it back in.
 
 A tile is a core, which it alone owns, and `overlap` pixels of context on each interior side. It
 ends at the true border of the image, where networks pad by themselves. With a context as wide
@@ -110,17 +110,17 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 
 def cut(image: Tensor, row: Span, column: Span) -> Tensor:
-    """What the tile reads, a view."""
+    """Return the part of the image that the tile reads, a view."""
     return image[..., row.start : row.stop, column.start : column.stop]
 
 
-def kept(answer: Tensor, row: Span, column: Span, scale: int = 1) -> Tensor:
-    """What the tile keeps of the network's answer, a view; the answer is `scale` times the cut."""
-    return answer[..., _inside(row, scale), _inside(column, scale)]
+def kept(output: Tensor, row: Span, column: Span, scale: int = 1) -> Tensor:
+    """Return the part of the output that the tile keeps, a view; `scale`: output / cut size."""
+    return output[..., _inside(row, scale), _inside(column, scale)]
 
 
 def place(result: Tensor, row: Span, column: Span, scale: int = 1) -> Tensor:
-    """Where in the result that belongs which is kept of the tile, a view."""
+    """Return the place in the result of the kept part of the tile, a view."""
     return result[
         ...,
         row.keep_start * scale : row.keep_stop * scale,

@@ -1,4 +1,4 @@
-"""Any enlargement out of networks of a few whole factors.
+"""Enlargement to any size by networks of a few whole factors.
 
 The next larger network is taken and its result reduced by antialiased bicubic: x2.5 is x3 made
 smaller. Beyond the largest, or to spare one, networks run one after the other (`repeat`).
@@ -34,14 +34,14 @@ Purpose = Literal["auto", "photo", "clean"]
 
 @dataclass(frozen=True)
 class Target:
-    """What is wanted of an image: so many times its size, or exactly a size."""
+    """Requested size of an image: a factor, or exactly a size."""
 
     scale: float | None = None
     size: tuple[int, int] | None = None  # (H, W)
     repeat: bool = False  # build the factor of the smallest networks, one after the other
 
     def of(self, height: int, width: int) -> tuple[int, int]:
-        """The height and width that an image gets. Raises InputError where it has more already."""
+        """Return the (H, W) of the output. Raises InputError for an image that is larger."""
         if self.size is None:
             assert self.scale is not None  # one of both is given
             return round(height * self.scale), round(width * self.scale)
@@ -97,7 +97,7 @@ class Upscaler:
 
     @property
     def luma_alone(self) -> bool:
-        """Whether colours do not matter to any network that may run."""
+        """True if every network that may run sees luma alone."""
         scale = self.target.scale
         chain = self._known.values() if scale is None else self._chain(scale)
         return not self._photo and all(self._restorer(weights).luma_alone for weights in chain)
@@ -130,7 +130,7 @@ class Upscaler:
 
 
 def load_upscaler(options: RunOptions, target: Target, purpose: Purpose = "clean") -> Upscaler:
-    """Networks that enlarge to `target`, of the weights that the options name or of all there are.
+    """Load the networks that enlarge to `target`: weights of the options, or all that exist.
 
     purpose: where no weights are named, which there are. Raises UsageError, WeightsError,
     DeviceError.
@@ -159,7 +159,7 @@ def load_upscaler(options: RunOptions, target: Target, purpose: Purpose = "clean
 
 
 def scale_of(weights: str) -> int:
-    """By what some weights enlarge. Raises WeightsError."""
+    """Return the factor of some weights. Raises WeightsError."""
     checkpoint = load_checkpoint(weights)
     spec = checkpoint.spec
     if spec.facts is None or "upscale" not in spec.tasks or spec.facts.scale == 1:
@@ -187,14 +187,14 @@ def _out_of_reach(factor: float, known: Sequence[int], repeat: bool) -> UsageErr
 
 
 def share(on_progress: OnProgress | None, index: int, count: int) -> OnProgress | None:
-    """Of a whole of `count` networks, the part that network `index` is."""
+    """Return the progress callback of network `index` of `count`."""
     if on_progress is None:
         return None
     return lambda done, total: on_progress(index * total + done, count * total)
 
 
 def resized(image: Image, height: int, width: int) -> Image:
-    """By bicubic, alpha too; the image itself where it has that size."""
+    """Resize by bicubic, alpha too; return the image itself where it has that size."""
     if (image.height, image.width) == (height, width):
         return image
     pixels = resize_matlab(image.pixels, height, width).clamp_(0, 1)

@@ -61,7 +61,7 @@ class FixedSize:
 
 @dataclass(frozen=True)
 class Stretched:
-    """As FixedSize, but the output itself is resized to the image."""
+    """One size in ImageNet's normalisation; the output itself is resized to the image."""
 
     height: int
     width: int

@@ -32,7 +32,7 @@ def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def he_normal(conv: nn.Conv2d) -> nn.Conv2d:
-    """As TensorFlow's variance scaling: fan-in, gain 2, cut at two standard deviations."""
+    """Initialise as TensorFlow's variance scaling: fan-in, gain 2, truncated at two std."""
     std = math.sqrt(2 / conv.weight[0].numel()) / TRUNCATED
     nn.init.trunc_normal_(conv.weight, std=std, a=-2 * std, b=2 * std)
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]

@@ -42,13 +42,13 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def grid(size: Sequence[int], level: int, patch: int) -> tuple[int, int]:
-    """How many whole patches the map of a (H, W) image holds after `level` halvings."""
+    """Return (rows, columns) of whole patches of the map of an image after `level` halvings."""
     height, width = size
     return (height >> level) // patch, (width >> level) // patch
 
 
 class DropPath(nn.Module):
-    """In training, nothing at all for some samples of the batch, the more for the others."""
+    """Drop whole samples of the batch in training, and scale the others up."""
 
     def __init__(self, rate: float):
         super().__init__()
@@ -98,7 +98,7 @@ class GDC(nn.Module):
         return F.gelu(self.norm(patches))
 
     def weighed(self, x: Tensor) -> Tensor:
-        """What `patch` makes of x, (B, C, H, W) -> (B, C, h, w), as a sum over each patch.
+        """Apply `patch` to x, (B, C, H, W) -> (B, C, h, w), as a sum over each patch.
 
         An eighth of a training step less on a CPU, where this convolution is slow to go back.
         """
