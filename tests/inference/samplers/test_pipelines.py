@@ -8,7 +8,9 @@ from torch.testing import assert_close
 from restore_cli.errors import UsageError
 from restore_cli.inference.samplers.request import GenerateRequest
 from restore_cli.inference.samplers.stable_diffusion import (
+    MemoryPlan,
     StableDiffusionSampler,
+    fit_into_memory,
     scalecrafter_pipeline,
 )
 from restore_cli.networks.scalecrafter.model import Settings, scalecrafter
@@ -42,6 +44,13 @@ class Pipe:
                 end(self, step, t, {})
         images = x if output_type == "latent" else self.vae.decode(x / 0.18215).sample / 2 + 0.5
         return type("Output", (), {"images": images})
+
+    @property
+    def components(self):
+        return {"unet": self.unet, "vae": self.vae, "scheduler": self.scheduler}
+
+    def to(self, device):
+        self.told.append(device)
 
     def enable_freeu(self, **strengths):
         self.unet.enable_freeu(**strengths)
@@ -184,3 +193,31 @@ def test_progress_of_a_prompt_is_reported(pipe):
         GenerateRequest(**PROMPT), on_progress=lambda *now: told.append(now)
     )
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_pipeline_is_moved_to_its_device_by_the_plan(pipe):
+    assert fit_into_memory(pipe, None, torch.device("cpu")) == MemoryPlan()
+    assert pipe.told == [torch.device("cpu")]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
+def test_a_scheduler_is_taken_for_one_image_only(pipe):
+    sampler = StableDiffusionSampler(pipe)
+    before = sampler(GenerateRequest(**PROMPT))
+    changed = sampler(GenerateRequest(**PROMPT, sampler="euler"))
+    assert not torch.equal(changed, before)
+    assert torch.equal(sampler(GenerateRequest(**PROMPT)), before)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("rope", "yarn"), ("guidance_power", 1.0), ("sampler", "sde")]
+)
+def test_a_field_without_effect_on_a_pipeline_is_refused(field, value, pipe):
+    with pytest.raises(UsageError, match=f"--{field}"):
+        StableDiffusionSampler(pipe).resolve(GenerateRequest("a", **{field: value}))
+
+
+def test_resolving_for_a_pipeline_twice_changes_nothing(pipe):
+    request = StableDiffusionSampler(pipe).resolve(GenerateRequest("a"))
+    assert (request.size, request.steps, request.guidance) == ((16, 16), 50, 7.5)
+    assert StableDiffusionSampler(pipe).resolve(request) == request
