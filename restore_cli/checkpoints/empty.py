@@ -13,6 +13,7 @@ DRAWN: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.rand: torch.empty,
     torch.randn: torch.empty,
 }
+# Zeros, since torch.nn.init.trunc_normal_ draws again until no value is beyond its bounds.
 FILLED: set[Callable[..., Any]] = {torch.Tensor.normal_, torch.Tensor.uniform_}
 
 
@@ -29,7 +30,9 @@ class _NoInitialValues(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func in FILLED or getattr(func, "__module__", None) == "torch.nn.init":
+        if func in FILLED:
+            return args[0].zero_()
+        if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else (kwargs or {})["tensor"]
         return DRAWN.get(func, func)(*args, **kwargs or {})
 

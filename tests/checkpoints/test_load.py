@@ -15,6 +15,7 @@ from restore_cli.checkpoints import load, load_checkpoint, manifest
 from restore_cli.checkpoints.importers import from_official
 from restore_cli.checkpoints.read import read
 from restore_cli.checkpoints.save import save
+from restore_cli.checkpoints.shapes import empty_network
 from restore_cli.errors import WeightsCorrupt, WeightsMismatch, WeightsMissing
 from restore_cli.registry import MODELS, Configured
 
@@ -161,3 +162,9 @@ def test_looking_at_the_table_of_weights_needs_no_torch():
     code = "import sys; from restore_cli.checkpoints import manifest; manifest.entries(); "
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_network_without_initial_values_draws_no_random_numbers_again():
+    # Uninitialised memory beyond the bounds would make trunc_normal_ draw for ever.
+    network = empty_network("cbsn", {"channels": 8, "num_module": 1})
+    assert not network.embed.weight.any()
