@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
@@ -26,7 +25,7 @@ from restore_cli.inference.factors import usual_network
 from restore_cli.inference.noise import NoiseLimit
 from restore_cli.inference.restorer import Precision, Restorer, RunOptions
 from restore_cli.inference.upscaler import Target, Upscaler, load_upscaler
-from restore_cli.registry import MODELS
+from restore_cli.tasks import find_task
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -101,7 +100,7 @@ def load_restorer(
     "off" sets no limit.
     Raises UsageError, WeightsError, DeviceError.
     """
-    _check_task(task)
+    find_task(task)  # a misspelt name is refused before any weights are read
     options = RunOptions(
         model=model,
         weights=None if weights is None else os.fspath(weights),
@@ -162,14 +161,6 @@ def restore_batch(
 def _load(task: str, options: RestoreOptions) -> Restorer | Upscaler:
     options.setdefault("precision", "fp32")
     return load_restorer(task, **options)
-
-
-def _check_task(task: str) -> None:
-    tasks = sorted({known for spec in MODELS.values() for known in spec.tasks})
-    if task not in tasks:
-        near = get_close_matches(task, tasks, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(tasks)}"
-        raise UsageError(f"unknown task: {task!r}", hint=hint)
 
 
 def _restored(image: Any, restorer: Restorer | Upscaler) -> Any:

@@ -19,7 +19,7 @@ def usual_network(device: str, factor: float | None, *, repeat: bool = False) ->
     """The network that enlarges images where none is named.
 
     The better one on a GPU, where it has weights that reach the factor: x3 as x4 made smaller is
-    better than the faster network's own x3 (weights/mirnet.md). The faster one on a CPU.
+    better than the faster network's own x3 (weights/mirnet.sr.md). The faster one on a CPU.
     device: as an option names it. factor: None where it differs from image to image.
     """
     if _kind(device) == "cpu":
