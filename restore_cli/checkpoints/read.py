@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 METADATA_KEY = "restore"  # of the JSON text in the metadata of our own files
+# Keys under which trainings keep the weights, the averaged ones first.
+WRAPPINGS = (
+    "params_ema",
+    "ema",
+    "params",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "generator",
+)
+DEEPEST = 4  # wrappings inside each other
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # of wrappers around a network
 LONGEST_HEADER = 100_000_000  # bytes; safetensors itself takes no more
 
 
@@ -145,14 +158,26 @@ def _unpickle(data: bytes, name: str) -> object:
 
 
 def _bare_state(loaded: object, name: str) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint without its wrapping and without common prefixes."""
     from torch import Tensor
 
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    state = _unwrapped(loaded)
     if not isinstance(state, dict) or not state:
         raise WeightsCorrupt(f"{name}: holds no table of tensors")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise WeightsCorrupt(f"{name}: {key!r} is a {type(value).__name__}, wanted a tensor")
-    if all(key.startswith("module.") for key in state):
-        return {key.removeprefix("module."): value for key, value in state.items()}
-    return dict(state)
+    state = dict(state)
+    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _unwrapped(loaded: object) -> object:
+    """Return the table of weights in a checkpoint of a training; averaged weights come first."""
+    for _ in range(DEEPEST):  # a file may contain itself
+        if not isinstance(loaded, dict):
+            break
+        tables = (loaded[key] for key in WRAPPINGS if isinstance(loaded.get(key), dict))
+        loaded = next(tables, loaded)
+    return loaded

@@ -88,7 +88,7 @@ STILLS: tuple[StillFormat, ...] = (
     ),
     StillFormat(
         name="JPEG",
-        suffixes=(".jpg", ".jpeg"),
+        suffixes=(".jpg", ".jpeg", ".jpe", ".jfif", ".jif"),
         signatures=(b"\xff\xd8\xff",),
         decode="restore_cli.imaging.codecs.pillow:decode",
         pillow="JPEG",

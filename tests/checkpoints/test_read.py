@@ -18,6 +18,7 @@ from restore_cli.checkpoints.read import read
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(7)}
+OTHER = {key: value + 1 for key, value in STATE.items()}
 
 
 def save_legacy(state, path):
@@ -39,12 +40,24 @@ def test_what_a_file_is_its_contents_tell(write, name, tmp_path):
         {"state_dict": STATE, "epoch": 3},
         {f"module.{key}": value for key, value in STATE.items()},
         {"state_dict": {f"module.{key}": value for key, value in STATE.items()}},
+        {"model_state_dict": STATE, "epoch": 3},
+        {"params": OTHER, "params_ema": STATE},
+        {"model": {"state_dict": STATE}, "optimizer": {}},
+        {f"module._orig_mod.net.{key}": value for key, value in STATE.items()},
     ],
-    ids=["state_dict", "module", "both"],
+    ids=["state_dict", "module", "both", "tutorial", "averaged first", "nested", "prefixes"],
 )
-def test_what_training_wraps_around_is_taken_off(wrapped, tmp_path):
+def test_wrappings_of_a_training_are_removed(wrapped, tmp_path):
     torch.save(wrapped, tmp_path / "x.pth")
-    assert read(tmp_path / "x.pth").state.keys() == STATE.keys()
+    assert_close(read(tmp_path / "x.pth").state, STATE, atol=0, rtol=0)
+
+
+def test_a_checkpoint_that_contains_itself_is_refused(tmp_path):
+    endless = {}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "x.pth")
+    with pytest.raises(WeightsCorrupt, match="wanted a tensor"):
+        read(tmp_path / "x.pth")
 
 
 class Harmful:
@@ -83,7 +96,7 @@ def test_a_whole_pickled_network_is_refused_as_code(tmp_path):
         ({3: torch.zeros(1)}, "3 is a Tensor"),
         ({}, "holds no table of tensors"),
         ([torch.zeros(1)], "holds no table of tensors"),
-        ({"state_dict": [1]}, "holds no table of tensors"),
+        ({"state_dict": [1]}, "is a list, wanted a tensor"),
     ],
     ids=["a number", "a number as key", "empty", "a list", "a list within"],
 )
