@@ -123,7 +123,7 @@ def test_slow_libraries_are_imported_inside_functions(path):
 
 @pytest.mark.parametrize("path", FILES[1:], ids=name_of)  # __init__ names the public API
 def test_dotted_names_in_tables_point_down_only(path):
-    """As "restore_cli.networks.cbsn.model:CBSN"."""
+    """A dotted name such as "restore_cli.networks.cbsn.model:CBSN"."""
     assert path != PACKAGE / "__init__.py"
     nodes = ast.walk(tree_of(path))
     texts = {node.value for node in nodes if isinstance(node, ast.Constant)}

@@ -17,12 +17,12 @@ def scene(height=96, width=128):
 
 
 def smoothed(image):
-    """What a denoiser makes of it that knows no stripes."""
+    """A denoiser that does not know stripes."""
     return F.avg_pool2d(F.pad(image[None], (2, 2, 2, 2), mode="reflect"), 5, 1)[0]
 
 
 def partly_smoothed(image):
-    """What a network makes of it that tells most detail from noise."""
+    """A network that tells most detail from noise."""
     return torch.lerp(image, smoothed(image), 0.4)
 
 
