@@ -19,7 +19,6 @@ class Task:
 
     name: TaskName
     participle: str  # ends the names of its outputs: photo_derained.png
-    summary: str  # line of --help
     network: str  # default on a CPU
     gpu_network: str  # default on a GPU
     pair_folders: tuple[tuple[str, str], ...]  # of degraded and of clean test images
@@ -34,8 +33,6 @@ TASKS: Mapping[TaskName, Task] = MappingProxyType(
             Task(
                 name="denoise",
                 participle="denoised",
-                summary="Remove noise from images, folders and videos "
-                "(MIRNet by default, else C-BSN).",
                 network="mirnet",
                 gpu_network="mirnet",
                 pair_folders=(("noisy", "clean"), ("noisy25", "original")),
@@ -45,7 +42,6 @@ TASKS: Mapping[TaskName, Task] = MappingProxyType(
             Task(
                 name="derain",
                 participle="derained",
-                summary="Remove rain from images, folders and videos (DPENet).",
                 network="dpenet",
                 gpu_network="dpenet",
                 pair_folders=(("rainy", "clean"),),
@@ -55,7 +51,6 @@ TASKS: Mapping[TaskName, Task] = MappingProxyType(
             Task(
                 name="enhance",
                 participle="enhanced",
-                summary="Brighten dark images and folders of images (TML).",
                 network="tml",
                 gpu_network="tml",
                 pair_folders=(("low", "high"),),
@@ -65,7 +60,6 @@ TASKS: Mapping[TaskName, Task] = MappingProxyType(
             Task(
                 name="upscale",
                 participle="upscaled",
-                summary="Enlarge images, folders and videos (ESPCN, MIRNet).",
                 network="espcn",
                 gpu_network="mirnet",
                 pair_folders=(("LR", "HR"),),

@@ -32,16 +32,12 @@ from restore_cli.imaging.formats import (
     container_of,
     format_of,
 )
+from restore_cli.tasks import TASKS
 
 Existing = Literal["error", "overwrite", "skip"]
 
-PARTICIPLES = {
-    "denoise": "denoised",
-    "derain": "derained",
-    "enhance": "enhanced",
-    "upscale": "upscaled",
-    "run": "restored",
-}
+# Endings of the names of outputs; `run` does several tasks.
+PARTICIPLES = {str(task.name): task.participle for task in TASKS.values()} | {"run": "restored"}
 FIELDS = ("stem", "ext", "task", "model", "scale", "rel")
 LISTED_AT_MOST = 3  # files in one message
 

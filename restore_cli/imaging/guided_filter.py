@@ -73,7 +73,7 @@ def downsample(pixels: Tensor, size: Sequence[int]) -> Downsampled:
 
 
 def noise_std(pixels: Tensor) -> Tensor:
-    """Estimate the standard deviation of noise per channel, (C, 1, 1).
+    """Estimate the noise std per channel, (C, 1, 1).
 
     The median of Immerkaer's second difference, which is zero for lines and smooth shades; the
     median ignores edges. Spatially correlated noise is underestimated.
