@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
@@ -26,6 +25,7 @@ from restore_cli.inference.noise import NoiseLimit
 from restore_cli.inference.restorer import Precision, Restorer, RunOptions
 from restore_cli.inference.upscaler import Target, Upscaler, load_upscaler
 from restore_cli.tasks import find_task
+from restore_cli.worker import Pending, Worker
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -177,19 +177,14 @@ def _read(image: Any) -> Any:
 def _overlapped(images: Iterable[Any], restorer: Restorer | Upscaler) -> Iterator[Any]:
     """Read in one thread and restore in another, at most AHEAD images in advance."""
 
-    def restored(read: Future[Any]) -> Any:
+    def restored(read: Pending[Any]) -> Any:
         return _restored(read.result(), restorer)
 
-    reader = ThreadPoolExecutor(1, "restore-reader")
-    worker = ThreadPoolExecutor(1, "restore-worker")
-    waiting: deque[Future[Any]] = deque()
-    try:
+    waiting: deque[Pending[Any]] = deque()
+    with Worker() as reader, Worker() as worker:
         for image in images:
             waiting.append(worker.submit(restored, reader.submit(_read, image)))
             if len(waiting) > AHEAD:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:
-        reader.shutdown(cancel_futures=True)
-        worker.shutdown(cancel_futures=True)

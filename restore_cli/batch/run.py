@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,7 @@ from restore_cli.imaging.formats import Container, Format, is_container
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import contents, decode, encode, write
 from restore_cli.inference.report import Report, Restored
+from restore_cli.worker import Pending, Worker
 
 WAITING = 2  # images at most on either side of the network
 
@@ -81,13 +81,11 @@ def run(
     video its frames.
     Closing the generator drops what is not yet being written; no file is left half-written.
     """
-    reader = ThreadPoolExecutor(1, "restore-reader")
-    writer = ThreadPoolExecutor(1, "restore-writer")
     stills = [job for job in jobs if not is_container(job.format)]
-    coming = (reader.submit(_read, job, stdin) for job in stills)
-    ahead = deque(islice(coming, WAITING))
-    behind: deque[Future[Result]] = deque()
-    try:
+    behind: deque[Pending[Result]] = deque()
+    with Worker() as reader, Worker() as writer:
+        coming = (reader.submit(_read, job, stdin) for job in stills)
+        ahead = deque(islice(coming, WAITING))
         for index, job in enumerate(jobs):
             began = time.monotonic()
             try:
@@ -116,9 +114,6 @@ def run(
                 yield behind.popleft().result()
         while behind:
             yield behind.popleft().result()
-    finally:
-        reader.shutdown(cancel_futures=True)
-        writer.shutdown(cancel_futures=True)
 
 
 def _film(
@@ -172,7 +167,7 @@ def _read(job: Job, stdin: bytes) -> _Loaded:
 
 
 def _restore(
-    coming: Future[_Loaded], restorer: Restores, on_progress: Callable[[int, int], None] | None
+    coming: Pending[_Loaded], restorer: Restores, on_progress: Callable[[int, int], None] | None
 ) -> _Done:
     loaded = coming.result()
     began = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from restore_cli.imaging.video.yuv import Planes, from_rgb, to_luma, to_rgb, wit
 from restore_cli.inference.report import Report, Restored
 from restore_cli.inference.restorer import Restorer
 from restore_cli.inference.upscaler import Upscaler
+from restore_cli.worker import Pending, Worker
 
 WAITING = 2  # most frames that wait before the network, and behind it
 
@@ -120,12 +121,14 @@ class _Pipeline:
         self.frames = clip.frames()
 
     def run(self, on_frame: OnFrame | None) -> RestoredVideo:
-        reader = ThreadPoolExecutor(1, "restore-decoder")
-        encoder = ThreadPoolExecutor(1, "restore-encoder")
-        ahead = deque(reader.submit(self._read) for _ in range(WAITING))
-        behind: deque[Future[Planes]] = deque()
+        behind: deque[Pending[Planes]] = deque()
         count, expected = 0, self.clip.expected
-        try:
+        with (
+            closing(self.frames),
+            Worker() as reader,
+            Worker() as encoder,
+        ):
+            ahead = deque(reader.submit(self._read) for _ in range(WAITING))
             while (coming := ahead.popleft().result()) is not None:
                 ahead.append(reader.submit(self._read))
                 frame, prepared = coming
@@ -136,11 +139,7 @@ class _Pipeline:
                 count += 1
                 if on_frame is not None:
                     on_frame(count, max(count, expected or 0))
-            last = [future.result() for future in behind][-1]
-        finally:
-            reader.shutdown(cancel_futures=True)
-            encoder.shutdown(cancel_futures=True)
-            self.frames.close()
+            last = [pending.result() for pending in behind][-1]
         return RestoredVideo(last.width, last.height, count, report)
 
     def _read(self) -> tuple[Frame, Tensor] | None:

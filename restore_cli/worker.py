@@ -1,0 +1,79 @@
+"""A thread that runs calls in their order and survives an interrupt of its caller."""
+
+from __future__ import annotations
+
+from _thread import start_new_thread
+from collections.abc import Callable
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Generic, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Pending(Generic[T]):
+    """The result of a call that a Worker has accepted."""
+
+    def __init__(self, call: Callable[[], T]):
+        self._call: Callable[[], T] | None = call
+        self._outcome: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+
+    def run(self) -> None:
+        assert self._call is not None
+        try:
+            self._outcome.put((self._call(), None))
+        except BaseException as error:
+            self._outcome.put((None, error))
+        self._call = None  # with its arguments, which may be large
+
+    def done(self) -> bool:
+        return not self._outcome.empty()
+
+    def result(self) -> T:
+        """Wait for the call and return its value or raise its exception. Call it once."""
+        value, error = self._outcome.get()
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]  # None only where T is None
+
+
+class Worker:
+    """A thread for one kind of work beside the main thread, such as decoding.
+
+    Where a signal handler raises in the main thread while that holds a lock of `threading` or
+    `concurrent.futures`, the lock is never released, and a thread of an executor would wait for
+    it forever. SimpleQueue and start_new_thread are written in C and leave no lock behind.
+    """
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Pending[Any] | None] = SimpleQueue()
+        self._ended: SimpleQueue[None] = SimpleQueue()
+        self._cancelled = False
+        start_new_thread(self._run, ())
+
+    def submit(self, call: Callable[P, T], *args: P.args, **options: P.kwargs) -> Pending[T]:
+        pending = Pending(lambda: call(*args, **options))
+        self._calls.put(pending)
+        return pending
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Drop the calls that have not begun, and wait for the one that has."""
+        self._cancelled = True
+        self._calls.put(None)
+        self._ended.get()
+
+    def _run(self) -> None:
+        while (pending := self._calls.get()) is not None:
+            if not self._cancelled:
+                pending.run()
+            del pending  # its result may be large
+        self._ended.put(None)
