@@ -13,7 +13,7 @@ from restore_cli.batch.plan import Standard
 from restore_cli.batch.provenance import generated_record, to_text
 from restore_cli.batch.run import pipe_out
 from restore_cli.imaging.contact_sheet import contact_sheet
-from restore_cli.imaging.image import Image, Metadata
+from restore_cli.imaging.image import Image, Metadata, Text
 from restore_cli.imaging.io import encode, write
 from restore_cli.inference.generator import Generator
 from restore_cli.inference.report import Report
@@ -69,7 +69,7 @@ def generate_grids(
             finished += 1
         first = resolved[grid.images[0][0]]
         record = generated_record(grid, first, generator, quality)
-        texts = (("Software", f"restore {__version__}"), ("Description", grid.source))
+        texts = (Text("Software", f"restore {__version__}"), Text("Description", grid.source))
         image = Image(
             contact_sheet(images, grid.columns),
             metadata=Metadata(record=to_text(record), texts=texts),

@@ -16,7 +16,7 @@ from restore_cli.errors import OutputError, RestoreError
 from restore_cli.files import sha256_of
 from restore_cli.imaging.formats import Container, Format, is_container
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.io import contents, decode, encode, write
+from restore_cli.imaging.io import contents, decode_unreported, encode, refuse_colours, write
 from restore_cli.inference.report import Report, Restored
 from restore_cli.worker import Pending, Worker
 
@@ -159,10 +159,11 @@ def _read(job: Job, stdin: bytes) -> _Loaded:
     began = time.monotonic()
     if isinstance(job.source, Standard):
         data = stdin
-        image = decode(data, name=job.source.value)
+        image = decode_unreported(data, name=job.source.value)
     else:
         data = contents(job.source)
-        image = replace(decode(data, name=str(job.source)), source=job.source)
+        image = replace(decode_unreported(data, name=str(job.source)), source=job.source)
+    refuse_colours(image, cast(Format, job.format))
     return _Loaded(image, sha256_of(data), time.monotonic() - began)
 
 
@@ -189,7 +190,8 @@ def _write(
         if isinstance(job.target, Standard):
             assert stdout is not None  # whoever plans for stdout hands it over
             format = cast(Format, job.format)  # no video goes there
-            pipe_out(encode(image, format=format, quality=quality), stdout)
+            name = str(image.source or Standard.INPUT.value)
+            pipe_out(encode(image, format=format, quality=quality, name=name), stdout)
         else:
             write(image, job.target, quality=quality, overwrite=overwrite)
     except RestoreError as error:

@@ -29,6 +29,11 @@ class Encoding:
     largest_icc: int | None  # bytes of an ICC profile; 0: none is held; None: no limit
     largest_exif: int | None
     largest_xmp: int | None
+    keywords: tuple[str, ...] | None  # of texts that are held; None: any
+    largest_text: int | None
+    photoshop: bool  # image resources of Photoshop are held, with IPTC captions
+    chunks: bool  # statements of a PNG about its colours are held
+    grey: bool  # False: grey is written as RGB
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,11 @@ STILLS: tuple[StillFormat, ...] = (
             largest_icc=None,
             largest_exif=None,
             largest_xmp=None,
+            keywords=None,
+            largest_text=None,
+            photoshop=False,
+            chunks=True,
+            grey=True,
         ),
     ),
     StillFormat(
@@ -103,6 +113,11 @@ STILLS: tuple[StillFormat, ...] = (
             largest_icc=ALL_SEGMENTS,
             largest_exif=ONE_SEGMENT,
             largest_xmp=ONE_SEGMENT,
+            keywords=("Comment",),
+            largest_text=65_533,
+            photoshop=True,
+            chunks=False,
+            grey=True,
         ),
     ),
     StillFormat(
@@ -122,6 +137,11 @@ STILLS: tuple[StillFormat, ...] = (
             largest_icc=None,
             largest_exif=None,
             largest_xmp=None,
+            keywords=(),
+            largest_text=None,
+            photoshop=False,
+            chunks=False,
+            grey=False,
         ),
     ),
     StillFormat(
@@ -141,6 +161,11 @@ STILLS: tuple[StillFormat, ...] = (
             largest_icc=None,
             largest_exif=None,
             largest_xmp=None,
+            keywords=(),
+            largest_text=None,
+            photoshop=True,
+            chunks=False,
+            grey=True,
         ),
     ),
     StillFormat(

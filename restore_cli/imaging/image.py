@@ -4,22 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
+class Text(NamedTuple):
+    """A text of a PNG, or with the keyword "Comment" of a JPEG."""
+
+    keyword: str
+    text: str
+    language: str = ""
+    translated: str = ""  # the keyword in that language
+
+
 @dataclass(frozen=True)
 class Metadata:
-    """Metadata as read, except that EXIF and XMP state orientation 1: it is applied already."""
+    """Metadata as read, except that EXIF and XMP state orientation 1: it is applied already.
+
+    Statements that are no longer true of the image alone, such as thumbnails, are left out.
+    """
 
     icc: bytes | None = None
     exif: bytes | None = None  # starts with the byte order mark
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None  # (x, y) dots per inch
     record: str | None = None  # provenance (JSON), to be written into the XMP
-    texts: tuple[tuple[str, str], ...] = ()  # (keyword, text); written to PNG only, never read
+    texts: tuple[Text, ...] = ()
+    photoshop: bytes | None = None  # image resources of Photoshop: IPTC captions, clipping paths
+    chunks: tuple[tuple[bytes, bytes], ...] = ()  # (kind, body) of a PNG, about its colours
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,7 @@ class Image:
     metadata: Metadata = field(default_factory=Metadata)
     source: Path | None = None  # file that it was read from
     jpeg_quality: int | None = None  # 1 to 100, of a source in JPEG
+    dropped: tuple[str, ...] = ()  # contents of the source that no warning has named yet
 
     @property
     def height(self) -> int:

@@ -1,14 +1,14 @@
 """Reading and writing of still images; `formats` lists the formats.
 
-Alpha, 16 bits, ICC profile, EXIF, XMP and resolution of an image are written with it, as far as
-the format of the target can hold them.
+Alpha, 16 bits, ICC profile, EXIF, XMP, captions, texts and resolution of an image are written with
+it, as far as the format of the target can hold them.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from restore_cli.errors import (
     UnreadableImage,
 )
 from restore_cli.files import write_atomically
-from restore_cli.imaging.codecs.metadata import outgoing_metadata
+from restore_cli.imaging.codecs.metadata import outgoing_metadata, refuse_unstated_colours
 from restore_cli.imaging.formats import ENCODINGS, STILLS, Format, format_of
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.quantize import MOST_PIXELS, Decoded, Encodable, to_image
@@ -62,6 +62,16 @@ def decode(data: bytes, *, name: str) -> Image:
 
     Raises UnreadableImage, ImageTooLarge.
     """
+    image = decode_unreported(data, name=name)
+    _report(name, image.dropped, [])
+    return replace(image, dropped=())
+
+
+def decode_unreported(data: bytes, *, name: str) -> Image:
+    """Decode an image as `decode` does, but leave the warning to `encode`.
+
+    Raises UnreadableImage, ImageTooLarge.
+    """
     if not data:
         raise UnreadableImage(f"{name}: the file is empty")
     try:
@@ -86,9 +96,17 @@ def decode(data: bytes, *, name: str) -> Image:
         raise UnreadableImage(
             f"{name}: damaged or truncated ({reason})", hint="get the file again"
         ) from error
-    for part in decoded.dropped:
-        logger.warning("%s: read without %s", name, part)
     return to_image(decoded)
+
+
+def _report(name: str, dropped: Sequence[str], lost: Sequence[str]) -> None:
+    """Warn of contents that were not read, and of those that cannot be written."""
+    parts = {"read without": dropped, "written without": lost}
+    said = "; ".join(
+        f"{verb} {', '.join(dict.fromkeys(names))}" for verb, names in parts.items() if names
+    )
+    if said:
+        logger.warning("%s: %s", name, said)
 
 
 @contextmanager
@@ -111,10 +129,18 @@ def _decoder_for(data: bytes) -> Callable[[bytes], Decoded]:
     return decoder
 
 
-def encode(image: Image, *, format: Format, quality: int | None = None) -> bytes:
-    """Return the contents of an image file. A warning names metadata that is dropped.
+def refuse_colours(image: Image, format: Format) -> None:
+    """Refuse a format in which the colours of the image would be other ones. Raises OutputError."""
+    refuse_unstated_colours(image, ENCODINGS[format])
+
+
+def encode(
+    image: Image, *, format: Format, quality: int | None = None, name: str | None = None
+) -> bytes:
+    """Return the contents of an image file. A warning names anything dropped.
 
     quality: 1 to 100; by default 95 for JPEG and lossless for WebP.
+    name: for the warning; default: the source of the image.
     Raises OutputError.
     """
     encoding = ENCODINGS[format]
@@ -124,16 +150,23 @@ def encode(image: Image, *, format: Format, quality: int | None = None) -> bytes
             f"{encoding.largest_side:,} per side",
             hint="write PNG or TIFF",
         )
+    metadata, lost = outgoing_metadata(image, encoding)
+    if image.alpha is not None and not encoding.alpha and bool((image.alpha < 1).any()):
+        lost.insert(0, "its transparency (composited on white)")
+    if image.bit_depth > encoding.depth:
+        lost.append(f"its bits beyond {encoding.depth}")
     encoder: Callable[[Encodable], bytes] = resolve_name(encoding.encode)
-    return encoder(
+    data = encoder(
         Encodable(
             image,
             depth=min(image.bit_depth, encoding.depth),
             on_white=not encoding.alpha,
-            metadata=outgoing_metadata(image, encoding),
+            metadata=metadata,
             quality=quality,
         )
     )
+    _report(name or str(image.source or "the image"), image.dropped, lost)
+    return data
 
 
 def write(
@@ -144,7 +177,8 @@ def write(
     The file that the image was read from is never replaced.
     Raises UsageError, OutputExists, OutputCollision, OutputError.
     """
-    data = encode(image, format=format_of(target), quality=quality)
+    name = str(image.source or target)
+    data = encode(image, format=format_of(target), quality=quality, name=name)
     refuse_source(image.source, target)
     write_atomically(target, data, overwrite=overwrite, hint="choose another place with -o")
 

@@ -84,6 +84,7 @@ def to_image(decoded: Decoded) -> Image:
         bit_depth=8 if decoded.largest <= 255 else 16,
         metadata=decoded.metadata,
         jpeg_quality=decoded.jpeg_quality,
+        dropped=decoded.dropped,
     )
 
 

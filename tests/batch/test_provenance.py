@@ -25,7 +25,7 @@ from restore_cli.batch.provenance import (
 from restore_cli.batch.run import run
 from restore_cli.errors import InputError
 from restore_cli.imaging.codecs.xmp import EMPTY
-from restore_cli.imaging.image import Image, Metadata
+from restore_cli.imaging.image import Image, Metadata, Text
 from restore_cli.imaging.io import encode, read, write
 from restore_cli.inference.generator import Generator
 from restore_cli.inference.rain import Rain
@@ -269,7 +269,7 @@ OLD_GENERATED = {
 
 def old_png(**changes):
     row = json.dumps(OLD_GENERATED | changes, ensure_ascii=False)
-    texts = (("Software", "restore"), ("restore", row))
+    texts = (Text("Software", "restore"), Text("restore", row))
     return encode(Image(torch.rand(3, 4, 4), metadata=Metadata(texts=texts)), format="png")
 
 

@@ -4,10 +4,12 @@ import errno
 import io
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
 from PIL import Image as Pillow
+from PIL import PngImagePlugin
 
 from restore_cli.batch.plan import Job, Standard
 from restore_cli.batch.run import WAITING, run
@@ -81,6 +83,32 @@ def test_a_bad_source_fails_alone(jobs):
     assert [results[job].status for job in planned] == ["ok", "failed", "ok", "ok"]
     assert results[planned[1]].error.kind == "UnreadableImage"
     assert not planned[1].target.exists()
+
+
+def test_one_warning_names_what_was_not_read_and_what_cannot_be_written(tmp_path, caplog):
+    source = tmp_path / "sticker.png"
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("Title", "Two frames")
+    first, second = (Pillow.new("RGBA", (7, 5), (level, 0, 0, level)) for level in (90, 91))
+    first.save(source, save_all=True, append_images=[second], pnginfo=texts)
+    (result,) = run([Job(source, tmp_path / "sticker.jpg", "jpeg")], Inverting())
+    assert result.status == "ok"
+    assert caplog.messages == [
+        f"{source}: read without the other frames; written without "
+        "its transparency (composited on white), its texts (Title)"
+    ]
+
+
+def test_hdr_colours_that_the_target_cannot_state_are_refused_before_the_work(jobs):
+    (job,) = jobs(1)
+    data = job.source.read_bytes()
+    body = b"cICP" + bytes([9, 16, 0, 1])
+    chunk = b"\0\0\0\4" + body + zlib.crc32(body).to_bytes(4, "big")
+    job.source.write_bytes(data[:33] + chunk + data[33:])
+    restorer = Inverting()
+    (result,) = run([Job(job.source, job.target.with_suffix(".jpg"), "jpeg")], restorer)
+    assert result.error.kind == "OutputError"
+    assert restorer.done == 0
 
 
 def test_a_image_that_breaks_the_network_fails_alone(jobs):

@@ -1,7 +1,8 @@
 """EXIF as bytes, in the layout of TIFF tags: directories of 12-byte entries.
 
-Orientation and size change with the image. Everything else, the maker notes of the camera
-included, stays in its place, byte for byte.
+Orientation and size change with the image, and tags that describe another file or another pixel
+grid are taken out. Everything else, the maker notes of the camera included, stays in its place,
+byte for byte.
 """
 
 from __future__ import annotations
@@ -24,6 +25,16 @@ WIDTHS, HEIGHTS = (
     (0x0101, 0xA003),
 )  # in the image's directory and EXIF's
 THUMBNAIL_AT, THUMBNAIL_LENGTH = 0x0201, 0x0202
+DESCRIPTION = 0x010E
+SUBJECT = frozenset((0x9214, 0xA214))  # area and location in pixels
+# Tags of the image's directory that tell how the pixels of a file are stored, or repeat metadata.
+STORAGE = frozenset(
+    (
+        *(0x00FE, 0x00FF, 0x0102, 0x0103, 0x0106, 0x0111, 0x0115, 0x0116, 0x0117, 0x011C, 0x013D),
+        *(0x0140, 0x0142, 0x0143, 0x0144, 0x0145, 0x014A, 0x014C, 0x0152, 0x0153, 0x0201, 0x0202),
+        *(0x02BC, 0x83BB, 0x8649, 0x8773),  # XMP, IPTC, Photoshop, ICC
+    )
+)
 
 BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -63,6 +74,7 @@ class Directory:
 
     data: bytes
     order: Order
+    start: int
     entries: Mapping[int, Entry]
     following_at: int  # offset of the field `following`
     following: int  # offset of the following directory; 0: none
@@ -104,6 +116,7 @@ def read_directory(data: bytes, at: int, order: Order) -> Directory:
 
     Raises struct.error.
     """
+    start = at
     count_code, place_code, length = ("Q", "Q", 20) if _is_big(data, order) else ("H", "I", 12)
     (count,) = struct.unpack_from(order + count_code, data, at)
     at += struct.calcsize(order + count_code)
@@ -117,9 +130,9 @@ def read_directory(data: bytes, at: int, order: Order) -> Directory:
         value_at = entry_at + length - inline
         if size > inline:
             (value_at,) = struct.unpack_from(order + place_code, data, value_at)
-        if 0 < size <= len(data) - value_at:
+        if 0 < size <= len(data) - value_at and tag not in entries:
             entries[tag] = Entry(type, number, value_at)
-    return Directory(data, order, entries, following_at, following)
+    return Directory(data, order, start, entries, following_at, following)
 
 
 def _is_big(data: bytes, order: Order) -> bool:
@@ -152,8 +165,8 @@ def read_resolution(directory: Directory) -> tuple[float, float] | None:
     return x * per_inch, (x if y is None else y) * per_inch
 
 
-def reset_orientation(exif: bytes) -> bytes:
-    """Return EXIF with orientation 1 and without the thumbnail of the old image.
+def for_upright(exif: bytes) -> bytes:
+    """Return EXIF with orientation 1, and without thumbnail and storage of the file it is from.
 
     Raises ValueError.
     """
@@ -165,11 +178,32 @@ def reset_orientation(exif: bytes) -> bytes:
     if first.following:
         struct.pack_into(f"{first.order}I", data, first.following_at, 0)
         with suppress(struct.error):  # the stated directory does not exist
-            _remove(data, read_directory(exif, first.following, first.order))
+            _remove_thumbnail(data, read_directory(exif, first.following, first.order))
+    _remove_tags(data, first, STORAGE)
+    if read_orientation(first) > 1 and (shot := _below(first, EXIF)):
+        _remove_tags(data, shot, SUBJECT)
     return bytes(data)
 
 
-def _remove(data: bytearray, thumbnail: Directory) -> None:
+def without_description(exif: bytes) -> bytes:
+    """Return EXIF without the description of the image. Raises ValueError."""
+    data, first = bytearray(exif), first_directory(exif)
+    if entry := first.entries.get(DESCRIPTION):
+        data[entry.at : entry.at + entry.size] = bytes(entry.size)
+    _remove_tags(data, first, frozenset((DESCRIPTION,)))
+    return bytes(data)
+
+
+def _remove_tags(data: bytearray, directory: Directory, tags: frozenset[int]) -> None:
+    """Remove tags from a directory; no value moves, except those inside the directory."""
+    code, stop = f"{directory.order}H", directory.following_at
+    entries = [bytes(data[at : at + 12]) for at in range(directory.start + 2, stop, 12)]
+    kept = [entry for entry in entries if struct.unpack_from(code, entry)[0] not in tags]
+    rest = struct.pack(code, len(kept)) + b"".join(kept) + bytes(data[stop : stop + 4])
+    data[directory.start : stop + 4] = rest.ljust(stop + 4 - directory.start, b"\0")
+
+
+def _remove_thumbnail(data: bytearray, thumbnail: Directory) -> None:
     """Remove the thumbnail if it lies at the end, as usual; else overwrite it with zeros."""
     start = thumbnail.numbers(THUMBNAIL_AT, (0,))[0]
     stop = start + thumbnail.numbers(THUMBNAIL_LENGTH, (0,))[0]
@@ -182,13 +216,19 @@ def _remove(data: bytearray, thumbnail: Directory) -> None:
 
 
 def with_size(exif: bytes, height: int, width: int) -> bytes:
-    """Return EXIF with this size wherever it states a size. Raises ValueError."""
+    """Return EXIF with this size wherever it states a size. Raises ValueError.
+
+    A subject area in pixels of another size is removed.
+    """
     data = bytearray(exif)
     first = first_directory(exif)
-    for directory in filter(None, (first, _below(first, EXIF))):
+    shot = _below(first, EXIF)
+    for directory in filter(None, (first, shot)):
         for tags, size in ((WIDTHS, width), (HEIGHTS, height)):
             for tag in tags:
                 _overwrite(data, directory, tag, size)
+    if shot and bytes(data) != exif:
+        _remove_tags(data, shot, SUBJECT)
     return bytes(data)
 
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
+from restore_cli.errors import OutputError
+from restore_cli.imaging.codecs import icc, photoshop, xmp
 from restore_cli.imaging.codecs.exif import (
+    DESCRIPTION,
     ORIENTATION,
     descriptive_tags,
     first_directory,
+    for_upright,
     read_orientation,
     read_resolution,
-    reset_orientation,
     with_size,
+    without_description,
 )
-from restore_cli.imaging.codecs.xmp import with_record, without_record
 from restore_cli.imaging.formats import Encoding
-from restore_cli.imaging.image import Image, Metadata
+from restore_cli.imaging.image import Image, Metadata, Text
 
 logger = logging.getLogger(__name__)
 
@@ -28,26 +33,50 @@ EXIF_PREFIX = b"Exif\0\0"  # in JPEG, and sometimes elsewhere
 FINEST = 400_000  # dots per inch that every format can state
 ORIENTATION_IN_XMP = re.compile(rb'(tiff:Orientation(?:="|>))([1-8])')
 GREY_PROFILE = b"GRAY"
+# Descriptions that programs read as the layout of all planes of a file, as tifffile tells them.
+LAYOUTS = {
+    "its ImageJ description": re.compile(rb"(?:ImageJ|SCIFIO)="),
+    "its description of shapes": re.compile(rb"\{.*\"shape\":|shape=\(", re.DOTALL),
+    "its OME-XML description": re.compile(rb"(?:.*OME>\s*$)", re.DOTALL),
+    "its microscope description": re.compile(
+        rb"Aperio |<MetaData>|state\.|SIMPLE |\[.{1,32}\],|.*(?:</scn>|</DataObject>)\s*$"
+        rb"|.*scanimage\.SI",
+        re.DOTALL,
+    ),
+}
+LONGEST_NAMES = 80  # characters of all keywords in a message
+CHUNKS = {  # of a PNG, whose loss is worth a word
+    b"sBIT": "its number of significant bits",
+    b"mDCV": "its mastering display",
+    b"mDCv": "its mastering display",
+    b"cLLI": "its light levels",
+    b"cLLi": "its light levels",
+}
+
+
+class Incoming(NamedTuple):
+    """Metadata of the upright image."""
+
+    metadata: Metadata
+    orientation: int  # still to be applied
+    dropped: tuple[str, ...]  # contents that are not kept
 
 
 def incoming_metadata(
-    *,
-    icc: bytes | None = None,
-    exif: bytes | None = None,
-    xmp: bytes | None = None,
-    dpi: Resolution | None = None,
-    orientation: int | None = None,
-) -> tuple[Metadata, int]:
-    """Return the metadata of the upright image, and the orientation that is still to be applied.
+    metadata: Metadata, *, orientation: int | None = None, dropped: tuple[str, ...] = ()
+) -> Incoming:
+    """Return the metadata of the upright image from those that a file states.
 
-    EXIF that cannot be parsed is dropped. dpi and orientation: as stated outside EXIF, if at all.
+    EXIF that cannot be parsed is dropped. orientation: as stated outside EXIF and XMP, if at all.
     """
-    exif = (exif or b"").removeprefix(EXIF_PREFIX)
-    directory = None
+    exif, dpi, packet = metadata.exif or b"", metadata.dpi, metadata.xmp or None
+    exif = exif.removeprefix(EXIF_PREFIX)
+    directory, layout = None, None
     try:
         if exif:
             directory = first_directory(exif)
-            exif = reset_orientation(exif)
+            layout = _layout_in(directory.value(DESCRIPTION))
+            exif = for_upright(without_description(exif) if layout else exif)
             descriptive_tags(exif)  # no format may fail on it when it is written
     except ValueError as error:
         logger.info("EXIF dropped: %s", error)
@@ -56,63 +85,133 @@ def incoming_metadata(
         orientation = read_orientation(directory)
     if directory is not None and not _is_plausible(dpi):
         dpi = read_resolution(directory)
-    if orientation is None and xmp and (found := ORIENTATION_IN_XMP.search(xmp)):
+    if orientation is None and packet and (found := ORIENTATION_IN_XMP.search(packet)):
         orientation = int(found[2])
     orientation = orientation or 1
     if dpi and orientation >= 5:
         dpi = (dpi[1], dpi[0])
-    metadata = Metadata(
-        icc=icc or None,
+    stale = list[str]()
+    if packet is not None:
+        packet, stale = xmp.without_stale(packet, upright=orientation == 1)
+    resources = metadata.photoshop or b""
+    kept = photoshop.descriptive_resources(resources, upright=orientation == 1)
+    turned = "its clipping paths"
+    if turned in photoshop.named(resources) and turned not in photoshop.named(kept):
+        stale.append(turned)
+    upright = replace(
+        metadata,
+        icc=metadata.icc or None,
         exif=exif or None,
-        xmp=ORIENTATION_IN_XMP.sub(rb"\g<1>1", xmp) if xmp else None,
+        xmp=ORIENTATION_IN_XMP.sub(rb"\g<1>1", packet) if packet else None,
         dpi=dpi if _is_plausible(dpi) else None,
+        photoshop=kept or None,
     )
-    return metadata, orientation
+    return Incoming(upright, orientation, (*dropped, *([layout] if layout else []), *stale))
+
+
+def _layout_in(description: bytes | None) -> str | None:
+    text = (description or b"").strip(b"\0")
+    return next((name for name, layout in LAYOUTS.items() if layout.match(text)), None)
 
 
 def _is_plausible(dpi: Resolution | None) -> bool:
     return dpi is not None and all(math.isfinite(value) and 0 < value < FINEST for value in dpi)
 
 
-def outgoing_metadata(image: Image, encoding: Encoding) -> Metadata:
-    """Return the metadata to write with `image`: as much as a file in this encoding can hold.
+def comments_to_texts(comments: tuple[bytes, ...]) -> tuple[Text, ...]:
+    """Return comments as texts that `comment_of` turns into the same bytes again."""
+    texts = (each.decode("utf-8", "surrogateescape").rstrip("\0") for each in comments)
+    return tuple(Text("Comment", text) for text in texts if text)
 
-    EXIF states the size of the image. The record of another image, from which this one was made,
-    is removed; the image's own record never displaces the user's XMP.
+
+def comment_of(text: Text) -> bytes:
+    """Return the bytes of a comment, UTF-8 unless it was read in another encoding."""
+    return text.text.encode("utf-8", "surrogateescape")
+
+
+def refuse_unstated_colours(image: Image, encoding: Encoding) -> None:
+    """Raise OutputError if a file in this encoding cannot state colours in PQ or HLG."""
+    hdr = icc.hdr_of(dict(image.metadata.chunks))
+    if hdr and not encoding.chunks:
+        raise OutputError(
+            f"{image.source or 'the image'} has HDR colours ({hdr}), which "
+            f"{encoding.format.upper()} cannot state",
+            hint="write PNG",
+        )
+
+
+def outgoing_metadata(image: Image, encoding: Encoding) -> tuple[Metadata, list[str]]:
+    """Return the metadata to write with `image`, and names of those that the encoding cannot hold.
+
+    EXIF and XMP state the size of the image. The record of another image, from which this one was
+    made, is removed; the image's own record never displaces the user's XMP. Raises OutputError.
     """
-    metadata = replace(image.metadata, xmp=without_record(image.metadata.xmp))
-    if metadata.record is not None:
-        packet = with_record(metadata.xmp, metadata.record)
-        if packet is not None and _fits(packet, encoding.largest_xmp):
-            metadata = replace(metadata, xmp=packet)
-        else:
-            logger.info("record dropped: no room for it in the XMP")
+    refuse_unstated_colours(image, encoding)
+    metadata, lost = image.metadata, list[str]()
     if metadata.exif is not None:
         sized = with_size(metadata.exif, image.height, image.width)
         metadata = replace(metadata, exif=sized)
-    if metadata.icc is not None and metadata.icc[16:20] == GREY_PROFILE and len(image.pixels) == 3:
-        logger.warning("ICC profile dropped: it is for grey images, and this one has colours")
-        metadata = replace(metadata, icc=None)
-    return Metadata(
-        exif=_fitting("EXIF", metadata.exif, encoding, encoding.largest_exif),
-        xmp=_fitting("XMP", metadata.xmp, encoding, encoding.largest_xmp),
-        icc=_fitting("ICC profile", metadata.icc, encoding, encoding.largest_icc),
+    packet = xmp.without_record(metadata.xmp)
+    if packet is not None:
+        packet = xmp.with_size(packet, image.height, image.width, encoding.format)
+    if metadata.record is not None:
+        recorded = xmp.with_record(packet, metadata.record)
+        if recorded is not None and _fits(recorded, encoding.largest_xmp):
+            packet = recorded
+        else:
+            logger.info("record dropped: no room for it in the XMP")
+    profile = metadata.icc
+    if profile is not None and profile[16:20] == GREY_PROFILE and len(image.pixels) == 3:
+        lost.append("its ICC profile, which is for grey images")
+        profile = None
+
+    def fitting(name: str, value: bytes | None, limit: int | None) -> bytes | None:
+        if value is None or _fits(value, limit):
+            return value
+        lost.append(f"its {name} ({len(value) // 1000} of at most {(limit or 0) // 1000} kB)")
+        return None
+
+    written = Metadata(
+        exif=fitting("EXIF", metadata.exif, encoding.largest_exif),
+        xmp=fitting("XMP", packet, encoding.largest_xmp),
+        icc=fitting("ICC profile", profile, encoding.largest_icc),
         dpi=metadata.dpi,
-        texts=metadata.texts,
+        texts=tuple(text for text in metadata.texts if _holds(encoding, text)),
+        photoshop=metadata.photoshop if encoding.photoshop else None,
+        chunks=metadata.chunks if encoding.chunks else (),
+    )
+    if metadata.photoshop and not encoding.photoshop:
+        lost += photoshop.named(metadata.photoshop)
+    lost += _unheld_texts(metadata.texts, encoding)
+    if not encoding.chunks:
+        chunks = dict(metadata.chunks)
+        lost += dict.fromkeys(CHUNKS[kind] for kind in chunks if kind in CHUNKS)
+        if b"cICP" in chunks or written.icc is None:
+            grey = encoding.grey and len(image.pixels) == 1
+            try:
+                written = replace(written, icc=icc.profile_of(chunks, grey=grey) or written.icc)
+            except ValueError:
+                lost.append("the colours that it states (cICP, gAMA, cHRM)")
+    return written, lost
+
+
+def _holds(encoding: Encoding, text: Text) -> bool:
+    return encoding.keywords is None or (
+        text.keyword in encoding.keywords and _fits(comment_of(text), encoding.largest_text)
     )
 
 
-def _fitting(name: str, value: bytes | None, encoding: Encoding, limit: int | None) -> bytes | None:
-    if value is None or _fits(value, limit):
-        return value
-    logger.warning(
-        "%s dropped: %d kB, but %s holds at most %d kB",
-        name,
-        len(value) // 1000,
-        encoding.format.upper(),
-        (limit or 0) // 1000,
-    )
-    return None
+def _unheld_texts(texts: tuple[Text, ...], encoding: Encoding) -> Iterator[str]:
+    """Name the texts that the encoding cannot hold."""
+    unheld = [text.keyword for text in texts if not _holds(encoding, text)]
+    keywords = list(dict.fromkeys(unheld))
+    if "Comment" in keywords:
+        keywords.remove("Comment")
+        yield "its comment"
+    if keywords:
+        names = "".join(char if char.isprintable() else "?" for char in ", ".join(keywords))
+        more = "..." if len(names) > LONGEST_NAMES else ""
+        yield f"its texts ({names[:LONGEST_NAMES]}{more})"
 
 
 def _fits(value: bytes, limit: int | None) -> bool:

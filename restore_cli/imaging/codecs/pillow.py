@@ -19,7 +19,21 @@ from PIL import ImageCms
 from restore_cli.errors import UnreadableImage
 from restore_cli.imaging.codecs.exif import with_resolution
 from restore_cli.imaging.codecs.jpeg import quality_of
-from restore_cli.imaging.codecs.metadata import EXIF_PREFIX, incoming_metadata
+from restore_cli.imaging.codecs.metadata import (
+    EXIF_PREFIX,
+    Incoming,
+    comment_of,
+    comments_to_texts,
+    incoming_metadata,
+)
+from restore_cli.imaging.codecs.segments import (
+    COMMENT,
+    IN_PHOTOSHOP,
+    PHOTOSHOP,
+    Beside,
+    pack,
+    read_beside,
+)
 from restore_cli.imaging.formats import STILLS
 from restore_cli.imaging.image import Metadata
 from restore_cli.imaging.quantize import Array, Decoded, Encodable, refuse_giant
@@ -51,9 +65,9 @@ def decode(data: bytes) -> Decoded:
             )
         if opened.format in ("JPEG", "MPO") and not _has_end(data):
             raise ValueError("its end is missing")
-        metadata, orientation = _read_metadata(opened)
+        metadata, orientation, named = _read_metadata(opened, data)
         animated = opened.format in ("GIF", "WEBP") and getattr(opened, "is_animated", False)
-        dropped = ["the other frames"] if animated else []
+        dropped = [*(["the other frames"] if animated else []), *named]
         image: Pillow.Image = opened
         if opened.mode == "CMYK":
             image, used_profile = _cmyk_to_srgb(opened, metadata.icc)
@@ -128,19 +142,30 @@ def _is_cut(jpeg: bytes) -> bool:
         return not np.array_equal(np.asarray(given), np.asarray(other))
 
 
-def _read_metadata(opened: Pillow.Image) -> tuple[Metadata, int]:
+def _read_metadata(opened: Pillow.Image, data: bytes) -> Incoming:
     info = opened.info
-    dpi = info.get("dpi")
-    if opened.format in ("JPEG", "MPO") and info.get("jfif_unit") not in UNITS:
-        dpi = None  # Pillow copies it from EXIF, or invents it
-    metadata, orientation = incoming_metadata(
-        icc=info.get("icc_profile"),
-        exif=info.get("exif"),
-        xmp=info.get("xmp"),
-        dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
+    dpi, beside = info.get("dpi"), Beside((), b"", ())
+    if opened.format in ("JPEG", "MPO"):
+        beside = read_beside(data)
+        if info.get("jfif_unit") not in UNITS:
+            dpi = None  # Pillow copies it from EXIF, or invents it
+    elif opened.format == "GIF" and "comment" in info:
+        beside = beside._replace(comments=(info["comment"],))
+    elif opened.format == "WEBP" and data[8 + struct.unpack_from("<I", data, 4)[0] :].strip(b"\0"):
+        beside = beside._replace(dropped=("the data behind its end",))
+    incoming = incoming_metadata(
+        Metadata(
+            icc=info.get("icc_profile"),
+            exif=info.get("exif"),
+            xmp=info.get("xmp"),
+            dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,
+            texts=comments_to_texts(beside.comments),
+            photoshop=beside.photoshop,
+        ),
+        dropped=beside.dropped,
     )
     # Pillow applies the orientation of TIFF, and only of TIFF.
-    return metadata, 1 if opened.format == "TIFF" else orientation
+    return incoming._replace(orientation=1) if opened.format == "TIFF" else incoming
 
 
 def _cmyk_to_srgb(image: Pillow.Image, icc: bytes | None) -> tuple[Pillow.Image, bool]:
@@ -185,6 +210,8 @@ def encode_jpeg(source: Encodable) -> bytes:
         options["icc_profile"] = metadata.icc
     if metadata.dpi and all(1 <= round(value) <= FINEST_JPEG for value in metadata.dpi):
         options["dpi"] = metadata.dpi
+    options["extra"] = b"".join(pack(COMMENT, comment_of(text)) for text in metadata.texts)
+    options["extra"] += pack(PHOTOSHOP, metadata.photoshop or b"", IN_PHOTOSHOP)
     return save(source, "JPEG", quality=source.quality or 95, subsampling=0, **options)
 
 

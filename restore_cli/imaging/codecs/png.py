@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
 
-from restore_cli.imaging.codecs.metadata import incoming_metadata
-from restore_cli.imaging.image import Metadata
+from restore_cli.imaging.codecs.metadata import Incoming, comment_of, incoming_metadata
+from restore_cli.imaging.codecs.photoshop import with_iptc
+from restore_cli.imaging.image import Metadata, Text
 from restore_cli.imaging.quantize import Decoded, Encodable, refuse_giant
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER_END = len(SIGNATURE) + 25
 FOR_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-XMP = b"XML:com.adobe.xmp"
+XMP = "XML:com.adobe.xmp"
 # Hexadecimal text, written by ImageMagick before PNG had a chunk for EXIF.
-OLD_XMP, OLD_EXIF = b"Raw profile type xmp", (b"Raw profile type exif", b"Raw profile type APP1")
+OLD_XMP = "Raw profile type xmp"
+OLD_EXIF = ("Raw profile type exif", "Raw profile type APP1")
+OLD_PHOTOSHOP = ("Raw profile type 8bim", "Raw profile type iptc")
+RECORD = "restore"  # keyword of the record of earlier versions
+# Chunks about the colours and their lengths, in the order in which they are written.
+ABOUT_COLOURS = {b"cICP": 4, b"mDCV": 24, b"mDCv": 24, b"cLLI": 8, b"cLLi": 8}
+ABOUT_COLOURS |= {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1}
+BESIDE_PIXELS = (b"IHDR", b"PLTE", b"sBIT", b"iCCP", b"eXIf", b"pHYs", *ABOUT_COLOURS)
+LONGEST_KEYWORD = 79
 MOST_CHUNKS = 500_000  # of 8 kB, as libpng writes them: 4 GB
-LONGEST = 1 << 24  # bytes of decompressed text; ICC profiles have a few MB
+LONGEST = 1 << 24  # bytes of a decompressed text, and of all texts; ICC profiles have a few MB
 METRES_PER_INCH = 0.0254
 IN_METRES = 1
 # zlib settings: photographs get as small as with its defaults in two thirds of the time.
@@ -44,7 +53,7 @@ def decode(data: bytes) -> Decoded:
         raise ValueError("it has no pixels")
     width, height = struct.unpack_from(">II", chunks[0].body)
     refuse_giant(height, width)
-    metadata, orientation = _read_metadata(chunks)
+    metadata, orientation, named = _read_metadata(chunks)
     # libpng gets no other chunks, so that it cannot decompress a bomb in them.
     plain = SIGNATURE + b"".join(chunk.whole for chunk in chunks if chunk.kind in FOR_PIXELS)
     try:
@@ -52,7 +61,9 @@ def decode(data: bytes) -> Decoded:
     except (imagecodecs.PngError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from error
     droppable = {
-        "the other frames": b"acTL" in kinds,
+        "the other frames": b"fdAT" in kinds,
+        "its content credentials (C2PA)": b"caBX" in kinds,
+        "the data behind its end": _has_more(data, chunks),
         "its ICC profile, which is damaged": b"iCCP" in kinds and metadata.icc is None,
     }
     return Decoded(
@@ -60,8 +71,13 @@ def decode(data: bytes) -> Decoded:
         np.iinfo(levels.dtype).max,
         orientation,
         metadata=metadata,
-        dropped=tuple(part for part, is_present in droppable.items() if is_present),
+        dropped=(*(part for part, is_present in droppable.items() if is_present), *named),
     )
+
+
+def _has_more(data: bytes, chunks: Sequence[Chunk]) -> bool:
+    end = len(SIGNATURE) + sum(len(chunk.whole) for chunk in chunks)
+    return chunks[-1].kind == b"IEND" and bool(data[end:].strip(b"\0"))
 
 
 def _chunks(data: bytes) -> Iterator[Chunk]:
@@ -75,53 +91,92 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
         if stop > len(data):
             return
         yield Chunk(kind, view[at + 8 : stop - 4], view[at:stop])
+        if kind == b"IEND":
+            return
         at = stop
     raise ValueError(f"more than {MOST_CHUNKS:,} chunks")
 
 
-def _read_metadata(chunks: Sequence[Chunk]) -> tuple[Metadata, int]:
-    found = {
-        chunk.kind: chunk.body for chunk in chunks if chunk.kind in (b"eXIf", b"iCCP", b"pHYs")
-    }
-    texts = dict(filter(None, map(_text, chunks)))
-    old = [_from_hexadecimal(texts[keyword]) for keyword in OLD_EXIF if keyword in texts]
+def _read_metadata(chunks: Sequence[Chunk]) -> Incoming:
+    found = {chunk.kind: bytes(chunk.body) for chunk in chunks if chunk.kind in BESIDE_PIXELS}
+    texts, dropped = _texts(chunks)
+    by_keyword = {text.keyword: text.text for text in texts}
+
+    def raw_profile(*keywords: str) -> bytes:
+        present = (by_keyword[keyword] for keyword in keywords if keyword in by_keyword)
+        return _from_hexadecimal(next(present, ""))
+
+    special = (XMP, OLD_XMP, *OLD_EXIF, *OLD_PHOTOSHOP, RECORD)
+    resources = raw_profile(*OLD_PHOTOSHOP)
+    plain_iptc = resources if resources[:1] == b"\x1c" else b""
     return incoming_metadata(
-        icc=_decompress(_after_zeros(bytes(found.get(b"iCCP", b"")), 1)[1:]),
-        exif=bytes(found[b"eXIf"]) if b"eXIf" in found else next(iter(old), None),
-        xmp=texts.get(XMP) or _from_hexadecimal(texts.get(OLD_XMP, b"")),
-        dpi=_resolution(found.get(b"pHYs")),
+        Metadata(
+            icc=_decompress(found.get(b"iCCP", b"").partition(b"\0")[2][1:]),
+            exif=found.get(b"eXIf") or raw_profile(*OLD_EXIF),
+            xmp=by_keyword.get(XMP, "").encode("utf-8", "surrogateescape") or raw_profile(OLD_XMP),
+            dpi=_resolution(found.get(b"pHYs")),
+            texts=tuple(text for text in texts if text.keyword not in special),
+            photoshop=with_iptc(b"" if plain_iptc else resources, plain_iptc),
+            chunks=tuple(_about_colours(found)),
+        ),
+        dropped=dropped,
     )
 
 
-def _text(chunk: Chunk) -> tuple[bytes, bytes] | None:
-    """Return keyword and text of a chunk that holds XMP or EXIF."""
-    if chunk.kind not in (b"tEXt", b"zTXt", b"iTXt"):
+def _about_colours(found: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the complete chunks about the colours."""
+    for kind, length in ABOUT_COLOURS.items():
+        body = found.get(kind, b"")
+        if len(body) == length and (any(body) or kind != b"gAMA"):
+            yield kind, body
+    depth, significant = found[b"IHDR"][8], found.get(b"sBIT", b"")
+    if significant and min(significant) < (8 if b"PLTE" in found else depth):
+        yield b"sBIT", significant
+
+
+def _texts(chunks: Sequence[Chunk]) -> tuple[list[Text], tuple[str, ...]]:
+    """Return the texts, and the name of those that are damaged or too long."""
+    texts, left, dropped = list[Text](), LONGEST, False
+    for chunk in chunks:
+        if chunk.kind not in (b"tEXt", b"zTXt", b"iTXt"):
+            continue
+        text = _text(chunk.kind, bytes(chunk.body)) if len(chunk.body) <= left else None
+        length = len(text.text) if text else LONGEST
+        if text is None or length > left:
+            dropped = True
+            continue
+        texts.append(text)
+        left -= length
+    return texts, (("texts that are damaged or too long",) if dropped else ())
+
+
+def _text(kind: bytes, body: bytes) -> Text | None:
+    keyword, _, value = body.partition(b"\0")
+    name, language, translated = keyword.decode("latin-1"), b"", b""
+    encoding = "utf-8" if kind == b"iTXt" or name == XMP else "latin-1"
+    if kind == b"zTXt":
+        packed, value = True, value[1:]
+    elif kind == b"iTXt":
+        packed = value[:1] == b"\1"
+        language, _, value = value[2:].partition(b"\0")
+        translated, _, value = value.partition(b"\0")
+    else:
+        packed = False
+    plain = _decompress(value) if packed else value
+    if (packed and not plain) or not 1 <= len(name) <= LONGEST_KEYWORD:
         return None
-    keyword = bytes(chunk.body[:80]).split(b"\0")[0]
-    if keyword not in (XMP, OLD_XMP, *OLD_EXIF):
-        return None
-    value = bytes(chunk.body[len(keyword) + 1 :])
-    if chunk.kind == b"tEXt":
-        return keyword, value
-    if chunk.kind == b"zTXt":
-        return keyword, _decompress(value[1:])
-    text = _after_zeros(value[2:], 2)  # after language and translated keyword
-    return keyword, _decompress(text) if value[:1] == b"\1" else text
+    return Text(
+        name,
+        plain.decode(encoding, "surrogateescape"),
+        language.decode("ascii", "replace"),
+        translated.decode("utf-8", "replace"),
+    )
 
 
 def text_in(data: bytes, keyword: str) -> str | None:
-    """Return a text as `encode` writes it: uncompressed, without language."""
-    if not data.startswith(SIGNATURE):
-        return None
-    start = keyword.encode("latin-1") + b"\0\0\0\0\0"
-    for chunk in _chunks(data):
-        if chunk.kind == b"iTXt" and chunk.body[: len(start)] == start:
-            return bytes(chunk.body[len(start) :]).decode("utf-8", "replace")
-    return None
-
-
-def _after_zeros(body: bytes, count: int) -> bytes:
-    return body.split(b"\0", count)[-1]
+    """Return the first text with a keyword."""
+    texts = _texts(list(_chunks(data)))[0] if data.startswith(SIGNATURE) else []
+    return next((text.text for text in texts if text.keyword == keyword), None)
 
 
 def _decompress(packed: bytes) -> bytes:
@@ -134,15 +189,15 @@ def _decompress(packed: bytes) -> bytes:
     return text if decompressor.eof else b""
 
 
-def _from_hexadecimal(text: bytes) -> bytes:
+def _from_hexadecimal(text: str) -> bytes:
     """Decode a raw profile: an empty line, its kind, its length, then hexadecimal lines."""
     try:
-        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+        return bytes.fromhex("".join(text.split("\n")[3:]))
     except ValueError:
         return b""
 
 
-def _resolution(body: memoryview | None) -> tuple[float, float] | None:
+def _resolution(body: bytes | None) -> tuple[float, float] | None:
     if body is None or len(body) != 9:
         return None
     x, y, unit = struct.unpack(">IIB", body)
@@ -152,8 +207,20 @@ def _resolution(body: memoryview | None) -> tuple[float, float] | None:
 def encode(source: Encodable) -> bytes:
     """Encode a PNG of 8 or 16 bits."""
     pixels = memoryview(imagecodecs.png_encode(source.levels(), level=LEVEL, strategy=FILTERED))
-    chunks = _metadata_chunks(source.metadata)
+    chunks = *_colour_chunks(source), *_metadata_chunks(source.metadata)
     return b"".join((pixels[:HEADER_END], *chunks, pixels[HEADER_END:]))
+
+
+def _colour_chunks(source: Encodable) -> Iterator[bytes]:
+    """Yield the chunks about the colours; sBIT only if it fits the channels that are written."""
+    for kind, body in source.metadata.chunks:
+        if kind == b"sBIT":
+            colours, alpha = len(source.image.pixels), source.image.alpha is not None
+            significant = body[:colours] + (body[colours:] or bytes([source.depth])) * alpha
+            if len(significant) != colours + alpha or not 0 < max(significant) <= source.depth:
+                continue
+            body = significant
+        yield _chunk(kind, body)
 
 
 def _metadata_chunks(metadata: Metadata) -> Iterator[bytes]:
@@ -165,9 +232,22 @@ def _metadata_chunks(metadata: Metadata) -> Iterator[bytes]:
     if metadata.exif:
         yield _chunk(b"eXIf", metadata.exif)
     if metadata.xmp:
-        yield _chunk(b"iTXt", XMP + b"\0\0\0\0\0" + metadata.xmp)
-    for keyword, text in metadata.texts:
-        yield _chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode())
+        yield _chunk(b"iTXt", XMP.encode() + b"\0\0\0\0\0" + metadata.xmp)
+    for text in metadata.texts:
+        yield _text_chunk(text)
+
+
+def _text_chunk(text: Text) -> bytes:
+    """Encode a text as tEXt, which every program reads, if it can be one; else as iTXt."""
+    keyword, plain = text.keyword.encode("latin-1"), text.text.replace("\0", "")
+    try:
+        plain.encode()
+    except UnicodeEncodeError:  # read from bytes in another encoding than UTF-8
+        plain = comment_of(text).decode("latin-1")
+    if text.language or text.translated or not plain.isascii():
+        names = b"\0".join((text.language.encode(), text.translated.encode(), plain.encode()))
+        return _chunk(b"iTXt", keyword + b"\0\0\0" + names)
+    return _chunk(b"tEXt", keyword + b"\0" + plain.encode())
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -32,14 +32,15 @@ from restore_cli.imaging.codecs.exif import (
     resolution_tags,
     tiff_header,
 )
-from restore_cli.imaging.codecs.metadata import incoming_metadata
+from restore_cli.imaging.codecs.metadata import Incoming, incoming_metadata
+from restore_cli.imaging.codecs.photoshop import iptc_in, with_iptc
 from restore_cli.imaging.image import Metadata
 from restore_cli.imaging.quantize import Array, Decoded, Encodable, refuse_giant
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_LENGTHS, PLANAR = 273, 277, 278, 279, 284
 PREDICTOR, EXTRA_SAMPLES, SAMPLE_FORMAT = 317, 338, 339
-XMP, ICC = 700, 34675
+XMP, IPTC, PHOTOSHOP, ICC, LAYERS = 700, 33723, 34377, 34675, 37724
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CIELAB = 0, 1, 2, 8  # PHOTOMETRIC
 RAW, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD = 1, 5, 8, 32946, 32773, 34925, 50000
@@ -55,8 +56,10 @@ def decode(data: bytes) -> Decoded:
     page = first_directory(data)
     refuse_giant(_number(page, HEIGHT, 0), _number(page, WIDTH, 0))
     _refuse_unusual(page)
-    metadata, orientation = _read_metadata(page)
+    metadata, orientation, stale = _read_metadata(page)
     dropped = ["the other pages"] if page.following else []
+    dropped += ["its layers"] if LAYERS in page.entries else []
+    dropped += stale
     bits = max(page.numbers(BITS, (1,)))
     if not _is_plain(page):
         dropped += ["its bits beyond 8"] if bits > 8 else []
@@ -102,16 +105,19 @@ def _is_plain(page: Directory) -> bool:
     )
 
 
-def _read_metadata(page: Directory) -> tuple[Metadata, int]:
+def _read_metadata(page: Directory) -> Incoming:
     try:
         exif = exif_of_tiff(page.data)
     except ValueError:  # the image is readable without its description
         exif = None
     return incoming_metadata(
-        icc=page.value(ICC),
-        exif=exif,
-        xmp=page.value(XMP),
-        dpi=read_resolution(page),
+        Metadata(
+            icc=page.value(ICC),
+            exif=exif,
+            xmp=page.value(XMP),
+            dpi=read_resolution(page),
+            photoshop=with_iptc(page.value(PHOTOSHOP) or b"", page.value(IPTC) or b""),
+        ),
         orientation=read_orientation(page),
     )
 
@@ -223,4 +229,8 @@ def _metadata_tags(metadata: Metadata, order: Order) -> Tree:
         tree[ICC] = (UNDEFINED, len(metadata.icc), metadata.icc)
     if metadata.xmp:
         tree[XMP] = (BYTE, len(metadata.xmp), metadata.xmp)
+    if metadata.photoshop:
+        tree[PHOTOSHOP] = (BYTE, len(metadata.photoshop), metadata.photoshop)
+        if iptc := iptc_in(metadata.photoshop):
+            tree[IPTC] = (UNDEFINED, len(iptc), iptc)
     return tree

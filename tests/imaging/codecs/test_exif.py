@@ -42,7 +42,7 @@ def with_thumbnail(order, *, behind=b""):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_orientation_is_reset_and_the_thumbnail_cut_off(order):
-    found = exif.reset_orientation(with_thumbnail(order))
+    found = exif.for_upright(with_thumbnail(order))
     directory = exif.first_directory(found)
     assert exif.read_orientation(directory) == 1
     assert directory.following == 0
@@ -52,14 +52,14 @@ def test_the_orientation_is_reset_and_the_thumbnail_cut_off(order):
 
 def test_a_thumbnail_in_the_middle_becomes_zeros_so_that_nothing_moves():
     before = with_thumbnail("<", behind=b"what lies behind")
-    found = exif.reset_orientation(before)
+    found = exif.for_upright(before)
     assert THUMBNAIL not in found
     assert (len(found), found[-16:]) == (len(before), b"what lies behind")
 
 
 def test_nothing_but_the_orientation_changes():
     before = camera_exif(orientation=8)[6:]
-    after = exif.reset_orientation(before)
+    after = exif.for_upright(before)
     at = exif.first_directory(before).entries[exif.ORIENTATION].at
     assert struct.unpack_from(">H", before, at) == (8,)
     assert after == before[:at] + struct.pack(">H", 1) + before[at + 2 :]
@@ -110,7 +110,7 @@ def test_what_is_no_directory_is_refused(data, said):
 
 def test_bigtiff_is_no_exif():
     with pytest.raises(ValueError, match="BigTIFF"):
-        exif.reset_orientation(b"II+\0\x08\0\0\0" + struct.pack("<QQQ", 16, 0, 0))
+        exif.for_upright(b"II+\0\x08\0\0\0" + struct.pack("<QQQ", 16, 0, 0))
 
 
 def test_an_entry_that_points_beyond_the_data_is_dropped():
@@ -170,3 +170,28 @@ def _jpeg_with(data):
     buffer = io.BytesIO()
     Pillow.new("RGB", (8, 8)).save(buffer, "jpeg", exif=b"Exif\0\0" + data)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("order", exif.ORDERS.values())
+def test_tags_of_another_file_and_another_pixel_grid_are_taken_out(order):
+    def short(*values):
+        return exif.SHORT, len(values), struct.pack(f"{order}{len(values)}H", *values)
+
+    shot = {0xA002: short(64), 0xA003: short(48), 0x9214: short(10, 20), 0x927C: (7, 6, b"secret")}
+    tree = {262: short(5), 258: short(8, 8, 8, 8), 271: (2, 6, b"Maker\0"), exif.EXIF: shot}
+    data = exif.tiff_header(order) + exif.pack_directory(tree, exif.FIRST, order)
+    upright = exif.for_upright(data)
+    first = exif.first_directory(upright)
+    assert set(first.entries) == {271, exif.EXIF}
+    assert first.value(271) == b"Maker\0"
+    same, large = exif.with_size(upright, 48, 64), exif.with_size(upright, 96, 128)
+    assert set(exif.descriptive_tags(same)[1][exif.EXIF]) == {0xA002, 0xA003, 0x9214, 0x927C}
+    assert set(exif.descriptive_tags(large)[1][exif.EXIF]) == {0xA002, 0xA003, 0x927C}
+
+
+def test_nothing_is_left_of_a_description_that_is_taken_out():
+    camera = Pillow.Exif()
+    camera[exif.DESCRIPTION], camera[0x010F] = "ImageJ=1.53\nimages=5\n", "Maker"
+    found = exif.without_description(camera.tobytes()[6:])
+    assert b"images" not in found
+    assert exif.first_directory(found).value(0x010F) == b"Maker\0"

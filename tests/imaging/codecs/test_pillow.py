@@ -162,13 +162,28 @@ def test_of_an_animation_the_first_image_is_read_and_the_rest_is_named(format, c
     assert caplog.messages == ["it: read without the other frames"]
 
 
-def test_of_an_image_with_preview_the_image_is_read(caplog):
-    first, preview = Pillow.new("RGB", (32, 24), "red"), Pillow.new("RGB", (16, 12), "blue")
-    data = pillow_file(first, "mpo", save_all=True, append_images=[preview], exif=camera_exif(6))
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (0x000000, ["it: read without the other images"]),
+        (0x020002, ["it: read without the other images"]),
+        (0x010001, []),
+    ],
+    ids=["undefined", "stereo", "preview"],
+)
+def test_of_many_images_the_first_is_read_and_the_rest_is_named_unless_a_preview(
+    kind, said, caplog
+):
+    first, second = Pillow.new("RGB", (32, 24), "red"), Pillow.new("RGB", (16, 12), "blue")
+    data = pillow_file(first, "mpo", save_all=True, append_images=[second], exif=camera_exif(6))
+    entry = (
+        data.index(struct.pack("<I", 0x030000), data.index(b"MPF\0") + 30) + 16
+    )  # after that of the first image
+    data = data[:entry] + struct.pack("<I", kind) + data[entry + 4 :]
     image = decode(data, name="it")
     assert (image.height, image.width) == (32, 24)
-    np.testing.assert_allclose(colour_of(data), [255, 0, 0], atol=3)
-    assert caplog.messages == []
+    np.testing.assert_allclose(image.pixels.mean((1, 2)) * 255, [255, 0, 0], atol=3)
+    assert caplog.messages == said
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])

@@ -2,6 +2,7 @@ import io
 import struct
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import torch
 from PIL import Image as Pillow
 
 from restore_cli.errors import UnreadableImage
-from restore_cli.imaging.image import Image, Metadata
+from restore_cli.imaging.codecs import photoshop, png
+from restore_cli.imaging.codecs.xmp import record_in
+from restore_cli.imaging.image import Image, Metadata, Text
 from restore_cli.imaging.io import decode, encode
 from tests.imaging.images import (
     XMP,
@@ -174,9 +177,102 @@ def test_a_large_profile_is_kept():
 
 
 def test_texts_are_written_for_others_to_read():
-    texts = (("Software", "restore"), ("restore", '{"prompt": "Böschung 花"}'))
+    texts = (Text("Software", "restore"), Text("Description", "Böschung 花", "de", "Beschreibung"))
     image = Image(torch.zeros(3, 2, 2), metadata=Metadata(texts=texts))
     data = encode(image, format="png")
     with Pillow.open(io.BytesIO(data)) as found:
-        assert found.text == dict(texts)
-    assert decode(data, name="x").metadata.texts == ()
+        assert found.text == {text.keyword: text.text for text in texts}
+    assert decode(data, name="x").metadata.texts == texts
+
+
+CARRIED = {
+    b"gAMA": struct.pack(">I", 100_000),
+    b"cHRM": struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000),
+    b"sRGB": b"\1",
+    b"cICP": bytes([9, 16, 0, 1]),
+    b"mDCV": bytes(range(24)),
+    b"cLLI": bytes(range(8)),
+    b"sBIT": bytes([5, 6, 5]),
+}
+
+
+def chunk_of(data, kind):
+    return next((bytes(chunk.body) for chunk in png._chunks(data) if chunk.kind == kind), None)
+
+
+@pytest.mark.parametrize("kind", CARRIED)
+def test_what_a_png_says_of_its_colours_is_carried(kind, caplog):
+    image = decode(png_file(noise(5, 7, 3), (kind, CARRIED[kind])), name="it")
+    assert chunk_of(encode(image, format="png"), kind) == CARRIED[kind]
+    assert caplog.messages == []
+
+
+def test_significant_bits_have_a_number_for_alpha():
+    levels = noise(5, 7, 3)
+    data = png_file(levels, (b"sBIT", bytes([5, 6, 5])), (b"tRNS", bytes(6)))
+    again = encode(decode(data, name="it"), format="png")
+    assert chunk_of(again, b"sBIT") == bytes([5, 6, 5, 8])
+
+
+def test_significant_bits_do_not_go_with_other_channels():
+    image = decode(png_file(noise(5, 7, 3), (b"sBIT", bytes([5, 6, 5]))), name="it")
+    grey = image.with_pixels(image.pixels[:1])
+    assert decode(encode(grey, format="png"), name="it").pixels.shape == (1, 5, 7)
+
+
+def test_mastering_data_that_a_format_cannot_hold_are_named(caplog):
+    chunks = [(kind, CARRIED[kind]) for kind in (b"sBIT", b"mDCV", b"cLLI")]
+    encode(decode(png_file(noise(5, 7, 3), *chunks), name="it"), format="tiff", name="it")
+    assert caplog.messages == [
+        "it: written without its mastering display, its light levels, "
+        "its number of significant bits"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "text"),
+    [
+        (b"tEXt", b"Title\0caf\xe9", Text("Title", "café")),
+        (b"zTXt", b"Title\0\0" + zlib.compress(b"Slope"), Text("Title", "Slope")),
+        (b"iTXt", b"Title\0\0\0de\0Titel\0" + "花".encode(), Text("Title", "花", "de", "Titel")),
+        (
+            b"iTXt",
+            b"parameters\0\1\0\0\0" + zlib.compress(b"Steps: 20"),
+            Text("parameters", "Steps: 20"),
+        ),
+    ],
+    ids=["tEXt", "zTXt", "iTXt", "iTXt compressed"],
+)
+def test_texts_go_from_png_to_png_beside_the_record(kind, body, text):
+    image = decode(png_file(noise(5, 7, 3), (kind, body)), name="it")
+    made = replace(image, metadata=replace(image.metadata, record="{}"))
+    again = decode(encode(made, format="png"), name="it").metadata
+    assert again.texts == (text,)
+    assert record_in(again.xmp) == "{}"
+
+
+def test_a_record_of_earlier_versions_is_no_text():
+    data = png_file(noise(5, 7, 3), (b"iTXt", b"restore\0\0\0\0\0{}"))
+    assert decode(data, name="it").metadata.texts == ()
+
+
+def test_texts_of_many_bombs_take_no_memory(caplog):
+    data = png_file(noise(5, 7, 3), *[(b"zTXt", b"a\0\0" + zlib.compress(bytes(9_000_000)))] * 20)
+    texts = decode(data, name="it").metadata.texts
+    assert sum(len(text.text) for text in texts) <= png.LONGEST
+    assert caplog.messages == ["it: read without texts that are damaged or too long"]
+
+
+def test_data_behind_the_end_of_a_png_are_named(caplog):
+    data = png_file(noise(5, 7, 3))
+    decode(data + bytes(100), name="it")
+    decode(data + b"PK\3\4", name="it")
+    assert caplog.messages == ["it: read without the data behind its end"]
+
+
+def test_iptc_in_a_png_of_imagemagick_reaches_a_jpeg():
+    iptc = b"\x1c\x02\x78\x00\x04Boat"
+    text = f"Raw profile type iptc\0\niptc\n{len(iptc):8}\n{iptc.hex()}\n".encode()
+    image = decode(png_file(noise(5, 7, 3), (b"tEXt", text)), name="it")
+    found = decode(encode(image, format="jpeg"), name="it").metadata.photoshop
+    assert photoshop.iptc_in(found) == iptc

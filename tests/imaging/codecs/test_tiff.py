@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from PIL import TiffImagePlugin
 
 from restore_cli.errors import ImageTooLarge, UnreadableImage
-from restore_cli.imaging.codecs import exif
+from restore_cli.imaging.codecs import exif, photoshop
 from restore_cli.imaging.io import decode, encode
 from tests.imaging.images import icc_profile, levels_of, noise, pillow_file
 
@@ -252,3 +252,84 @@ def test_a_tag_that_points_nowhere_is_no_news(heard):
     entry = data.index(struct.pack("<HHI", 305, 2, len("a program") + 1))
     broken = data[: entry + 8] + struct.pack("<I", 10**9) + data[entry + 12 :]
     assert heard(lambda: decode(broken, name="it")) == ("", "")
+
+
+def written_by(kind, stack):
+    buffer = io.BytesIO()
+    options = {"imagej": {"imagej": True}, "ome": {"ome": True}, "shaped": {}}[kind]
+    tifffile.imwrite(buffer, stack, metadata={"axes": "ZYX"}, photometric="minisblack", **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("target", ["tiff", "jpeg", "png"])
+@pytest.mark.parametrize("kind", ["imagej", "ome", "shaped"])
+def test_a_description_of_all_planes_does_not_go_with_the_first(kind, target, caplog):
+    stack = np.stack([noise(21, 37, 1)[..., 0]] * 3)
+    image = decode(written_by(kind, stack), name="it")
+    assert len(caplog.messages) == 1
+    assert "the other pages" in caplog.messages[0]
+    assert "description" in caplog.messages[0]
+    written = encode(image, format=target)
+    assert not [word for word in (b"ImageJ", b"OME", b"shape") if word in written]
+    there = decode(written, name="it")
+    again = encode(there, format="tiff")
+    assert tifffile.imread(io.BytesIO(again)).shape == (21, 37)
+    with tifffile.TiffFile(io.BytesIO(again)) as file:
+        assert file.pages.first.description == ""
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "ImageJ=1.53\nimages=5\n",
+        '{"shape": [5, 21, 37]}',
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org"></OME>\n',
+        "Aperio Image Library v11\n46920x33014 (240x240) JPEG/RGB Q=30",
+        '<?xml version="1.0"?><scn xmlns="http://www.leica-microsystems.com/scn"></scn>',
+        "<MetaData><PlaneInfo></PlaneInfo></MetaData>",
+    ],
+    ids=["imagej", "shaped", "ome", "svs", "scn", "metaseries"],
+)
+def test_descriptions_of_microscopes_are_dropped_and_named(description, caplog):
+    data = tiff_file(noise(21, 37, 1), extratags=[(270, 2, 0, description, True)])
+    image = decode(data, name="it")
+    assert len(caplog.messages) == 1
+    assert "description" in caplog.messages[0]
+    with tifffile.TiffFile(io.BytesIO(encode(image, format="tiff"))) as file:
+        assert file.pages.first.description == ""
+
+
+def test_a_description_by_a_person_is_kept(caplog):
+    data = tiff_file(noise(21, 37, 1), extratags=[(270, 2, 0, "Boats {in} the fog", True)])
+    again = encode(decode(data, name="it"), format="tiff")
+    with tifffile.TiffFile(io.BytesIO(again)) as file:
+        assert file.pages.first.description == "Boats {in} the fog"
+    assert caplog.messages == []
+
+
+IPTC = b"\x1c\x02\x78\x00\x04Boat\x1c\x02\x19\x00\x03fog"
+
+
+@pytest.mark.parametrize(
+    ("code", "iptc"),
+    [
+        (7, IPTC),
+        (1, IPTC),
+        (4, IPTC + bytes(-len(IPTC) % 4)),
+        (4, b"".join((IPTC + bytes(3))[at : at + 4][::-1] for at in range(0, 17, 4))),
+    ],
+    ids=["undefined", "bytes", "numbers", "numbers swapped"],
+)
+@pytest.mark.parametrize("target", ["tiff", "jpeg"])
+def test_iptc_captions_of_a_tiff_are_kept(target, code, iptc):
+    width = exif.SIZES[code]
+    iptc = iptc[: len(iptc) // width * width]
+    data = tiff_file(noise(5, 7, 3), extratags=[(33723, code, len(iptc) // width, iptc, True)])
+    again = decode(encode(decode(data, name="it"), format=target), name="it")
+    assert photoshop.iptc_in(again.metadata.photoshop)[: len(IPTC)] == IPTC
+
+
+def test_layers_of_photoshop_are_named(caplog):
+    data = tiff_file(noise(5, 7, 3), extratags=[(37724, 7, 8, b"Adobe Ph", True)])
+    decode(data, name="it")
+    assert caplog.messages == ["it: read without its layers"]
