@@ -50,6 +50,7 @@ class WeightFile:
     sha256: str
     state: dict[str, Tensor]
     about: About | None
+    prefixes: tuple[str, ...] = ()  # removed from the front of all names, the outermost first
 
 
 def read(path: Path) -> WeightFile:
@@ -67,8 +68,8 @@ def read(path: Path) -> WeightFile:
     if _is_safetensors(data):
         state = _parse_safetensors(data, path.name)
         return WeightFile(path, sha256, state, _about(data, path.name))
-    state = _bare_state(_unpickle(data, path.name), path.name)
-    return WeightFile(path, sha256, state, None)
+    state, prefixes = _bare_state(_unpickle(data, path.name), path.name)
+    return WeightFile(path, sha256, state, None, prefixes)
 
 
 def read_about(path: Path) -> About | None:
@@ -157,8 +158,11 @@ def _unpickle(data: bytes, name: str) -> object:
         ) from error
 
 
-def _bare_state(loaded: object, name: str) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint without its wrapping and without common prefixes."""
+def _bare_state(loaded: object, name: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the tensors of a checkpoint without its wrapping, and the prefixes of all names.
+
+    The names are returned without them.
+    """
     from torch import Tensor
 
     state = _unwrapped(loaded)
@@ -167,10 +171,11 @@ def _bare_state(loaded: object, name: str) -> dict[str, Tensor]:
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise WeightsCorrupt(f"{name}: {key!r} is a {type(value).__name__}, wanted a tensor")
-    state = dict(state)
+    state, removed = dict(state), []
     while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
+        removed.append(prefix)
+    return state, tuple(removed)
 
 
 def _unwrapped(loaded: object) -> object:
