@@ -16,6 +16,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@# Without torchvision, which fits one build of torch only: the tests have a stand-in.
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps spandrel einops
 	touch $@
 
 demo: $(VENV)/installed

@@ -70,6 +70,11 @@ def configured(
 def find_for_task(task: str, model: str | None = None) -> Restoration:
     """Return the network `model` for a task, by default that of the task. Raises UsageError."""
     row = find_task(task)
+    if not row.network:
+        raise UsageError(
+            f"restore has no network of its own for {task}",
+            hint=f"name a community model: restore {task} SOURCE --weights FILE",
+        )
     able = [spec for spec in MODELS.values() if row.name in spec.weights]
     able.sort(key=lambda spec: spec.arch != row.network)  # stable: the default comes first
     for spec in able:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from restore_cli.errors import UsageError
 
-TaskName = Literal["denoise", "derain", "enhance", "upscale"]
+TaskName = Literal["denoise", "derain", "enhance", "upscale", "deblur", "dejpeg", "dehaze", "face"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Task:
 
     name: TaskName
     participle: str  # ends the names of its outputs: photo_derained.png
-    network: str  # default on a CPU
+    network: str  # default on a CPU; empty: only community models do it
     gpu_network: str  # default on a GPU
     pair_folders: tuple[tuple[str, str], ...]  # of degraded and of clean test images
     protocol: str  # of its papers, a name of metrics.protocol; {scale} is filled in
@@ -65,6 +65,42 @@ TASKS: Mapping[TaskName, Task] = MappingProxyType(
                 pair_folders=(("LR", "HR"),),
                 protocol="sr_x{scale}",
                 baselines=("bicubic", "lanczos"),
+            ),
+            Task(
+                name="deblur",
+                participle="deblurred",
+                network="",
+                gpu_network="",
+                pair_folders=(("blur", "sharp"),),
+                protocol="rgb",
+                baselines=("input",),
+            ),
+            Task(
+                name="dejpeg",
+                participle="dejpegged",
+                network="",
+                gpu_network="",
+                pair_folders=(("jpeg", "clean"),),
+                protocol="rgb",
+                baselines=("input",),
+            ),
+            Task(
+                name="dehaze",
+                participle="dehazed",
+                network="",
+                gpu_network="",
+                pair_folders=(("hazy", "clear"),),
+                protocol="rgb",
+                baselines=("input",),
+            ),
+            Task(
+                name="face",
+                participle="face",
+                network="",
+                gpu_network="",
+                pair_folders=(),
+                protocol="rgb",
+                baselines=("input",),
             ),
         )
     }

@@ -1,4 +1,7 @@
 import signal
+import sys
+from enum import Enum
+from types import ModuleType
 
 import hypothesis
 import pytest
@@ -46,3 +49,24 @@ def together(monkeypatch):
 
     monkeypatch.setattr("restore_cli.bench.quality.run_in_subprocess", in_this_process)
     monkeypatch.setattr("restore_cli.bench.speed.run_in_subprocess", in_this_process)
+
+
+@pytest.fixture(scope="session")
+def spandrel():
+    """spandrel on a stand-in for the two functions of torchvision that it imports.
+
+    A torchvision of another build than torch does not load. The stand-in goes after the import.
+    """
+    names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setitem(sys.modules, name, ModuleType(name))
+        functional = sys.modules[names[-1]]
+        functional.InterpolationMode = Enum("InterpolationMode", ("BILINEAR", "NEAREST"))
+        functional.rotate = None  # of a layer that no published model has
+        functional.normalize = _normalize
+        return pytest.importorskip("spandrel", reason="community models need the extra: spandrel")
+
+
+def _normalize(image, mean, std):
+    return (image - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -68,20 +68,31 @@ def _same(first: Tensor, second: Tensor) -> bool:
     return first.shape == second.shape and bool((first == second).all())
 
 
+def is_known(state: Mapping[str, Tensor]) -> bool:
+    """Return True if the names are those of an official layout."""
+    return next(_known(state), None) is not None
+
+
 def recognise(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
     """Return the network of an official state dict, and its config as far as shapes tell.
 
     Raises WeightsMismatch if no layout has these keys.
     """
-    for arch, layout in LAYOUTS.items():
-        renamed = _under_official_names(layout.convert(state), layout)
-        if layout.signature <= renamed.keys():
-            return arch, layout.config(renamed)
+    for arch, layout, renamed in _known(state):
+        return arch, layout.config(renamed)
     first = ", ".join(list(state)[:3]) or "none"
     raise WeightsMismatch(
         f"no known network has these tensors ({first} ...)",
         hint=f"official files of {', '.join(sorted(LAYOUTS))} are known, and our own",
     )
+
+
+def _known(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Layout, Mapping[str, Tensor]]]:
+    """Yield each network whose layout has these keys, and the state dict under official names."""
+    for arch, layout in LAYOUTS.items():
+        renamed = _under_official_names(layout.convert(state), layout)
+        if layout.signature <= renamed.keys():
+            yield arch, layout, renamed
 
 
 def _under_official_names(state: Mapping[str, Tensor], layout: Layout) -> Mapping[str, Tensor]:

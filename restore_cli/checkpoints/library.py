@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from restore_cli import registry
 from restore_cli.checkpoints import manifest
-from restore_cli.checkpoints.load import SUFFIXES, our_state
+from restore_cli.checkpoints.load import COMMUNITY, SUFFIXES, is_ours, our_state
 from restore_cli.checkpoints.manifest import NAME, WeightsEntry
-from restore_cli.checkpoints.read import read
+from restore_cli.checkpoints.read import WeightFile, read
 from restore_cli.checkpoints.save import save_state
 from restore_cli.downloads import OnProgress, fetch
 from restore_cli.errors import OutputExists, UsageError, WeightsMissing
 from restore_cli.files import sha256_of
+from restore_cli.tasks import find_task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,50 +57,88 @@ def import_weights(
     source: Path,
     name: str | None = None,
     *,
+    task: str | None = None,
     scale: int | None = None,
     enhancing: Path | None = None,
     overwrite: bool = False,
 ) -> WeightsEntry:
-    """Keep a weight file, official or ours, in the cache as safetensors, called `name`.
+    """Keep a weight file of any known network in the cache as safetensors, called `name`.
 
     name: "arch.tag"; None: made of the network it fits and the file's own name.
+    task: what it is for; None: all tasks of the network, or the likely ones of a community model.
     scale: by what it enlarges, where its tensors do not tell.
     enhancing: the file of TML's second network, to that of its first.
-    Raises UsageError for a name or scale that does not fit, or a name that is bundled, OutputExists
-    for one that was imported before (unless `overwrite`), WeightsError for the file.
+    Raises UsageError for a name, task or scale that does not fit, or a name that is bundled,
+    OutputExists for one that was imported before (unless `overwrite`), WeightsError for the file.
     """
     file = read(source)
-    arch, config, state = our_state(file)
+    held = _contents(file)
+    arch, config, state = held.arch, held.config, held.state
     if scale is not None:
-        config = _with_scale(arch, config, scale)
+        config = _with_scale(held, scale)
     origin = f"imported from {source.name}, sha256 {file.sha256}"
     if enhancing is not None:
         second = read(enhancing)
         arch, config, state = _chain((arch, config, state), our_state(second))
         origin += f", and {enhancing.name}, sha256 {second.sha256}"
+    tasks = held.likely if task is None else _only(task, arch, config, held)
     name = name or f"{arch}.{_tag(source.name, arch)}"
     _check_name(name, arch, overwrite)
     record = dict(file.about.record) if file.about else {}
     target = manifest.weights_cache() / f"{name}.safetensors"
     save_state(state, target, arch=arch, config=config, record={**record, "origin": origin})
-    entry = WeightsEntry(
+    held = replace(held, arch=arch, config=config, likely=tasks)
+    entry = _entry(name, target, sha256_of(target), held, origin)
+    manifest.write_cached(entry)
+    return entry
+
+
+def describe(path: Path) -> WeightsEntry:
+    """Return the entry that a weight file would get by its import. Raises WeightsError."""
+    file = read(path)
+    return _entry(path.stem, path, file.sha256, _contents(file), str(path))
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """A network in a weight file."""
+
+    arch: str
+    config: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+    likely: tuple[str, ...] | None  # tasks; None: all of the network
+    able: tuple[str, ...]  # tasks that it may be for
+    importer: str | None
+
+
+def _contents(file: WeightFile) -> _Contents:
+    if is_ours(file):
+        arch, config, state = our_state(file)
+        return _Contents(arch, config, state, None, registry.find(arch).tasks, None)
+    from restore_cli.checkpoints.community import load
+
+    model = load(file)
+    spec = model.spec
+    return _Contents(spec.arch, model.config, model.state, model.likely, spec.tasks, COMMUNITY)
+
+
+def _entry(name: str, path: Path, sha256: str, held: _Contents, origin: str) -> WeightsEntry:
+    return WeightsEntry(
         name=name,
-        file=target.name,
-        arch=arch,
-        tasks=None,
-        config=config,
-        sha256=sha256_of(target),
-        size=target.stat().st_size,
+        file=path.name,
+        arch=held.arch,
+        tasks=held.likely,
+        config=held.config,
+        sha256=sha256,
+        size=path.stat().st_size,
         url=None,
-        importer=None,
+        importer=held.importer,
         origin=origin,
         licence="that of its source",
         trained_on="see its source",
         scores={},
         card=None,
     )
-    manifest.write_cached(entry)
-    return entry
 
 
 def verify(entry: WeightsEntry) -> Verified:
@@ -113,12 +152,23 @@ def verify(entry: WeightsEntry) -> Verified:
     return Verified(entry, "ok" if found == entry.sha256 else "corrupt", path, found)
 
 
-def _with_scale(arch: str, config: Mapping[str, Any], scale: int) -> dict[str, Any]:
-    if "upscale" not in registry.find(arch).tasks:
-        raise UsageError(f"the weights are for {arch}, which does not enlarge")
-    if config.get("scale", scale) != scale:
-        raise UsageError(f"the weights enlarge x{config['scale']}, not x{scale}")
-    return {**config, "scale": scale}
+def _only(task: str, arch: str, config: Mapping[str, Any], held: _Contents) -> tuple[str, ...]:
+    spec = registry.NETWORKS.get(arch)
+    able = held.able if spec is None else registry.configured(spec, config).tasks
+    if find_task(task).name not in able:
+        raise UsageError(
+            f"the weights are for {arch}, which does not {task}",
+            hint=f"--task {' or '.join(able)}",
+        )
+    return (task,)
+
+
+def _with_scale(held: _Contents, scale: int) -> dict[str, Any]:
+    if "upscale" not in held.able:
+        raise UsageError(f"the weights are for {held.arch}, which does not enlarge")
+    if held.config.get("scale", scale) != scale:
+        raise UsageError(f"the weights enlarge x{held.config['scale']}, not x{scale}")
+    return {**held.config, "scale": scale}
 
 
 def _chain(predicting: Network, enhancing: Network) -> Network:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from restore_cli.registry import Configured
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+COMMUNITY = "spandrel"  # importer of community models
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".index", ".tar")
 
 
@@ -39,7 +40,7 @@ def load(name_or_path: str | Path) -> nn.Module:
 
 
 def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
-    """Load by name ("dpenet.default"), or by the path of a file of ours or in an official layout.
+    """Load by name ("dpenet.default"), or by path: a file of ours, official, or of the community.
 
     Raises WeightsMissing, WeightsCorrupt (checksum, contents) or WeightsMismatch (the network).
     """
@@ -73,6 +74,13 @@ def verified(entry: WeightsEntry) -> WeightFile:
     return file
 
 
+def is_ours(file: WeightFile) -> bool:
+    """Return True if a file is for a network of ours, otherwise community.py is asked."""
+    if file.about is not None:
+        return file.about.arch in registry.NETWORKS
+    return importers.is_known(file.state)
+
+
 def our_state(file: WeightFile) -> tuple[str, Mapping[str, Any], dict[str, Tensor]]:
     """Return (arch, config, state under our names) of a file of ours or in an official layout.
 
@@ -97,14 +105,29 @@ def is_path(name_or_path: str | Path) -> bool:
 
 def _load_file(path: Path) -> Checkpoint:
     file = read(path)
-    arch, config, state = our_state(file)
-    module = _network(arch, config, state, path.name)
-    spec = registry.configured(registry.find(arch), config)
+    spec, module = _community(file) if not is_ours(file) else _own(file)
     return Checkpoint(path.stem, path, file.sha256, spec, module)
+
+
+def _own(file: WeightFile) -> tuple[Configured, nn.Module]:
+    arch, config, state = our_state(file)
+    spec = registry.configured(registry.find(arch), config)
+    return spec, _network(arch, config, state, file.path.name)
+
+
+def _community(file: WeightFile) -> tuple[Configured, nn.Module]:
+    from restore_cli.checkpoints import community
+
+    model = community.load(file)
+    return model.spec, model.module
 
 
 def _load_entry(entry: WeightsEntry) -> Checkpoint:
     file = verified(entry)
+    if entry.importer == COMMUNITY:
+        spec, module = _community(file)
+        spec = replace(spec, tasks=entry.tasks or spec.tasks)
+        return Checkpoint(entry.name, file.path, file.sha256, spec, module)
     state = file.state
     if entry.importer is not None:
         state = importers.from_official(entry.importer, state, **entry.config)

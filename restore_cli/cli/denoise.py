@@ -112,7 +112,7 @@ def denoise(
         source,
         output,
         task="denoise",
-        model=network_of("denoise", model, weights),
+        model=network_of("denoise", model, weights, output),
         recursive=recursive,
         format=format,
         existing=existing_targets(overwrite, skip_existing),

@@ -75,7 +75,7 @@ def enhance(
         source,
         output,
         task="enhance",
-        model=network_of("enhance", model, weights),
+        model=network_of("enhance", model, weights, output),
         recursive=recursive,
         format=format,
         existing=existing_targets(overwrite, skip_existing),

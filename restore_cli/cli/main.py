@@ -16,13 +16,13 @@ from typer.core import TyperGroup
 from restore_cli import __version__
 from restore_cli.cli import bench, console, weights
 from restore_cli.cli.denoise import denoise
-from restore_cli.cli.derain import derain
 from restore_cli.cli.doctor import doctor
 from restore_cli.cli.enhance import enhance
 from restore_cli.cli.evaluate import evaluate
 from restore_cli.cli.generate import generate
 from restore_cli.cli.replay import replay
 from restore_cli.cli.run import run
+from restore_cli.cli.same_size import restore_same_size
 from restore_cli.cli.samples import samples
 from restore_cli.cli.train import train
 from restore_cli.cli.upscale import upscale
@@ -113,10 +113,25 @@ def restore(
     """Restore photographs with neural networks, offline."""
 
 
-app.command(epilog="Example: restore derain photos/ -o out/ --recursive")(derain)
+app.command(
+    "derain",
+    help="Remove rain from images, folders and videos (DPENet).",
+    epilog="Example: restore derain photos/ -o out/ --recursive",
+)(restore_same_size)
 app.command(epilog="Example: restore denoise photo.jpg --strength 0.7")(denoise)
 app.command(epilog="Example: restore enhance night.jpg -o bright.jpg")(enhance)
 app.command(epilog="Example: restore upscale photo.png --scale 3")(upscale)
+for task, purpose, model in (
+    ("deblur", "Remove blur", "NAFNet-GoPro-width64.pth"),
+    ("dejpeg", "Remove JPEG artefacts", "fbcnn_color.pth"),
+    ("dehaze", "Remove haze", "MixDehazeNet-b.pth"),
+    ("face", "Restore a face", "RestoreFormer.ckpt"),
+):
+    app.command(
+        task,
+        help=f"{purpose} with a community model (--weights).",
+        epilog=f"Example: restore {task} photo.jpg --weights {model}",
+    )(restore_same_size)
 app.command(epilog="Example: restore run photo.jpg --steps derain,upscale:2")(run)
 app.command(epilog="Example: restore replay photo_derained.jpg")(replay)
 app.command(epilog="Example: restore generate sunflower -o out.png")(generate)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 import typer
 
 from restore_cli import registry
+from restore_cli.batch.plan import template_fields
 from restore_cli.errors import UsageError
 from restore_cli.imaging.formats import Format
 
@@ -171,16 +172,23 @@ def pixels_or(text: str, words: Sequence[Word], *, option: str, least: int = 1) 
     )
 
 
-def network_of(task: str, model: str | None, weights: str | None) -> str:
-    """Return the network that {model} stands for: named, or of named weights, or the default.
+def network_of(task: str, model: str | None, weights: str | None, output: str | None) -> str:
+    """Return the network that {model} stands for: named, or of the weights, or the default.
 
-    Of weights in a file, the default. Raises UsageError for a network that does not do the task.
+    A file is read only for an output with {model}, and may be of any network. Raises UsageError for
+    a network that does not do the task, WeightsError.
     """
     from restore_cli.checkpoints import manifest
 
     entry = None if weights is None else manifest.entries().get(weights)
     if model is None and entry is not None:
         return entry.arch
+    if model is None and weights is not None:
+        if "model" not in template_fields(output):
+            return ""
+        from restore_cli.checkpoints.load import load_checkpoint
+
+        return load_checkpoint(weights).spec.arch
     return registry.find_for_task(task, model).arch
 
 

@@ -100,7 +100,9 @@ def run(
         source,
         output,
         task="run",
-        model="+".join(network_of(task, models.get(task), files.get(task)) for task in tasks),
+        model="+".join(
+            network_of(task, models.get(task), files.get(task), output) for task in tasks
+        ),
         scale=f"{math.prod(factors):g}",
         recursive=recursive,
         format=format,

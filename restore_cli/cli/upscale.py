@@ -109,7 +109,7 @@ def upscale(
         source,
         output,
         task="upscale",
-        model=network_of("upscale", model, weights),
+        model=network_of("upscale", model, weights, output),
         scale=size or f"{factor:g}",
         recursive=recursive,
         format=format,

@@ -13,16 +13,19 @@ import typer
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Json, Overwrite, Quiet, weights_names
 from restore_cli.errors import UsageError, WeightsCorrupt
+from restore_cli.tasks import TaskName
 
 if TYPE_CHECKING:
     from restore_cli.checkpoints.manifest import WeightsEntry
 
 app = typer.Typer(no_args_is_help=True)
 
-Name = Annotated[
+NameOrFile = Annotated[
     str,
     typer.Argument(
-        metavar="NAME", help="Name, such as dpenet.default.", autocompletion=weights_names
+        metavar="NAME|FILE",
+        help="Name, such as dpenet.default, or a file.",
+        autocompletion=weights_names,
     ),
 ]
 Names = Annotated[
@@ -48,14 +51,21 @@ def list_weights(json: Json = False) -> None:
 
 
 @app.command(epilog="Example: restore weights info dpenet.default")
-def info(name: Name, json: Json = False) -> None:
-    """Show all facts about one weight file."""
+def info(name: NameOrFile, json: Json = False) -> None:
+    """Show all facts about weights: a name, or a file of any known network."""
     from dataclasses import asdict
 
+    from restore_cli.checkpoints.library import describe
+    from restore_cli.checkpoints.load import is_path
     from restore_cli.checkpoints.manifest import find, locate
 
-    entry = find(name)
-    where, path = locate(entry)
+    where: str
+    if is_path(name):
+        where, path = "file", Path(os.path.expanduser(name))
+        entry = describe(path)
+    else:
+        entry = find(name)
+        where, path = locate(entry)
     card = None if entry.card is None else str(path.with_name(entry.card))
     facts = {**asdict(entry), "card": card, "where": where, "path": str(path)}
     with reporter("weights", json=json) as report:
@@ -99,11 +109,15 @@ def import_file(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", readable=False, help="Official checkpoint, or file of restore."
+            metavar="FILE", readable=False, help="Checkpoint: official, of restore or of spandrel."
         ),
     ],
     name: Annotated[
         str | None, typer.Option("--as", help="Name, NETWORK.TAG. [default: from FILE]")
+    ] = None,
+    task: Annotated[
+        TaskName | None,
+        typer.Option(help="Task of the weights. [default: by their network]"),
     ] = None,
     scale: Annotated[
         int | None,
@@ -117,12 +131,14 @@ def import_file(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Store an official checkpoint in the cache under a name."""
+    """Store an official checkpoint or a community model in the cache under a name."""
     from restore_cli.checkpoints.library import import_weights
 
     path = Path(os.path.expanduser(file))
     second = None if enhancing is None else Path(os.path.expanduser(enhancing))
-    entry = import_weights(path, name, scale=scale, enhancing=second, overwrite=overwrite)
+    entry = import_weights(
+        path, name, task=task, scale=scale, enhancing=second, overwrite=overwrite
+    )
     with reporter("weights", quiet=quiet, json=json) as report:
         report.data(_summary(entry) if json else entry.name)
         report.say(f"use it with: --weights {entry.name}")

@@ -34,6 +34,7 @@ from restore_cli.imaging.tone import (
 from restore_cli.networks.facts import (
     BicubicFirst,
     FixedSize,
+    Grey,
     Luma,
     Normalized,
     Preprocessing,
@@ -63,6 +64,12 @@ def rgb(way: Rgb, pixels: Tensor) -> tuple[Tensor, Undo]:
     if pixels.shape[0] == 3:
         return pixels[None], lambda output: output[0]
     return pixels.expand(3, -1, -1)[None], lambda output: output[0].mean(0, keepdim=True)
+
+
+@prepare.register
+def grey(way: Grey, pixels: Tensor) -> tuple[Tensor, Undo]:
+    """Colours as a batch of grey images."""
+    return pixels[:, None], lambda output: output[:, 0]
 
 
 @prepare.register

@@ -111,12 +111,22 @@ class Restorer:
         self._lock = Lock()  # of the two that follow
         self._precision: str | None = None if options.precision == "auto" else options.precision
         self._limit: int | None = None  # the largest tile, once memory has run out
+        if self._precision not in (None, *facts.precisions):
+            raise UsageError(
+                f"{checkpoint.name} does not work in {self._precision}",
+                hint=f"use --precision {' or '.join(facts.precisions)}",
+            )
         if options.resize == "native":
             checkpoint.module.allow_any_size()  # type: ignore[operator]
-        network = checkpoint.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if hasattr(checkpoint.module, "seed"):
+            checkpoint.module.seed = options.seed
+        self._layout = torch.channels_last if facts.channels_last else torch.contiguous_format
+        network = checkpoint.module.to(self.device)
+        if facts.channels_last:
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # A GPU has no use for pieces: its memory is as fast for large tensors as for small ones.
         self.network = blockwise(network) if self.device.type == "cpu" else network
-        if options.exact and self.facts.tiling == "approximate":
+        if options.exact and self.facts.tiling in ("approximate", "discouraged"):
             self.network = share_statistics(network, self.facts, self.model)
         self._overlap, self._blend = self._context()
 
@@ -239,9 +249,7 @@ class Restorer:
         )
         with context:
             output = self.network(
-                piece.to(self.device, non_blocking=True).contiguous(
-                    memory_format=torch.channels_last
-                )
+                piece.to(self.device, non_blocking=True).contiguous(memory_format=self._layout)
             )
         last: Tensor = output[-1] if isinstance(output, tuple) else output
         return last.float()
@@ -256,7 +264,7 @@ class Restorer:
     def _fastest_precision(self, first: Tensor) -> str:
         """Return a 16-bit type if the device is fast in it and the output stays within the gate."""
         dtype = fastest_low_precision(self.device)
-        if dtype is None:
+        if dtype is None or NAMES[dtype] not in self.facts.precisions:
             return "fp32"
         side = PROBE - PROBE % self.facts.multiple
         probe = first if self.facts.tiling == "never" else first[..., :side, :side]
@@ -297,6 +305,8 @@ class Restorer:
         side = int(affordable**0.5) - 2 * self._overlap
         # The wider the context, the more of it is computed twice: larger tiles pay off.
         largest = max(self._largest_tile(), 4 * self._overlap)
+        if self.facts.tiling == "discouraged":
+            largest = side
         tile = max(SMALLEST_TILE, min(side, largest) // 32 * 32)
         return self._capped(None if tile >= max(height, width) else tile, height, width)
 
@@ -402,12 +412,18 @@ def load_restorer(task: str, options: RunOptions) -> Restorer:
 
     Raises UsageError, WeightsError, DeviceError.
     """
-    spec = registry.find_for_task(task, options.model)
-    usual = spec.weights[find_task(task).name]
+    row = find_task(task)
+    usual = ""
+    if row.network or options.model or options.weights is None:
+        usual = registry.find_for_task(task, options.model).weights[row.name]
     checkpoint = load_checkpoint(options.weights or usual)
-    if task not in checkpoint.spec.tasks:
+    spec = checkpoint.spec
+    if task not in spec.tasks:
         raise WeightsMismatch(
-            f"{checkpoint.name} is made to {' or '.join(checkpoint.spec.tasks)}, not to {task}",
-            hint=f"for example --weights {usual}",
+            f"{checkpoint.name} is made to {' or '.join(spec.tasks)}, not to {task}",
+            hint=f"for example --weights {usual}" if usual else None,
         )
-    return Restorer(checkpoint, options, limited=task == "denoise")
+    # A community model may be trained for more than noise: only a given limit applies to it.
+    checkpoint = replace(checkpoint, spec=replace(spec, tasks=(task,)))
+    limits = spec.arch in registry.MODELS or not isinstance(options.noise_limit, str)
+    return Restorer(checkpoint, options, limited=task == "denoise" and limits)

@@ -164,27 +164,31 @@ def share_statistics(network: nn.Module, facts: Facts, name: str) -> nn.Module:
     Such a block has a `radius`; the whole network is one if its facts give the `local_radius`.
     Outside of blocks the network sees the whole image. Raises UsageError without such blocks.
     """
-    network = copy.deepcopy(network)
     if facts.local_radius is not None:
         return TiledBlock(
-            network,
+            copy.deepcopy(network),
             radius=facts.local_radius,
             multiple=facts.multiple,
             scale=facts.network_scale,
         )
-    _replace_blocks(network, facts.multiple)
-    if not tiled_blocks(network):
+    if not any(_is_block(module) for module in list(network.modules())[1:]):
         raise UsageError(
-            f"{name} has global operations that its tiles cannot share, so "
+            f"{name} may have global operations, which its tiles cannot share, so "
             "--tile exact would not be exact",
             hint="use --tile off for the whole image, or --tile auto",
         )
+    network = copy.deepcopy(network)
+    _replace_blocks(network, facts.multiple)
     return network
+
+
+def _is_block(module: nn.Module) -> bool:
+    return hasattr(module, "radius") and bool(averages(module))
 
 
 def _replace_blocks(parent: nn.Module, multiple: int) -> None:
     for name, child in list(parent.named_children()):
-        if hasattr(child, "radius") and averages(child):
+        if _is_block(child):
             setattr(parent, name, TiledBlock(child, radius=int(child.radius), multiple=multiple))  # type: ignore[arg-type]
         else:
             _replace_blocks(child, multiple)

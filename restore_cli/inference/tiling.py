@@ -97,15 +97,16 @@ def plan_tiles(
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """(B, C, H, W) grown at the bottom and right to multiples of `multiple`.
 
-    By reflection about the border pixel. Where the image is too small for that, the border
-    pixel is repeated.
+    By reflection about the border pixel. Beyond the end of the reflection its last pixel is
+    repeated.
     """
     for axis in (-2, -1):
         missing = -image.shape[axis] % multiple
-        if missing:
-            pad = (0, 0, 0, missing) if axis == -2 else (0, missing, 0, 0)
-            mode = "reflect" if missing < image.shape[axis] else "replicate"
-            image = F.pad(image, pad, mode=mode)
+        reflected = min(missing, image.shape[axis] - 1)
+        for count, mode in ((reflected, "reflect"), (missing - reflected, "replicate")):
+            if count:
+                pad = (0, 0, 0, count) if axis == -2 else (0, count, 0, 0)
+                image = F.pad(image, pad, mode=mode)
     return image
 
 

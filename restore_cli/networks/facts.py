@@ -22,6 +22,11 @@ class Rgb:
 
 
 @dataclass(frozen=True)
+class Grey:
+    """Each channel by itself, as a grey image in [0, 1]."""
+
+
+@dataclass(frozen=True)
 class BicubicFirst:
     """RGB, enlarged by bicubic before a network that keeps the size."""
 
@@ -73,9 +78,10 @@ class Normalized:
 
 
 Preprocessing = (
-    Rgb | BicubicFirst | Standardized | Luma | Ycbcr | FixedSize | Stretched | Normalized
+    Rgb | Grey | BicubicFirst | Standardized | Luma | Ycbcr | FixedSize | Stretched | Normalized
 )
-Tiling = Literal["exact", "approximate", "never"]
+# "discouraged": only if the memory does not hold the whole image.
+Tiling = Literal["exact", "approximate", "discouraged", "never"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,8 @@ class Facts:
     # Receptive radius apart from layers.GlobalAverage, of a network that is one block for exact
     # tiles; None: its blocks name their own `radius`, or it has no exact tiles.
     local_radius: int | None = None
+    precisions: tuple[str, ...] = ("fp32", "bf16", "fp16")  # that it works in
+    channels_last: bool = True  # False: its tensors must be contiguous
 
     @property
     def network_scale(self) -> int:

@@ -132,6 +132,6 @@ def test_default_tiles_stay_close_to_the_whole_image():
 
 
 def test_exact_tiles_are_refused_where_global_operations_cannot_be_shared():
-    with pytest.raises(UsageError, match="toy has global operations") as refused:
+    with pytest.raises(UsageError, match="toy may have global operations") as refused:
         restorer_of(Mean(), toy_facts(None, tiling="approximate"), tile=64, exact=True)
     assert "--tile off" in refused.value.hint

@@ -1,8 +1,13 @@
-"""`restore derain`: remove rain from images."""
+"""`restore derain`, `deblur`, `dejpeg`, `dehaze` and `face`: no options but the common ones.
+
+They differ in their task alone, which is the name of the command.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+
+import typer
 
 from restore_cli.batch.plan import plan
 from restore_cli.cli.console import reporter
@@ -34,7 +39,8 @@ from restore_cli.cli.options import (
 from restore_cli.cli.restoring import refuse_contradictions, run_batch, run_options, work_remains
 
 
-def derain(
+def restore_same_size(
+    context: typer.Context,
     source: Sources,
     output: Output = None,
     model: ModelName = None,
@@ -56,23 +62,24 @@ def derain(
     seed: Seed = 0,
     record: Record = True,
 ) -> None:
-    """Remove rain from images, folders and videos (DPENet)."""
+    """Restore images, folders and videos for the task that the command is called by."""
+    task = context.command.name or ""
     tiling = tiling_of(tile, overlap)
     planned = plan(
         source,
         output,
-        task="derain",
-        model=network_of("derain", model, weights),
+        task=task,
+        model=network_of(task, model, weights, output),
         recursive=recursive,
         format=format,
         existing=existing_targets(overwrite, skip_existing),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json)
-    with reporter("derain", quiet=quiet, json=json) as report:
+    with reporter(task, quiet=quiet, json=json) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
         from restore_cli.inference.restorer import load_restorer
 
         options = run_options(tiling, model, weights, device, precision, seed)
-        restorer = load_restorer("derain", replace(options, strength=strength))
+        restorer = load_restorer(task, replace(options, strength=strength))
         run_batch(planned, restorer, report, quality=quality, overwrite=overwrite, record=record)
