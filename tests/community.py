@@ -4,6 +4,8 @@ from importlib import import_module
 
 import torch
 
+from restore_cli.checkpoints.empty import no_initial_values
+
 # Arguments of each class that make it small; spandrel reads them from the shapes of the weights.
 SMALL = {
     "ATD": {
@@ -147,7 +149,11 @@ FOLDERS = {"KBNet_s": "KBNet", "UpCunet2x": "RealCUGAN"}  # where they differ fr
 def state_of(name, **changes):
     """Return the state dict of a small network; `changes` are arguments of its class."""
     module = import_module(f"spandrel.architectures.{FOLDERS.get(name, name)}")
-    return getattr(module, name)(**SMALL.get(name, {}) | changes).state_dict()
+    network = getattr(module, name)
+    if name in SMALL:
+        return network(**SMALL[name] | changes).state_dict()
+    with no_initial_values():  # of networks that have one size, and are not run
+        return network(**changes).state_dict()
 
 
 def save_model(folder, name, **changes):

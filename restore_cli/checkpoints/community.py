@@ -15,6 +15,7 @@ from warnings import catch_warnings, simplefilter
 import torch
 from torch import Tensor, nn
 
+from restore_cli.checkpoints.empty import no_initial_values
 from restore_cli.checkpoints.read import WeightFile
 from restore_cli.errors import InputError, WeightsMismatch
 from restore_cli.networks.facts import Facts, Grey, Rgb, Tiling
@@ -186,7 +187,7 @@ def _descriptor(file: WeightFile) -> tuple[Any, dict[str, Tensor]]:
             if not known.detect(state):
                 continue
             try:
-                with catch_warnings():
+                with catch_warnings(), no_initial_values():
                     simplefilter("ignore")  # of code that this project does not maintain
                     return known.architecture.load(dict(state)), state
             # Shapes that do not fit fail in any way at all, from KeyError to RuntimeError.

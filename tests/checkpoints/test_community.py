@@ -213,7 +213,7 @@ def test_models_of_other_inputs_are_refused(spandrel, name, changes, reason):
 
 @pytest.mark.parametrize("names", community.DISCRIMINATORS.values(), ids=community.DISCRIMINATORS)
 def test_discriminators_are_refused_by_name(names):
-    with pytest.raises(WeightsMismatch, match="is the .*discriminator.* restores no image"):
+    with pytest.raises(WeightsMismatch, match=r"is the .*discriminator.* restores no image"):
         community.load(file_of(dict.fromkeys(names, torch.zeros(1))))
 
 
