@@ -105,7 +105,7 @@ class CommunityNetwork(nn.Module):
         with self._lock, torch.random.fork_rng(devices):
             torch.manual_seed(self.seed)
             # One image at a time, of which some networks overwrite their input.
-            return torch.cat([self._descriptor(image) for image in x.clone().split(1)])
+            return torch.cat([self._descriptor(image) for image in torch.split(x.clone(), 1)])
 
 
 def load(file: WeightFile) -> Community:

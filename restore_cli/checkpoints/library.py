@@ -105,7 +105,7 @@ class _Contents:
 
     arch: str
     config: Mapping[str, Any]
-    state: Mapping[str, Tensor]
+    state: dict[str, Tensor]
     likely: tuple[str, ...] | None  # tasks; None: all of the network
     able: tuple[str, ...]  # tasks that it may be for
     importer: str | None

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from restore_cli import registry
+from restore_cli.checkpoints.community import CommunityNetwork
 from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
 from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError, WeightsMismatch
 from restore_cli.imaging.image import Image
@@ -118,7 +119,7 @@ class Restorer:
             )
         if options.resize == "native":
             checkpoint.module.allow_any_size()  # type: ignore[operator]
-        if hasattr(checkpoint.module, "seed"):
+        if isinstance(checkpoint.module, CommunityNetwork):
             checkpoint.module.seed = options.seed
         self._layout = torch.channels_last if facts.channels_last else torch.contiguous_format
         network = checkpoint.module.to(self.device)
