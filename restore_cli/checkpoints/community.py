@@ -198,7 +198,7 @@ def _descriptor(file: WeightFile) -> tuple[Any, dict[str, Tensor]]:
                     f"{reason[0]}"
                 ) from error
     raise WeightsMismatch(
-        f"{name}: neither restore nor spandrel knows a network with these tensors "
+        f"{name}: no known network of restore or spandrel has these tensors "
         f"({_first_names(file)} ...)"
     )
 
@@ -219,7 +219,7 @@ def _registry(file: WeightFile) -> Any:
         from spandrel import MAIN_REGISTRY
     except ModuleNotFoundError as error:
         raise WeightsMismatch(
-            f"{file.path.name}: no network of restore has these tensors "
+            f"{file.path.name}: no known network has these tensors "
             f"({_first_names(file)} ...); a community model {EXTRA}"
         ) from error
     # A torchvision of another build fails with RuntimeError, OSError or AttributeError.

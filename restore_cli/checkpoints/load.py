@@ -77,7 +77,7 @@ def verified(entry: WeightsEntry) -> WeightFile:
 def is_ours(file: WeightFile) -> bool:
     """Return True if a file is for a network of ours, otherwise community.py is asked."""
     if file.about is not None:
-        return file.about.arch in registry.NETWORKS
+        return "architecture" not in file.about.config  # which an imported community model has
     return importers.is_known(file.state)
 
 

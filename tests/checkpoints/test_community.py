@@ -220,7 +220,9 @@ def test_discriminators_are_refused_by_name(names):
 def test_tensors_of_no_known_network_are_refused(spandrel, tmp_path):
     path = tmp_path / "other.pth"
     torch.save({"body.w": torch.zeros(3), "head.w": torch.zeros(2)}, path)
-    with pytest.raises(WeightsMismatch, match=r"neither restore nor spandrel .*\(body.w, head.w"):
+    with pytest.raises(
+        WeightsMismatch, match=r"no known network of restore or spandrel .*\(body.w, head.w"
+    ):
         load_checkpoint(path)
 
 

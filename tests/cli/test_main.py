@@ -35,7 +35,7 @@ def complete(words, position):
         (["--nope"], "restore: No such option: --nope\nhint: see: restore --help\n"),
         (["nope"], "restore: No such command 'nope'\nhint: see: restore --help\n"),
         (["derain"], "restore: Missing argument 'SOURCE'\nhint: see: restore derain --help\n"),
-        (["weights", "info"], "restore: Missing argument 'NAME'\nhint: see: restore weights "),
+        (["weights", "info"], "restore: Missing argument 'NAME|FILE'\nhint: see: restore weights "),
         (
             ["derain", "a.png", "--precision", "fp8"],
             "restore: Invalid value for '--precision': 'fp8' is not one of 'auto', 'fp32', ",
