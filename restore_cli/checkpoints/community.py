@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 EXTRA = "needs the extra: pip install 'restore-cli[models]'"
 OVERLAP = 32  # pixels; a multiple of the windows of the transformers, whose radius is not known
-# Of published sizes of the networks, by benchmarks/memory.py; most take less.
+# Peak memory of published sizes at 256 px; most networks take less.
 BYTES_PER_PIXEL = 16_000
 MORE_BYTES_PER_PIXEL: Mapping[str, int] = MappingProxyType(
     {"ATD": 27_000, "DRCT": 24_000, "GRL": 52_000, "HAT": 40_000, "KBNet": 19_000}
