@@ -322,8 +322,9 @@ def scalecrafter_dispersion(case, recorded):
     return found
 
 
+@torch.inference_mode()
 def scalecrafter_loop(case, recorded):
-    """A plain loop of DDIM and guidance around the rescaled UNet."""
+    """A plain loop of DDIM and guidance around the rescaled UNet, of SDXL too."""
     config, steps = case["config"], case["config"]["num_inference_steps"]
     unet = getattr(diffusers, config["unet_class"])(**config["unet"]).eval()
     unet.load_state_dict(official_state(case))
@@ -341,10 +342,17 @@ def scalecrafter_loop(case, recorded):
         Dispersion(**config.get("transform", {})),
     )
     embeds = torch.cat([given["negative_prompt_embeds"], given["prompt_embeds"]])
+    conditions = {"encoder_hidden_states": embeds}
+    if config["kind"] == "loop_xl":
+        pooled = torch.cat([given["negative_pooled_prompt_embeds"], given["pooled_prompt_embeds"]])
+        ids = given["time_ids"] if "time_ids" in given else torch.tensor(config["time_ids"])
+        ids = torch.atleast_2d(ids.to(pooled.dtype))
+        ids = ids.repeat(len(pooled) // len(ids), 1)  # of one image, of a prompt, or of all
+        conditions["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": ids}
     latents, reached = given["latents"] * scheduler.init_noise_sigma, []
     with scalecrafter(unet, settings, steps=steps) as rescaling:
         for rescaling.step, t in enumerate(scheduler.timesteps):
-            noise = unet(torch.cat([latents, latents]), t, encoder_hidden_states=embeds).sample
+            noise = unet(torch.cat([latents, latents]), t, **conditions).sample
             away, toward = noise.chunk(2)
             noise = away + config["guidance_scale"] * (toward - away)
             drawn = given["variance_noise"][rescaling.step] if config["eta"] else None
@@ -425,3 +433,75 @@ def test_the_metrics_give_what_other_libraries_gave(folder, pair):
     metric_and_space = {name: name.split() for name in wanted}
     found = {name: getattr(scores[space], at) for name, (at, space) in metric_and_space.items()}
     assert found == pytest.approx(wanted, abs=1e-3)
+
+
+SDXL = {
+    "sample_size": 8,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+    "block_out_channels": [8, 16],
+    "layers_per_block": 1,
+    "cross_attention_dim": 8,
+    "attention_head_dim": 2,
+    "norm_num_groups": 4,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 2,
+    "projection_class_embeddings_input_dim": 6 * 2 + 5,
+}
+TIME_IDS = [8.0, 4.0, 0.0, 2.0, 8.0, 8.0]
+
+
+@pytest.mark.parametrize("ids", [TIME_IDS, [TIME_IDS], [TIME_IDS] * 2, [TIME_IDS] * 4], ids=len)
+def test_a_loop_of_sdxl_gets_the_pooled_texts_and_sizes_in_both_passes(ids):
+    unet = diffusers.UNet2DConditionModel(**SDXL).eval()
+    layer = "mid_block.resnets.0.conv1"
+    case = {
+        "shapes": {key: list(tensor.shape) for key, tensor in unet.state_dict().items()},
+        "config": {
+            "kind": "loop_xl",
+            "unet_class": "UNet2DConditionModel",
+            "unet": SDXL,
+            "scheduler_class": "DDIMScheduler",
+            "scheduler": {"clip_sample": False},
+            "num_inference_steps": 1,
+            "guidance_scale": 5.0,
+            "eta": 0.0,
+            "dilate_settings": {layer: 2.0},
+            "dilate_tau": 1,
+            "ndcfg_dilate_settings": {},
+            "ndcfg_tau": 1,
+            "inflate_settings": [],
+            "inflate_tau": 0,
+            "progressive": False,
+            "time_ids": ids,
+        },
+    }
+    given = {
+        "latents": torch.randn(2, 4, 8, 8),
+        **{f"{part}prompt_embeds": torch.randn(2, 3, 8) for part in ("", "negative_")},
+        **{f"{part}pooled_prompt_embeds": torch.randn(2, 5) for part in ("", "negative_")},
+    }
+    found = scalecrafter_loop(case, {f"input_{name}": v.numpy() for name, v in given.items()})
+
+    # The same from passes of one text each, without hooks of the guidance.
+    unet.load_state_dict(official_state(case))
+    times = torch.tensor([TIME_IDS] * 2)
+
+    def noise(sign):
+        added = {"text_embeds": given[f"{sign}pooled_prompt_embeds"], "time_ids": times}
+        embeds = given[f"{sign}prompt_embeds"]
+        with torch.inference_mode():
+            return unet(
+                given["latents"], t, encoder_hidden_states=embeds, added_cond_kwargs=added
+            ).sample
+
+    scheduler = diffusers.DDIMScheduler(clip_sample=False)
+    scheduler.set_timesteps(1)
+    (t,) = scheduler.timesteps
+    mild = noise("negative_")
+    with scalecrafter(unet, Settings({layer: 2.0}, 1.0), steps=1, guided=False):
+        toward, away = noise(""), noise("negative_")
+    guided = mild + 5 * (toward - away)
+    wanted = scheduler.step(guided, t, given["latents"]).prev_sample
+    assert (toward - away).abs().max() > 0.01
+    assert_close(found["output"], wanted, atol=1e-4, rtol=1e-4)
