@@ -22,10 +22,8 @@ from torch import Generator, Tensor, nn
 from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.imaging.resize import resize_matlab
-from restore_cli.inference.samplers.fit import FiTSampler
+from restore_cli.inference.generator import SAMPLERS
 from restore_cli.inference.samplers.request import GenerateRequest
-from restore_cli.inference.samplers.unet import UNetSampler
-from restore_cli.networks.fit.model import FiT
 
 SIDE = 32
 CLASSES = tuple(DRAWERS)
@@ -74,9 +72,9 @@ def classifier(generator: Generator, steps: int = 300, batch: int = 64) -> nn.Mo
 def generated(weights: str, count: int, seed: int, side: int) -> tuple[Tensor, Tensor]:
     """Generate (images, labels) with the default settings of `restore generate`."""
     size = side, side
-    module = load_checkpoint(weights).module
+    checkpoint = load_checkpoint(weights)
     names = class_weights(weights).classes
-    sampler = FiTSampler(module) if isinstance(module, FiT) else UNetSampler(module)
+    sampler = SAMPLERS[checkpoint.spec.arch](checkpoint.module)
     images = [
         sampler(GenerateRequest(str(label), size), seed=seed, count=count)
         for label, _ in enumerate(names)

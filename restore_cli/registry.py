@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from restore_cli.errors import UsageError
 from restore_cli.networks.cbsn.spec import SPEC as CBSN
+from restore_cli.networks.dimr.spec import SPEC as DIMR
 from restore_cli.networks.dpenet.spec import SPEC as DPENET
 from restore_cli.networks.espcn.spec import SPEC as ESPCN
 from restore_cli.networks.facts import Facts, Generation, Restoration
@@ -27,7 +28,7 @@ MODELS: Mapping[str, Restoration] = MappingProxyType(
 )
 # The first is the default of `restore generate`: more of its images are right.
 GENERATORS: Mapping[str, Generation] = MappingProxyType(
-    {spec.arch: spec for spec in (*FIT, SCALECRAFTER)}
+    {spec.arch: spec for spec in (*FIT, SCALECRAFTER, DIMR)}
 )
 NETWORKS: Mapping[str, Restoration | Generation] = MappingProxyType({**MODELS, **GENERATORS})
 

@@ -6,7 +6,9 @@ adds one function to CHECKS.
 
 import json
 import os
+import re
 import runpy
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -15,6 +17,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from restore_cli import metrics, registry
@@ -23,6 +26,9 @@ from restore_cli.data.downsample import batch_to_space, space_to_batch, subsampl
 from restore_cli.imaging.io import read
 from restore_cli.inference.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from restore_cli.inference.samplers import ode as flow
+from restore_cli.inference.samplers.dpm_solver import dpm_solver
+from restore_cli.networks.dimr import model as dimr
+from restore_cli.networks.dimr.official import official_name as dimr_name
 from restore_cli.networks.fit.model import Rope, RopeMode, grid_of, rope_frequencies, unpatchify
 from restore_cli.networks.scalecrafter.model import (
     Dispersion,
@@ -34,6 +40,7 @@ from restore_cli.networks.scalecrafter.model import (
     scalecrafter,
 )
 from restore_cli.networks.tml.model import GDC, grid
+from restore_cli.training.generation import multi_resolution_terms
 from restore_cli.training.losses import BlindSpotWeights, blind_spot
 
 HERE = Path(__file__).parent / "golden"
@@ -53,12 +60,17 @@ fill = runpy.run_path(str(HERE / "fill.py"))["fill"]
 
 
 def official_state(case):
-    """The state dict under its official names; `gain` scales all but vectors."""
+    """The state dict under its official names.
+
+    `gain` scales all but vectors; `add` is added to the keys that end so.
+    """
     gain = np.float32(case.get("gain", 1.0))
     state = {
         key: torch.from_numpy(values * gain if values.ndim >= 2 else values)
         for key, values in fill(case["shapes"]).items()
     }
+    for ending, value in case.get("add", {}).items():
+        state |= {key: tensor + value for key, tensor in state.items() if key.endswith(ending)}
     return state | {copy: state[key] for copy, key in case.get("aliases", {}).items()}
 
 
@@ -278,10 +290,121 @@ def fit_samples(case, recorded):
         }
 
 
-def compare_outputs(found, recorded, atol):
+def dimr_network(case):
+    fields = ("channels", "num_classes", "block_grad_to_lowres", "norm_type", "stage_configs")
+    config = {field: case["config"][field] for field in fields if field in case["config"]}
+    config.setdefault("norm_type", "LN")  # the default of the official code
+    network = registry.build("dimr", **config).eval()
+    network.load_state_dict(from_official("dimr", official_state(case), **config))
+    return network
+
+
+def check_dimr(case, recorded):
+    """Each input_x with its times and classes; without times of its own, those of the first."""
+    network, found = dimr_network(case), {}
+    for name in (name for name in recorded if re.fullmatch("input_n(_.+)?", name)):
+        ending = name.removeprefix("input_n")
+        x, n, y = (
+            torch.from_numpy(recorded.get(f"input_{part}{ending}", recorded[f"input_{part}"]))
+            for part in "xny"
+        )
+        with torch.inference_mode():
+            outputs = network(x, n.expand(len(x)), y)
+        found |= {f"output{ending}_{index}": output for index, output in enumerate(outputs)}
+    compare_outputs(found, recorded, atol=2e-5)
+
+
+def check_dimr_norm(case, recorded):
+    """Single modules, each with its own weights."""
+    config = case["config"]
+    shapes = {name: config[name] for name in ("dim", "hidden_dim", "num_attention_heads")}
+    branch = dimr.BranchConfig(
+        "TransformerBlock",
+        **shapes,
+        kernel_size=config["kernel_size"],
+        num_blocks=1,
+        max_height=1,
+        max_width=1,
+        input_feature_ratio=1,
+    )
+    modules = nn.ModuleDict(
+        {
+            "layer_norm": dimr.TDLayerNorm(config["dim"]),
+            "rms_norm": dimr.TDRMSNorm(config["dim"]),
+            "transformer": dimr.TransformerBlock(branch, dimr.TDRMSNorm),
+            "convnext": dimr.ConvNeXtBlock(branch, dimr.TDRMSNorm),
+            "shuffle_": dimr.LinearShuffle(config["dim"], config["shuffle_out"], 2),
+        }
+    )
+    state = {key.replace("shuffle.", "shuffle_."): v for key, v in official_state(case).items()}
+    modules.load_state_dict({key: state[dimr_name(key)] for key in modules.state_dict()})
+    tokens, maps, n = (torch.from_numpy(recorded[f"input_{k}"]) for k in ("tokens", "map", "n"))
+    tau = 2 * n / 1000 - 1
+    with torch.inference_mode():
+        found = {
+            "output_layer_norm_weight": modules["layer_norm"].weight(tau, 2),
+            "output_layer_norm_bias": modules["layer_norm"].bias(tau, 2),
+            "output_layer_norm_map": modules["layer_norm"](maps, tau),
+            "output_rms_norm_map": modules["rms_norm"](maps, tau),
+            "output_shuffle": modules["shuffle_"](maps),
+            "output_convnext": modules["convnext"](maps, tau),
+        } | {
+            f"output_{name}": modules[name](tokens, tau)
+            for name in ("layer_norm", "rms_norm", "transformer")
+        }
+    compare_outputs(found, recorded, atol=2e-5)
+
+
+def check_dimr_sampling(case, recorded):
+    """Guided noise, and samples of the published solver with the times that it asked for."""
+    network, config = dimr_network(case), case["config"]
+    z, y, single = (torch.from_numpy(recorded[f"input_{k}"]) for k in ("z", "y", "n_single"))
+    constant = {"scale": 1 + config["scale"]}
+    cosine = {"scale": config["power_scale"], "power": config["power"]}
+    times = []
+
+    def guided(x, n, **guidance):
+        times.append(n / 1000)
+        return network.guided(x, torch.full((len(x),), float(n)), y, **guidance)
+
+    found = {}
+    with torch.inference_mode():
+        found["output_guided"] = guided(z, single, **constant)
+        found["output_guided_power"] = guided(z, single, **cosine)
+        for steps in config["steps"]:
+            times.clear()
+            found[f"output_{steps}"] = dpm_solver(partial(guided, **constant), z, steps)
+            found[f"output_{steps}_times"] = torch.tensor(times)
+        steps = config["power_steps"]
+        found[f"output_power_{steps}"] = dpm_solver(partial(guided, **cosine), z, steps)
+    # The samples end at a std of 20, float32 sums in another order.
+    compare_outputs(found, recorded, atol=5e-4)
+
+
+def check_dimr_loss(case, recorded):
+    network = dimr_network(case)
+    x0, n, noise, y = (
+        torch.from_numpy(recorded[f"input_{name}"]) for name in ("x0", "n", "noise", "y")
+    )
+    xn = dimr.noised(x0, n, noise)
+    assert_close(xn, torch.from_numpy(recorded["input_xn"]), atol=1e-6, rtol=0)
+    terms = multi_resolution_terms(network(xn, n, y), noise)
+    loss = terms @ torch.tensor(case["config"]["loss_coeffs"], dtype=torch.float32)
+    loss.mean().backward()
+    found = {"output_terms": terms.detach(), "output_loss": loss.detach()}
+    found |= {
+        f"output_target_{index}": dimr.noise_target(noise, stride)
+        for index, stride in enumerate(network.strides)
+    }
+    gradients = {dimr_name(key): value.grad for key, value in network.named_parameters()}
+    found |= {f"output_grad_{name}": gradient for name, gradient in gradients.items()}
+    compare_outputs(found, recorded, atol=2e-6, rtol=1e-5)
+
+
+def compare_outputs(found, recorded, atol, rtol=0.0):
     """Every recorded output; float32 sums in another order are what `atol` allows."""
     wanted = {k: torch.from_numpy(v) for k, v in recorded.items() if k.startswith("output")}
-    assert_close({name: found[name] for name in wanted}, wanted, atol=atol, rtol=0)
+    assert_close({name: found[name] for name in wanted}, wanted, atol=atol, rtol=rtol)
 
 
 def check_scalecrafter(case, recorded):
@@ -388,6 +511,10 @@ CHECKS = {
     "cbsn.loss": check_cbsn_loss,
     "fitv1": check_fitv1,
     "fitv2": check_fitv2,
+    "dimr": check_dimr,
+    "dimr.norm": check_dimr_norm,
+    "dimr.sampling": check_dimr_sampling,
+    "dimr.loss": check_dimr_loss,
     "scalecrafter": check_scalecrafter,
     "ugdc": check_ugdc,
     "ugdc.block": check_ugdc_block,

@@ -29,9 +29,11 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     **dict.fromkeys(("socket", "ssl", "ftplib", "http", "urllib.request"), ("downloads",)),
     **dict.fromkeys(("requests", "httpx", "huggingface_hub"), ()),
     "diffusers": (
+        "inference/samplers/dimr",
         "inference/samplers/fit",
         "inference/samplers/unet",
         "inference/samplers/stable_diffusion",
+        "inference/samplers/vae",
         "networks/scalecrafter/unet",
     ),
     "ray": ("batch/distributed",),

@@ -24,6 +24,22 @@ SMALL = {
     "ugdc": {"stem_channels": 4, "nominal_size": [80, 160]},
     "fitv2": {"hidden_size": 32, "depth": 2, "num_heads": 2, "adaln_lora_dim": 8},
     "fitv1": {"hidden_size": 32, "depth": 2, "num_heads": 2},
+    "dimr": {
+        "num_classes": 4,
+        "stage_configs": [
+            {
+                "block_type": kind,
+                "dim": 16,
+                "hidden_dim": 32,
+                "num_blocks": 2,
+                "max_height": side,
+                "max_width": side,
+                "input_feature_ratio": 8 // side,
+                "num_attention_heads": 2,
+            }
+            for kind, side in (("TransformerBlock", 4), ("ConvNeXtBlock", 8))
+        ],
+    },
     "scalecrafter": {"widths": [8, 8], "groups": 4, "head_dim": 8, "attention_levels": 1},
     "tml": {"pm_stem": 4, "em_stem": 2, "nominal_size": [80, 80]},
 }

@@ -57,7 +57,8 @@ def find(name: str) -> WeightsEntry:
         if name in spec.own_weights:
             raise WeightsMissing(
                 f"restore comes without weights for {spec.arch}",
-                hint=f"import a file of yours: restore weights import FILE --as {name}",
+                hint="train some: restore train --list; or import a file of yours: "
+                f"restore weights import FILE --as {name}",
             )
     known = sorted({*bundled, *(path.stem for path in _cached_records())})
     raise WeightsMissing(

@@ -74,7 +74,9 @@ def generate(
     ] = None,
     vae: Annotated[
         Path | None,
-        typer.Option(help="Folder of an AutoencoderKL, for weights of FiTv2 that need one."),
+        typer.Option(
+            help="Folder of an AutoencoderKL, for weights of FiTv2 or DiMR that need one."
+        ),
     ] = None,
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Size in pixels. [default: by the network]")
@@ -93,8 +95,9 @@ def generate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Sampler: euler, midpoint, heun, dopri5 or sde for FiTv2; ddim or ddpm for the "
-            "UNet; these, dpm, euler or unipc with --base. [default: by the network]",
+            help="Sampler: euler, midpoint, heun, dopri5 or sde for FiTv2; dpm, ddim or unipc "
+            "for DiMR; ddim or ddpm for the UNet; these, dpm, euler or unipc with --base. "
+            "[default: by the network]",
         ),
     ] = None,
     rope: Annotated[

@@ -44,7 +44,7 @@ def replay(
     ] = None,
     vae: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="VAE that decoded the latents of a FiTv2."),
+        typer.Option(metavar="FOLDER", help="VAE that decoded the latents of a FiTv2 or a DiMR."),
     ] = None,
     device: Annotated[
         str | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,15 +20,25 @@ from restore_cli.imaging.contact_sheet import columns_for, contact_sheet
 from restore_cli.imaging.image import Image
 from restore_cli.inference.device import is_out_of_memory, pick_device
 from restore_cli.inference.report import Report, Restored, StepReport
-from restore_cli.inference.samplers.fit import FiTSampler, read_vae, vae_sha256
+from restore_cli.inference.samplers.dimr import DiMRSampler
+from restore_cli.inference.samplers.fit import FiTSampler
 from restore_cli.inference.samplers.request import GenerateRequest, OnProgress, Sampler, resolved
 from restore_cli.inference.samplers.unet import UNetSampler
-from restore_cli.networks.fit.model import FiT
+from restore_cli.inference.samplers.vae import read_vae, vae_sha256
 from restore_cli.registry import GENERATORS, find
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
     {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+)
+# Of each network of registry.GENERATORS; `vae` is for those that may generate latents.
+SAMPLERS: Mapping[str, Callable[..., Sampler]] = MappingProxyType(
+    {
+        "fitv2": FiTSampler,
+        "fitv1": FiTSampler,
+        "scalecrafter": UNetSampler,
+        "dimr": DiMRSampler,
+    }
 )
 
 
@@ -148,7 +158,7 @@ def load_generator(
     """Load a generator by the name of its network, by its weights or by a base pipeline.
 
     base: a Stable Diffusion for ScaleCrafter: a folder, a file, or a name on the hub.
-    vae: the folder of an AutoencoderKL, for a FiT of latents.
+    vae: the folder of an AutoencoderKL, for a network of latents.
     size: (H, W) in pixels, with `base`, of the largest image that the memory has to hold.
     Raises UsageError, WeightsError, DeviceError, MissingExtra, FetchError.
     """
@@ -177,17 +187,14 @@ def _load_weights(
         )
     if model not in (None, arch):
         raise WeightsMismatch(f"{checkpoint.name} holds {arch}, not {model}")
-    classes, network = class_weights(weights).classes, checkpoint.module
-    sampler: Sampler
-    checksum = None
-    if isinstance(network, FiT):
-        vae = None if vae_folder is None else read_vae(_expanded(vae_folder))
-        checksum = None if vae is None else vae_sha256(vae)
-        sampler = FiTSampler(network, classes, vae=vae, device=device)
-    else:
-        if vae_folder is not None:
+    options, checksum = {}, None
+    if vae_folder is not None:
+        if not GENERATORS[arch].latents:
             raise UsageError(f"--vae has no effect on {arch}", hint="leave it out")
-        sampler = UNetSampler(network, classes, device=device)
+        options["vae"] = vae = read_vae(_expanded(vae_folder))
+        checksum = vae_sha256(vae)
+    classes = class_weights(weights).classes
+    sampler = SAMPLERS[arch](checkpoint.module, classes, device=device, **options)
     # These networks are small: lower precision saves little and may cost quality.
     return Generator(
         sampler,

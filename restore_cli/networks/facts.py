@@ -150,6 +150,7 @@ class Generation:
     default_weights: str
     paper: str
     official: str | None = None
+    latents: bool = False  # it may generate latents of a VAE
     tasks: tuple[str, ...] = ("generate",)
 
     @property

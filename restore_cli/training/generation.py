@@ -8,9 +8,11 @@ resumed training equals an uninterrupted one.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,6 +23,7 @@ from restore_cli.checkpoints.load import load
 from restore_cli.data.classes import ClassImages, fit_area, fit_square, load_classes
 from restore_cli.errors import UsageError, WeightsMismatch
 from restore_cli.inference.samplers.unet import pixel_scheduler
+from restore_cli.networks.dimr.model import STEPS, DiMRConfig, noise_target, noised
 from restore_cli.networks.fit.model import FiTConfig, grid_of, patchify
 from restore_cli.networks.scalecrafter.unet import UNetConfig
 from restore_cli.training.recipe import GeneratorRecipe
@@ -100,9 +103,7 @@ class NoiseVelocity:
         self.alphas = pixel_scheduler().alphas_cumprod.to(device)
 
     def loss(self, network: nn.Module, rows: Tensor, drop: float, generator: Generator) -> Tensor:
-        mirrored = (rows % 2 == 1)[:, None, None, None]
-        images = self.images[rows // 2]
-        images = torch.where(mirrored, images.flip(-1), images).float() / 127.5 - 1
+        images = _mirrored_by_parity(self.images, rows)
         t = torch.randint(len(self.alphas), rows.shape, generator=generator, device=rows.device)
         noise = _normal(images.shape, generator)
         alpha = self.alphas[t][:, None, None, None]
@@ -114,6 +115,44 @@ class NoiseVelocity:
         return loss
 
 
+class MultiResolutionNoise:
+    """Noise of square images at each resolution, at any step of the diffusion (DiMR)."""
+
+    def __init__(self, data: ClassImages, device: torch.device):
+        self.images = torch.stack(data.images).to(device)
+        self.labels = torch.tensor(data.labels, device=device)
+        self.null = len(data.names)
+        self.count = 2 * len(data.images)
+
+    def loss(self, network: nn.Module, rows: Tensor, drop: float, generator: Generator) -> Tensor:
+        images = _mirrored_by_parity(self.images, rows)
+        n = torch.randint(1, STEPS + 1, rows.shape, generator=generator, device=rows.device)
+        noise = _normal(images.shape, generator)
+        labels = _drop_labels(self.labels[rows // 2], drop, self.null, generator)
+        terms = multi_resolution_terms(network(noised(images, n, noise), n, labels), noise)
+        shares = 4.0 ** torch.arange(1 - terms.shape[1], 1, device=terms.device)
+        return (terms @ shares).mean()
+
+
+def multi_resolution_terms(outputs: Sequence[Tensor], noise: Tensor) -> Tensor:
+    """Return the mean squared error of each image at each resolution, (B, resolutions).
+
+    outputs: the predicted noise (B, C, H / r, W / r) of each resolution.
+    """
+    terms = [
+        (output.float() - noise_target(noise, noise.shape[-1] // output.shape[-1])).square()
+        for output in outputs
+    ]
+    return torch.stack([term.mean((1, 2, 3)) for term in terms], dim=1)
+
+
+def _mirrored_by_parity(images: Tensor, rows: Tensor) -> Tensor:
+    """Return images (B, 3, H, W) in [-1, 1]; rows: two of each image, the second mirrored."""
+    mirrored = (rows % 2 == 1)[:, None, None, None]
+    chosen = images[rows // 2]
+    return torch.where(mirrored, chosen.flip(-1), chosen).float() / 127.5 - 1
+
+
 def _normal(shape: tuple[int, ...], generator: Generator) -> Tensor:
     return torch.randn(shape, generator=generator, device=generator.device)
 
@@ -123,21 +162,51 @@ def _drop_labels(labels: Tensor, share: float, null: int, generator: Generator) 
     return labels.masked_fill(dropped, null)
 
 
+@dataclass(frozen=True)
+class GeneratorTraining:
+    """Training of one network; `config` holds the fields of the network's configuration."""
+
+    shrink: Callable[[Tensor, Mapping[str, Any]], Tensor]  # an image to the size of training
+    objective: Callable[[ClassImages, Mapping[str, Any], torch.device], GeneratorObjective]
+    null_classes: int = 0  # classes that `num_classes` counts beside those of the data
+
+
+def _fit_area(image: Tensor, config: Mapping[str, Any]) -> Tensor:
+    fit = FiTConfig(**config)
+    return fit_area(image, math.isqrt(fit.context_size) * fit.patch_size, fit.patch_size)
+
+
+TRAININGS: Mapping[str, GeneratorTraining] = MappingProxyType(
+    {
+        "fitv2": GeneratorTraining(
+            _fit_area,
+            lambda data, config, device: RectifiedFlow(
+                data, FiTConfig(**config).patch_size, device
+            ),
+        ),
+        "scalecrafter": GeneratorTraining(
+            lambda image, config: fit_square(image, UNetConfig(**config).sample_size),
+            lambda data, config, device: NoiseVelocity(data, device),
+        ),
+        "dimr": GeneratorTraining(
+            lambda image, config: fit_square(
+                image, DiMRConfig(**config).stage_configs[-1].max_height
+            ),
+            lambda data, config, device: MultiResolutionNoise(data, device),
+            null_classes=1,
+        ),
+    }
+)
+
+
 def load_objectives(
     recipe: GeneratorRecipe, data: Path, device: torch.device
 ) -> tuple[GeneratorObjective, GeneratorObjective, tuple[str, ...]]:
     """Return the objectives of training and validation, and the names of the classes."""
-    if recipe.arch == "fitv2":
-        fit = FiTConfig(**recipe.config)
-        patch = fit.patch_size
-        area = math.isqrt(fit.context_size) * patch
-        parts = load_classes(data, lambda image: fit_area(image, area, patch))
-        flows = [RectifiedFlow(part, patch, device) for part in parts]
-        return flows[0], flows[1], parts[0].names
-    side = UNetConfig(**recipe.config).sample_size
-    parts = load_classes(data, lambda image: fit_square(image, side))
-    noises = [NoiseVelocity(part, device) for part in parts]
-    return noises[0], noises[1], parts[0].names
+    training, config = TRAININGS[recipe.arch], recipe.config
+    parts = load_classes(data, lambda image: training.shrink(image, config))
+    fitted, held_out = (training.objective(part, config, device) for part in parts)
+    return fitted, held_out, parts[0].names
 
 
 @torch.inference_mode()
@@ -164,7 +233,8 @@ def train_generator(recipe: GeneratorRecipe, data: Path, options: TrainingOption
     torch.manual_seed(options.seed)
     device = options.device
     objective, held_out, names = load_objectives(recipe, data, device)
-    recipe = replace(recipe, config={**recipe.config, "num_classes": len(names)})
+    num_classes = len(names) + TRAININGS[recipe.arch].null_classes
+    recipe = replace(recipe, config={**recipe.config, "num_classes": num_classes})
     network = build_network(recipe, options, names)
     state = open_state(network, lambda net: optimizer_of(recipe, net), options, budget)
 
@@ -191,8 +261,16 @@ def optimizer_of(recipe: GeneratorRecipe, network: nn.Module) -> torch.optim.Ada
     for name, parameter in network.named_parameters():
         trainable = not recipe.trainable or any(part in name for part in recipe.trainable)
         parameter.requires_grad_(trainable)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(trained, weight_decay=0.0)
+    decayed: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            part = undecayed if name.rpartition(".")[2] in recipe.undecayed else decayed
+            part.append(parameter)
+    groups: list[dict[str, Any]] = [{"params": decayed}]
+    if undecayed:
+        groups.append({"params": undecayed, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, betas=recipe.betas, weight_decay=recipe.weight_decay)
 
 
 def build_network(

@@ -60,4 +60,7 @@ class GeneratorRecipe(Recipe):
     ema: float = 0.9995
     validate_every: int = 1000
     label_drop: float = 0.1  # share of labels that become the null class
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
+    weight_decay: float = 0.0
+    undecayed: tuple[str, ...] = ()  # last parts of the names of parameters without decay
     trainable: tuple[str, ...] = ()  # parts of names of the parameters that learn; (): all learn

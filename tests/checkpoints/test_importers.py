@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from restore_cli.checkpoints.importers import LAYOUTS, from_official, read_offic
 from restore_cli.checkpoints.library import import_weights
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import UsageError, WeightsMismatch
+from restore_cli.networks.dimr.model import DiMRConfig, branches
 from restore_cli.networks.mirnet.model import MIRNetConfig
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -239,7 +241,7 @@ def test_the_config_of_an_official_mirnet_is_recognised(name):
 # FiTv2 and FiT: published widths, one block, no values
 
 
-def published_fit(arch, **config):
+def published_state(arch, **config):
     """The official names of a network, with tensors that have shapes only."""
     with torch.device("meta"):
         state = registry.build(arch, **config).state_dict()
@@ -256,7 +258,7 @@ def published_fit(arch, **config):
     ids=["v2-B", "v2-3B", "v1-XL"],
 )
 def test_a_published_fit_is_recognised_by_its_shapes(arch, config):
-    state = published_fit(arch, **config)
+    state = published_state(arch, **config)
     assert recognise(state) == (arch, {"num_classes": 1000, **config})
     ours = from_official(arch, state, **config)
     assert ours["x_embedder.weight"] is state["x_embedder.proj.weight"]
@@ -264,9 +266,72 @@ def test_a_published_fit_is_recognised_by_its_shapes(arch, config):
 
 
 def test_a_fit_of_an_unknown_width_is_refused():
-    state = published_fit("fitv2", depth=1, hidden_size=256, num_heads=4, adaln_lora_dim=64)
+    state = published_state("fitv2", depth=1, hidden_size=256, num_heads=4, adaln_lora_dim=64)
     with pytest.raises(WeightsMismatch, match="width 256: its tensors do not tell how many heads"):
         recognise(state)
+
+
+# DiMR: published widths, few blocks, no values
+
+
+def small_dimr(**first):
+    """Fields of a config of published widths."""
+    stages = branches((768, 384), (2, 3))
+    stages = (replace(stages[0], **first), stages[1])
+    return {"channels": 4, "num_classes": 1001, "stage_configs": [asdict(s) for s in stages]}
+
+
+@pytest.mark.parametrize("norm_type", ["TDRMSN", "LN", "RMSN"])
+def test_a_published_dimr_is_recognised_by_its_shapes(norm_type):
+    config = small_dimr(num_blocks=3) | {"norm_type": norm_type}
+    state = published_state("dimr", **config)
+    arch, found = recognise(state)
+    assert (arch, DiMRConfig(**found)) == ("dimr", DiMRConfig(**config))
+    ours = from_official(arch, state, **found)
+    assert ours["branches.0.patch.weight"] is state["stages.0.input_layer.1.weight"]
+
+
+def test_the_published_dimr_is_recognised_with_all_its_tensors():
+    recorded = json.loads((GOLDEN / "dimr-xl2r-shapes.json").read_text())
+    with torch.device("meta"):
+        state = {key: torch.empty(shape) for key, shape in recorded["shapes"].items()}
+    arch, found = recognise(state)
+    wanted = DiMRConfig(**recorded["config"]).stage_configs
+    # 20 blocks are built as 21, and only they are seen.
+    assert DiMRConfig(**found).stage_configs == (wanted[0], replace(wanted[1], num_blocks=21))
+    assert len(from_official(arch, state, **found)) == len(state) == 1018
+
+
+def test_a_published_file_of_dimr_loads_as_it_is_and_goes_back(tmp_path):
+    network = registry.build("dimr", **small_dimr())
+    names = {key: LAYOUTS["dimr"].official_name(key, {}) for key in network.state_dict()}
+    state = {names[key]: tensor for key, tensor in network.state_dict().items()}
+    torch.save(state, tmp_path / "nnet_ema.pth")
+    loaded = load(tmp_path / "nnet_ema.pth")
+    assert_close(loaded.state_dict(), network.state_dict(), atol=0, rtol=0)
+    assert {names[key] for key in loaded.state_dict()} == {*state}
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "message"),
+    [
+        ("stages.0.class_embeds.weight", (11, 64), "width 64: its tensors do not tell how many"),
+        ("stages.0.input_layer.3.position_embeddings.weight", (200, 768), "200 positions"),
+    ],
+    ids=["heads", "positions"],
+)
+def test_a_dimr_whose_shapes_do_not_tell_its_config_is_refused(key, shape, message):
+    state = published_state("dimr", **small_dimr())
+    with pytest.raises(WeightsMismatch, match=message):
+        recognise(state | {key: torch.empty(shape, device="meta")})
+
+
+def test_a_dimr_with_other_tensors_is_refused():
+    state = published_state("dimr", **small_dimr())
+    config = recognise(state)[1]
+    state["stages.1.upsample.3.bias"] = state.pop("stages.1.upsample.2.bias.param1")
+    with pytest.raises(WeightsMismatch, match=r"2\.bias\.param1 is missing; .*3\.bias is unknown"):
+        from_official("dimr", state, **config)
 
 
 def test_the_published_files_of_tml_load_as_they_are(tmp_path):

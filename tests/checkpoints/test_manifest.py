@@ -157,5 +157,6 @@ def test_a_network_that_comes_without_weights_says_how_to_get_some(bundle):
         manifest.find("dpenet.default")
     assert caught.value.exit_code == 4
     assert caught.value.hint == (
-        "import a file of yours: restore weights import FILE --as dpenet.default"
+        "train some: restore train --list; or import a file of yours: "
+        "restore weights import FILE --as dpenet.default"
     )

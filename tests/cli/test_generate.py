@@ -1,6 +1,7 @@
 """`restore generate` with tiny random weights."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
+from restore_cli.networks.dimr.model import branches
 from tests.unets import CLASS_UNET, tiny_vae
 
 FIT = {
@@ -21,6 +23,12 @@ FIT = {
     "in_channels": 3,
     "context_size": 16,
     "ori_max_pe_len": 4,
+}
+
+DIMR = {
+    "channels": 3,
+    "num_classes": 3,
+    "stage_configs": [asdict(stage) for stage in branches((16, 8), (1, 1), 8, heads=2)],
 }
 
 
@@ -39,6 +47,10 @@ def files(tmp_path_factory):
     return {
         "unet": weights_file(folder / "unet.safetensors", "scalecrafter", CLASS_UNET),
         "fit": weights_file(folder / "fit.safetensors", "fitv2", FIT),
+        "dimr": weights_file(folder / "dimr.safetensors", "dimr", DIMR),
+        "dimr latent": weights_file(
+            folder / "dimr_latent.safetensors", "dimr", DIMR | {"channels": 4}
+        ),
         "latent": weights_file(folder / "latent.safetensors", "fitv2", FIT | {"in_channels": 4}),
     }
 
@@ -63,7 +75,7 @@ def shown(name):
     return CliRunner().invoke(app, ["replay", name, "--show"]).stdout
 
 
-each_network = pytest.mark.parametrize("network", ["unet", "fit"])
+each_network = pytest.mark.parametrize("network", ["unet", "fit", "dimr"])
 
 
 @each_network
@@ -109,7 +121,7 @@ def test_many_in_one_file_are_a_grid(files, here):
 def test_without_a_size_the_network_takes_its_own(network, files, here):
     made("ball", "--weights", files[network])
     with Image.open(here / "ball.png") as image:  # the UNet goes beyond its own, 8
-        assert image.size == ((16, 16) if network == "unet" else (8, 8))
+        assert image.size == ((8, 8) if network == "fit" else (16, 16))
 
 
 @pytest.mark.parametrize(
@@ -122,6 +134,9 @@ def test_without_a_size_the_network_takes_its_own(network, files, here):
         ("fit", ("--sampler", "sde")),
         ("fit", ("--negative", "ball")),
         ("fit", ("--size", "16x16", "--rope", "linear")),
+        ("dimr", ("--sampler", "ddim")),
+        ("dimr", ("--negative", "ball")),
+        ("dimr", ("--guidance", "5")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
 )
@@ -164,9 +179,10 @@ def test_an_image_goes_through_a_pipe(files):
     assert result.stdout_bytes.startswith(b"\x89PNG")
 
 
-def test_latents_are_decoded_by_the_vae_in_a_folder(files, here):
+@pytest.mark.parametrize("network", ["latent", "dimr latent"])
+def test_latents_are_decoded_by_the_vae_in_a_folder(network, files, here):
     tiny_vae().save_pretrained(here / "vae")
-    made("ball", "--weights", files["latent"], "--vae", "vae", "--size", "20x12")
+    made("ball", "--weights", files[network], "--vae", "vae", "--size", "20x12")
     with Image.open(here / "ball.png") as image:
         assert image.size == (20, 12)
 
@@ -240,6 +256,10 @@ def test_a_dry_run_makes_nothing(files, here):
         (("0", "--weights", "latent"), 4, "latents of 4 channels"),
         (("0", "--weights", "latent", "--vae", "nowhere"), 4, "contains no readable AutoencoderKL"),
         (("ball", "--weights", "none.safetensors"), 4, "none.safetensors"),
+        (("ball", "--weights", "dimr", "--size", "32x16"), 2, "positions up to 16x16"),
+        (("ball", "--weights", "dimr", "--rope", "yarn"), 2, "--rope has no effect on DiMR"),
+        (("0", "--weights", "dimr latent"), 4, "this DiMR generates latents of 4 channels"),
+        (("0", "--model", "fitv1"), 4, "hint: train some: restore train --list"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else None,
 )

@@ -16,11 +16,11 @@ from restore_cli.networks.fit.model import (
     FiTv1Config,
     Rope,
     grid_of,
-    guidance_at,
     patchify,
     rope_frequencies,
     unpatchify,
 )
+from restore_cli.networks.layers import guidance_at
 
 SHAPES = Path(__file__).parent.parent / "golden" / "fitv2-xl2-shapes.json"
 TINY = {"hidden_size": 32, "depth": 2, "num_heads": 2, "num_classes": 3}

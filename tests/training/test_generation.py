@@ -9,17 +9,24 @@ from torch import nn
 from torch.testing import assert_close
 from typer.testing import CliRunner
 
+from restore_cli import registry
 from restore_cli.checkpoints import load_checkpoint
 from restore_cli.cli.main import app
 from restore_cli.data.classes import ClassImages
 from restore_cli.errors import UsageError, WeightsMismatch
 from restore_cli.networks.fit.model import PUBLISHED, FiT, Rope, unpatchify
 from restore_cli.training import generation
-from restore_cli.training.generation import NoiseVelocity, RectifiedFlow
+from restore_cli.training.generation import (
+    MultiResolutionNoise,
+    NoiseVelocity,
+    RectifiedFlow,
+    optimizer_of,
+)
+from restore_cli.training.recipes.dimr import DIMR, pixels
 from restore_cli.training.recipes.fit import FITV2, at_high_resolution
 from restore_cli.training.recipes.unet import UNET
 from restore_cli.training.schedule import generative_schedule
-from tests.training.runs import CPU, train_classes
+from tests.training.runs import CPU, stop_at, train_classes
 
 SMALL_FIT = replace(
     FITV2,
@@ -58,7 +65,19 @@ SMALL_UNET = replace(
     },
 )
 SMALL_HR = at_high_resolution(SMALL_FIT, steps=2)
-each_recipe = pytest.mark.parametrize("recipe", [SMALL_FIT, SMALL_UNET], ids=["fitv2", "unet"])
+SMALL_DIMR = replace(
+    DIMR,
+    batch=8,
+    steps=40,
+    schedule=generative_schedule(0.1),
+    learning_rate=5e-3,
+    ema=0.9,
+    validate_every=20,
+    config=pixels((16, 8), (1, 1), 8, heads=2),
+)
+each_recipe = pytest.mark.parametrize(
+    "recipe", [SMALL_FIT, SMALL_UNET, SMALL_DIMR], ids=["fitv2", "unet", "dimr"]
+)
 
 
 @pytest.fixture
@@ -152,7 +171,50 @@ def test_the_loss_of_no_velocity_to_noise_is_one(mixed):
     assert noisy[t < 50].mean() < -0.8  # black is -1, and hardly noised in the first steps
 
 
+class Silent(nn.Module):
+    """A DiMR of three resolutions that returns zeros and remembers its inputs."""
+
+    def forward(self, x, n, y):
+        self.inputs = x, n, y
+        return tuple(torch.zeros_like(x[..., ::r, ::r]) for r in (4, 2, 1))
+
+
+def test_the_loss_of_no_noise_is_the_sum_of_the_weights_of_the_resolutions():
+    white = ClassImages(("a", "b"), (torch.full((3, 32, 32), 255, dtype=torch.uint8),) * 2, (0, 1))
+    network, rows = Silent(), torch.arange(4).repeat(100)
+    objective = MultiResolutionNoise(white, CPU)
+    loss = objective.loss(network, rows, 0.1, torch.Generator().manual_seed(0))
+    assert loss.item() == pytest.approx(1 + 1 / 4 + 1 / 16, abs=0.02)
+    x, n, y = network.inputs
+    assert (n.min() >= 1, n.max() <= 1000) == (True, True)
+    assert x[n < 50].mean() > 0.8  # white is 1, and hardly noised in the first steps
+    assert (y == 2).float().mean().item() == pytest.approx(0.1, abs=0.05)
+    assert (y[2:4] != 0).all()
+
+
 # Training
+
+
+def test_the_times_of_a_dimr_are_not_decayed():
+    network = registry.build("dimr", **SMALL_DIMR.config)
+    decayed, free = optimizer_of(SMALL_DIMR, network).param_groups
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.03, 0.0)
+    assert {names[id(one)].split(".")[-1] for one in free["params"]} == {"slope", "shift"}
+    assert len(decayed["params"]) + len(free["params"]) == len(names)
+
+
+@each_recipe
+def test_a_resumed_training_equals_an_uninterrupted_one(recipe, class_folder, tmp_path):
+    recipe = replace(recipe, steps=4, validate_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        train_classes(recipe, class_folder, tmp_path / "two", on_progress=stop_at(3))
+    paths = [
+        train_classes(recipe, class_folder, tmp_path / out, resume=out == "two")
+        for out in ("one", "two")
+    ]
+    whole, resumed = (load_checkpoint(path).module.state_dict() for path in paths)
+    assert_close(resumed, whole, atol=0, rtol=0)
 
 
 @each_recipe
@@ -251,13 +313,14 @@ def test_other_classes_may_begin_with_what_fits(trained, class_folder, tmp_path)
     assert_close(now, began, atol=0.02, rtol=0)  # a step at the learning rate of 5e-3
 
 
-def test_the_command_trains_a_generator(class_folder, tmp_path):
-    arguments = ["train", "fitv2", "--preset", "quick", "--steps", "1", "--quiet"]
+@pytest.mark.parametrize(("recipe", "preset"), [("fitv2", "quick"), ("dimr", "objects")])
+def test_the_command_trains_a_generator(recipe, preset, class_folder, tmp_path):
+    arguments = ["train", recipe, "--preset", preset, "--steps", "1", "--quiet"]
     done = CliRunner().invoke(
         app, [*arguments, "--data", str(class_folder), "--out", str(tmp_path)]
     )
     assert done.exit_code == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'fitv2.safetensors'}\n"
+    assert done.stdout == f"{tmp_path / recipe}.safetensors\n"
 
 
 def test_the_command_takes_another_batch(class_folder, tmp_path, monkeypatch):

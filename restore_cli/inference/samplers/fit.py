@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from hashlib import sha256
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast, get_args
 
@@ -14,7 +12,6 @@ import torch
 from torch import Tensor
 
 from restore_cli.checkpoints.classes import class_number
-from restore_cli.errors import WeightsMismatch, WeightsMissing
 from restore_cli.inference.samplers import ode
 from restore_cli.inference.samplers.request import (
     GenerateRequest,
@@ -28,6 +25,7 @@ from restore_cli.inference.samplers.request import (
     steps_or,
     to_unit_range,
 )
+from restore_cli.inference.samplers.vae import decode, latent_scale, refuse_other_channels
 from restore_cli.networks.fit.model import (
     FiT,
     FiTConfig,
@@ -45,7 +43,6 @@ SOLVERS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
 FLOW_SAMPLERS = (*SOLVERS, "dopri5", "sde")
 ROPES = ("auto", *get_args(RopeMode))
 UNUSED = ("direct", "freeu", "disperse", "synchronise")
-VAE_FILES = "hf download stabilityai/sd-vae-ft-ema --local-dir sd-vae-ft-ema"
 
 
 class FiTSampler:
@@ -60,22 +57,14 @@ class FiTSampler:
         device: torch.device = CPU,
     ):
         """classes: names in the order of their numbers. Raises WeightsMissing, WeightsMismatch."""
-        channels = network.config.in_channels
-        if vae is None and channels != 3:
-            raise WeightsMissing(
-                f"this FiT generates latents of {channels} channels, which need a VAE",
-                hint=f"name its folder: --vae FOLDER; to get one: {VAE_FILES}",
-            )
-        if vae is not None and vae.config.latent_channels != channels:
-            raise WeightsMismatch(
-                f"the VAE has {vae.config.latent_channels} channels, this FiT {channels}"
-            )
+        refuse_other_channels(vae, network.config.in_channels, network="FiT")
         self.network = network.to(device).eval()
         self.classes = classes
         self.vae = None if vae is None else vae.to(device).eval()
         self.device = device
-        scale = 1 if vae is None else 2 ** (len(vae.config.block_out_channels) - 1)
-        self.unit = scale * network.config.patch_size  # pixels along the side of a token
+        self.unit = (
+            latent_scale(vae) * network.config.patch_size
+        )  # pixels along the side of a token
 
     def resolve(self, request: GenerateRequest) -> GenerateRequest:
         """See Sampler. FiT, unlike FiTv2, has no choice of samplers."""
@@ -124,10 +113,7 @@ class FiTSampler:
             tokens = self._flow(request, size, noise, count, on_progress)
         else:
             tokens = self._ddpm(request, size, noise(), generators, on_progress).transpose(1, 2)
-        images = unpatchify(tokens, size, config.patch_size)
-        if self.vae is not None:
-            images = self.vae.decode(images / self.vae.config.scaling_factor).sample
-        return to_unit_range(images)
+        return to_unit_range(decode(unpatchify(tokens, size, config.patch_size), self.vae))
 
     def _label(self, prompt: str | None) -> int | None:
         """Return the class number of a prompt. Raises UsageError."""
@@ -222,29 +208,3 @@ def rope_for(config: FiTConfig, size: tuple[int, int], mode: str = "auto") -> Ro
         return Rope()
     beyond: RopeMode = "ntk-aware-pro2" if stretches_frequencies(config) else "linear"
     return Rope(beyond, decouple=True, trained=trained)
-
-
-def read_vae(folder: Path) -> Any:
-    """Read the AutoencoderKL in a folder, never from the network. Raises WeightsMissing."""
-    missing = WeightsMissing(
-        f"{folder} contains no readable AutoencoderKL",
-        hint=f"it needs config.json and diffusion_pytorch_model.safetensors: {VAE_FILES}",
-    )
-    if not (folder / "config.json").is_file():
-        raise missing  # diffusers would take the folder for a name on the hub
-    from diffusers import AutoencoderKL
-
-    try:
-        # Without accelerate, which is optional.
-        return AutoencoderKL.from_pretrained(folder, local_files_only=True, low_cpu_mem_usage=False)
-    except (OSError, ValueError) as error:
-        raise missing from error
-
-
-def vae_sha256(vae: Any) -> str:
-    """Return a checksum of all that decides the output of a VAE: its tensors and latent scale."""
-    digest = sha256(repr(float(vae.config.scaling_factor)).encode())
-    for name, tensor in sorted(vae.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().float().contiguous().numpy())
-    return digest.hexdigest()

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restore_cli.networks.layers import guidance_at
+
 RopeMode = Literal[
     "normal",
     "linear",
@@ -453,11 +455,6 @@ class FiT(nn.Module):
         angles = angles.flatten(2)[:, None]
         multiplier = multiplier[:, None, None, None]
         return angles.cos() * multiplier, angles.sin() * multiplier
-
-
-def guidance_at(t: Tensor, scale: float, power: float) -> Tensor:
-    """Return the power-cosine schedule: `scale` at noise to 1 at data; constant for power 0."""
-    return 1 + (scale - 1) * (1 - torch.cos(math.pi * (1 - t.clamp(max=1)) ** power)) / 2
 
 
 def _rope_of(config: FiTConfig) -> Rope:

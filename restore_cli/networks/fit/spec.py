@@ -10,6 +10,7 @@ SPECS = (
         model="restore_cli.networks.fit.model:FiT",
         config="FiTConfig",
         official="restore_cli.networks.fit.official:FITV2_LAYOUT",
+        latents=True,
         default_weights="fitv2.default",
         paper="Wang et al., FiTv2: Scalable and Improved Flexible Vision Transformer for "
         "Diffusion Model (arXiv 2410.13925)",
@@ -19,6 +20,7 @@ SPECS = (
         model="restore_cli.networks.fit.model:FiT",
         config="FiTv1Config",
         official="restore_cli.networks.fit.official:FITV1_LAYOUT",
+        latents=True,
         default_weights="fitv1.default",
         paper="Lu et al., FiT: Flexible Vision Transformer for Diffusion Model, "
         "ICML 2024 (arXiv 2402.12376)",

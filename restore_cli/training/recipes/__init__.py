@@ -100,6 +100,14 @@ RECIPES: Mapping[str, RecipeEntry] = MappingProxyType(
             },
             generates=True,
         ),
+        "dimr": RecipeEntry(
+            "restore_cli.training.recipes.dimr",
+            {
+                "default": "class-conditional generation at several resolutions, 64x64 pixels",
+                "objects": "small network for 32x32 pixels",
+            },
+            generates=True,
+        ),
     }
 )
 

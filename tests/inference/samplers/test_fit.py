@@ -7,8 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from restore_cli.errors import BrokenOutput, UsageError, WeightsMismatch, WeightsMissing
-from restore_cli.inference.samplers.fit import FiTSampler, read_vae, rope_for
+from restore_cli.inference.samplers.fit import FiTSampler, rope_for
 from restore_cli.inference.samplers.request import GenerateRequest
+from restore_cli.inference.samplers.vae import read_vae
 from restore_cli.networks.fit.model import PUBLISHED, FiT, FiTConfig, FiTv1Config, Rope
 from tests.unets import tiny_vae
 

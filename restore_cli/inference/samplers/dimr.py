@@ -1,0 +1,148 @@
+"""DiMR by its published solver or by schedulers of diffusers, in pixels or in latents of a VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from restore_cli.checkpoints.classes import class_number
+from restore_cli.errors import UsageError
+from restore_cli.inference.samplers.dpm_solver import Noise, dpm_solver
+from restore_cli.inference.samplers.request import (
+    GenerateRequest,
+    OnProgress,
+    default,
+    guidance_or,
+    in_units,
+    one_of,
+    refuse_unused,
+    resolved,
+    steps_or,
+    to_unit_range,
+)
+from restore_cli.inference.samplers.vae import decode, latent_scale, refuse_other_channels
+from restore_cli.networks.dimr.model import DiMR
+
+CPU = torch.device("cpu")
+SCHEDULERS: Mapping[str, str] = MappingProxyType(
+    {"ddim": "DDIMScheduler", "unipc": "UniPCMultistepScheduler"}
+)
+SAMPLERS = ("dpm", *SCHEDULERS)
+UNUSED = ("rope", "direct", "freeu", "disperse", "synchronise")
+
+
+class DiMRSampler:
+    """A DiMR that generates images of up to the size of its position tables."""
+
+    def __init__(
+        self,
+        network: DiMR,
+        classes: Sequence[str] = (),
+        *,
+        vae: Any = None,
+        device: torch.device = CPU,
+    ):
+        """classes: names in the order of their numbers. Raises WeightsMissing, WeightsMismatch."""
+        refuse_other_channels(vae, network.config.channels, network="DiMR")
+        self.network = network.to(device).eval()
+        self.classes = classes
+        self.vae = None if vae is None else vae.to(device).eval()
+        self.device = device
+        self.scale = latent_scale(vae)
+
+    def resolve(self, request: GenerateRequest) -> GenerateRequest:
+        """See Sampler. The defaults in latents are the published ones."""
+        refuse_unused(request, UNUSED, network="DiMR")
+        for prompt in (request.prompt, request.negative):
+            self._label(prompt)
+        height, width = (self.scale * side for side in self.network.largest)
+        size = request.size or (height, width)
+        in_units(size, self.scale * self.network.strides[0])
+        if size[0] > height or size[1] > width:
+            raise UsageError(
+                f"size {size[1]}x{size[0]}: this DiMR has positions up to {width}x{height}",
+                hint="enlarge the image afterwards: restore upscale",
+            )
+        published = self.vae is not None
+        return replace(
+            request,
+            size=size,
+            steps=steps_or(request.steps, 250 if published else 25),
+            guidance=guidance_or(request.guidance, 1.4 if published else 2.0),
+            guidance_power=default(request.guidance_power, 0.0),
+            sampler=one_of(request.sampler, SAMPLERS, "dpm", option="--sampler"),
+        )
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        request: GenerateRequest,
+        *,
+        seed: int = 0,
+        count: int = 1,
+        on_progress: OnProgress | None = None,
+    ) -> Tensor:
+        """See Sampler. A step is one evaluation of the network."""
+        request = self.resolve(request)
+        height, width = (side // self.scale for side in resolved(request.size))
+        shape = (self.network.config.channels, height, width)
+        generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
+        drawn = [torch.randn(shape, generator=generator) for generator in generators]
+        x, steps = torch.stack(drawn).to(self.device), resolved(request.steps)
+
+        def on_step(done: int) -> None:
+            if on_progress:
+                on_progress(done, steps)
+
+        noise, sampler = self._noise(request, count), resolved(request.sampler)
+        if sampler == "dpm":
+            x = dpm_solver(noise, x, steps, on_step)
+        else:
+            scheduler = _scheduler(sampler)
+            scheduler.set_timesteps(steps)
+            for done, t in enumerate(scheduler.timesteps.tolist(), start=1):
+                x = scheduler.step(noise(x, t + 1), t, x).prev_sample  # diffusers counts from 0
+                on_step(done)
+        return to_unit_range(decode(x, self.vae))
+
+    def _label(self, prompt: str | None) -> int | None:
+        """Return the class number of a prompt. Raises UsageError."""
+        if prompt is None:
+            return None
+        return class_number(prompt, self.classes, self.network.config.num_classes - 1)
+
+    def _noise(self, request: GenerateRequest, count: int) -> Noise:
+        """Return the guided network as a function of images and time step."""
+        label, negative = self._label(request.prompt), self._label(request.negative)
+        labels = torch.full((count,), resolved(label), device=self.device)
+        away = None if negative is None else torch.full_like(labels, negative)
+
+        def noise(x: Tensor, n: float) -> Tensor:
+            return self.network.guided(
+                x,
+                x.new_full((count,), n),
+                labels,
+                scale=resolved(request.guidance),
+                power=resolved(request.guidance_power),
+                negative=away,
+            )
+
+        return noise
+
+
+def _scheduler(name: str) -> Any:
+    import diffusers
+
+    options = {"solver_order": 3} if name == "unipc" else {"clip_sample": False}
+    return getattr(diffusers, SCHEDULERS[name])(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        timestep_spacing="trailing",
+        **options,
+    )
