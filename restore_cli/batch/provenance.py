@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_args
 
 import torch
@@ -39,11 +39,14 @@ OLD_KEYWORD = "restore"  # of the PNG text in which b689b0b recorded generated i
 LONGEST_RECORD = 4 << 20  # characters
 LONGEST_NAME = 4_096  # a base pipeline is named by its path
 LONGEST_PROMPT = 10_000
-MOST_NETWORKS = 100
+MOST_NETWORKS = 20
 MOST_IMAGES = 100_000
 LARGEST_SIDE = 1 << 20  # pixels
 LARGEST_GENERATED_SIDE = 1 << 16
-MOST_STEPS = 100_000
+MOST_PIXELS = 1 << 30  # of a restored image, or of all that are generated
+SMALLEST_TILE = 16  # pixels; smaller ones compute little but their context
+WIDEST_CONTEXT = 16  # overlap / tile
+MOST_STEPS = 10_000
 LARGEST_SEED = (1 << 63) - 1
 
 
@@ -289,7 +292,7 @@ def from_text(found: str) -> Record:
         return _read(checked.parse(found, LONGEST_RECORD))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"its record cannot be read: {error}",
+            f"its record cannot be understood: {error}",
             hint="replay it with the version of restore that wrote it",
         ) from error
 
@@ -306,9 +309,23 @@ def _read(row: object) -> Record:
     values = checked.fields(row, GENERATED if generated else RESTORED)
     networks = tuple(NetworkRecord(**network) for network in values.pop("networks"))
     record = Record(networks=networks, **values)
-    if generated and len(record.prompts) != len(record.seeds):
-        raise ValueError(f"{len(record.prompts)} prompts, but {len(record.seeds)} seeds")
+    _check_extent(record)
     return record
+
+
+def _check_extent(record: Record) -> None:
+    """Raise ValueError for numbers that are possible alone, but not together."""
+    images = max(1, len(record.prompts))
+    if record.is_generated and images != len(record.seeds):
+        raise ValueError(f"{images} prompts, but {len(record.seeds)} seeds")
+    if record.columns > images:
+        raise ValueError(f"{record.columns} columns of {images} images")
+    overlap = record.settings.get("overlap")
+    for network in record.networks:
+        if images * network.height * network.width > MOST_PIXELS:
+            raise ValueError(f"{images} x {network.width} x {network.height} pixels")
+        if network.tile and isinstance(overlap, int) and overlap > WIDEST_CONTEXT * network.tile:
+            raise ValueError(f"tiles of {network.tile} with an overlap of {overlap}")
 
 
 def _from_restored(row: dict[str, Any]) -> dict[str, Any]:
@@ -374,7 +391,7 @@ NETWORK = {
     "network": NAME,
     "weights": NAME,
     "sha256": SHA256,
-    "tile": maybe(SIDE),
+    "tile": maybe(checked.whole(SMALLEST_TILE, LARGEST_SIDE)),
     "precision": one_of("fp32", "bf16", "fp16"),
     "height": SIDE,
     "width": SIDE,
@@ -418,6 +435,14 @@ COMMON = {
 }
 
 
+def _file_name(value: object) -> str:
+    """Check that a source is named without its folder, so that none other is searched."""
+    name: str = NAME(value)
+    if PurePath(name).name != name or name in ("", "..") or "\0" in name:
+        raise ValueError("expected the name of a file")
+    return name
+
+
 def _fields_of(checks: Mapping[str, checked.Check]) -> checked.Check:
     return lambda value: checked.fields(value, checks)
 
@@ -425,7 +450,7 @@ def _fields_of(checks: Mapping[str, checked.Check]) -> checked.Check:
 RESTORED = COMMON | {
     "networks": several(_fields_of(NETWORK), 1, MOST_NETWORKS),
     "settings": _fields_of(SETTINGS),
-    "source": NAME,
+    "source": _file_name,
     "source_sha256": SHA256,
 }
 GENERATED = COMMON | {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,8 +83,12 @@ def refuse_target(record: Record, target: Path, *, overwrite: bool) -> None:
 
 def find_source(record: Record, result: Path, source: Path | None) -> Path:
     """Return the source of a restored file after checking its bytes. Raises InputError."""
-    path = source or result.parent / Path(str(record.source)).name
-    if not path.exists():
+    path = source or result.parent / str(record.source)
+    if source is None and os.path.islink(path):
+        raise InputError(
+            f"{path}: a link, which may lead out of its folder", hint="name it by --source FILE"
+        )
+    if not os.path.exists(path):
         raise UnreadableImage(
             f"{path}: no such file, but {result.name} was made from {record.source}",
             hint="name it by --source FILE",

@@ -152,7 +152,7 @@ class Tiling:
 
 def tiling_of(tile: str, overlap: str) -> Tiling:
     """Read --tile and --overlap. Raises UsageError."""
-    side = pixels_or(tile, TILE_WORDS, option="--tile")
+    side = pixels_or(tile, TILE_WORDS, option="--tile", least=16)  # as records of results have
     context = pixels_or(overlap, OVERLAP_WORDS, option="--overlap", least=0)
     if side == "exact":
         return Tiling("auto", context, exact=True)

@@ -3,11 +3,13 @@ import shutil
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
+from restore_cli.imaging.codecs.xmp import with_record as with_xmp
 from restore_cli.inference import restorer
 from tests.unets import CLASS_UNET
 
@@ -202,6 +204,61 @@ def test_a_missing_source_is_exit_3(derained):
     result = restore("replay", derained)
     assert result.exit_code == 3
     assert "hint: name it by --source FILE" in result.stderr
+
+
+def with_record(path, change):
+    """The same image with another record."""
+    row = change(json.loads(restore("replay", path, "--show").stdout))
+    with Image.open(path) as image:
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", with_xmp(None, json.dumps(row)).decode())
+        image.info.clear()
+        image.save(path, pnginfo=info)
+
+
+@pytest.mark.parametrize("source", ["{secret}", "../secret/photo.png", ".."])
+def test_a_record_does_not_lead_out_of_the_folder_of_the_result(derained, tmp_path, source):
+    secret = tmp_path / "secret" / "photo.png"
+    secret.parent.mkdir()
+    derained.with_name("photo.png").rename(secret)
+    with_record(derained, lambda row: {**row, "source": source.format(secret=secret)})
+    result = restore("replay", derained)
+    assert result.exit_code == 3
+    assert "its record cannot be understood: source: expected the name of a file" in result.stderr
+
+
+def test_a_source_that_is_a_link_is_named_by_the_user_only(derained, random_weights, tmp_path):
+    elsewhere = tmp_path / "elsewhere.png"
+    link = derained.with_name("photo.png")
+    link.rename(elsewhere)
+    link.symlink_to(elsewhere)
+    result = restore("replay", derained, "--weights", random_weights)
+    assert result.exit_code == 3
+    assert "may lead out of its folder" in result.stderr
+    result = restore("replay", derained, "--weights", random_weights, "--source", link)
+    assert "byte for byte" in result.stderr
+
+
+def test_weights_are_never_read_from_a_path_in_the_record(derained, random_weights):
+    network = {"weights": str(random_weights)}
+    with_record(derained, lambda row: {**row, "networks": [row["networks"][0] | network]})
+    result = restore("replay", derained)
+    assert result.exit_code == 4
+    assert "are not on this machine" in result.stderr
+
+
+def test_a_source_with_a_long_name_is_missing(derained, random_weights):
+    with_record(derained, lambda row: {**row, "source": "x" * 300 + ".png"})
+    result = restore("replay", derained, "--weights", random_weights)
+    assert result.exit_code == 3
+    assert "no such file" in result.stderr
+
+
+def test_a_record_is_shown_with_escapes(derained):
+    with_record(derained, lambda row: {**row, "source": "\x1b[31mred\x07.png"})
+    result = restore("replay", derained, "--show")
+    assert json.loads(result.stdout)["source"] == "\x1b[31mred\x07.png"
+    assert "\x1b" not in result.stdout
 
 
 def test_missing_weights_are_exit_4(derained):
