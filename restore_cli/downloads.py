@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +25,7 @@ LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # status codes worth another attempt
 PARTIAL = 206
 RANGE_BEYOND_END = 416
+DIGITS = re.compile(r"[0-9]{1,18}")
 
 
 def fetch(
@@ -29,6 +33,7 @@ def fetch(
     sha256: str,
     target: Path,
     *,
+    size: int | None = None,
     offline: bool = False,
     on_progress: OnProgress | None = None,
     timeout: float = 30.0,
@@ -38,11 +43,12 @@ def fetch(
     """Download a file unless `target` has this checksum already; return `target`.
 
     An interrupted download is resumed, in this call or in a later one.
+    size: bytes of the file, beyond which no download goes on; None: unknown.
     offline: as RESTORE_OFFLINE. timeout: seconds without data. pause: seconds before the second
     attempt, doubled before each further one.
     Raises FetchError (offline, unreachable, refused, disk full), WeightsCorrupt (other contents).
     """
-    if target.is_file() and sha256_of(target) == sha256:
+    if os.path.isfile(target) and sha256_of(target) == sha256:
         return target
     refuse_unsafe(url)
     by_hand = f"download {url} on another machine and copy it to {target}"
@@ -53,7 +59,7 @@ def fetch(
     part = part_of(target, f"{target.name}.{sha256[:8]}")  # not that of another version
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _complete(part, url, sha256, on_progress, timeout, attempts, pause)
+        _complete(part, url, sha256, size, on_progress, timeout, attempts, pause)
         put_in_place(part, target, overwrite=True)
     except _Failed as error:
         raise FetchError(f"{url}: {error}", hint=by_hand) from error
@@ -67,11 +73,12 @@ def fetch(
 
 def refuse_unsafe(url: str) -> None:
     """Allow https, file and the local machine only. Raises FetchError."""
-    parts = urlsplit(url)
-    if parts.scheme in ("https", "file"):
-        return
-    if parts.scheme == "http" and parts.hostname in LOCAL_HOSTS:
-        return
+    with suppress(ValueError):  # no address at all
+        parts = urlsplit(url)
+        if parts.scheme in ("https", "file"):
+            return
+        if parts.scheme == "http" and parts.hostname in LOCAL_HOSTS:
+            return
     raise FetchError(f"{url}: downloads from there are refused", hint="use https: or file:")
 
 
@@ -87,6 +94,7 @@ def _complete(
     part: Path,
     url: str,
     sha256: str,
+    size: int | None,
     on_progress: OnProgress | None,
     timeout: float,
     attempts: int,
@@ -98,7 +106,7 @@ def _complete(
         if attempt > 0:
             time.sleep(pause * 2 ** (attempt - 1))
         try:
-            begun_at = _append(part, url, on_progress, timeout)
+            begun_at = _append(part, url, size, on_progress, timeout)
         except _Interrupted as error:
             failure = error
             continue
@@ -115,7 +123,9 @@ def _complete(
     raise failure
 
 
-def _append(part: Path, url: str, on_progress: OnProgress | None, timeout: float) -> int:
+def _append(
+    part: Path, url: str, size: int | None, on_progress: OnProgress | None, timeout: float
+) -> int:
     """Download the rest of `part`; return its offset, 0 if the server sent the whole file.
 
     If-Range is not needed: the checksum shows if old and new bytes belong together.
@@ -129,11 +139,11 @@ def _append(part: Path, url: str, on_progress: OnProgress | None, timeout: float
         if error.code == RANGE_BEYOND_END and have:
             return have
         kind = _Interrupted if error.code in TRANSIENT else _Failed
-        raise kind(f"the server responds {error.code} {error.reason}") from error
+        raise kind(f"the server responds {error.code} {error.reason!r:.80}") from error
     with response:
         begun_at = have if response.status == PARTIAL else 0
         with part.open("ab" if begun_at else "wb") as file:
-            _copy(response, file, begun_at, on_progress)
+            _copy(response, file, begun_at, size, on_progress)
     return begun_at
 
 
@@ -148,16 +158,22 @@ def _open(request: Request, timeout: float) -> Any:  # HTTPResponse, or addinfou
         raise kind(f"cannot be reached: {error.reason}") from error
     except (HTTPException, OSError) as error:
         raise _Interrupted(f"no response: {error}") from error
+    except ValueError as error:
+        raise _Failed(f"a redirect to no address: {error}") from error
 
 
-def _copy(response: Any, file: IO[bytes], done: int, on_progress: OnProgress | None) -> None:
-    length = response.headers.get("Content-Length")
-    total = None if length is None else done + int(length)
+def _copy(
+    response: Any, file: IO[bytes], done: int, size: int | None, on_progress: OnProgress | None
+) -> None:
+    length = response.headers.get("Content-Length", "")
+    total = done + int(length) if DIGITS.fullmatch(length) else None
     while chunk := _read(response):
         file.write(chunk)
         done += len(chunk)
         if on_progress is not None:
-            on_progress(done, total)
+            on_progress(done, size or total)
+        if size is not None and done > size:
+            return  # other contents, perhaps without an end: the checksum tells
     if total is not None and done < total:
         raise _Interrupted(f"the connection broke after {done} of {total} bytes")
 
@@ -171,13 +187,15 @@ def _read(response: Any) -> bytes:
 
 
 class _SafeRedirects(HTTPRedirectHandler):
-    """Follows redirects only to addresses that `refuse_unsafe` allows."""
+    """Follow redirects only to https, and on this machine."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         try:
             refuse_unsafe(newurl)
+            if urlsplit(newurl).scheme not in ("https", urlsplit(req.full_url).scheme):
+                raise FetchError(f"{req.full_url}: a redirect to {newurl} is refused")
         except FetchError:
             fp.close()
             raise

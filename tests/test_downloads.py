@@ -1,15 +1,18 @@
 """Downloads from a real server on this machine that misbehaves on demand."""
 
 import hashlib
+import io
 import re
 import socket
 import threading
 from contextlib import suppress
+from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import Request
 
 import pytest
 
-from restore_cli.downloads import CHUNK, fetch
+from restore_cli.downloads import CHUNK, _SafeRedirects, fetch
 from restore_cli.errors import FetchError, WeightsCorrupt
 
 CONTENTS = bytes(range(256)) * 1000  # several reads long
@@ -22,6 +25,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.ranges.append(self.headers["Range"])
+        if server.endless is not None:
+            return self._endless()
         if server.answers:
             return self._answer(server.answers.pop(0))
         server.may_answer.wait()
@@ -31,9 +36,17 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(416)
         self._send(server.contents[start:], partial=bool(match) and server.knows_ranges)
 
+    def _endless(self):
+        self.send_response(200)
+        self.send_header("Content-Length", self.server.endless)
+        self.end_headers()
+        with suppress(ConnectionError):
+            while True:
+                self.wfile.write(bytes(CHUNK))
+
     def _answer(self, answer):
-        code, location = answer if isinstance(answer, tuple) else (answer, None)
-        self.send_response(code)
+        code, location, *reason = answer if isinstance(answer, tuple) else (answer, None)
+        self.send_response(code, *reason)
         if location:
             self.send_header("Location", location)
         self.send_header("Content-Length", "0")
@@ -61,6 +74,7 @@ class Server(ThreadingHTTPServer):
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.ranges = []  # what was asked for
+        self.endless = None  # the length that it claims for a body without an end
         self.url = f"http://127.0.0.1:{self.server_port}/weights.bin"
 
 
@@ -240,7 +254,14 @@ def test_offline_a_file_that_is_there_is_enough(target):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.invalid/x", "ftp://example.invalid/x", "weights.bin", "data:,x"]
+    "url",
+    [
+        "http://example.invalid/x",
+        "ftp://example.invalid/x",
+        "weights.bin",
+        "data:,x",
+        "http://[::1",
+    ],
 )
 def test_only_safe_addresses_are_asked(url, target):
     with pytest.raises(FetchError, match="downloads from there are refused"):
@@ -257,6 +278,48 @@ def test_a_redirect_out_of_https_is_refused(server, target):
     server.answers = [(302, "http://example.invalid/x")]
     with pytest.raises(FetchError, match=re.escape("http://example.invalid/x")):
         fetch(server.url, SHA256, target)
+
+
+@pytest.mark.parametrize(
+    "location", ["http://[::1", "file:///etc/passwd", "ftp://127.0.0.1/x", "//"]
+)
+def test_a_redirect_to_nonsense_or_another_scheme_is_refused(server, target, location):
+    server.answers = [(302, location)] * 9
+    with pytest.raises(FetchError):
+        fetch(server.url, SHA256, target, pause=0)
+    assert not target.exists()
+
+
+def test_a_redirect_from_https_to_this_machine_is_refused():
+    request = Request("https://example.invalid/x")
+    with pytest.raises(FetchError, match="a redirect to http://127"):
+        _SafeRedirects().redirect_request(
+            request, io.BytesIO(), 302, "Found", HTTPMessage(), "http://127.0.0.1/x"
+        )
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "9" * 30, "1e3"])
+def test_an_endless_body_ends_beyond_the_size(server, target, length):
+    server.endless = length
+    seen = []
+    with pytest.raises(WeightsCorrupt, match="the download was deleted"):
+        fetch(
+            server.url,
+            SHA256,
+            target,
+            size=len(CONTENTS),
+            on_progress=lambda done, total: seen.append((done, total)),
+        )
+    assert seen[-1][0] <= len(CONTENTS) + CHUNK
+    assert list(target.parent.iterdir()) == []
+
+
+def test_the_words_of_a_server_are_quoted(server, target):
+    server.answers = [(404, None, "no \x1b[31msuch\x07 file" + "!" * 999)]
+    with pytest.raises(FetchError) as caught:
+        fetch(server.url, SHA256, target)
+    assert "\x1b" not in caught.value.message
+    assert len(caught.value.message) < 200
 
 
 def test_a_file_address_is_copied(tmp_path, target):
