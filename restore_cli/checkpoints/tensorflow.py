@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restore_cli.errors import WeightsCorrupt, WeightsMissing
+from restore_cli.errors import WeightsCorrupt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,7 @@ INDEX_SUFFIX = ".index"
 DATA_SUFFIX = ".data-00000-of-00001"
 FOOTER = 48  # bytes
 MAGIC = bytes.fromhex("57fb808b247547db")
+LONGEST_VARINT, LONGEST_KEY = 63, 1024  # bits, bytes
 VARINT, BYTES = 0, 2  # wire types of protocol buffers
 FIXED_SIZES = {1: 8, 5: 4}  # wire type -> bytes
 FLOAT32 = 1  # of tensorflow.DataType
@@ -32,42 +33,34 @@ Message = dict[int, list[int | bytes]]  # field number -> its values
 
 
 def index_of(path: Path) -> Path | None:
-    """The index file if `path` is one, or the name that it shares with its data; else None."""
+    """Return the index, if `path` is one or the name that it shares with its data; else None."""
     if path.suffix == INDEX_SUFFIX:
         return path
     index = path.with_name(path.name + INDEX_SUFFIX)
     return index if not os.path.exists(path) and os.path.exists(index) else None
 
 
-def read_bundle(index: Path) -> tuple[dict[str, Tensor], bytes]:
-    """(variables by name in TensorFlow's layout, the bytes of both files).
+def data_file(index: Path) -> Path:
+    """Return the file that holds the arrays of an index."""
+    return index.with_name(index.name.removesuffix(INDEX_SUFFIX) + DATA_SUFFIX)
 
-    Raises WeightsMissing, and WeightsCorrupt for anything but float32 in a single data file.
+
+def parse(table: bytes, data: bytes, name: str) -> dict[str, Tensor]:
+    """Return the variables by name in TensorFlow's layout; `name` is for errors alone.
+
+    Raises WeightsCorrupt for anything but float32 in a single data file.
     """
-    data_file = index.with_name(index.name.removesuffix(INDEX_SUFFIX) + DATA_SUFFIX)
-    table, data = _bytes_of(index), _bytes_of(data_file)
     try:
         messages = {key.decode(): _message(value) for key, value in _table(table)}
         del messages[""]  # the header
-        variables = {name: _variable(message, data) for name, message in messages.items()}
+        if sum(_number(message, SIZE) for message in messages.values()) > len(data):
+            raise ValueError("variables overlap, or the data file ends too early")
+        return {key: _variable(message, data) for key, message in messages.items()}
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise WeightsCorrupt(
-            f"{index.name}: damaged, or no TensorFlow checkpoint of float32 in one data file",
+            f"{name}: damaged, or no TensorFlow checkpoint of float32 in one data file",
             hint="download both of its files again",
         ) from error
-    return variables, table + data
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise WeightsMissing(
-            f"there is no file {path}",
-            hint=f"a TensorFlow checkpoint is two files, {INDEX_SUFFIX} and {DATA_SUFFIX}",
-        ) from error
-    except OSError as error:
-        raise WeightsMissing(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _table(table: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -77,8 +70,13 @@ def _table(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = table[-FOOTER:]
     _, at = _handle(footer, 0)  # of the block of filters, which nobody needs
     blocks, _ = _handle(footer, at)
+    left = len(table)  # bytes: blocks that overlap would have more
     for _, value in _block(table[blocks]):
-        yield from _block(table[_handle(value, 0)[0]])
+        block = table[_handle(value, 0)[0]]
+        left -= len(block)
+        if left < 0:
+            raise ValueError("blocks overlap")
+        yield from _block(block)
 
 
 def _handle(data: bytes, at: int) -> tuple[slice, int]:
@@ -97,6 +95,8 @@ def _block(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         new, at = _varint(block, at)
         size, at = _varint(block, at)
         key = key[:shared] + block[at : at + new]
+        if len(key) > LONGEST_KEY:
+            raise ValueError("a name without an end")
         yield key, block[at + new : at + new + size]
         at += new + size
 
@@ -105,6 +105,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     """Seven bits a byte, the lowest first; and where it ended."""
     value = shift = 0
     while data[at] & 0x80:
+        if shift > LONGEST_VARINT:
+            raise ValueError("a number without an end")
         value |= (data[at] & 0x7F) << shift
         at, shift = at + 1, shift + 7
     return value | data[at] << shift, at + 1
