@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib import import_module
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from restore_cli.errors import UsageError
 from restore_cli.networks.cbsn.spec import SPEC as CBSN
@@ -31,6 +32,8 @@ GENERATORS: Mapping[str, Generation] = MappingProxyType(
     {spec.arch: spec for spec in (*FIT, SCALECRAFTER, DIMR)}
 )
 NETWORKS: Mapping[str, Restoration | Generation] = MappingProxyType({**MODELS, **GENERATORS})
+LARGEST_NUMBER = 1 << 16  # in a configuration; larger than any depth, width or size
+LONGEST_SEQUENCE = 16
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,42 @@ def build(arch: str, **config: Any) -> nn.Module:
     module_name, class_name = spec.model.split(":")
     module = import_module(module_name)
     config_class = getattr(module, spec.config)
+    kinds = get_type_hints(config_class)
+    for name, value in config.items():
+        largest = spec.limits.get(name, LARGEST_NUMBER)
+        if name in kinds and not _is_of_kind(value, kinds[name], largest):
+            kind = inspect.formatannotation(kinds[name])
+            raise UsageError(f"{arch}: {name} is {value!r:.40}, wanted {kind}, up to {largest:,}")
     try:
         chosen = config_class(**config)
     except TypeError as error:
         raise UsageError(f"{arch}: {error}") from error
     network: nn.Module = getattr(module, class_name)(chosen)
     return network
+
+
+def _is_of_kind(value: Any, kind: Any, largest: int) -> bool:
+    """Tell whether the value of a config field is of the kind that its annotation names."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in parts
+    if get_origin(kind) in (Union, UnionType):
+        return any(_is_of_kind(value, part, largest) for part in parts)
+    if is_dataclass(kind):  # a configuration of a part
+        kinds = get_type_hints(kind)
+        return isinstance(value, kind) or (
+            isinstance(value, dict)
+            and value.keys() <= kinds.keys()
+            and all(_is_of_kind(each, kinds[name], largest) for name, each in value.items())
+        )
+    if parts:  # a sequence
+        return (
+            isinstance(value, list | tuple)
+            and len(value) <= LONGEST_SEQUENCE
+            and all(_is_of_kind(each, parts[0], largest) for each in value)
+        )
+    if kind in (int, float):
+        least = 1 if kind is int else 0
+        is_number = isinstance(value, int | kind) and not isinstance(value, bool)
+        return is_number and least <= value <= largest
+    return isinstance(value, kind)

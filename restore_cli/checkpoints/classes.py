@@ -12,7 +12,7 @@ from pathlib import Path
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.load import is_path
 from restore_cli.checkpoints.read import read_about
-from restore_cli.errors import UsageError, WeightsMissing
+from restore_cli.errors import UsageError, WeightsCorrupt, WeightsMissing
 from restore_cli.registry import GENERATORS, find
 
 LIST_CLASSES = "restore generate --list-classes"
@@ -42,8 +42,10 @@ def class_weights(name_or_path: str) -> ClassWeights:
                 hint=f"run: restore weights fetch {name_or_path}",
             )
         about, arch = read_about(path), entry.arch
-    names = about.record.get("classes", ()) if about else ()
-    return ClassWeights(name_or_path, arch, tuple(map(str, names)))
+    names = about.record.get("classes", []) if about else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise WeightsCorrupt(f"{name_or_path}: the names of its classes are no list of texts")
+    return ClassWeights(name_or_path, arch, tuple(names))
 
 
 def candidates(model: str | None = None, weights: str | None = None) -> list[ClassWeights]:

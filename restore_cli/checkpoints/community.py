@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from restore_cli.checkpoints.empty import no_initial_values
 from restore_cli.checkpoints.read import WeightFile
+from restore_cli.checkpoints.shapes import at_most, check_finite
 from restore_cli.errors import InputError, WeightsMismatch
 from restore_cli.networks.facts import Facts, Grey, Rgb, Tiling
 from restore_cli.registry import Configured
@@ -119,6 +120,7 @@ def load(file: WeightFile) -> Community:
         if names <= file.state.keys():
             raise WeightsMismatch(f"{name}: is {discriminator}, which restores no image")
     descriptor, state = _descriptor(file)
+    check_finite(descriptor.model, name)
     _refuse_unsuitable(descriptor, name)
     arch = descriptor.architecture.id
     minimum = descriptor.size_requirements.minimum
@@ -187,7 +189,7 @@ def _descriptor(file: WeightFile) -> tuple[Any, dict[str, Tensor]]:
             if not known.detect(state):
                 continue
             try:
-                with catch_warnings(), no_initial_values():
+                with catch_warnings(), no_initial_values(), at_most(state):
                     simplefilter("ignore")  # of code that this project does not maintain
                     return known.architecture.load(dict(state)), state
             # Shapes that do not fit fail in any way at all, from KeyError to RuntimeError.

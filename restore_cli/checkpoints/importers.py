@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from restore_cli.checkpoints.read import read
-from restore_cli.checkpoints.shapes import check_fit, expected_state
+from restore_cli.checkpoints.shapes import check_fit, empty_network
 from restore_cli.errors import WeightsMismatch
 from restore_cli.networks.layout import Layout
 from restore_cli.registry import NETWORKS
@@ -42,7 +40,7 @@ def from_official(arch: str, state: Mapping[str, Tensor], **config: Any) -> dict
         )
     layout = LAYOUTS[arch]
     state = layout.convert(state)
-    expected = expected_state(arch, config)
+    expected = empty_network(arch, config, state).state_dict()
     names = {key: layout.official_name(key, config) for key in expected}
     official = {names[key]: tensor for key, tensor in expected.items()}
     unused = layout.unused(config)
@@ -103,8 +101,3 @@ def _under_official_names(state: Mapping[str, Tensor], layout: Layout) -> Mappin
         f"{layout.other_names.get(module, module)}{dot}{leaf}": state[key]
         for key, (module, dot, leaf) in parts.items()
     }
-
-
-def read_official(path: Path) -> dict[str, Tensor]:
-    """Return the bare state dict of an official file, under its own names; see read.read."""
-    return read(path).state

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from restore_cli import registry
 from restore_cli.checkpoints import manifest
+from restore_cli.checkpoints.importers import LAYOUTS
 from restore_cli.checkpoints.load import COMMUNITY, SUFFIXES, is_ours, our_state
 from restore_cli.checkpoints.manifest import NAME, WeightsEntry
 from restore_cli.checkpoints.read import WeightFile, read
 from restore_cli.checkpoints.save import save_state
+from restore_cli.checkpoints.shapes import check_fit, empty_network
 from restore_cli.downloads import OnProgress, fetch
 from restore_cli.errors import OutputExists, UsageError, WeightsMissing
 from restore_cli.files import sha256_of
@@ -22,7 +24,7 @@ from restore_cli.tasks import find_task
 if TYPE_CHECKING:
     from torch import Tensor
 
-Network = tuple[str, Mapping[str, Any], dict[str, "Tensor"]]  # name, config, state
+Network = tuple[str, Mapping[str, Any], Mapping[str, "Tensor"]]  # name, config, state
 Status = Literal["ok", "corrupt", "missing", "not fetched"]
 
 
@@ -50,7 +52,9 @@ def fetch_weights(
         if where == "cached":
             return path
         raise WeightsMissing(f"{entry.name} is published nowhere", hint="import it again")
-    return fetch(entry.url, entry.sha256, path, offline=offline, on_progress=on_progress)
+    return fetch(
+        entry.url, entry.sha256, path, size=entry.size, offline=offline, on_progress=on_progress
+    )
 
 
 def import_weights(
@@ -59,7 +63,7 @@ def import_weights(
     *,
     task: str | None = None,
     scale: int | None = None,
-    enhancing: Path | None = None,
+    second: Path | None = None,
     overwrite: bool = False,
 ) -> WeightsEntry:
     """Keep a weight file of any known network in the cache as safetensors, called `name`.
@@ -67,7 +71,7 @@ def import_weights(
     name: "arch.tag"; None: made of the network it fits and the file's own name.
     task: what it is for; None: all tasks of the network, or the likely ones of a community model.
     scale: by what it enlarges, where its tensors do not tell.
-    enhancing: the file of TML's second network, to that of its first.
+    second: another file, where a network is published as two (Layout.joined).
     Raises UsageError for a name, task or scale that does not fit, or a name that is bundled,
     OutputExists for one that was imported before (unless `overwrite`), WeightsError for the file.
     """
@@ -76,11 +80,11 @@ def import_weights(
     arch, config, state = held.arch, held.config, held.state
     if scale is not None:
         config = _with_scale(held, scale)
-    origin = f"imported from {source.name}, sha256 {file.sha256}"
-    if enhancing is not None:
-        second = read(enhancing)
-        arch, config, state = _chain((arch, config, state), our_state(second))
-        origin += f", and {enhancing.name}, sha256 {second.sha256}"
+    origin = f"imported from {_described(file)}"
+    if second is not None:
+        other = read(second)
+        arch, config, state = _joined((arch, config, state), _checked(other))
+        origin += f", and {_described(other)}"
     tasks = held.likely if task is None else _only(task, arch, config, held)
     name = name or f"{arch}.{_tag(source.name, arch)}"
     _check_name(name, arch, overwrite)
@@ -105,7 +109,7 @@ class _Contents:
 
     arch: str
     config: Mapping[str, Any]
-    state: dict[str, Tensor]
+    state: Mapping[str, Tensor]
     likely: tuple[str, ...] | None  # tasks; None: all of the network
     able: tuple[str, ...]  # tasks that it may be for
     importer: str | None
@@ -113,7 +117,7 @@ class _Contents:
 
 def _contents(file: WeightFile) -> _Contents:
     if is_ours(file):
-        arch, config, state = our_state(file)
+        arch, config, state = _checked(file)
         return _Contents(arch, config, state, None, registry.find(arch).tasks, None)
     from restore_cli.checkpoints.community import load
 
@@ -171,17 +175,28 @@ def _with_scale(held: _Contents, scale: int) -> dict[str, Any]:
     return {**held.config, "scale": scale}
 
 
-def _chain(predicting: Network, enhancing: Network) -> Network:
-    """Join the two networks of TML, which are published as a file each."""
-    from restore_cli.networks.tml.official import join
+def _checked(file: WeightFile) -> Network:
+    arch, config, state = our_state(file)
+    expected = empty_network(arch, config, state).state_dict()
+    check_fit(state, expected, source=file.path.name, layout=arch)
+    return arch, config, state
 
-    for arch, _, _ in (predicting, enhancing):
-        if arch != "ugdc":
-            raise UsageError(
-                f"only the two networks of TML are joined, one of these files is for {arch}",
-                hint="restore weights import Pred.pth.tar --with Enhance.pth.tar",
-            )
-    return "tml", *join(predicting[1:], enhancing[1:])
+
+def _described(file: WeightFile) -> str:
+    around = (*file.wrapping, *file.prefixes)
+    inside = f" ({' > '.join(around)})" if around else ""
+    return f"{file.path.name}{inside}, sha256 {file.sha256}"
+
+
+def _joined(first: Network, second: Network) -> Network:
+    layout = LAYOUTS.get(first[0])
+    if layout is None or layout.joined is None or second[0] != first[0]:
+        raise UsageError(
+            f"files for {first[0]} and for {second[0]} do not make one network",
+            hint="leave out the second, or see: restore weights import --help",
+        )
+    arch, join = layout.joined
+    return arch, *join(first[1:], second[1:])
 
 
 def _tag(name: str, arch: str) -> str:

@@ -12,7 +12,7 @@ from restore_cli import registry
 from restore_cli.checkpoints import importers, manifest
 from restore_cli.checkpoints.manifest import WeightsEntry
 from restore_cli.checkpoints.read import WeightFile, read
-from restore_cli.checkpoints.shapes import check_fit, empty_network, expected_state
+from restore_cli.checkpoints.shapes import check_finite, check_fit, empty_network
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
 from restore_cli.registry import Configured
 
@@ -49,7 +49,7 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
     return _load_entry(manifest.find(str(name_or_path)))
 
 
-def verified(entry: WeightsEntry) -> WeightFile:
+def _verified(entry: WeightsEntry) -> WeightFile:
     """Read the file of an entry and compare its checksum.
 
     Raises WeightsMissing with the way to get it, WeightsCorrupt.
@@ -84,15 +84,12 @@ def is_ours(file: WeightFile) -> bool:
 def our_state(file: WeightFile) -> tuple[str, Mapping[str, Any], dict[str, Tensor]]:
     """Return (arch, config, state under our names) of a file of ours or in an official layout.
 
-    Raises WeightsMismatch.
+    A file of ours is taken at its word. Raises WeightsMismatch.
     """
-    if file.about is None:
-        arch, config = importers.recognise(file.state)
-        return arch, config, importers.from_official(arch, file.state, **config)
-    about = file.about
-    expected = expected_state(about.arch, about.config)
-    check_fit(file.state, expected, source=file.path.name, layout=about.arch)
-    return about.arch, about.config, file.state
+    if file.about is not None:
+        return file.about.arch, file.about.config, file.state
+    arch, config = importers.recognise(file.state)
+    return arch, config, importers.from_official(arch, file.state, **config)
 
 
 def is_path(name_or_path: str | Path) -> bool:
@@ -111,8 +108,8 @@ def _load_file(path: Path) -> Checkpoint:
 
 def _own(file: WeightFile) -> tuple[Configured, nn.Module]:
     arch, config, state = our_state(file)
-    spec = registry.configured(registry.find(arch), config)
-    return spec, _network(arch, config, state, file.path.name)
+    module = _network(arch, config, state, file.path.name)
+    return registry.configured(registry.find(arch), config), module
 
 
 def _community(file: WeightFile) -> tuple[Configured, nn.Module]:
@@ -123,7 +120,7 @@ def _community(file: WeightFile) -> tuple[Configured, nn.Module]:
 
 
 def _load_entry(entry: WeightsEntry) -> Checkpoint:
-    file = verified(entry)
+    file = _verified(entry)
     if entry.importer == COMMUNITY:
         spec, module = _community(file)
         spec = replace(spec, tasks=entry.tasks or spec.tasks)
@@ -131,15 +128,16 @@ def _load_entry(entry: WeightsEntry) -> Checkpoint:
     state = file.state
     if entry.importer is not None:
         state = importers.from_official(entry.importer, state, **entry.config)
-    spec = registry.configured(registry.find(entry.arch), entry.config, entry.tasks)
     module = _network(entry.arch, entry.config, state, file.path.name)
+    spec = registry.configured(registry.find(entry.arch), entry.config, entry.tasks)
     return Checkpoint(entry.name, file.path, file.sha256, spec, module)
 
 
 def _network(
     arch: str, config: Mapping[str, Any], state: Mapping[str, Tensor], source: str
 ) -> nn.Module:
-    module = empty_network(arch, config)
+    module = empty_network(arch, config, state)
     check_fit(state, module.state_dict(), source=source, layout=arch)
     module.load_state_dict(state, strict=True)  # copies, so half precision becomes float32
+    check_finite(module, source)
     return module.eval()

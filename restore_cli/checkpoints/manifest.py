@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from glob import glob
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,9 +102,9 @@ def locate(entry: WeightsEntry) -> tuple[Where, Path]:
     """Return the place of the file of an entry, and its (future) path."""
     bundled = assets.weights_dir() / entry.file
     cached = weights_cache() / entry.file
-    if bundled.is_file():
+    if os.path.isfile(bundled):
         return "bundled", bundled
-    if cached.is_file():
+    if os.path.isfile(cached):  # unlike Path.is_file, False for a name that is too long
         return "cached", cached
     return ("fetchable" if entry.url else "missing"), cached
 
@@ -171,7 +172,8 @@ def _cached_record(name: str) -> Path:
 
 
 def _cached_records() -> list[Path]:
-    return sorted(weights_cache().glob("*.json"))
+    folder = weights_cache()
+    return sorted(folder / name for name in glob("*.json", root_dir=folder))
 
 
 def _read_cached(path: Path) -> WeightsEntry:
@@ -188,5 +190,5 @@ def _read_json(path: Path) -> object:
         raise WeightsCorrupt(
             f"{path}: {error.strerror}", hint="install restore again, its data is incomplete"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsCorrupt(f"{path.name}: not JSON: {error}") from error

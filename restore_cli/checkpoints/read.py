@@ -258,7 +258,7 @@ def _unwrapped_state(
 
 def _without_prefixes(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Return the tensors without the prefixes that all their names have, and those."""
-    common = os.path.commonprefix([*state])  # noqa: RUF071: of characters
+    common = os.path.commonprefix([*state])  # noqa: RUF071
     removed: tuple[str, ...] = ()
     while prefix := next((each for each in PREFIXES if common.startswith(each)), ""):
         common, removed = common.removeprefix(prefix), (*removed, prefix)

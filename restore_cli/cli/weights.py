@@ -123,7 +123,7 @@ def import_file(
         int | None,
         typer.Option(min=1, metavar="N", help="Upscaling factor, which files of MIRNet lack."),
     ] = None,
-    enhancing: Annotated[
+    second: Annotated[
         Path | None,
         typer.Option("--with", metavar="FILE", help="Second file of TML (Enhance)."),
     ] = None,
@@ -135,10 +135,8 @@ def import_file(
     from restore_cli.checkpoints.library import import_weights
 
     path = Path(os.path.expanduser(file))
-    second = None if enhancing is None else Path(os.path.expanduser(enhancing))
-    entry = import_weights(
-        path, name, task=task, scale=scale, enhancing=second, overwrite=overwrite
-    )
+    other = None if second is None else Path(os.path.expanduser(second))
+    entry = import_weights(path, name, task=task, scale=scale, second=other, overwrite=overwrite)
     with reporter("weights", quiet=quiet, json=json) as report:
         report.data(_summary(entry) if json else entry.name)
         report.say(f"use it with: --weights {entry.name}")

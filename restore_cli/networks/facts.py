@@ -7,7 +7,7 @@ test that runs the network (tests/test_registry.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from restore_cli.tasks import TaskName
@@ -125,6 +125,8 @@ class Restoration:
     paper: str
     facts: Callable[..., Facts]  # of the fields of the config, as keyword arguments
     official: str | None = None  # "package.module:LAYOUT" of the published code
+    # Largest numbers of a configuration, where the shapes of the weights do not bound them.
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -151,6 +153,7 @@ class Generation:
     paper: str
     official: str | None = None
     latents: bool = False  # it may generate latents of a VAE
+    limits: Mapping[str, int] = field(default_factory=dict)
     tasks: tuple[str, ...] = ("generate",)
 
     @property

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 State = Mapping[str, "Tensor"]
+Part = tuple[Mapping[str, Any], State]
 
 
 @dataclass(frozen=True)
@@ -26,5 +27,7 @@ class Layout:
     unused: Callable[[Mapping[str, Any]], Collection[str]] = lambda config: ()
     # Official modules by their names in other public code.
     other_names: Mapping[str, str] = field(default_factory=dict)
+    # The network that two of its files make, and how: of each (config, state under our names).
+    joined: tuple[str, Callable[[Part, Part], Part]] | None = None
     # The state of another framework under the official names; any other state as it is.
     convert: Callable[[State], State] = lambda state: state

@@ -38,6 +38,14 @@ def test_a_file_in_an_official_layout_tells_none(tmp_path):
     assert class_weights(str(path)) == ClassWeights(str(path), None, ())
 
 
+@pytest.mark.parametrize("classes", [3, "ball", [1], {"ball": 1}], ids=str)
+def test_classes_of_another_kind_are_refused(classes, tmp_path):
+    path = tmp_path / "x.safetensors"
+    save(registry.build("espcn"), path, arch="espcn", config={}, record={"classes": classes})
+    with pytest.raises(WeightsCorrupt, match="names of its classes"):
+        class_weights(str(path))
+
+
 def test_a_broken_header_is_told(file):
     data = file.read_bytes()
     file.write_bytes(data[:8] + data[8:40].replace(b'"', b"'") + data[40:])

@@ -11,8 +11,9 @@ from torch.testing import assert_close
 
 from restore_cli import registry
 from restore_cli.checkpoints import load, load_checkpoint
-from restore_cli.checkpoints.importers import LAYOUTS, from_official, read_official, recognise
+from restore_cli.checkpoints.importers import LAYOUTS, from_official, recognise
 from restore_cli.checkpoints.library import import_weights
+from restore_cli.checkpoints.read import read
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import UsageError, WeightsMismatch
 from restore_cli.networks.dimr.model import DiMRConfig, branches
@@ -81,7 +82,11 @@ def test_a_network_without_an_official_layout_is_refused(official_state):
 
 @pytest.mark.parametrize(
     ("config", "reason"),
-    [({"width": 8}, "width"), ({"mid_channels": 16}, "at least 32"), ({"mid_channels": "32"}, "<")],
+    [
+        ({"width": 8}, "width"),
+        ({"mid_channels": 16}, "at least 32"),
+        ({"mid_channels": "32"}, "wanted int"),
+    ],
     ids=["unknown field", "refused value", "wrong type"],
 )
 def test_a_config_that_the_network_refuses_is_said(config, reason, official_state):
@@ -130,7 +135,7 @@ def test_a_state_of_no_known_network_is_refused(state):
 def test_the_published_files_load(name):
     path = PUBLISHED / f"dpenet-{name}.safetensors"
     network = load(path)
-    official = read_official(path)
+    official = read(path).state
     assert torch.equal(network.r2net[4].pairs[2][0].weight, official["ddrb5.dconv5.0.weight"])
 
 
@@ -360,7 +365,7 @@ def chain(tmp_path):
 
 def test_the_two_published_files_of_tml_become_one(chain):
     state, pred, enhance = chain
-    entry = import_weights(pred, "tml.published", enhancing=enhance)
+    entry = import_weights(pred, "tml.published", second=enhance)
     network = load("tml.published")
     assert entry.config == {"pm_stem": 16, "em_stem": 8, "nominal_size": [80, 80], "patch": 5}
     assert torch.equal(network.pm.output.weight, state["pm.outc.conv.weight"])
@@ -372,8 +377,8 @@ def test_only_the_files_of_tml_are_joined(chain, tmp_path):
     _, pred, _ = chain
     other = tmp_path / "espcn.safetensors"
     save(registry.build("espcn"), other, arch="espcn", config={}, record={})
-    with pytest.raises(UsageError, match="one of these files is for espcn"):
-        import_weights(pred, enhancing=other)
+    with pytest.raises(UsageError, match="for ugdc and for espcn do not make one"):
+        import_weights(pred, second=other)
 
 
 def test_networks_of_tml_for_other_sizes_do_not_belong_together(chain, tmp_path):
@@ -382,7 +387,7 @@ def test_networks_of_tml_for_other_sizes_do_not_belong_together(chain, tmp_path)
     other = tmp_path / "wide.safetensors"
     save(registry.build("ugdc", **config), other, arch="ugdc", config=config, record={})
     with pytest.raises(UsageError, match=r"\(80, 80\) and of \(80, 160\)"):
-        import_weights(pred, enhancing=other)
+        import_weights(pred, second=other)
 
 
 def test_both_networks_of_tml_are_recognised_in_one_file():

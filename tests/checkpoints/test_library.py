@@ -43,6 +43,21 @@ def test_an_imported_file_says_where_it_came_from(bundle, official_file):
     assert read(manifest.locate(entry)[1]).about.record == {"origin": origin}
 
 
+def test_an_imported_file_names_the_wrappings_that_were_removed(bundle, official_state, tmp_path):
+    torch.save({"params": official_state, "params_ema": official_state}, tmp_path / "x.pth")
+    assert import_weights(tmp_path / "x.pth").origin.startswith("imported from x.pth (params_ema),")
+
+
+def test_a_download_longer_than_its_entry_is_given_up(bundle, row_of, official_file):
+    bundle(row_of(official_file, url=official_file.as_uri(), size=100))
+    entry = manifest.find("dpenet.default")
+    official_file.write_bytes(bytes(10 << 20))
+    seen = []
+    with pytest.raises(WeightsCorrupt):
+        fetch_weights(entry, on_progress=lambda done, total: seen.append(done))
+    assert max(seen) < 1 << 20
+
+
 @pytest.mark.parametrize(
     ("file", "name"),
     [

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -130,7 +131,7 @@ def test_an_entry_that_does_not_fit_its_file_is_refused(bundle, row_of, random_w
         ("nonet", {}, "'nonet'"),
         ("dpenet", {"width": 8}, "width"),
         ("dpenet", {"mid_channels": 16}, "at least 32"),
-        ("dpenet", {"mid_channels": 10**6}, "wanted 1000000x3x1x1"),  # no memory is taken for it
+        ("dpenet", {"mid_channels": 10**6}, "mid_channels is 1000000, wanted int"),
     ],
 )
 def test_a_file_that_describes_another_network_is_refused(
@@ -140,6 +141,60 @@ def test_a_file_that_describes_another_network_is_refused(
     save_file(read(random_weights).state, tmp_path / "x.pt", metadata={"restore": about})
     with pytest.raises(WeightsMismatch, match=reason):
         load(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("arch", "config"),
+    [
+        ("fitv2", {"depth": 10**8}),
+        ("fitv2", {"depth": 60_000}),
+        ("fitv2", {"hidden_size": 60_000, "num_heads": 1}),
+        ("fitv2", {"num_heads": 0}),
+        ("fitv2", {"mlp_ratio": float("nan")}),
+        ("fitv2", {"ori_max_pe_len": 10**5}),
+        ("cbsn", {"num_module": 60_000}),
+        ("mirnet", {"height": 60_000}),
+        ("mirnet", {"width": 60_000}),
+        ("mirnet", {"scale": 60_000}),
+        ("ugdc", {"nominal_size": [10**5, 10**5]}),
+        ("ugdc", {"nominal_size": [[80]] * 2}),
+        ("ugdc", {"nominal_size": 80}),
+        ("espcn", {"scale": "2"}),
+        ("espcn", {"scale": True}),
+        ("espcn", {"scale": 1 << 200}),
+        ("dpenet", {"out_activation": ["relu"]}),
+    ],
+    ids=str,
+)
+def test_no_configuration_is_endless(arch, config, random_weights, tmp_path):
+    about = json.dumps({"arch": arch, "config": config, "record": {}})
+    save_file(read(random_weights).state, tmp_path / "x.pt", metadata={"restore": about})
+    with pytest.raises(WeightsMismatch):
+        load(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("arch", registry.NETWORKS)
+def test_the_limits_of_a_network_are_of_numbers_in_its_configuration(arch):
+    spec = registry.find(arch)
+    config = getattr(import_module(spec.model.split(":")[0]), spec.config)()
+    assert all((getattr(config, name) or 0) <= limit for name, limit in spec.limits.items())
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_weights_that_are_not_finite_are_refused(value, dtype, official_state, tmp_path):
+    state = {key: tensor.to(dtype) for key, tensor in official_state.items()}
+    state["inconv1.0.weight"].view(-1)[5] = value
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(WeightsCorrupt, match="holds NaN or infinity"):
+        load(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64], ids=str)
+def test_weights_of_other_kinds_of_numbers_are_refused(dtype, official_state, tmp_path):
+    torch.save({key: value.to(dtype) for key, value in official_state.items()}, tmp_path / "x.pth")
+    with pytest.raises(WeightsMismatch, match="wanted float32"):
+        load(tmp_path / "x.pth")
 
 
 def test_a_file_of_another_network_is_refused(tmp_path):
@@ -166,5 +221,5 @@ def test_looking_at_the_table_of_weights_needs_no_torch():
 
 def test_a_network_without_initial_values_draws_no_random_numbers_again():
     # Uninitialised memory beyond the bounds would make trunc_normal_ draw for ever.
-    network = empty_network("cbsn", {"channels": 8, "num_module": 1})
+    network = empty_network("cbsn", {"channels": 8, "num_module": 1}, {})
     assert not network.embed.weight.any()

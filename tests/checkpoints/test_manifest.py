@@ -110,6 +110,19 @@ def test_a_broken_entry_in_the_cache_stops_no_bundled_one(listed):
     assert "import it again" in caught.value.hint
 
 
+def test_an_entry_nested_deeply_is_broken(bundle):
+    manifest.weights_cache().mkdir(parents=True)
+    (manifest.weights_cache() / "dpenet.mine.json").write_text("[" * 100_000)
+    with pytest.raises(WeightsCorrupt, match="not JSON"):
+        manifest.find("dpenet.mine")
+
+
+def test_a_cache_whose_name_is_too_long_is_as_none(listed, monkeypatch):
+    monkeypatch.setenv("RESTORE_CACHE", "/tmp/" + "a" * 300)
+    assert list(manifest.entries()) == ["dpenet.default"]
+    assert manifest.locate(manifest.find("dpenet.default"))[0] == "missing"
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones(listed, row):
     manifest.write_cached(manifest.parse(row | {"name": "dpenet.mine"}, "x"))
     with pytest.raises(WeightsMissing, match=r"'dpenet\.other'") as caught:

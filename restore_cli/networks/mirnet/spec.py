@@ -36,4 +36,5 @@ SPEC = Restoration(
     paper="Zamir et al., Learning Enriched Features for Real Image Restoration and "
     "Enhancement, ECCV 2020 (arXiv 2003.06792)",
     facts=facts,
+    limits={"height": 8, "width": 8, "scale": 16},
 )

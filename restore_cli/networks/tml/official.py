@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from restore_cli.errors import UsageError
-from restore_cli.networks.layout import Layout, State
+from restore_cli.networks.layout import Layout, Part
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,9 +77,7 @@ def _tml_unused(config: Mapping[str, Any]) -> list[str]:
     return [f"{network}.{name}" for network in ("pm", "em") for name in _ugdc_unused(config)]
 
 
-def join(
-    predicting: tuple[Mapping[str, Any], State], enhancing: tuple[Mapping[str, Any], State]
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def join(predicting: Part, enhancing: Part) -> Part:
     """Return config and state of the TML that two UGDCs (config, state) make.
 
     Raises UsageError where they are for images of different sizes.
@@ -108,6 +106,7 @@ UGDC_LAYOUT = Layout(
     signature=frozenset({"inc.double_conv.0.weight", f"{UGDC_GDCS[0]}.diff"}),
     config=_ugdc_config,
     unused=_ugdc_unused,
+    joined=("tml", join),
 )
 # Both files of the published code in one, each under the name of its part.
 TML_LAYOUT = Layout(
