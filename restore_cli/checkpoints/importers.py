@@ -76,8 +76,13 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
 
     Raises WeightsMismatch if no layout has these keys.
     """
-    for arch, layout, renamed in _known(state):
-        return arch, layout.config(renamed)
+    try:
+        for arch, layout, renamed in _known(state):
+            return arch, layout.config(renamed)
+    except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        raise WeightsMismatch(
+            f"its tensors have the names of a known network, but other shapes: {error}"
+        ) from error
     first = ", ".join(list(state)[:3]) or "none"
     raise WeightsMismatch(
         f"no known network has these tensors ({first} ...)",

@@ -25,44 +25,20 @@ if TYPE_CHECKING:
 METADATA_KEY = "restore"  # of the JSON text in the metadata of our own files
 # Keys under which trainings keep the weights, the averaged ones first.
 WRAPPINGS = (
-    "params_ema",
-    "model_ema",
-    "state_dict_ema",
-    "ema_state_dict",
-    "g_ema",
-    "ema",
-    "ema_model",
-    "shadow",
-    "params",
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "net",
-    "network",
-    "generator",
-    "netG",
-    "net_g",
-    "weights",
-    "module",
-)
+    "params_ema", "model_ema", "state_dict_ema", "ema_state_dict", "g_ema", "ema", "ema_model",
+    "shadow", "params", "state_dict", "model_state_dict", "model_state", "model", "net", "network",
+    "generator", "netG", "net_g", "weights", "module",
+)  # fmt: skip
 DEEPEST = 5  # wrappings inside each other
 # Of wrappers around a network.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "generator.", "netG.")
 # Classes of values beside the weights, such as the best PSNR. None of them is created: an object
 # without contents takes their place.
 IGNORED = (
-    *(
-        f"numpy.{core}.multiarray.{function}"
-        for core in ("core", "_core")
-        for function in ("scalar", "_reconstruct")
-    ),
-    "numpy.dtype",
-    "numpy.ndarray",
-    "argparse.Namespace",
-    "pathlib.PosixPath",
-    "pathlib.WindowsPath",
-)
+    "numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct", "numpy.dtype",
+    "numpy._core.multiarray.scalar", "numpy._core.multiarray._reconstruct", "numpy.ndarray",
+    "argparse.Namespace", "pathlib.PosixPath", "pathlib.WindowsPath",
+)  # fmt: skip
 LONGEST_HEADER = 100_000_000  # bytes; safetensors itself takes no more
 LARGEST_FILE = 1 << 36  # bytes
 
@@ -201,6 +177,8 @@ def _about(data: bytes, name: str) -> About | None:
 
 
 class _Ignored:
+    """Placeholder of a value beside the weights."""
+
     def __init__(self, *arguments: object):
         pass
 

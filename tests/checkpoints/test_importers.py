@@ -94,6 +94,15 @@ def test_a_config_that_the_network_refuses_is_said(config, reason, official_stat
         from_official("dpenet", official_state, **config)
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (0, 0, 0, 0)], ids=str)
+@pytest.mark.parametrize("arch", LAYOUTS)
+def test_the_names_of_a_network_with_other_shapes_are_refused(arch, shape):
+    state = dict.fromkeys(LAYOUTS[arch].signature, torch.zeros(shape))
+    with pytest.raises(WeightsMismatch):
+        found, config = recognise(state)
+        from_official(found, state, **config)
+
+
 def test_an_official_state_is_recognised(official_state):
     assert recognise(official_state) == ("dpenet", {"in_channels": 3, "mid_channels": 32})
 

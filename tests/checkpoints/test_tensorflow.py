@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from restore_cli.checkpoints import load
 from restore_cli.checkpoints.library import import_weights
 from restore_cli.checkpoints.read import read
-from restore_cli.checkpoints.tensorflow import DATA_SUFFIX
+from restore_cli.checkpoints.tensorflow import DATA_SUFFIX, FOOTER, MAGIC, parse
 from restore_cli.errors import WeightsCorrupt, WeightsMismatch, WeightsMissing
 
 TINY = Path(__file__).parent / "tensorflow" / "tiny.ckpt"
@@ -72,6 +72,44 @@ def test_a_data_file_cut_short_is_damaged(copy):
     data.write_bytes(data.read_bytes()[:-1])
     with pytest.raises(WeightsCorrupt, match=r"^tiny\.ckpt\.index: damaged"):
         read(copy)
+
+
+def varint(number):
+    *low, high = [number >> shift & 0x7F for shift in range(0, max(1, number.bit_length()), 7)]
+    return bytes([*(digit | 0x80 for digit in low), high])
+
+
+def block(entries):
+    """A block of a LevelDB table; entries: (bytes shared with the key before, rest, value)."""
+    rows = (varint(s) + varint(len(k)) + varint(len(v)) + k + v for s, k, v in entries)
+    return b"".join(rows) + bytes(4) + b"\1\0\0\0"
+
+
+def table(index, blocks=b""):
+    footer = bytes(2) + varint(len(blocks)) + varint(len(index))
+    return blocks + index + footer.ljust(FOOTER - len(MAGIC), b"\0") + MAGIC
+
+
+KEYS = block([(at, b"a", b"") for at in range(5_000)])
+NUMBERS = block([(0, b"%d" % at, b"") for at in range(5_000)])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (table(b"\xff" * 10**6 + bytes(4)), "a number without an end"),
+        (table(block([(0, b"a", varint(0) + varint(len(KEYS)))]), KEYS), "a name without an end"),
+        (
+            table(block([(0, b"a", varint(0) + varint(len(NUMBERS)))] * 5_000), NUMBERS),
+            "blocks overlap",
+        ),
+    ],
+    ids=["number", "name", "blocks"],
+)
+def test_an_index_that_would_never_end_is_damaged(data, reason):
+    with pytest.raises(WeightsCorrupt, match="damaged") as caught:
+        parse(data, b"", "x.index")
+    assert str(caught.value.__cause__) == reason
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -223,7 +223,7 @@ def test_a_dry_run_as_json_has_no_status_yet(photos, tmp_path):
         (["--quality", "90"], "--quality has no effect on png"),
         (["-o", "-", "--json"], "cannot both go to stdout"),
         (["--tile", "big"], "--tile big: wanted auto, off, exact or a number"),
-        (["--tile", "0"], "--tile 0: wanted"),
+        (["--tile", "15"], "a number of pixels, 16 or more"),
         (["--overlap", "-1"], "--overlap -1: wanted auto, exact or a number"),
         (["--model", "mirror"], "'mirror' does not derain"),
         (["-o", ""], "-o is empty"),
