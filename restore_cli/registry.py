@@ -121,10 +121,9 @@ def _is_of_kind(value: Any, kind: Any, largest: int) -> bool:
         return any(_is_of_kind(value, part, largest) for part in parts)
     if is_dataclass(kind):  # a configuration of a part
         kinds = get_type_hints(kind)
-        return isinstance(value, kind) or (
-            isinstance(value, dict)
-            and value.keys() <= kinds.keys()
-            and all(_is_of_kind(each, kinds[name], largest) for name, each in value.items())
+        values = value if isinstance(value, dict) else vars(value) if type(value) is kind else None
+        return values is not None and all(
+            _is_of_kind(values[name], kinds[name], largest) for name in kinds.keys() & values.keys()
         )
     if parts:  # a sequence
         return (

@@ -153,7 +153,8 @@ def state_of(name, **changes):
     if name in SMALL:
         return network(**SMALL[name] | changes).state_dict()
     with no_initial_values():  # of networks that have one size, and are not run
-        return network(**changes).state_dict()
+        state = network(**changes).state_dict()
+    return {key: torch.zeros_like(tensor) for key, tensor in state.items()}
 
 
 def save_model(folder, name, **changes):

@@ -261,3 +261,11 @@ def test_a_torchvision_that_does_not_load_is_named(tmp_path, monkeypatch):
     with pytest.raises(WeightsMismatch, match="the installed one does not load") as refused:
         community.load(file_of({"conv_first.weight": torch.zeros(1)}))
     assert f"made for torch {torch.__version__}" in refused.value.message
+
+
+def test_a_model_with_infinity_is_refused(spandrel, tmp_path):
+    state = state_of("Compact")
+    next(iter(state.values())).view(-1)[3] = torch.inf
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(WeightsCorrupt, match="holds NaN or infinity"):
+        load_checkpoint(tmp_path / "x.pth")
