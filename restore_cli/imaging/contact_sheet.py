@@ -17,11 +17,16 @@ def columns_for(count: int) -> int:
     return math.ceil(math.sqrt(count))
 
 
+def sheet_size(count: int, columns: int, height: int, width: int) -> tuple[int, int]:
+    """Return the height and width of a sheet of images of one size."""
+    rows = math.ceil(count / columns)
+    return rows * (height + GAP) - GAP, columns * (width + GAP) - GAP
+
+
 def contact_sheet(images: Sequence[Tensor], columns: int) -> Tensor:
     """Arrange images (C, H, W) of one size in rows, on white; values in [0, 1]."""
     channels, height, width = images[0].shape
-    rows = math.ceil(len(images) / columns)
-    sheet = images[0].new_ones(channels, rows * (height + GAP) - GAP, columns * (width + GAP) - GAP)
+    sheet = images[0].new_ones(channels, *sheet_size(len(images), columns, height, width))
     for index, image in enumerate(images):
         top, left = index // columns * (height + GAP), index % columns * (width + GAP)
         sheet[:, top : top + height, left : left + width] = image

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeGuard, TypeVar, get_args
 
-from restore_cli.errors import UsageError
+from restore_cli.errors import OutputError, UsageError
 
 Format = Literal["png", "jpeg", "webp", "tiff"]  # still images that can be written
 Container = Literal["mp4", "mov", "mkv", "webm"]  # videos that can be written
@@ -74,7 +74,7 @@ ALL_SEGMENTS = 255 * (65_533 - 14)  # bytes of an ICC profile in a JPEG
 STILLS: tuple[StillFormat, ...] = (
     StillFormat(
         name="PNG",
-        suffixes=(".png",),
+        suffixes=(".png", ".apng"),
         signatures=(b"\x89PNG\r\n\x1a\n",),
         decode="restore_cli.imaging.codecs.png:decode",
         pillow=None,
@@ -98,7 +98,7 @@ STILLS: tuple[StillFormat, ...] = (
     ),
     StillFormat(
         name="JPEG",
-        suffixes=(".jpg", ".jpeg", ".jpe", ".jfif", ".jif"),
+        suffixes=(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
         signatures=(b"\xff\xd8\xff",),
         decode="restore_cli.imaging.codecs.pillow:decode",
         pillow="JPEG",
@@ -237,6 +237,17 @@ def format_of(path: Path) -> Format:
 def container_of(path: Path) -> Container:
     """Return the video container that the suffix of `path` stands for. Raises UsageError."""
     return _by_suffix(path, CONTAINERS, "a video cannot become")
+
+
+def refuse_beyond(format: Format, height: int, width: int) -> None:
+    """Refuse an image of more pixels a side than the format holds. Raises OutputError."""
+    largest = ENCODINGS[format].largest_side
+    if largest and max(height, width) > largest:
+        raise OutputError(
+            f"the result has {width} x {height} pixels, but {format} holds at most "
+            f"{largest:,} a side",
+            hint="write PNG or TIFF, for example with --format png",
+        )
 
 
 def is_container(format: Format | Container) -> TypeGuard[Container]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import BinaryIO
 
 from PIL import UnidentifiedImageError
 
@@ -20,19 +21,22 @@ from restore_cli.errors import (
     ImageTooLarge,
     InputError,
     OutputCollision,
-    OutputError,
     UnreadableImage,
 )
 from restore_cli.files import write_atomically
 from restore_cli.imaging.codecs.metadata import outgoing_metadata, refuse_unstated_colours
-from restore_cli.imaging.formats import ENCODINGS, STILLS, Format, format_of
+from restore_cli.imaging.formats import ENCODINGS, STILLS, Format, format_of, refuse_beyond
+from restore_cli.imaging.headers import MOST_PIXELS, inspect, is_regular
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.quantize import MOST_PIXELS, Decoded, Encodable, to_image
+from restore_cli.imaging.kinds import HEAD
+from restore_cli.imaging.quantize import Decoded, Encodable, to_image
 from restore_cli.imaging.video.containers import is_video
 
 logger = logging.getLogger(__name__)
 
 OTHERS = "restore_cli.imaging.codecs.pillow:decode"  # of files without a signature in `STILLS`
+SIGNATURES = tuple(signature for still in STILLS for signature in still.signatures)
+CHUNK = 1 << 20  # bytes that are read from a pipe at a time
 LARGEST_FILE = MOST_PIXELS * 8 + (1 << 28)  # bytes: uncompressed 16-bit RGBA, and metadata
 
 
@@ -44,6 +48,8 @@ def read(source: Path) -> Image:
 def contents(source: Path) -> bytes:
     """Return the bytes of an image file. Raises UnreadableImage, ImageTooLarge."""
     try:
+        if not is_regular(source):
+            raise not_regular(source)
         size = source.stat().st_size
         if size > LARGEST_FILE:
             raise ImageTooLarge(
@@ -55,6 +61,29 @@ def contents(source: Path) -> bytes:
         raise UnreadableImage(
             f"{source}: {error.strerror or error}", hint="check the path and its permissions"
         ) from error
+
+
+def not_regular(source: Path) -> UnreadableImage:
+    """Return the refusal of a pipe or a device, of which reading may never end."""
+    return UnreadableImage(
+        f"{source}: a pipe or a device, not a file", hint="pipe an image in as -, with --format png"
+    )
+
+
+def piped(stream: BinaryIO) -> bytes:
+    """Return the image in a stream, or its beginning if it is none. Raises ImageTooLarge."""
+    parts = [stream.read(HEAD)]
+    if not parts[0].startswith(SIGNATURES):
+        return parts[0]
+    size = len(parts[0])
+    while part := stream.read(CHUNK):
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_FILE:
+            raise ImageTooLarge(
+                f"stdin: more than {LARGEST_FILE:,} bytes", hint="split the image into parts"
+            )
+    return b"".join(parts)
 
 
 def decode(data: bytes, *, name: str) -> Image:
@@ -74,6 +103,7 @@ def decode_unreported(data: bytes, *, name: str) -> Image:
     """
     if not data:
         raise UnreadableImage(f"{name}: the file is empty")
+    inspect(data, name=name)
     try:
         with _quiet_decoders():
             decoded = _decoder_for(data)(data)
@@ -144,12 +174,7 @@ def encode(
     Raises OutputError.
     """
     encoding = ENCODINGS[format]
-    if encoding.largest_side and max(image.height, image.width) > encoding.largest_side:
-        raise OutputError(
-            f"{image.width} x {image.height} pixels, but {format} holds at most "
-            f"{encoding.largest_side:,} per side",
-            hint="write PNG or TIFF",
-        )
+    refuse_beyond(format, image.height, image.width)
     metadata, lost = outgoing_metadata(image, encoding)
     if image.alpha is not None and not encoding.alpha and bool((image.alpha < 1).any()):
         lost.insert(0, "its transparency (composited on white)")

@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from restore_cli.errors import ImageTooLarge
 from restore_cli.imaging.image import Image, Metadata
 
 Array = NDArray[Any]
 
-MOST_PIXELS = 500_000_000  # largest image that is read: 6 GB as float32 RGB
 STRIP = 1 << 18  # pixels converted to levels at a time
 
 
@@ -49,17 +47,6 @@ class Encodable:
     def levels(self) -> Array:
         """Return all levels, (H, W, C)."""
         return quantize(self.image, self.depth, on_white=self.on_white)
-
-
-def refuse_giant(height: int, width: int) -> None:
-    """Check a size before memory is allocated for it. Raises ImageTooLarge, ValueError."""
-    if height < 1 or width < 1:
-        raise ValueError(f"{width} x {height} pixels")
-    if height * width > MOST_PIXELS:
-        raise ImageTooLarge(
-            f"{width} x {height} pixels; the limit is {MOST_PIXELS:,}",
-            hint="split it into parts",
-        )
 
 
 def to_image(decoded: Decoded) -> Image:

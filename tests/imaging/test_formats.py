@@ -109,7 +109,7 @@ def test_a_suffix_chooses_the_container(suffix, container):
 @pytest.mark.parametrize(
     ("choose", "name", "message", "hint"),
     [
-        (format_of, "a.bmp", "a.bmp: cannot write .bmp", ".png, .jpg, .jpeg"),
+        (format_of, "a.bmp", "a.bmp: cannot write .bmp", ".png, .apng, .jpg, .jpeg"),
         (format_of, "a", "a: cannot write a file without suffix", ".png"),
         (container_of, "a.png", "a.png: a video cannot become .png", ".mp4, .m4v, .mov, .mkv"),
     ],

@@ -303,7 +303,7 @@ def test_a_jpeg_may_be_followed_by_a_film():
         (png_file(noise(3, 3, 3))[:33], "no pixels"),
         (b"BM is how this text begins", "damaged"),
         (b"II*\0", "cut off"),
-        (b"%PDF-1.7", "not an image"),
+        (b"%PDF-1.7", "a PDF document, which is not read"),
         (bytes(1000), "not an image"),
     ],
     ids=["empty", "text", "png", "png-header", "bmp", "tiff", "pdf", "zeros"],

@@ -4,8 +4,9 @@ import torch
 
 from restore_cli.errors import ImageTooLarge
 from restore_cli.imaging import quantize as module
+from restore_cli.imaging.headers import refuse_giant
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.quantize import Decoded, quantize, refuse_giant, strips, to_image
+from restore_cli.imaging.quantize import Decoded, quantize, strips, to_image
 from tests.imaging.images import noise
 
 # Where the first pixel of the file belongs in the upright image, and which way its row then runs.

@@ -104,7 +104,7 @@ def first_directory(data: bytes) -> Directory:
     if order is None:
         raise ValueError("neither II nor MM at the start of the tags")
     try:
-        if _is_big(data, order):
+        if is_big(data, order):
             return read_directory(data, struct.unpack_from(f"{order}Q", data, 8)[0], order)
         return read_directory(data, struct.unpack_from(f"{order}I", data, 4)[0], order)
     except struct.error as error:
@@ -117,7 +117,7 @@ def read_directory(data: bytes, at: int, order: Order) -> Directory:
     Raises struct.error.
     """
     start = at
-    count_code, place_code, length = ("Q", "Q", 20) if _is_big(data, order) else ("H", "I", 12)
+    count_code, place_code, length = ("Q", "Q", 20) if is_big(data, order) else ("H", "I", 12)
     (count,) = struct.unpack_from(order + count_code, data, at)
     at += struct.calcsize(order + count_code)
     inline = struct.calcsize(order + place_code)
@@ -135,7 +135,7 @@ def read_directory(data: bytes, at: int, order: Order) -> Directory:
     return Directory(data, order, start, entries, following_at, following)
 
 
-def _is_big(data: bytes, order: Order) -> bool:
+def is_big(data: bytes, order: Order) -> bool:
     return data[2:4] == struct.pack(f"{order}H", 43)
 
 
@@ -171,7 +171,7 @@ def for_upright(exif: bytes) -> bytes:
     Raises ValueError.
     """
     first = first_directory(exif)
-    if _is_big(exif, first.order):
+    if is_big(exif, first.order):
         raise ValueError("BigTIFF where EXIF should be")
     data = bytearray(exif)
     _overwrite(data, first, ORIENTATION, 1)

@@ -35,8 +35,9 @@ from restore_cli.imaging.codecs.segments import (
     read_beside,
 )
 from restore_cli.imaging.formats import STILLS
+from restore_cli.imaging.headers import refuse_giant
 from restore_cli.imaging.image import Metadata
-from restore_cli.imaging.quantize import Array, Decoded, Encodable, refuse_giant
+from restore_cli.imaging.quantize import Array, Decoded, Encodable
 
 logger = logging.getLogger(__name__)
 

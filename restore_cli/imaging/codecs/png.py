@@ -12,8 +12,9 @@ import numpy as np
 
 from restore_cli.imaging.codecs.metadata import Incoming, comment_of, incoming_metadata
 from restore_cli.imaging.codecs.photoshop import with_iptc
+from restore_cli.imaging.headers import refuse_giant
 from restore_cli.imaging.image import Metadata, Text
-from restore_cli.imaging.quantize import Decoded, Encodable, refuse_giant
+from restore_cli.imaging.quantize import Decoded, Encodable
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER_END = len(SIGNATURE) + 25

@@ -7,7 +7,8 @@ import re
 import numpy as np
 
 from restore_cli.imaging.codecs import pillow
-from restore_cli.imaging.quantize import Decoded, refuse_giant
+from restore_cli.imaging.headers import refuse_giant
+from restore_cli.imaging.quantize import Decoded
 
 # Kind, width, height, largest level; comments may stand in between.
 HEADER = re.compile(rb"P([2356])" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * 3 + rb"\s")

@@ -33,9 +33,11 @@ from restore_cli.imaging.codecs.exif import (
     tiff_header,
 )
 from restore_cli.imaging.codecs.metadata import Incoming, incoming_metadata
+from restore_cli.imaging.codecs.pages import image_page, pages_of, with_first_page
 from restore_cli.imaging.codecs.photoshop import iptc_in, with_iptc
+from restore_cli.imaging.headers import refuse_giant
 from restore_cli.imaging.image import Metadata
-from restore_cli.imaging.quantize import Array, Decoded, Encodable, refuse_giant
+from restore_cli.imaging.quantize import Array, Decoded, Encodable
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_LENGTHS, PLANAR = 273, 277, 278, 279, 284
@@ -52,12 +54,17 @@ DIFFERENCES = 2  # PREDICTOR
 
 
 def decode(data: bytes) -> Decoded:
-    """Decode the first page. Raises UnreadableImage, ImageTooLarge, ValueError."""
+    """Decode the first full page. Raises UnreadableImage, ImageTooLarge, ValueError."""
+    pages = pages_of(data)
+    chosen = image_page(pages)
+    data = with_first_page(data, chosen)
     page = first_directory(data)
     refuse_giant(_number(page, HEIGHT, 0), _number(page, WIDTH, 0))
     _refuse_unusual(page)
     metadata, orientation, stale = _read_metadata(page)
-    dropped = ["the other pages"] if page.following else []
+    others = [each for each in pages if each is not chosen and not each.is_reduced]
+    dropped = ["its mask"] if any(each.is_mask for each in others) else []
+    dropped += ["the other pages"] if any(not each.is_mask for each in others) else []
     dropped += ["its layers"] if LAYERS in page.entries else []
     dropped += stale
     bits = max(page.numbers(BITS, (1,)))

@@ -333,3 +333,86 @@ def test_layers_of_photoshop_are_named(caplog):
     data = tiff_file(noise(5, 7, 3), extratags=[(37724, 7, 8, b"Adobe Ph", True)])
     decode(data, name="it")
     assert caplog.messages == ["it: read without its layers"]
+
+
+REDUCED, MASK = 1, 4  # NewSubfileType
+
+
+def pages_file(*pages, **options):
+    """Encode pages (levels, options of tifffile)."""
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer, **options) as writer:
+        for levels, page in pages:
+            writer.write(levels, metadata=None, **{"photometric": "rgb"} | page)
+    return buffer.getvalue()
+
+
+FULL, SMALL = noise(24, 36, 3), noise(6, 9, 3)
+ORDERS_OF_PAGES = {
+    "thumbnail first": [(SMALL, {"subfiletype": REDUCED}), (FULL, {})],
+    "overviews last": [(FULL, {}), (SMALL, {"subfiletype": REDUCED})],
+    "image below the thumbnail": [(SMALL, {"subfiletype": REDUCED, "subifds": 1}), (FULL, {})],
+    "overviews below the image": [(FULL, {"subifds": 1}), (SMALL, {"subfiletype": REDUCED})],
+    "thumbnail of old": [(SMALL, {"extratags": [(255, 3, 1, 2, True)]}), (FULL, {})],
+}
+
+
+@pytest.mark.parametrize("pages", ORDERS_OF_PAGES.values(), ids=ORDERS_OF_PAGES)
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}], ids=str)
+def test_reduced_pages_are_skipped_for_the_full_one(pages, options, caplog):
+    np.testing.assert_allclose(levels_of(pages_file(*pages, **options)), FULL, atol=0.01)
+    assert caplog.messages == []
+
+
+def test_a_jpeg_in_a_tiff_is_read_from_the_full_page_too():
+    flat = np.full((32, 48, 3), 90, np.uint8)
+    data = pages_file((SMALL, {"subfiletype": REDUCED}), (flat, {"compression": "jpeg"}))
+    np.testing.assert_allclose(levels_of(data), flat, atol=2)  # JPEG of one level
+
+
+def test_pages_that_are_all_reduced_give_the_largest():
+    pages = [(SMALL, {"subfiletype": REDUCED}), (FULL, {"subfiletype": REDUCED})]
+    np.testing.assert_allclose(levels_of(pages_file(*pages)), FULL, atol=0.01)
+
+
+def test_other_pages_and_masks_are_named(caplog):
+    mask = np.zeros((24, 36), bool)
+    decode(
+        pages_file((FULL, {}), (mask, {"subfiletype": MASK, "photometric": 4}), (FULL, {})),
+        name="it",
+    )
+    assert caplog.messages == ["it: read without its mask, the other pages"]
+
+
+MOSAIC = noise(24, 36, 1, 16)[..., 0]
+FILTERS = {"photometric": 32803, "extratags": [(33421, 3, 2, (2, 2), True)]}
+RAWS = {
+    "dng": [
+        (SMALL, {"subfiletype": 1, "subifds": 1, "extratags": [(50706, 1, 4, (1, 4, 0, 0), True)]}),
+        (MOSAIC, FILTERS),
+    ],
+    "dng that is linear": [(FULL, {"extratags": [(50706, 1, 4, (1, 4, 0, 0), True)]})],
+    "nef": [(SMALL, {"subfiletype": 1, "subifds": 1}), (MOSAIC, FILTERS)],
+    "pef": [(MOSAIC, FILTERS), (SMALL, {})],
+    "linear raw": [(SMALL, {"subifds": 1}), (FULL, {"photometric": 34892})],
+}
+
+
+@pytest.mark.parametrize("pages", RAWS.values(), ids=RAWS)
+@pytest.mark.parametrize("name", ["a.dng", "a.tif", "a.jpg"])
+def test_a_raw_photograph_is_not_its_preview(pages, name):
+    with pytest.raises(UnreadableImage, match="a raw photograph: develop it first"):
+        decode(pages_file(*pages), name=name)
+
+
+def test_a_tiff_with_the_suffix_of_a_camera_is_a_raw_photograph():
+    with pytest.raises(UnreadableImage, match="a raw photograph"):
+        decode(tiff_file(SMALL), name="a.NEF")
+
+
+def test_pages_that_point_at_each_other_end():
+    data = bytearray(pages_file((FULL, {}), (FULL, {})))
+    first = exif.first_directory(bytes(data))
+    second = exif.read_directory(bytes(data), first.following, first.order)
+    struct.pack_into("<I", data, second.following_at, struct.unpack_from("<I", data, 4)[0])
+    np.testing.assert_allclose(levels_of(bytes(data)), FULL, atol=0.01)

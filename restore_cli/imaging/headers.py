@@ -1,0 +1,183 @@
+"""Kind and size of an image file from its first bytes, before any pixel is decoded.
+
+No codec is loaded here: plans read the headers of all their sources.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import stat
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from restore_cli.errors import ImageTooLarge, InputError, UnreadableImage
+from restore_cli.imaging.codecs.pages import image_page, pages_of
+from restore_cli.imaging.formats import STILLS, StillFormat
+from restore_cli.imaging.kinds import HEAD, RAW, RAW_SUFFIXES, other_kind
+
+MOST_PIXELS = 500_000_000  # largest image that is read: 6 GB as float32 RGB
+CHEAP = 1 << 24  # pixels that may be decoded before it is known whether the file holds them
+
+# Most pixels, or bytes of pixels, that one byte of a file can hold.
+DEFLATED, LZW, RUNS, SCANNED = 1032, 2731, 64, 1024
+JPEG_SIZES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8))  # markers SOF, Huffman-coded
+JPEG_ARITHMETIC = (*range(0xC9, 0xCC), *range(0xCD, 0xD0))
+WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
+PNM = re.compile(rb"P([1-6])" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * 2)
+PNM_BITS = {b"1": 8, b"2": 16, b"3": 48, b"4": 1, b"5": 8, b"6": 24}
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+TIFF_RATIOS = {1: 1, 5: LZW, 8: DEFLATED, 32946: DEFLATED, 32773: RUNS}  # by compression
+
+
+@dataclass(frozen=True)
+class Header:
+    """Format and stored size of an image; `least` bytes are the shortest file of that size."""
+
+    still: StillFormat
+    height: int
+    width: int
+    least: float = 0
+
+
+def is_regular(path: Path) -> bool:
+    """Return True for a file, False for a pipe, a socket or a device. Raises OSError."""
+    return stat.S_ISREG(path.stat().st_mode)
+
+
+def read_header(path: Path) -> Header | None:
+    """Return the header of an image file; None for other and for damaged files.
+
+    Raises UnreadableImage for a kind of file that is not read and for a file that is too short
+    for its size, ImageTooLarge.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            return inspect(cast(bytes, view), name=str(path))
+    except (OSError, ValueError):  # decoding reports it
+        return None
+
+
+def inspect(data: bytes, *, name: str) -> Header | None:
+    """Return the header of an image in memory; name, raised: as `read_header`."""
+    head = data[:HEAD]
+    try:
+        if kind := other_kind(head):
+            raise kind.refusal()
+        for still in STILLS:
+            if head.startswith(still.signatures):
+                return _checked(_measured(still, data, name), len(data))
+    except InputError as error:
+        raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
+    except (struct.error, ValueError, IndexError):  # damaged: decoding says how
+        pass
+    return None
+
+
+def _checked(header: Header | None, size: int) -> Header | None:
+    """Return the header if its size is possible. Raises ImageTooLarge, UnreadableImage."""
+    if header is None:
+        return None
+    refuse_giant(header.height, header.width)
+    if header.height * header.width > CHEAP and size < header.least:
+        raise UnreadableImage(
+            f"truncated: {size:,} bytes cannot hold {header.width} x {header.height} pixels",
+            hint="get the file again",
+        )
+    return header
+
+
+def refuse_giant(height: int, width: int) -> None:
+    """Check a size before memory is allocated for it. Raises ImageTooLarge, ValueError."""
+    if height < 1 or width < 1:
+        raise ValueError(f"{width} x {height} pixels")
+    if height * width > MOST_PIXELS:
+        raise ImageTooLarge(
+            f"{width} x {height} pixels; the limit is {MOST_PIXELS:,}",
+            hint="split it into parts",
+        )
+
+
+def _measured(still: StillFormat, data: bytes, name: str) -> Header | None:
+    """Return the header of a format of `STILLS`. Raises UnreadableImage, ValueError, ..."""
+    match still.name:
+        case "PNG":
+            width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+            row = (width * depth * PNG_CHANNELS[colour] + 7) // 8
+            return Header(still, height, width, row * height / DEFLATED)
+        case "JPEG":
+            return _jpeg(still, data)
+        case "WebP":
+            return _webp(still, data)
+        case "TIFF":
+            return _tiff(still, data, name)
+        case "BMP":
+            return _bmp(still, data)
+        case "GIF":
+            width, height = struct.unpack_from("<HH", data, 6)
+            return Header(still, height, width, width * height / LZW)
+        case _:
+            return _pnm(still, data)
+
+
+def _jpeg(still: StillFormat, data: bytes) -> Header | None:
+    at = 2
+    while data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in JPEG_SIZES + JPEG_ARITHMETIC:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            least = width * height / SCANNED if marker in JPEG_SIZES else 0
+            return Header(still, height, width, least) if height else None  # 0: stated later
+        if marker == 0xFF:  # a fill byte
+            at += 1
+        elif marker in WITHOUT_LENGTH:
+            at += 2
+        else:
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return None
+
+
+def _webp(still: StillFormat, data: bytes) -> Header | None:
+    match data[8:16]:
+        case b"WEBPVP8X":
+            low, high, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
+            return Header(still, (low_height | high_height << 16) + 1, (low | high << 16) + 1)
+        case b"WEBPVP8L":
+            (bits,) = struct.unpack_from("<I", data, 21)
+            return Header(still, (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1)
+        case b"WEBPVP8 ":
+            width, height = struct.unpack_from("<HH", data, 26)
+            return Header(still, height & 0x3FFF, width & 0x3FFF)
+    return None
+
+
+def _tiff(still: StillFormat, data: bytes, name: str) -> Header:
+    pages = pages_of(data)
+    if any(page.is_raw for page in pages) or Path(name).suffix.lower() in RAW_SUFFIXES:
+        raise RAW.refusal()
+    tags = image_page(pages).tags
+    height, width = tags.numbers(257, (0,))[0], tags.numbers(256, (0,))[0]
+    bits, samples = max(tags.numbers(258, (1,))), tags.numbers(277, (1,))[0]
+    ratio = TIFF_RATIOS.get(tags.numbers(259, (1,))[0])
+    least = 0 if ratio is None else height * width * bits * samples / 8 / ratio
+    return Header(still, height, width, least)
+
+
+def _bmp(still: StillFormat, data: bytes) -> Header:
+    if struct.unpack_from("<I", data, 14)[0] == 12:  # the oldest header
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+        packed = 0
+    else:
+        width, height, _, bits, packed = struct.unpack_from("<iiHHI", data, 18)
+    height = abs(height)  # negative: from top to bottom
+    return Header(still, height, width, 0 if packed in (1, 2) else width * height * bits / 8)
+
+
+def _pnm(still: StillFormat, data: bytes) -> Header | None:
+    found = PNM.match(data[:HEAD])
+    if found is None:
+        return None
+    width, height = int(found[2]), int(found[3])
+    return Header(still, height, width, width * height * PNM_BITS[found[1]] / 8)
