@@ -3,11 +3,19 @@
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from restore_cli.errors import OutputError, OutputExists
-from restore_cli.files import atomic_path, sha256_of, write_atomically
+from restore_cli.files import (
+    atomic_path,
+    free_space,
+    remove_open_parts,
+    sha256_of,
+    write_atomically,
+)
 
 
 def names_in(folder):
@@ -106,8 +114,7 @@ def test_contents_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
     named = []
     monkeypatch.setattr(os, "fsync", lambda file: named.append(target.exists()))
     write_atomically(target, b"new")
-    assert named == [False]
-    assert target.exists()
+    assert named == [False, True]  # the file, then the folder that names it
 
 
 def test_a_read_only_folder_is_named(tmp_path, monkeypatch):
@@ -146,3 +153,83 @@ def test_a_checksum_covers_the_whole_file(size, tmp_path):
     data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     (tmp_path / "a").write_bytes(data)
     assert sha256_of(tmp_path / "a") == sha256_of(data) == hashlib.sha256(data).hexdigest()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from restore_cli.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as part:
+    part.write_bytes(b"half")
+    print(part.name, flush=True)
+    if sys.argv[2:] == ["die"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.stdin.read()
+"""
+
+
+def start_writing(target, *arguments):
+    """Start a process that writes a file, and return it once its part is there."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, target, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return process, process.stdout.readline().strip()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL and locks")
+def test_parts_of_killed_processes_are_swept_and_no_other_file(tmp_path):
+    foreign = [".restore-notes.part", ".restore-1-ab.part", "a.part", ".restore-x.png.1234.part"]
+    for name in foreign:
+        (tmp_path / name).write_bytes(b"precious")
+    running, part = start_writing(tmp_path / "running")
+    killed, left = start_writing(tmp_path / "killed", "die")
+    killed.communicate()
+    assert {left, part} <= {*names_in(tmp_path)}
+    write_atomically(tmp_path / "new", b"new")
+    assert names_in(tmp_path) == sorted([*foreign, "new", part])
+    running.communicate()
+    assert names_in(tmp_path) == sorted([*foreign, "new", "running"])
+
+
+def test_a_part_that_is_swept_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    swept = []
+
+    def sweep_first(path, *arguments):
+        file = actual(path, *arguments)
+        if not swept and str(path).endswith(".part"):
+            os.unlink(path)
+            swept.append(path)
+        return file
+
+    actual = os.open
+    monkeypatch.setattr(os, "open", sweep_first)
+    write_atomically(tmp_path / "a", b"new")
+    assert swept and names_in(tmp_path) == ["a"]
+
+
+def test_a_file_system_without_locks_is_written_and_not_swept(tmp_path, monkeypatch):
+    def unsupported(*arguments):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("restore_cli.files.fcntl.flock", unsupported)
+    left = f".restore-1-{'a' * 16}.part"
+    (tmp_path / left).write_bytes(b"of another machine")
+    write_atomically(tmp_path / "a", b"new")
+    assert names_in(tmp_path) == [left, "a"]
+
+
+def test_a_process_that_ends_at_once_removes_its_parts(tmp_path):
+    with atomic_path(tmp_path / "a") as part:
+        assert part.exists()
+        remove_open_parts()
+        assert names_in(tmp_path) == []
+        part.write_bytes(b"for the end of the block")
+
+
+def test_a_disk_that_does_not_tell_its_space_is_not_full(tmp_path, monkeypatch):
+    assert free_space(tmp_path) > 0
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"total": 0}))
+    assert free_space(tmp_path) is None

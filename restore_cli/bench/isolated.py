@@ -24,7 +24,9 @@ def run_in_subprocess(work: Callable[..., T], *arguments: Any, on_progress: OnPr
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sending, work, arguments), daemon=True)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the process inherits it
     process.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     sending.close()
     try:
         while True:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import signal
+import errno
 import sys
-import threading
-from types import FrameType
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import typer
@@ -14,7 +14,7 @@ from typer.completion import install_callback, show_callback
 from typer.core import TyperGroup
 
 from restore_cli import __version__
-from restore_cli.cli import bench, console, weights
+from restore_cli.cli import bench, console, signals, weights
 from restore_cli.cli.denoise import denoise
 from restore_cli.cli.doctor import doctor
 from restore_cli.cli.enhance import enhance
@@ -31,17 +31,10 @@ from restore_cli.errors import RestoreError
 INTERRUPTED = 130  # 128 + SIGINT
 READER_GONE = 141  # 128 + SIGPIPE
 TERMINATED = 143  # 128 + SIGTERM
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a write to stdout
 TyperUsageError: Any = typer.BadParameter.__base__  # Typer does not export its name
 
 Shell = Literal["bash", "zsh", "fish", "powershell", "pwsh"]
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM from a scheduler or from `kill`, with the same cleanup as Ctrl-C."""
-
-
-def terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
 
 
 class RestoreGroup(TyperGroup):
@@ -59,22 +52,37 @@ class RestoreGroup(TyperGroup):
             code = error.exit_code
         sys.exit(code)
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with exit_codes():  # --help and --version write to stdout
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
         console.keep_odd_file_names()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, terminate)
-        try:
+        with exit_codes(), signals.raised():
             return super().invoke(ctx)
-        except RestoreError as error:
-            console.show_error(error)
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as interrupt:
-            console.show_interrupted()
-            code = TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
-            raise typer.Exit(code) from interrupt
-        except BrokenPipeError as gone:
-            console.drop_stdout()
-            raise typer.Exit(READER_GONE) from gone
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn errors for the user into their messages and `typer.Exit`."""
+    try:
+        yield
+    except RestoreError as error:
+        console.show_error(error)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as interrupt:
+        console.show_interrupted()
+        code = TERMINATED if isinstance(interrupt, signals.Terminated) else INTERRUPTED
+        raise typer.Exit(code) from interrupt
+    except BrokenPipeError as gone:
+        console.drop_stdout()
+        raise typer.Exit(READER_GONE) from gone
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        full = console.full_stdout(error)
+        console.show_error(full)
+        raise typer.Exit(full.exit_code) from error
 
 
 app = typer.Typer(

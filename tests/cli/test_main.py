@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from restore_cli import __version__
+from restore_cli.cli import signals
 from restore_cli.cli.main import Shell
 from tests.cli.invoke import restore
 
@@ -157,8 +158,75 @@ def test_a_reader_that_has_enough_is_no_error():
 
 
 @posix_only
-def test_a_full_disk_behind_stdout_is_one_line_and_exit_3():
+@pytest.mark.parametrize("arguments", [["weights", "list"], ["--help"], ["derain", "--help"]])
+def test_a_full_disk_behind_stdout_is_one_line_and_exit_3(arguments):
     with open("/dev/full", "w") as full:
-        process = start("weights", "list", stdout=full)
+        process = start(*arguments, stdout=full)
         _, said = process.communicate()
     assert (process.returncode, said) == (3, "restore: stdout: No space left on device\n")
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *arguments):
+        if name == "{module}":
+            os.kill(os.getpid(), signal.{how})
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["restore", "derain", "{photo}", "--overwrite"]
+from restore_cli.__main__ import main
+main()
+"""
+
+
+@posix_only
+@pytest.mark.parametrize(("how", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("module", ["typer", "restore_cli.cli.upscale", "torch"])
+def test_a_signal_during_an_import_is_one_line(module, how, code, photo, interruptible):
+    script = INTERRUPTED_IMPORT.format(module=module, how=how, photo=photo)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, "restore: interrupted\n")
+
+
+TWICE = """
+import os, signal, sys, time
+from restore_cli import files
+
+def interrupt_twice(part, path, *, overwrite):
+    while True:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+files.put_in_place = interrupt_twice
+sys.argv = ["restore", "derain", "{photo}", "-o", "{out}", "--weights", "{weights}"]
+from restore_cli.__main__ import main
+main()
+"""
+
+
+@posix_only
+def test_two_signals_in_a_row_end_the_process_and_leave_no_part(
+    photo, tmp_path, random_weights, interruptible
+):
+    out = tmp_path / "out"
+    script = TWICE.format(photo=photo, out=f"{out}/", weights=random_weights)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert done.stderr.endswith("restore: interrupted\n")
+    assert list(out.iterdir()) == []
+
+
+def test_a_signal_that_is_ignored_at_the_start_stays_ignored(interruptible):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with signals.raised():
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_the_handlers_of_a_program_are_put_back(interruptible):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), signals.raised():
+        signal.raise_signal(signal.SIGINT)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
