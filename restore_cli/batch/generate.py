@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from restore_cli import __version__
 from restore_cli.batch.grids import Grid
-from restore_cli.batch.plan import Standard
+from restore_cli.batch.plan import Existing, Standard, is_taken
 from restore_cli.batch.provenance import generated_record, to_text
 from restore_cli.batch.run import pipe_out
+from restore_cli.errors import OutputExists
 from restore_cli.imaging.contact_sheet import contact_sheet
 from restore_cli.imaging.image import Image, Metadata, Text
 from restore_cli.imaging.io import encode, write
@@ -24,13 +25,14 @@ OnStep = Callable[[int, int], None]  # steps done, steps in all
 
 @dataclass(frozen=True)
 class GeneratedFile:
-    """A grid that was written; width and height are those of the file."""
+    """A grid that was written or skipped; width and height are those of the file."""
 
     grid: Grid
-    seconds: float
-    report: Report
-    width: int
-    height: int
+    status: Literal["ok", "skipped"]
+    seconds: float = 0.0
+    report: Report | None = None
+    width: int | None = None
+    height: int | None = None
 
 
 def generate_grids(
@@ -39,7 +41,7 @@ def generate_grids(
     request: GenerateRequest,
     *,
     quality: int | None = None,
-    overwrite: bool = False,
+    existing: Existing = "error",
     stdout: BinaryIO | None = None,
     on_step: OnStep | None = None,
 ) -> Iterator[GeneratedFile]:
@@ -47,6 +49,7 @@ def generate_grids(
 
     request: for all images, but for its prompt. stdout: for a grid with that target.
     Every request is resolved first, so that a wrong one is refused before any work.
+    existing: "skip" also skips the targets that appear in the meantime.
     Raises RestoreError at the first file that fails.
     """
     resolved = {
@@ -54,9 +57,16 @@ def generate_grids(
         for grid in grids
         for prompt, _ in grid.images
     }
+    for grid in grids:
+        size = resolved[grid.images[0][0]].size
+        if size is not None:
+            grid.refuse_beyond(size)
     total = sum(len(grid.images) for grid in grids)
     finished = 0
     for grid in grids:
+        if existing == "skip" and is_taken(grid.target):
+            yield GeneratedFile(grid, "skipped")
+            continue
         began = time.monotonic()
         images = []
         for prompt, seed in grid.images:
@@ -78,7 +88,13 @@ def generate_grids(
             assert stdout is not None  # the plan asks for it
             pipe_out(encode(image, format="png"), stdout)
         else:
-            write(image, grid.target, quality=quality, overwrite=overwrite)
+            try:
+                write(image, grid.target, quality=quality, overwrite=existing == "overwrite")
+            except OutputExists:
+                if existing != "skip":
+                    raise
+                yield GeneratedFile(grid, "skipped")
+                continue
         seconds = time.monotonic() - began
         report = generator.report(first, seconds)
-        yield GeneratedFile(grid, seconds, report, image.width, image.height)
+        yield GeneratedFile(grid, "ok", seconds, report, image.width, image.height)

@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import re
 import string
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from restore_cli.batch.plan import Existing, Standard, name_everywhere, refuse_unwritable
+from restore_cli.batch.plan import (
+    Existing,
+    Standard,
+    name_everywhere,
+    refuse_full_disk,
+    refuse_long_name,
+    refuse_unwritable,
+)
 from restore_cli.errors import OutputCollision, OutputError, OutputExists, UsageError
-from restore_cli.imaging.contact_sheet import columns_for
-from restore_cli.imaging.formats import Format, format_of
+from restore_cli.imaging.contact_sheet import columns_for, sheet_size
+from restore_cli.imaging.formats import Format, format_of, refuse_beyond
 
 FIELDS = ("prompt", "index", "seed", "model")
 LONGEST_NAME = 60  # characters of a prompt in a file name
@@ -31,6 +39,10 @@ class Grid:
         """Raises UsageError for a suffix that cannot be written."""
         return "png" if isinstance(self.target, Standard) else format_of(self.target)
 
+    def refuse_beyond(self, size: tuple[int, int]) -> None:
+        """Refuse images of a size (H, W) whose sheet the format cannot hold. Raises OutputError."""
+        refuse_beyond(self.format, *sheet_size(len(self.images), self.columns, *size))
+
     @property
     def source(self) -> str:
         """The prompts, for messages and JSON."""
@@ -43,6 +55,7 @@ class GridPlan:
 
     grids: tuple[Grid, ...]
     skipped: tuple[Grid, ...] = ()
+    existing: Existing = "error"
 
 
 def plan_grids(
@@ -52,9 +65,12 @@ def plan_grids(
     count: int,
     seed: int,
     model: str,
+    size: tuple[int, int] | None = None,
     existing: Existing = "error",
 ) -> GridPlan:
     """Plan `count` images of each prompt; image i has the seed `seed` + i.
+
+    size: (H, W) of each image, if it is known.
 
     output: None for {prompt}.png of each prompt; "-" for stdout; a file for one grid of all; a
     folder, or a template with {index} or {seed}, for a file per image; any other template for a
@@ -69,8 +85,13 @@ def plan_grids(
     targets = [grid.target for grid in grids if isinstance(grid.target, Path)]
     _refuse_collisions(targets)
     refuse_unwritable(targets)
+    for target in targets:
+        refuse_long_name(target)
+    refuse_full_disk(Counter(target.parent for target in targets))
     for grid in grids:
         _ = grid.format  # refuses an unknown suffix
+        if size is not None:
+            grid.refuse_beyond(size)
     found = {target for target in targets if os.path.lexists(target)}
     if folders := sorted(target for target in found if target.is_dir()):
         raise OutputError(f"{folders[0]} is a folder", hint="add a / to its name")
@@ -80,7 +101,7 @@ def plan_grids(
             hint="add --overwrite or --skip-existing, or choose another place with -o",
         )
     skipped = tuple(grid for grid in grids if existing == "skip" and grid.target in found)
-    return GridPlan(tuple(grid for grid in grids if grid not in skipped), skipped)
+    return GridPlan(tuple(grid for grid in grids if grid not in skipped), skipped, existing)
 
 
 def _grids(

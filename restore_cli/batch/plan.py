@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
+import shlex
 import string
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from restore_cli.errors import (
-    InputError,
     NothingToDo,
     OutputCollision,
     OutputError,
     OutputExists,
+    RestoreError,
     UnreadableImage,
     UsageError,
 )
+from restore_cli.files import free_space
 from restore_cli.imaging.formats import (
     CONTAINERS,
     READABLE_SUFFIXES,
@@ -31,15 +35,23 @@ from restore_cli.imaging.formats import (
     Format,
     container_of,
     format_of,
+    is_container,
+    is_lossy,
+    refuse_beyond,
 )
+from restore_cli.imaging.headers import Header, is_regular, read_header
 from restore_cli.tasks import TASKS
 
 Existing = Literal["error", "overwrite", "skip"]
 
 # Endings of the names of outputs; `run` does several tasks.
 PARTICIPLES = {str(task.name): task.participle for task in TASKS.values()} | {"run": "restored"}
-FIELDS = ("stem", "ext", "task", "model", "scale", "rel")
+FIELDS = ("stem", "ext", "task", "model", "scale", "rel", "suffix", "parent", "hash")
+# Names that keep apart sources of one stem, in the order in which they are tried.
+DISTINCT = ("{stem}", "{stem}_{suffix}", "{parent}_{stem}", "{parent}_{stem}_{suffix}")
+ALWAYS_DISTINCT = "{stem}_{hash}"
 LISTED_AT_MOST = 3  # files in one message
+ELSEWHERE = "choose another output with -o"
 
 
 class Standard(Enum):
@@ -66,16 +78,21 @@ class Unreadable:
     """A source that fails before any work."""
 
     source: str
-    error: InputError
+    error: RestoreError
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs to do, jobs skipped because their targets exist, and unreadable sources."""
+    """Jobs to do, jobs skipped because their targets exist, and sources that fail already.
+
+    passed_over: number of files of folders and globs that are no image or video, by suffix.
+    """
 
     jobs: tuple[Job, ...]
     skipped: tuple[Job, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
+    existing: Existing = "error"
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.jobs) + len(self.skipped) + len(self.unreadable)
@@ -98,13 +115,40 @@ class _Found:
         return is_video(self.path.name)
 
 
+@dataclass(frozen=True)
+class _PassedOver:
+    """A file of a folder or a glob that is no image or video by its name."""
+
+    suffix: str
+
+
+_Item = _Found | Unreadable | _PassedOver
+
+
+@dataclass(frozen=True)
+class Enlargement:
+    """Size of the results: the size of the source times a factor, or a size of its own."""
+
+    factor: float = 1.0
+    size: tuple[int, int] | None = None  # (height, width)
+
+    def of(self, height: int, width: int) -> tuple[int, int]:
+        return self.size or (round(height * self.factor), round(width * self.factor))
+
+    def __str__(self) -> str:
+        return f"{self.factor:g}" if self.size is None else f"{self.size[1]}x{self.size[0]}"
+
+
+SAME_SIZE = Enlargement()
+
+
 def plan(
     sources: Sequence[str],
     output: str | None,
     *,
     task: str,
     model: str,
-    scale: str = "1",
+    scale: Enlargement = SAME_SIZE,
     recursive: bool = False,
     format: Format | None = None,
     existing: Existing = "error",
@@ -112,9 +156,10 @@ def plan(
     """Plan the jobs for `sources`: files, folders, globs, or "-" alone for stdin.
 
     output: None (beside each source), "-" (stdout), a file, a folder, or a template.
-    task, model, scale: text for the fields of a template. format: of images, not of videos.
+    task, model: text for the fields of a template. format: of images, not of videos.
     Folders give their visible images and videos, with `recursive` also those of their subfolders;
-    links to folders are not followed. A missing source becomes `unreadable`; the rest is planned.
+    links to folders are not followed. A source that is missing or whose header shows that it
+    cannot be restored becomes `unreadable`; the rest is planned.
     Raises NothingToDo, UsageError, OutputCollision, OutputExists, OutputError.
     """
     if "" in sources or output == "":
@@ -122,33 +167,50 @@ def plan(
             "a source is empty" if "" in sources else "-o is empty",
             hint="check for an unset variable in your script",
         )
-    naming = _Naming(task, model, scale, output, format)
-    items = [item for text in sources for item in _expand(text, naming, recursive)]
+    naming = _Naming(task, model, str(scale), output, format)
+    expanded = [item for text in sources for item in _expand(text, naming, recursive)]
+    passed_over = Counter(item.suffix for item in expanded if isinstance(item, _PassedOver))
+    items = [item for item in expanded if not isinstance(item, _PassedOver)]
     if not items:
+        known = f"known suffixes: {' '.join(sorted(READABLE_SUFFIXES | VIDEO_SUFFIXES))}"
+        wider = known if recursive else "--recursive includes subfolders"
         raise NothingToDo(
             f"no image or video in {', '.join(sources)}",
-            hint="--recursive includes subfolders"
-            if not recursive
-            else f"known suffixes: {' '.join(sorted(READABLE_SUFFIXES | VIDEO_SUFFIXES))}",
+            hint=f"{describe_passed_over(passed_over)}; {known}" if passed_over else wider,
         )
     if "-" in sources and len(items) > 1:
         raise UsageError("- (stdin) cannot be mixed with other sources", hint="give it alone")
     found = [item for item in items if isinstance(item, _Found)]
     jobs = list(dict.fromkeys(naming.job(item, alone=len(items) == 1) for item in found))
-    _refuse_collisions(jobs)
+    _refuse_collisions(jobs, found, naming)
     refuse_unwritable([job.target for job in jobs if isinstance(job.target, Path)])
-    present = [job for job in jobs if _exists(job.target)]
+    present = [job for job in jobs if is_taken(job.target)]
     if present and existing == "error":
         raise OutputExists(
             f"already exists: {_some([job.target for job in present])}",
-            hint="add --overwrite or --skip-existing, or choose another output with -o",
+            hint=f"add --overwrite or --skip-existing, or {ELSEWHERE}",
         )
     skipped = present if existing == "skip" else []
+    possible, impossible = _by_header([job for job in jobs if job not in set(skipped)], scale)
     return Plan(
-        jobs=tuple(job for job in jobs if job not in set(skipped)),
+        jobs=tuple(possible),
         skipped=tuple(skipped),
-        unreadable=tuple(item for item in items if isinstance(item, Unreadable)),
+        unreadable=(*(item for item in items if isinstance(item, Unreadable)), *impossible),
+        existing=existing,
+        passed_over=passed_over,
     )
+
+
+def describe_passed_over(counts: Mapping[str, int]) -> str:
+    """Return the message about files of folders and globs that are no image or video."""
+    total = sum(counts.values())
+    kinds = ", ".join(
+        suffix if len(counts) == 1 else f"{suffix} {count}"
+        for suffix, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )
+    if total == 1:
+        return f"1 file of another kind ({kinds}) was passed over"
+    return f"{total} files of other kinds ({kinds}) were passed over"
 
 
 def contains_videos(
@@ -252,6 +314,9 @@ class _Naming:
             self.model,
             self.scale,
             path.parent.relative_to(found.root).as_posix(),
+            path.suffix[1:],
+            Path(os.path.realpath(path)).parent.name,
+            hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:8],
         )
         try:
             for _, name, _, _ in string.Formatter().parse(template):
@@ -264,6 +329,22 @@ class _Naming:
                 hint=f"fields: {' '.join('{' + name + '}' for name in FIELDS)}",
             ) from error
         return _path(filled)
+
+    def distinct(self, name: str, found: Sequence[_Found]) -> str:
+        """Return a template like the output, whose names are `name` in place of {stem}."""
+        if self.output is None:
+            roots = {item.root for item in found}
+            folder, ending = (roots.pop() if len(roots) == 1 else Path("out")), "_{task}{ext}"
+        elif "{stem}" in self.output:
+            return self.output.replace("{stem}", name)
+        elif "{" in self.output and not os.path.isdir(_path(self.output)):
+            folder, ending = Path(self.output).parent, Path(self.output).suffix or "{ext}"
+            return str(folder / f"{name}{ending}")
+        else:
+            folder, ending = Path(self.output), "{ext}"
+        plain = str(folder).replace("{", "{{").replace("}", "}}")
+        is_deep = any(item.path.parent != item.root for item in found)
+        return str(Path(plain, "{rel}" if is_deep else "", f"{name}{ending}"))
 
 
 def _path(text: str) -> Path:
@@ -286,7 +367,7 @@ def is_source(name: str) -> bool:
     return known and not name.startswith(".")
 
 
-def _expand(text: str, naming: _Naming, recursive: bool) -> Iterator[_Found | Unreadable]:
+def _expand(text: str, naming: _Naming, recursive: bool) -> Iterator[_Item]:
     if text == "-":
         yield _Found(Standard.INPUT, Path())
         return
@@ -295,7 +376,7 @@ def _expand(text: str, naming: _Naming, recursive: bool) -> Iterator[_Found | Un
         if path.is_dir():
             yield from _in_folder(path, naming, recursive)
         elif path.exists():
-            yield _Found(path, path.parent)
+            yield _file(path, path.parent)
         elif glob.has_magic(text):
             yield from _matching(str(path), naming)
         else:
@@ -304,38 +385,78 @@ def _expand(text: str, naming: _Naming, recursive: bool) -> Iterator[_Found | Un
         yield Unreadable(text, UnreadableImage(f"{text}: {error.strerror}"))
 
 
-def _in_folder(folder: Path, naming: _Naming, recursive: bool) -> Iterator[_Found | Unreadable]:
+def _file(path: Path, root: Path) -> _Found | Unreadable:
+    """Return a source unless it is a broken link, or a pipe or a device that may never end."""
+    if not os.path.exists(path):
+        return Unreadable(str(path), UnreadableImage(f"{path}: broken link"))
+    if not is_regular(path):
+        return Unreadable(
+            str(path),
+            UnreadableImage(
+                f"{path}: a pipe or a device, not a file",
+                hint="pipe an image in as -, with --format png",
+            ),
+        )
+    return _Found(path, root)
+
+
+def _in_folder(folder: Path, naming: _Naming, recursive: bool) -> Iterator[_Item]:
     """Yield the sources of a folder, without earlier outputs and without the output folder."""
     failures: list[OSError] = []
-    output = _path(naming.output).resolve() if naming.output else None
+    output = os.path.realpath(_path(naming.output)) if naming.output else None
     for parent, folders, names in os.walk(folder, onerror=failures.append):
         visible = sorted(name for name in folders if recursive and not name.startswith("."))
-        folders[:] = [name for name in visible if Path(parent, name).resolve() != output]
+        folders[:] = [
+            name for name in visible if os.path.realpath(os.path.join(parent, name)) != output
+        ]
         for name in sorted(names):
-            if not is_source(name) or _is_own_output(name, naming):
-                continue
-            path = Path(parent, name)
-            if os.path.isfile(path):
-                yield _Found(path, folder)
-            else:
-                yield Unreadable(str(path), UnreadableImage(f"{path}: broken link"))
+            if is_source(name):
+                if not _is_own_output(name, naming):
+                    yield _file(Path(parent, name), folder)
+            elif not name.startswith("."):
+                yield _PassedOver(_suffix_of(name))
     for failure in failures:
         name = str(failure.filename)
         yield Unreadable(name, UnreadableImage(f"{name}: {failure.strerror}"))
 
 
-def _matching(pattern: str, naming: _Naming) -> Iterator[_Found | Unreadable]:
-    """Yield the images and videos that match a glob."""
-    parts = Path(pattern).parts
-    plain = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    root = Path(*parts[:plain])
-    paths = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-    sources = [path for path in paths if is_source(path.name) and os.path.isfile(path)]
+def _suffix_of(name: str) -> str:
+    return Path(name).suffix.lower() or "no suffix"
+
+
+def _matching(pattern: str, naming: _Naming) -> Iterator[_Item]:
+    """Yield the images and videos that match a glob.
+
+    A folder of that very name is meant before the names that its brackets would match.
+    """
+    root, rest = Path(), Path(pattern).parts
+    while rest and (not glob.has_magic(rest[0]) or os.path.lexists(root / rest[0])):
+        root, rest = root / rest[0], rest[1:]
+    paths = _glob(root, rest) or _glob(root, [part.replace("[", "[[]") for part in rest])
+    sources = [path for path in paths if is_source(path.name)]
+    others = [path for path in paths if not is_source(path.name) and os.path.isfile(path)]
+    yield from (_PassedOver(_suffix_of(path.name)) for path in others if path.name[0] != ".")
     if not sources:
-        yield Unreadable(pattern, NothingToDo(f"no image or video matches {pattern}"))
+        found = describe_passed_over(Counter(_suffix_of(path.name) for path in others))
+        brackets = "write [[] for a [ that is part of a name" if "[" in pattern else None
+        yield Unreadable(
+            pattern,
+            NothingToDo(
+                f"no image or video matches {pattern}",
+                hint=found if others else brackets or "check the folder and the suffix",
+            ),
+        )
     for path in sources:
-        if not _is_own_output(path.name, naming):
-            yield _Found(path, root)
+        if not _is_own_output(path.name, naming) and not path.is_dir():
+            yield _file(path, root)
+
+
+def _glob(root: Path, parts: Sequence[str]) -> list[Path]:
+    """Return the paths below a folder of any name that match the parts of a glob."""
+    if not parts:
+        return []
+    pattern = os.path.join(glob.escape(str(root)) if root.parts else "", *parts)
+    return [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
 
 
 def _is_own_output(name: str, naming: _Naming) -> bool:
@@ -343,8 +464,29 @@ def _is_own_output(name: str, naming: _Naming) -> bool:
     return naming.output is None and Path(name).stem.endswith(f"_{naming.ending}")
 
 
-def _refuse_collisions(jobs: Sequence[Job]) -> None:
-    """Refuse two outputs in one file, and an output that replaces a source."""
+def _refuse_collisions(jobs: Sequence[Job], found: Sequence[_Found], naming: _Naming) -> None:
+    """Refuse two outputs in one file, and an output that replaces a source.
+
+    The hint is a template that has been tried on these sources. Raises OutputCollision.
+    """
+    collision = _collision(jobs)
+    if collision is None:
+        return
+    if collision.hint is None:
+        for name in (*DISTINCT, ALWAYS_DISTINCT):
+            other = replace(naming, output=naming.distinct(name, found))
+            try:
+                distinct = [other.job(item, alone=False) for item in found]
+            except (UsageError, OutputError):
+                continue
+            if _collision(list(dict.fromkeys(distinct))) is None:
+                collision.hint = f"keep them apart: -o {shlex.quote(str(other.output))}"
+                break
+    raise collision
+
+
+def _collision(jobs: Sequence[Job]) -> OutputCollision | None:
+    """Return the first collision; that of two sources without a hint."""
     sources = {_identity(job.source): job.source for job in jobs if isinstance(job.source, Path)}
     taken: dict[str, Job] = {}
     for job in jobs:
@@ -352,15 +494,15 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
             continue
         other = taken.setdefault(name_everywhere(job.target), job)
         if other is not job:
-            raise OutputCollision(
-                f"{other.source} and {job.source} would both become {job.target}",
-                hint="use a template that keeps them apart: -o 'out/{rel}/{stem}_{task}{ext}'",
+            return OutputCollision(
+                f"{other.source} and {job.source} would both become {job.target}"
             )
         if os.path.exists(job.target) and _identity(job.target) in sources:
-            raise OutputCollision(
+            return OutputCollision(
                 f"{job.target} is a source: {sources[_identity(job.target)]}",
-                hint="sources are never replaced: leave it out, or choose another output with -o",
+                hint=f"sources are never replaced: leave it out, or {ELSEWHERE}",
             )
+    return None
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -371,24 +513,113 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def name_everywhere(path: Path) -> str:
     """Return a key equal for names that some file system takes for one: by case or accents."""
-    return unicodedata.normalize("NFC", str(path.resolve())).casefold()
+    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
 
 
 def refuse_unwritable(targets: Sequence[Path]) -> None:
     """Refuse targets in folders that cannot be written. Raises OutputError."""
     for folder in {target.parent for target in targets}:
-        nearest = next(
-            path for path in (folder, *folder.absolute().parents) if os.path.exists(path)
-        )
+        nearest = _nearest(folder)
         if not os.path.isdir(nearest):
-            raise OutputError(f"{nearest} is not a folder", hint="choose another output with -o")
+            raise OutputError(f"{nearest} is not a folder", hint=ELSEWHERE)
         if not os.access(nearest, os.W_OK):
+            raise OutputError(f"{nearest}: no write permission", hint=ELSEWHERE)
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists; a broken link counts."""
+    return next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+
+
+def refuse_long_name(target: Path) -> None:
+    """Refuse a path that is longer than its file system allows. Raises OutputError."""
+    if not hasattr(os, "pathconf"):
+        return
+    folder = _nearest(target.parent)
+    for kind, path in (("NAME", max(target.parts, key=_bytes)), ("PATH", target.absolute())):
+        limit = os.pathconf(folder, f"PC_{kind}_MAX")
+        if 0 < limit < _bytes(path):
             raise OutputError(
-                f"{nearest}: no write permission", hint="choose another output with -o"
+                f"{target}: the {kind.lower()} of the output is too long; the limit is "
+                f"{limit} bytes",
+                hint="choose a shorter one with -o, for example -o 'out/{hash}{ext}'",
             )
 
 
-def _exists(target: Path | Standard) -> bool:
+def _bytes(path: str | Path) -> int:
+    return len(os.fsencode(path))
+
+
+def _by_header(jobs: Sequence[Job], scale: Enlargement) -> tuple[list[Job], list[Unreadable]]:
+    """Sort out the jobs that must fail, from the headers of their sources and their targets.
+
+    Raises OutputError if the results cannot fit on the disk.
+    """
+    possible: list[Job] = []
+    impossible: list[Unreadable] = []
+    needs: Counter[Path] = Counter()
+    for job in jobs:
+        try:
+            header = _header_of(job)
+            if isinstance(job.target, Path):
+                refuse_long_name(job.target)
+                needs[job.target.parent] += _least_bytes(job, header, scale)
+            if header is not None and not is_container(job.format):
+                refuse_beyond(cast(Format, job.format), *scale.of(header.height, header.width))
+        except RestoreError as error:
+            if not error.message.startswith(str(job.source)):
+                error = type(error)(f"{job.source}: {error.message}", hint=error.hint)
+            impossible.append(Unreadable(str(job.source), error))
+        else:
+            possible.append(job)
+    refuse_full_disk(needs)
+    return possible, impossible
+
+
+def _header_of(job: Job) -> Header | None:
+    """Return the header of a source; None if it is not known. Raises InputError."""
+    return read_header(job.source) if isinstance(job.source, Path) else None
+
+
+def _least_bytes(job: Job, header: Header | None, scale: Enlargement) -> int:
+    """Return a lower bound of the space that a result takes, from the density of its source.
+
+    A file as dense as its source is usual. Better compression leaves an eighth of it; a fiftieth
+    where the source is not compressed or the result is lossy. A replaced file gives its space back.
+    """
+    assert isinstance(job.target, Path)
+    if header is None or not isinstance(job.source, Path) or is_container(job.format):
+        return 1
+    height, width = scale.of(header.height, header.width)
+    growth = height * width / (header.height * header.width)
+    from_jpeg, from_png = header.still.name == "JPEG", header.still.name == "PNG"
+    is_dense = from_jpeg or (from_png and not is_lossy(job.format))
+    freed = job.target.stat().st_size if job.target.is_file() else 0
+    least = job.source.stat().st_size * growth / (8 if is_dense else 50)
+    return max(1, round(least) - freed)
+
+
+def refuse_full_disk(needs: Mapping[Path, int]) -> None:
+    """Refuse results for which a disk has no room. Raises OutputError.
+
+    needs: at least so many bytes go into each folder.
+    """
+    by_disk: Counter[int] = Counter()
+    for folder, least in needs.items():
+        nearest = _nearest(folder)
+        disk = nearest.stat().st_dev
+        by_disk[disk] += least
+        free = free_space(nearest)
+        if free is not None and by_disk[disk] > free:
+            raise OutputError(
+                f"{folder}: {free:,} bytes are free, but the results need at least "
+                f"{by_disk[disk]:,}",
+                hint=f"make room, or {ELSEWHERE}",
+            )
+
+
+def is_taken(target: Path | Standard) -> bool:
+    """Return whether a target exists, if only as a broken link."""
     return isinstance(target, Path) and os.path.lexists(target)
 
 

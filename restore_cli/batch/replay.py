@@ -127,7 +127,7 @@ def replay_restored(
     (result,) = run(
         [Job(source, target, record.format)],
         restorer,
-        overwrite=overwrite,
+        existing="overwrite" if overwrite else "error",
         quality=record.quality,
         record=CommandRecord(
             record.command, restorer.options, restorer.device.type, source=record.source
@@ -177,7 +177,7 @@ def replay_generated(
         again,
         request_of(record),
         quality=record.quality,
-        overwrite=overwrite,
+        existing="overwrite" if overwrite else "error",
         on_step=on_progress,
     ):
         pass

@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, cast
 
-from restore_cli.batch.plan import Job, Standard
+from restore_cli.batch.plan import Existing, Job, Standard, is_taken
 from restore_cli.batch.provenance import CommandRecord, restored_record, to_text
-from restore_cli.errors import OutputError, RestoreError
+from restore_cli.errors import OutputError, OutputExists, RestoreError
 from restore_cli.files import sha256_of
 from restore_cli.imaging.formats import Container, Format, is_container
 from restore_cli.imaging.image import Image
@@ -38,7 +38,7 @@ class Result:
     """Result of a job; width and height are those of the written image or video."""
 
     job: Job
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "skipped", "failed"]
     seconds: float  # of reading, computing and writing, without the time spent waiting
     error: RestoreError | None = None
     report: Report | None = None  # of a video that of its last frame, without rain
@@ -65,7 +65,7 @@ def run(
     jobs: Sequence[Job],
     restorer: Restores,
     *,
-    overwrite: bool = False,
+    existing: Existing = "error",
     quality: int | None = None,
     stdin: bytes = b"",
     stdout: BinaryIO | None = None,
@@ -75,6 +75,7 @@ def run(
     """Restore the source of each job into its target; a Result as soon as each is finished.
 
     An image that fails does not stop the others: its Result carries the RestoreError.
+    existing: "skip" also skips the targets that appear in the meantime.
     stdin, stdout: what Standard.INPUT holds, and where Standard.OUTPUT goes.
     record: of the command; with it each result has a record in its metadata.
     on_tile: gets the index of the image in work, its tiles done, and its tiles in all; of a
@@ -84,7 +85,7 @@ def run(
     stills = [job for job in jobs if not is_container(job.format)]
     behind: deque[Pending[Result]] = deque()
     with Worker() as reader, Worker() as writer:
-        coming = (reader.submit(_read, job, stdin) for job in stills)
+        coming = (reader.submit(_read, job, stdin, existing) for job in stills)
         ahead = deque(islice(coming, WAITING))
         for index, job in enumerate(jobs):
             began = time.monotonic()
@@ -93,7 +94,7 @@ def run(
                     while behind:  # a video may take hours: what is done before is told before
                         yield behind.popleft().result()
                     progress = _within(index, on_tile)
-                    yield _film(job, job.format, restorer, quality, overwrite, progress)
+                    yield _film(job, job.format, restorer, quality, existing, progress)
                     continue
                 ahead.extend(islice(coming, 1))
                 # Unnamed, so that an image is freed once the writer has done with it.
@@ -103,17 +104,30 @@ def run(
                         job,
                         _restore(ahead.popleft(), restorer, _within(index, on_tile)),
                         quality,
-                        overwrite,
+                        existing,
                         stdout,
                         record,
                     )
                 )
             except RestoreError as error:
-                yield Result(job, "failed", time.monotonic() - began, error)
+                yield _without_result(job, error, existing, time.monotonic() - began)
             while behind and (len(behind) > WAITING or behind[0].done()):
                 yield behind.popleft().result()
         while behind:
             yield behind.popleft().result()
+
+
+def _without_result(job: Job, error: RestoreError, existing: Existing, seconds: float) -> Result:
+    """Return the result of a job that wrote nothing: another run may have been faster."""
+    if existing == "skip" and isinstance(error, OutputExists):
+        return Result(job, "skipped", seconds)
+    return Result(job, "failed", seconds, error)
+
+
+def _refuse_existing(job: Job, existing: Existing) -> None:
+    """Refuse a target that has appeared since the plan, before any work. Raises OutputExists."""
+    if existing != "overwrite" and is_taken(job.target):
+        raise OutputExists(f"already exists: {job.target}", hint="add --overwrite")
 
 
 def _film(
@@ -121,20 +135,21 @@ def _film(
     format: Container,
     restorer: Restores,
     quality: int | None,
-    overwrite: bool,
+    existing: Existing,
     on_frame: Callable[[int, int], None] | None,
 ) -> Result:
     from restore_cli.batch.video import restore_video  # images need not wait for FFmpeg
 
     assert isinstance(job.source, Path) and isinstance(job.target, Path)  # so it was planned
     began = time.monotonic()
+    _refuse_existing(job, existing)
     movie = restore_video(
         job.source,
         job.target,
         restorer,
         format=format,
         quality=quality,
-        overwrite=overwrite,
+        overwrite=existing == "overwrite",
         on_frame=on_frame,
     )
     steps = tuple(replace(step, rain=None) for step in movie.report.steps)
@@ -155,8 +170,9 @@ def _within(index: int, on_tile: OnTile | None) -> Callable[[int, int], None] | 
     return lambda done, total: on_tile(index, done, total)
 
 
-def _read(job: Job, stdin: bytes) -> _Loaded:
+def _read(job: Job, stdin: bytes, existing: Existing) -> _Loaded:
     began = time.monotonic()
+    _refuse_existing(job, existing)
     if isinstance(job.source, Standard):
         data = stdin
         image = decode_unreported(data, name=job.source.value)
@@ -180,7 +196,7 @@ def _write(
     job: Job,
     done: _Done,
     quality: int | None,
-    overwrite: bool,
+    existing: Existing,
     stdout: BinaryIO | None,
     record: CommandRecord | None,
 ) -> Result:
@@ -193,9 +209,9 @@ def _write(
             name = str(image.source or Standard.INPUT.value)
             pipe_out(encode(image, format=format, quality=quality, name=name), stdout)
         else:
-            write(image, job.target, quality=quality, overwrite=overwrite)
+            write(image, job.target, quality=quality, overwrite=existing == "overwrite")
     except RestoreError as error:
-        return Result(job, "failed", done.seconds + time.monotonic() - began, error)
+        return _without_result(job, error, existing, done.seconds + time.monotonic() - began)
     return Result(
         job,
         "ok",

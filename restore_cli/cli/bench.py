@@ -341,7 +341,8 @@ class _Result:
         for name, target in self.tables.items():
             write_atomically(target, FORMATS[name](table).encode(), overwrite=True)
         if self.json == "-":
-            self.report.data(self._document().rstrip("\n"))
+            for line in self._document().splitlines():
+                self.report.data(line)
         for path in (self.json, self.html, *self.tables.values()):
             if path not in (None, "-"):
                 self.report.data(str(path))

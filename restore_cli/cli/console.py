@@ -7,6 +7,7 @@ import json as json_format
 import logging
 import math
 import os
+import re
 import sys
 import threading
 import time
@@ -28,9 +29,9 @@ def show_error(error: RestoreError, *, about: str = "") -> None:
     about: the name of a file, put in front unless the message has it.
     """
     named = error.message if about in error.message else f"{about}: {error.message}"
-    _to_stderr(f"restore: {named}")
+    _to_stderr(visible(f"restore: {named}"))
     if error.hint:
-        _to_stderr(f"hint: {error.hint}")
+        _to_stderr(visible(f"hint: {error.hint}"))
 
 
 def show_usage_error(message: str, command: str | None) -> None:
@@ -86,19 +87,38 @@ def binary_stdout() -> BinaryIO:
     return sys.stdout.buffer
 
 
-def _to_stdout(line: str) -> None:
+def visible(text: str) -> str:
+    """Return a text with escapes for what a terminal would obey instead of showing it.
+
+    These are control characters, line breaks among them, and changes of the writing direction.
+    """
+    return INVISIBLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def _to_stdout(text: str, end: str = "\n") -> None:
     try:
-        print(line, flush=True)
+        print(text, end=end, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
-        drop_stdout()
-        raise OutputError(f"stdout: {error.strerror}") from error
+        raise full_stdout(error) from error
+
+
+def full_stdout(error: OSError) -> OutputError:
+    """Return the error of a stdout that takes no more, and discard the rest for it."""
+    drop_stdout()
+    return OutputError(f"stdout: {error.strerror}")
 
 
 def _to_stderr(line: str) -> None:
     if sys.stderr is not None:  # None when closed; print would write to stdout
         print(line, file=sys.stderr, flush=True)
+
+
+# Control characters, marks of the writing direction, and separators of lines.
+INVISIBLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\udc80-\udcff]"
+)
 
 
 class Bar:
@@ -139,12 +159,17 @@ class Reporter:
 
     quiet: no progress, no messages, no tables; warnings and errors stay.
     json: stored for the command, which chooses the items for `data`.
+    print0: paths end with NUL.
     """
 
-    def __init__(self, command: str, *, quiet: bool = False, json: bool = False):
+    def __init__(
+        self, command: str, *, quiet: bool = False, json: bool = False, print0: bool = False
+    ):
         self.command = command
         self.quiet = quiet
         self.json = json
+        self.print0 = print0
+        self._is_warned_of_breaks = False
         self._began = time.monotonic()
         self._progress: Progress | None = None
         self._lock = threading.RLock()  # the library also logs from other threads
@@ -170,14 +195,25 @@ class Reporter:
         return time.monotonic() - self._began
 
     def data(self, item: str | Mapping[str, object]) -> None:
-        """Write a result to stdout: a line as it is, a mapping as one line of JSON.
+        """Write a result to stdout: a text as one line, a mapping as one line of JSON.
 
         Infinity and NaN, which JSON does not have, become null.
         """
         if not isinstance(item, str):
             item = json_format.dumps(_finite(item), allow_nan=False)
         with self._above_the_bar():
-            _to_stdout(item)
+            if self.print0:
+                _to_stdout(item, end="\0")
+            else:
+                _to_stdout(self._as_one_line(item))
+
+    def _as_one_line(self, text: str) -> str:
+        """Return a text for stdout: on a terminal `visible`, in a pipe without line breaks."""
+        if "\n" in text and not self._is_warned_of_breaks:
+            self._is_warned_of_breaks = True
+            self.warn("a name has a line break, shown as \\n; --json and --print0 keep it")
+        is_seen = sys.stdout is not None and sys.stdout.isatty()
+        return visible(text) if is_seen else text.replace("\n", "\\n")
 
     def say(self, text: str) -> None:
         """Write a message to stderr, unless --quiet."""
@@ -205,7 +241,7 @@ class Reporter:
         for column in columns:
             table.add_column(Text(column), overflow="fold")
         for row in rows:
-            table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+            table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
         with self._above_the_bar():
             # Only a terminal has a width at which lines break.
             Console(stderr=True, width=None if sys.stderr.isatty() else 1000).print(table)
@@ -217,11 +253,11 @@ class Reporter:
         if self._progress is None:
             self._progress = _new_progress()
             self._progress.start()
-        return Bar(self._progress, self._progress.add_task(what, total=total))
+        return Bar(self._progress, self._progress.add_task(visible(what), total=total))
 
     def _to_people(self, text: str) -> None:
         with self._above_the_bar():
-            _to_stderr(text)
+            _to_stderr(visible(text))
 
     @contextmanager
     def _above_the_bar(self) -> Iterator[None]:
@@ -235,9 +271,11 @@ class Reporter:
                 self._progress.start()
 
 
-def reporter(command: str, *, quiet: bool = False, json: bool = False) -> Reporter:
+def reporter(
+    command: str, *, quiet: bool = False, json: bool = False, print0: bool = False
+) -> Reporter:
     """Return a reporter, for `with reporter("derain") as report:`."""
-    return Reporter(command, quiet=quiet, json=json)
+    return Reporter(command, quiet=quiet, json=json, print0=print0)
 
 
 class _WarningHandler(logging.Handler):

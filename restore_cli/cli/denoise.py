@@ -23,6 +23,7 @@ from restore_cli.cli.options import (
     Overlap,
     Overwrite,
     Precision,
+    Print0,
     Quality,
     Quiet,
     Record,
@@ -95,6 +96,7 @@ def denoise(
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     json: Json = False,
+    print0: Print0 = False,
     quiet: Quiet = False,
     dry_run: DryRun = False,
     seed: Seed = 0,
@@ -117,8 +119,8 @@ def denoise(
         format=format,
         existing=existing_targets(overwrite, skip_existing),
     )
-    refuse_contradictions(planned, quality=quality, format=format, json=json)
-    with reporter("denoise", quiet=quiet, json=json) as report:
+    refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
+    with reporter("denoise", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
         from restore_cli.inference.restorer import load_restorer
@@ -129,7 +131,7 @@ def denoise(
             report.say(f"using {restorer.model} (default: removes more noise than {ADAPTING})")
         if adapt:
             restorer = adapted(restorer, planned.jobs, report, seconds, save)
-        run_batch(planned, restorer, report, quality=quality, overwrite=overwrite, record=record)
+        run_batch(planned, restorer, report, quality=quality, record=record)
 
 
 def refuse_adapting(

@@ -20,6 +20,7 @@ from restore_cli.cli.options import (
     Overlap,
     Overwrite,
     Precision,
+    Print0,
     Quality,
     Quiet,
     Record,
@@ -64,6 +65,7 @@ def enhance(
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     json: Json = False,
+    print0: Print0 = False,
     quiet: Quiet = False,
     dry_run: DryRun = False,
     seed: Seed = 0,
@@ -80,12 +82,12 @@ def enhance(
         format=format,
         existing=existing_targets(overwrite, skip_existing),
     )
-    refuse_contradictions(planned, quality=quality, format=format, json=json)
-    with reporter("enhance", quiet=quiet, json=json) as report:
+    refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
+    with reporter("enhance", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
         from restore_cli.inference.restorer import load_restorer
 
         options = run_options(tiling, model, weights, device, precision, seed)
         restorer = load_restorer("enhance", replace(options, strength=strength, resize=resize))
-        run_batch(planned, restorer, report, quality=quality, overwrite=overwrite, record=record)
+        run_batch(planned, restorer, report, quality=quality, record=record)

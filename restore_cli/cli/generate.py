@@ -17,11 +17,13 @@ from restore_cli.cli.options import (
     Json,
     Overwrite,
     Precision,
+    Print0,
     Quality,
     Quiet,
     SkipExisting,
     WeightsName,
     existing_targets,
+    refuse_mixed_stdout,
     size_of,
 )
 from restore_cli.errors import UsageError
@@ -30,7 +32,7 @@ from restore_cli.registry import GENERATORS
 
 if TYPE_CHECKING:
     from restore_cli.batch.generate import GeneratedFile
-    from restore_cli.batch.grids import GridPlan
+    from restore_cli.batch.grids import Grid, GridPlan
     from restore_cli.checkpoints.classes import ClassWeights
     from restore_cli.inference.generator import Generator
 
@@ -134,6 +136,7 @@ def generate(
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     json: Json = False,
+    print0: Print0 = False,
     quiet: Quiet = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -142,25 +145,26 @@ def generate(
     from restore_cli.checkpoints.classes import candidates, choose
 
     _refuse_model(model, weights, base)
-    with reporter("generate", quiet=quiet, json=json) as report:
+    with reporter("generate", quiet=quiet, json=json, print0=print0) as report:
         if list_classes:
             _list_classes(candidates(model, weights), report)
             return
         prompts = prompt or []
-        classes = [*prompts, *filter(None, [negative])]
-        chosen = None if base else choose(classes, candidates(model, weights))
+        named = [*prompts, negative] if negative else prompts
+        chosen = None if base else choose(named, candidates(model, weights))
         planned = plan_grids(
             prompts,
             output,
             count=count,
             seed=seed,
             model=(chosen and chosen.arch) or "scalecrafter",
+            size=size_of(size),
             existing=existing_targets(overwrite, skip_existing),
         )
-        _refuse_contradictions(planned, quality, json)
+        _refuse_contradictions(planned, quality, json, print0)
         request = GenerateRequest(
             prompts[0],
-            size=None if size is None else size_of(size),
+            size=size_of(size),
             steps=steps,
             guidance=guidance,
             negative=negative,
@@ -171,8 +175,7 @@ def generate(
             disperse=disperse,
             synchronise=synchronise,
         )
-        _show_plan(planned, report, dry_run)
-        if dry_run or not planned.grids:
+        if not _work_remains(planned, report, dry_run):
             return
         from restore_cli.batch.generate import generate_grids
         from restore_cli.inference.generator import load_generator
@@ -192,7 +195,7 @@ def generate(
             generator,
             request,
             quality=quality,
-            overwrite=overwrite,
+            existing=planned.existing,
             stdout=stdout,
             on_step=report.progress(None, planned.grids[0].source).update,
         )
@@ -212,7 +215,9 @@ def _refuse_model(model: str | None, weights: str | None, base: str | None) -> N
         raise UsageError("--base and --weights contradict each other", hint="give one of them")
 
 
-def _refuse_contradictions(planned: GridPlan, quality: int | None, json: bool) -> None:
+def _refuse_contradictions(
+    planned: GridPlan, quality: int | None, json: bool, print0: bool
+) -> None:
     from restore_cli.imaging.formats import is_lossy
 
     formats = {grid.format for grid in planned.grids}
@@ -220,10 +225,8 @@ def _refuse_contradictions(planned: GridPlan, quality: int | None, json: bool) -
         raise UsageError(
             f"--quality has no effect on {' and '.join(sorted(formats))}", hint="leave it out"
         )
-    if json and any(grid.target is Standard.OUTPUT for grid in planned.grids):
-        raise UsageError(
-            "the image and --json cannot both go to stdout", hint="add -o FILE for the image"
-        )
+    piped = any(grid.target is Standard.OUTPUT for grid in planned.grids)
+    refuse_mixed_stdout(piped=piped, json=json, print0=print0)
 
 
 def _stdout(planned: GridPlan) -> BinaryIO | None:
@@ -244,15 +247,12 @@ def _list_classes(known: Iterable[ClassWeights], report: Reporter) -> None:
         report.say(f"{one.weights}: {len(one.classes)} classes")
 
 
-def _show_plan(planned: GridPlan, report: Reporter, dry_run: bool) -> None:
-    """Show what is skipped; with --dry-run, what would be generated."""
+def _work_remains(planned: GridPlan, report: Reporter, dry_run: bool) -> bool:
+    """Show what is skipped, with --dry-run what would be generated; return whether work remains."""
     for grid in planned.skipped:
-        report.say(f"skipped, already exists: {grid.target}")
-        if report.json:
-            seed = grid.images[0][1]
-            report.data(row(grid.source, "skipped", target=grid.target) | {"seed": seed})
+        _show_skipped(grid, report)
     if not dry_run:
-        return
+        return bool(planned.grids)
     for grid in planned.grids:
         if report.json:
             seed = grid.images[0][1]
@@ -260,6 +260,14 @@ def _show_plan(planned: GridPlan, report: Reporter, dry_run: bool) -> None:
         else:
             report.data(f"{grid.source} -> {grid.target}")
     report.say(f"{len(planned.grids)} planned, nothing done (--dry-run)")
+    return False
+
+
+def _show_skipped(grid: Grid, report: Reporter) -> None:
+    report.say(f"skipped, already exists: {grid.target}")
+    if report.json:
+        seed = grid.images[0][1]
+        report.data(row(grid.source, "skipped", target=grid.target) | {"seed": seed})
 
 
 def _show_files(files: Iterable[GeneratedFile], generator: Generator, report: Reporter) -> None:
@@ -267,6 +275,9 @@ def _show_files(files: Iterable[GeneratedFile], generator: Generator, report: Re
     if generator.memory is not None:
         report.say(f"memory: {generator.memory}")
     for file in files:
+        if file.status == "skipped":
+            _show_skipped(file.grid, report)
+            continue
         images += len(file.grid.images)
         if report.json:
             report.data(_row(file, generator))

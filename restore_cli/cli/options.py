@@ -46,7 +46,7 @@ Output = Annotated[
         "-o",
         metavar="OUTPUT",
         help="A file for one image or video, otherwise a folder or a template with {stem} {ext} "
-        "{task} {model} {scale} {rel}; - for stdout. "
+        "{task} {model} {scale} {rel} {suffix} {parent} {hash}; - for stdout. "
         "[default: beside the source, as {stem}_{task}{ext}]",
     ),
 ]
@@ -118,6 +118,9 @@ SkipExisting = Annotated[
     bool, typer.Option("--skip-existing", help="Skip sources whose output exists.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write one JSON object per line to stdout.")]
+Print0 = Annotated[
+    bool, typer.Option("--print0", help="End output paths on stdout with NUL, for xargs -0.")
+]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="No progress and no summary; only warnings and errors."),
@@ -203,6 +206,17 @@ def existing_targets(overwrite: bool, skip_existing: bool) -> Literal["error", "
     return "skip" if skip_existing else "error"
 
 
+def refuse_mixed_stdout(*, piped: bool, json: bool, print0: bool) -> None:
+    """Refuse two kinds of data on stdout; piped: an image goes there. Raises UsageError."""
+    if piped and (json or print0):
+        raise UsageError(
+            f"the image and {'--json' if json else '--print0'} cannot both go to stdout",
+            hint="add -o FILE for the image",
+        )
+    if json and print0:
+        raise UsageError("--json and --print0 contradict each other", hint="give one of them")
+
+
 def factor_of(text: str, *, option: str = "") -> float:
     """Read `2`, `2x` or `2.5` as a number above 1. Raises UsageError that names the option."""
     match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)x?", text)
@@ -214,8 +228,10 @@ def factor_of(text: str, *, option: str = "") -> float:
     return float(match[1])
 
 
-def size_of(text: str) -> tuple[int, int]:
-    """Read `1920x1080` as (1080, 1920), height first. Raises UsageError."""
+def size_of(text: str | None) -> tuple[int, int] | None:
+    """Read `1920x1080` as (1080, 1920), height first; None of None. Raises UsageError."""
+    if text is None:
+        return None
     match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text)
     if match is None:
         raise UsageError(

@@ -61,8 +61,8 @@ def replay(
     from restore_cli.batch import replay as replaying
     from restore_cli.batch.provenance import as_json
 
-    record = replaying.read_record(result)
     with reporter("replay", quiet=quiet, json=json) as report:
+        record = replaying.read_record(result)
         if show:
             report.data(json_format.dumps(as_json(record)))
             return

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from restore_cli.batch.plan import Plan, Standard
+from restore_cli.batch.plan import Plan, Standard, describe_passed_over
 from restore_cli.cli.console import Reporter, binary_stdin, binary_stdout
 from restore_cli.cli.findings import how, messages, result_row, row
-from restore_cli.cli.options import Tiling
+from restore_cli.cli.options import Tiling, refuse_mixed_stdout
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.imaging.formats import is_container, is_lossy
 
@@ -25,7 +25,7 @@ SOME_FAILED = 6
 
 
 def refuse_contradictions(
-    planned: Plan, *, quality: int | None, format: str | None, json: bool
+    planned: Plan, *, quality: int | None, format: str | None, json: bool, print0: bool
 ) -> None:
     """Refuse options that do not fit the planned formats. Raises UsageError."""
     formats = {job.format for job in planned.jobs}
@@ -40,10 +40,8 @@ def refuse_contradictions(
             f"--format {format} is for images, but all sources are videos",
             hint="leave it out; the suffix of -o chooses, for example -o out.mkv",
         )
-    if json and any(job.target is Standard.OUTPUT for job in planned.jobs):
-        raise UsageError(
-            "the image and --json cannot both go to stdout", hint="add -o FILE for the image"
-        )
+    piped = any(job.target is Standard.OUTPUT for job in planned.jobs)
+    refuse_mixed_stdout(piped=piped, json=json, print0=print0)
 
 
 def work_remains(planned: Plan, report: Reporter, *, dry_run: bool) -> bool:
@@ -52,6 +50,8 @@ def work_remains(planned: Plan, report: Reporter, *, dry_run: bool) -> bool:
     With --dry-run, report the plan; without jobs, the summary. Raises as `finish` does, and
     UsageError where an image is piped from or to a terminal.
     """
+    if planned.passed_over:
+        report.say(describe_passed_over(planned.passed_over))
     if report.json:
         for job in planned.skipped:
             report.data(row(job.source, "skipped", target=job.target))
@@ -59,6 +59,7 @@ def work_remains(planned: Plan, report: Reporter, *, dry_run: bool) -> bool:
             report.data(row(item.source, "failed", error=item.error))
     if dry_run:
         show_plan(planned, report)
+        raise_failures(planned, [], report)
         return False
     if not planned.jobs:
         finish(planned, [], report)
@@ -79,8 +80,6 @@ def show_plan(planned: Plan, report: Reporter) -> None:
             report.data(f"{job.source} -> {job.target}")
     for job in planned.skipped:
         report.say(f"{job.source} would be skipped, already exists: {job.target}")
-    for item in planned.unreadable:
-        report.error(item.error)
     report.say(f"{len(planned.jobs)} planned, nothing done (--dry-run)")
 
 
@@ -113,12 +112,12 @@ def run_batch(
     report: Reporter,
     *,
     quality: int | None,
-    overwrite: bool,
     record: bool,
 ) -> None:
     """Restore the planned images and videos, report each result, and finish."""
     from restore_cli.batch.provenance import CommandRecord
     from restore_cli.batch.run import run
+    from restore_cli.imaging.io import piped
     from restore_cli.inference.device import keep_freed_memory
 
     keep_freed_memory()
@@ -135,14 +134,15 @@ def run_batch(
     results = run(
         planned.jobs,
         restorer,
-        overwrite=overwrite,
+        existing=planned.existing,
         quality=quality,
-        stdin=binary_stdin().read() if first.source is Standard.INPUT else b"",
+        stdin=piped(binary_stdin()) if first.source is Standard.INPUT else b"",
         stdout=binary_stdout() if first.target is Standard.OUTPUT else None,
         on_tile=on_tile,
         record=CommandRecord(command, restorer.options, restorer.device.type) if record else None,
     )
     failures: list[Failure] = []
+    skipped = 0
     is_first = True
     with closing(results):
         for result in results:
@@ -152,7 +152,8 @@ def run_batch(
             show_result(result, restorer, report, alone=alone)
             if result.error is not None:
                 failures.append((str(result.job.source), result.error))
-    finish(planned, failures, report)
+            skipped += result.status == "skipped"
+    finish(planned, failures, report, skipped=skipped)
 
 
 def show_result(result: Result, restorer: AnyRestorer, report: Reporter, *, alone: bool) -> None:
@@ -162,22 +163,33 @@ def show_result(result: Result, restorer: AnyRestorer, report: Reporter, *, alon
         report.say(message if alone else f"{job.source}: {message}")
     if report.json:
         report.data(result_row(result, restorer))
-    elif result.error is None and job.target is not Standard.OUTPUT:
+    elif result.status == "ok" and job.target is not Standard.OUTPUT:
         report.data(str(job.target))
 
 
-def finish(planned: Plan, failures: list[Failure], report: Reporter) -> None:
-    """Report the counts and every failure.
+def finish(planned: Plan, failures: list[Failure], report: Reporter, *, skipped: int = 0) -> None:
+    """Report the counts and every failure; skipped: of the jobs. Raises as `raise_failures`."""
+    failed = len(failures) + len(planned.unreadable)
+    skipped += len(planned.skipped)
+    if not (failed and len(planned) == 1):
+        counts = {
+            "restored": len(planned) - skipped - failed,
+            "skipped": skipped,
+            "failed": failed,
+        }
+        said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        report.say(f"{said} in {report.seconds:.1f} s")
+    raise_failures(planned, failures, report)
+
+
+def raise_failures(planned: Plan, failures: list[Failure], report: Reporter) -> None:
+    """Report the failures of the plan and of its jobs.
 
     Raises the error of the only source, or Exit with code 6 where some of several failed.
     """
     failures = [*((item.source, item.error) for item in planned.unreadable), *failures]
     if failures and len(planned) == 1:
         raise failures[0][1]
-    failed, skipped = len(failures), len(planned.skipped)
-    counts = {"restored": len(planned) - skipped - failed, "skipped": skipped, "failed": failed}
-    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    report.say(f"{said} in {report.seconds:.1f} s")
     for source, error in failures:
         report.error(error, about=source)
     if failures:

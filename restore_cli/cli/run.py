@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from restore_cli.batch.plan import contains_videos, plan, template_fields
+from restore_cli.batch.plan import Enlargement, contains_videos, plan, template_fields
 from restore_cli.cli.console import reporter
 from restore_cli.cli.options import (
     Backend,
@@ -20,6 +20,7 @@ from restore_cli.cli.options import (
     Overlap,
     Overwrite,
     Precision,
+    Print0,
     Quality,
     Quiet,
     Record,
@@ -74,6 +75,7 @@ def run(
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     json: Json = False,
+    print0: Print0 = False,
     quiet: Quiet = False,
     dry_run: DryRun = False,
     seed: Seed = 0,
@@ -103,13 +105,13 @@ def run(
         model="+".join(
             network_of(task, models.get(task), files.get(task), output) for task in tasks
         ),
-        scale=f"{math.prod(factors):g}",
+        scale=Enlargement(math.prod(factors)),
         recursive=recursive,
         format=format,
         existing=existing_targets(overwrite, skip_existing),
     )
-    refuse_contradictions(planned, quality=quality, format=format, json=json)
-    with reporter("run", quiet=quiet, json=json) as report:
+    refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
+    with reporter("run", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
         from restore_cli.inference.chain import Step, load_chain
@@ -121,7 +123,7 @@ def run(
             for task, factor in zip(tasks, factors, strict=True)
         ]
         restorer = load_chain(chain, run_options(tiling, None, None, device, precision, seed))
-        run_batch(planned, restorer, report, quality=quality, overwrite=overwrite, record=record)
+        run_batch(planned, restorer, report, quality=quality, record=record)
 
 
 def steps_of(text: str) -> list[tuple[str, float | None]]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from restore_cli.batch.plan import contains_videos, plan, template_fields
+from restore_cli.batch.plan import Enlargement, contains_videos, plan, template_fields
 from restore_cli.cli.console import reporter
 from restore_cli.cli.options import (
     Backend,
@@ -19,6 +19,7 @@ from restore_cli.cli.options import (
     Overlap,
     Overwrite,
     Precision,
+    Print0,
     Quality,
     Quiet,
     Record,
@@ -89,6 +90,7 @@ def upscale(
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     json: Json = False,
+    print0: Print0 = False,
     quiet: Quiet = False,
     dry_run: DryRun = False,
     seed: Seed = 0,
@@ -110,13 +112,13 @@ def upscale(
         output,
         task="upscale",
         model=network_of("upscale", model, weights, output),
-        scale=size or f"{factor:g}",
+        scale=Enlargement(factor or 1, pixels),
         recursive=recursive,
         format=format,
         existing=existing_targets(overwrite, skip_existing),
     )
-    refuse_contradictions(planned, quality=quality, format=format, json=json)
-    with reporter("upscale", quiet=quiet, json=json) as report:
+    refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
+    with reporter("upscale", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
         from restore_cli.inference.upscaler import Target, load_upscaler
@@ -127,7 +129,7 @@ def upscale(
         options = run_options(tiling, model, weights, device, precision, seed)
         kind = "clean" if purpose == "auto" and videos else purpose  # one for all frames
         restorer = load_upscaler(options, Target(factor, pixels, repeat), kind)
-        run_batch(planned, restorer, report, quality=quality, overwrite=overwrite, record=record)
+        run_batch(planned, restorer, report, quality=quality, record=record)
 
 
 def factor_or_size(

@@ -1,12 +1,22 @@
 """From sources to jobs: names alone, without reading an image."""
 
 import os
+import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from restore_cli.batch.plan import Standard, contains_videos, plan, template_fields
+from restore_cli.batch.plan import (
+    Enlargement,
+    Standard,
+    contains_videos,
+    describe_passed_over,
+    plan,
+    template_fields,
+)
 from restore_cli.errors import (
     NothingToDo,
     OutputCollision,
@@ -179,6 +189,7 @@ def test_a_name_with_brackets_is_a_file_before_it_is_a_glob(here):
         ("{stem}-{task}{ext}", "a-derained.jpg"),
         ("out/{rel}/{stem}_{model}_x{scale}.png", "out/x/a_dpenet_x1.png"),
         ("{stem}.webp", "a.webp"),
+        ("{parent}_{stem}_{suffix}{ext}", "x_a_jpg.jpg"),
     ],
 )
 def test_a_template_names_the_target(here, template, target):
@@ -271,6 +282,43 @@ def test_two_results_in_one_file_are_refused(here, sources, output):
         planned(*sources, output=output)
 
 
+ALIKE = {
+    "same stem": (["x/a.png", "x/a.gif"], "out/"),
+    "same name": (["x/a.png", "y/a.png"], "out/"),
+    "three of one stem": (["x/a.png", "x/a.gif", "x/a.bmp"], "out/"),
+    "same name and same stem": (["x/a.png", "x/a.gif", "y/a.png", "y/a.gif"], "out/"),
+    "same name in folders of one name": (["v/x/a.png", "w/x/a.png"], "out/"),
+    "case": (["x/a.png", "x/A.png"], "out/"),
+    "case of the suffix": (["x/a.png", "x/a.PNG", "x/a.gif"], "out/"),
+    "accents": (["x/a\u0301.png", "x/\u00e1.png"], "out/"),
+    "beside the sources": (["x/a.png", "x/a.gif"], None),
+    "beside sources in two folders": (["x/a.png", "x/a.gif", "y/b.png"], None),
+    "a template": (["x/a.png", "x/a.gif"], "out/{stem}-dry.png"),
+    "a template of one name": (["x/a.png", "x/b.png"], "out/x{ext}"),
+    "a folder with braces and a quote": (["x/a.png", "x/a.gif"], "it's {1}/"),
+    "videos": (["x/a.avi", "x/a.mkv"], "out/"),
+}
+
+
+@pytest.mark.parametrize(("sources", "output"), ALIKE.values(), ids=ALIKE)
+def test_the_hint_of_a_collision_keeps_the_results_apart(here, sources, output):
+    touch(*sources)
+    if output and "{1}" in output:
+        Path(output).mkdir()
+    with pytest.raises(OutputCollision, match="would both become") as caught:
+        planned(*sources, output=output)
+    hint, option, template = shlex.split(caught.value.hint.replace("keep them apart:", "hint"))
+    assert (hint, option) == ("hint", "-o")
+    assert len(set(moves(*sources, output=template).values())) == len(sources)
+
+
+def test_the_hint_for_a_tree_mirrors_it(here):
+    touch("in/a.png", "in/a.gif", "in/deep/a.png")
+    with pytest.raises(OutputCollision) as caught:
+        planned("in", output="out", recursive=True)
+    assert caught.value.hint == "keep them apart: -o 'out/{rel}/{stem}_{suffix}{ext}'"
+
+
 @pytest.mark.parametrize("link", [False, True], ids=["itself", "through a link"])
 def test_a_source_is_never_the_target(here, link):
     touch("in/a.png")
@@ -326,7 +374,17 @@ def test_names_that_no_file_can_have_are_reported_not_raised(here):
     touch("a.png")
     endless = "a" * 300
     assert "too long" in planned("a.png", f"{endless}.png").unreadable[0].error.message
-    assert len(planned("a.png", output=f"{endless}.png").jobs) == 1  # writing it will fail
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "output", ["a" * 300 + ".png", "b" * 300 + "/", "x/" * 2500, "é" * 140 + "/"]
+)
+def test_an_output_whose_name_is_too_long_fails_alone(here, output):
+    touch("a.png")
+    found = planned("a.png", output=output)
+    assert (found.jobs, len(found.unreadable)) == ((), 1)
+    assert re.search("a.png: .*too long; the limit is", found.unreadable[0].error.message)
 
 
 @posix_only
@@ -370,3 +428,145 @@ def test_videos_among_the_sources_are_known_before_a_plan(here, sources, recursi
 )
 def test_the_fields_of_a_template_are_known_before_a_plan(output, fields):
     assert template_fields(output) == fields
+
+
+def image(name, width=9, height=7, **options):
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, height)).save(path, **options)
+
+
+def refusals(*sources, **options):
+    """{source: message} of what is refused by its header or its name."""
+    found = planned(*sources, **options)
+    return {item.source: item.error.message for item in found.unreadable}
+
+
+@pytest.mark.parametrize(
+    ("width", "format", "factor", "limit"),
+    [(22_000, "jpeg", 3, "65,500"), (8000, "webp", 2.5, "16,383"), (20_000, "webp", 1, "16,383")],
+)
+def test_a_result_beyond_its_format_is_refused_in_the_plan(here, width, format, factor, limit):
+    image("a.png", width, 3)
+    image("b.png")
+    found = planned("a.png", "b.png", output="out", format=format, scale=Enlargement(factor))
+    assert [job.source.name for job in found.jobs] == ["b.png"]
+    (item,) = found.unreadable
+    assert re.search(f"^a.png: .* {format} holds at most {limit} a side", item.error.message)
+    assert "--format png" in item.error.hint
+    assert len(planned("a.png", output="out", scale=Enlargement(factor)).jobs) == 1
+
+
+def test_a_chosen_size_beyond_the_format_is_refused_in_the_plan(here):
+    image("a.jpg")
+    scale = Enlargement(size=(10, 70_000))
+    assert "70000 x 10 pixels" in refusals("a.jpg", scale=scale)["a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", "a.heic", "a.mp4"])
+def test_a_kind_that_is_not_read_is_refused_in_the_plan(here, name):
+    Path(name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    assert refusals(name) == {name: f"{name}: a HEIC image, which is not read"}
+
+
+@posix_only
+@pytest.mark.parametrize("source", ["pipe.png", "in", "in/*"])
+def test_a_pipe_is_refused_in_the_plan(here, source):
+    touch("in/a.png")
+    for name in ("pipe.png", "in/pipe.png"):
+        os.mkfifo(name)
+    (message,) = refusals(source).values()
+    assert "pipe.png: a pipe or a device, not a file" in message
+
+
+@posix_only
+def test_a_link_to_a_device_is_refused_in_the_plan(here):
+    Path("zero.png").symlink_to("/dev/zero")
+    assert "a pipe or a device" in refusals("zero.png")["zero.png"]
+
+
+@pytest.mark.parametrize(
+    ("output", "error"),
+    [("loop.png", OutputExists), ("loop/out.png", OutputError), ("loop", OutputError)],
+)
+def test_a_link_to_itself_is_no_output(here, output, error):
+    image("a.png")
+    for name in ("loop.png", "loop"):
+        Path(name).symlink_to(name)
+    with pytest.raises(error):
+        planned("a.png", output=output)
+
+
+def test_a_folder_counts_what_it_passes_over(here):
+    touch("in/a.png", "in/b.avif", "in/C.AVIF", "in/notes.txt", "in/README", "in/.hidden")
+    found = planned("in", output="out")
+    assert found.passed_over == {".avif": 2, ".txt": 1, "no suffix": 1}
+    assert planned("in/*", output="out").passed_over == found.passed_over
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"),
+    [
+        ({".avif": 1}, "1 file of another kind (.avif) was passed over"),
+        ({".avif": 3}, "3 files of other kinds (.avif) were passed over"),
+        ({".a": 1, ".b": 2}, "3 files of other kinds (.b 2, .a 1) were passed over"),
+    ],
+)
+def test_what_is_passed_over_is_one_line(counts, text):
+    assert describe_passed_over(counts) == text
+
+
+@pytest.mark.parametrize("source", ["in", "in/*.avif"])
+def test_nothing_but_other_kinds_is_said_so(here, source):
+    touch("in/a.avif")
+    with pytest.raises(NothingToDo, match="no image or video") as caught:
+        (item,) = planned(source).unreadable
+        raise item.error
+    assert "1 file of another kind (.avif)" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["trip [2020]/*.jpg", "trip [[]2020]/*.jpg", "trip [2020]/[a].*", "*/deep [1]/*.jpg"],
+)
+def test_a_folder_with_brackets_is_meant_by_its_name(here, pattern):
+    touch("trip [2020]/a.jpg", "trip [2020]/[a].jpg", "trip [2020]/deep [1]/a.jpg")
+    assert moves(pattern, output="out")
+
+
+def test_a_folder_of_that_very_name_goes_before_a_match(here):
+    touch("t[12]/a.jpg", "t1/b.jpg")
+    assert moves("t[12]/*.jpg", output="out") == {"t[12]/a.jpg": "out/a.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"), [("x[1]/*.jpg", "[[]"), ("in/*.jpg", "check"), ("in [1]/x.jpg", "[[]")]
+)
+def test_a_glob_without_a_match_has_a_hint(here, pattern, hint):
+    touch("in [1]/a.png", "in/a.png")
+    (item,) = planned(pattern).unreadable
+    assert hint in item.error.hint
+
+
+@pytest.mark.parametrize(
+    ("free", "scale", "is_refused"),
+    [(0, 1, True), (500, 1, True), (1 << 20, 1, False), (20_000, 16, True), (None, 16, False)],
+)
+def test_a_disk_without_room_is_refused_in_the_plan(here, monkeypatch, free, scale, is_refused):
+    for name in "ab":
+        Image.effect_noise((64, 64), 80).save(f"{name}.png")
+    monkeypatch.setattr("restore_cli.batch.plan.free_space", lambda folder: free)
+    if not is_refused:
+        assert len(planned("a.png", "b.png", output="out", scale=Enlargement(scale)).jobs) == 2
+        return
+    with pytest.raises(OutputError, match=f"out: {free:,} bytes are free, but .* at least"):
+        planned("a.png", "b.png", output="out", scale=Enlargement(scale))
+
+
+def test_a_replaced_file_gives_its_space_back(here, monkeypatch):
+    Image.effect_noise((64, 64), 80).save("a.png")
+    monkeypatch.setattr("restore_cli.batch.plan.free_space", lambda folder: 100)
+    touch("out/a.png")
+    Path("out/a.png").write_bytes(bytes(5000))
+    assert len(planned("a.png", output="out", existing="overwrite").jobs) == 1

@@ -125,7 +125,9 @@ def test_a_image_that_breaks_the_network_fails_alone(jobs):
 def test_a_target_that_cannot_be_written_fails_alone(jobs):
     planned = jobs(3)
     planned[1].target.mkdir(parents=True)
-    results = {result.job: result.status for result in run(planned, Inverting(), overwrite=True)}
+    results = {
+        result.job: result.status for result in run(planned, Inverting(), existing="overwrite")
+    }
     assert [results[job] for job in planned] == ["ok", "failed", "ok"]
     assert sorted(path.name for path in planned[0].target.parent.iterdir()) == [
         "0.png",
@@ -141,6 +143,25 @@ def test_a_target_that_appeared_meanwhile_is_not_replaced(jobs):
     (result,) = run(planned, Inverting())
     assert result.error.kind == "OutputExists"
     assert planned[0].target.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before the work", "during the work"])
+def test_with_skip_a_target_of_another_run_is_skipped(late, jobs):
+    planned = jobs(3)
+    target = planned[1].target
+    target.parent.mkdir()
+
+    def another_run_writes(number):
+        if number == late:
+            target.write_bytes(b"precious")
+
+    restorer = Inverting(another_run_writes)
+    if not late:
+        target.write_bytes(b"precious")
+    results = {result.job: result.status for result in run(planned, restorer, existing="skip")}
+    assert [results[job] for job in planned] == ["ok", "skipped", "ok"]
+    assert target.read_bytes() == b"precious"
+    assert restorer.done == 2 + late
 
 
 def test_a_bug_ends_the_run(jobs):

@@ -183,3 +183,59 @@ def test_a_full_disk_behind_stdout_is_an_output_error(monkeypatch):
         monkeypatch.setattr(sys, "stdout", full)
         with reporter("derain") as report, pytest.raises(OutputError, match="No space left"):
             report.data("a.png")
+
+
+CODES = "a\x1b[31mred\x1b]0;title\x07\x9b\u202e\n.png"
+VISIBLE = r"a\x1b[31mred\x1b]0;title\x07\x9b\u202e\n.png"
+
+
+def test_people_see_escape_codes_and_no_terminal_obeys_them(capsys):
+    with reporter("derain") as report:
+        report.say(CODES)
+        report.warn(CODES)
+        report.error(InputError(CODES, hint=CODES))
+        report.table(["name"], [[CODES]])
+    said = capsys.readouterr().err
+    assert said.count(VISIBLE) == 5
+    assert not set(said) & {"\x1b", "\x07", "\x9b", "\u202e"}
+
+
+def test_a_usage_error_shows_escape_codes(capsys):
+    console.show_usage_error(f"No such option: {CODES}", "restore derain")
+    assert VISIBLE in capsys.readouterr().err
+
+
+def test_a_bar_shows_escape_codes(monkeypatch):
+    terminal = sit_at_a_terminal(monkeypatch)
+    with reporter("derain") as report, report.progress(None, "\x1b[31m"):
+        pass
+    assert r"\x1b[31m" in terminal.getvalue()
+
+
+def test_a_pipe_gets_the_bytes_of_a_name_and_a_terminal_does_not(monkeypatch, capsys):
+    with reporter("derain") as report:
+        report.data("\x1b[31m.png")
+    assert capsys.readouterr().out == "\x1b[31m.png\n"
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with reporter("derain") as report:
+        report.data("\x1b[31m.png")
+    assert terminal.getvalue() == "\\x1b[31m.png\n"
+
+
+def test_a_line_break_in_a_name_makes_no_line_and_is_said_once(capsys):
+    with reporter("derain", quiet=True) as report:
+        report.data("a\nb")
+        report.data("c\nd")
+    assert capsys.readouterr() == (
+        "a\\nb\nc\\nd\n",
+        "restore derain: warning: a name has a line break, shown as \\n; "
+        "--json and --print0 keep it\n",
+    )
+
+
+def test_print0_ends_names_with_nul(capsys):
+    with reporter("derain", print0=True) as report:
+        report.data("a\nb")
+        report.data("\x1b")
+    assert capsys.readouterr() == ("a\nb\0\x1b\0", "")

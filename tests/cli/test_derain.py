@@ -1,4 +1,5 @@
 import hashlib
+import io
 from functools import partial
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from PIL import Image
 
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
+from restore_cli.errors import OutputExists, UnreadableImage
+from restore_cli.imaging.io import decode, piped
 from restore_cli.inference import restorer
 from restore_cli.inference.rain import Rain
 from tests.cli.invoke import restore, rows
@@ -299,3 +302,66 @@ def test_strength_does_not_alter_the_rain_that_is_found(photos, random_weights, 
     ]  # fmt: skip
     assert found[0] is not None
     assert found[0] == found[1]
+
+
+def test_a_folder_tells_what_it_passes_over(photos, random_weights, tmp_path):
+    (photos / "d.avif").write_bytes(b"")
+    result = derain(photos, "-o", tmp_path / "out", "--weights", random_weights)
+    assert result.exit_code == 0
+    assert "1 file of another kind (.avif) was passed over\n" in result.stderr
+
+
+def test_paths_can_end_with_nul(photos, random_weights, tmp_path):
+    (photos / "a.png").rename(photos / "a\n.png")
+    out = tmp_path / "out"
+    result = derain(photos, "-o", out, "--weights", random_weights, "--print0")
+    assert sorted(result.stdout.split("\0")) == ["", f"{out / 'a'}\n.png", str(out / "b.jpg")]
+    planned = derain(photos, "-o", tmp_path / "new", "--dry-run", "--print0").stdout
+    assert planned.count("\0") == 2
+
+
+@pytest.mark.parametrize("arguments", [["--json"], ["-o", "-"]], ids=["json", "stdout"])
+def test_print0_goes_with_no_other_data_on_stdout(photos, arguments):
+    result = derain(photos / "a.png", "--print0", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--print0" in result.stderr
+
+
+@pytest.mark.parametrize(("names", "code"), [(["d.heic"], 3), (["a.png", "d.heic"], 6)])
+def test_a_dry_run_fails_where_the_run_would(photos, names, code):
+    (photos / "d.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    sources = [photos / name for name in names]
+    plan, run = derain(*sources, "--dry-run"), derain(*sources, "--overwrite")
+    assert (plan.exit_code, run.exit_code) == (code, code)
+    for result in (plan, run):
+        assert result.stderr.count("d.heic: a HEIC image, which is not read\nhint: export it") == 1
+
+
+def test_stdin_without_end_is_refused_by_its_beginning(random_weights):
+    class Endless(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            assert self.tell_read < 1 << 20
+            self.tell_read += len(buffer)
+            buffer[:] = bytes(len(buffer))
+            return len(buffer)
+
+        tell_read = 0
+
+    with pytest.raises(UnreadableImage, match="not an image"):
+        decode(piped(io.BufferedReader(Endless())), name="stdin")
+
+
+def test_an_output_that_appears_meanwhile_is_skipped(photos, random_weights, monkeypatch):
+    def appear_late(*arguments, **options):
+        raise OutputExists("already exists: it")
+
+    monkeypatch.setattr("restore_cli.batch.run.write", appear_late)
+    options = ["--skip-existing", "--weights", random_weights]
+    result = derain(photos / "a.png", "--json", *options)
+    assert (result.exit_code, rows(result)[0]["status"]) == (0, "skipped")
+    result = derain(photos, *options)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "2 skipped in" in result.stderr

@@ -269,3 +269,42 @@ def test_what_cannot_be_made_is_refused(arguments, code, words, files, here):
     assert words in result.stderr
     assert result.stdout == ""
     assert not list(here.iterdir())
+
+
+def test_paths_can_end_with_nul(files):
+    result = made("ball", "sunflower", "--weights", files["unet"], "--size", "16x16", "--print0")
+    assert result.stdout == "ball.png\0sunflower.png\0"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--size", "20000x64"], ["--count", 1000, "--size", "640x64"]],
+    ids=["one image", "many"],
+)
+def test_a_sheet_that_the_format_cannot_hold_is_refused(files, arguments):
+    options = ["ball", "--weights", files["unet"], "-o", "x.webp", *arguments]
+    for dry in ([], ["--dry-run"]):
+        result = generate(*options, *dry)
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert "webp holds at most 16,383 a side" in result.stderr
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_file_of_another_run_is_skipped(when, files, here, monkeypatch):
+    from restore_cli.batch import generate as module
+
+    if when == "before":
+        monkeypatch.setattr(module, "is_taken", lambda target: target.name == "ball.png")
+    else:
+        actual = module.write
+
+        def write(image, target, **options):
+            if target.name == "ball.png":
+                target.write_bytes(b"precious")
+            actual(image, target, **options)
+
+        monkeypatch.setattr(module, "write", write)
+    options = ["--weights", files["unet"], "--size", "16x16", "--skip-existing"]
+    result = made("ball", "sunflower", *options)
+    assert result.stdout == "sunflower.png\n"
+    assert "skipped, already exists: ball.png" in result.stderr

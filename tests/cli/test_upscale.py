@@ -185,3 +185,12 @@ def test_a_purpose_beside_weights_is_exit_2(photo, x3):
     result = upscale(photo, "--weights", x3, "--for", "photo")
     assert result.exit_code == 2
     assert "--for and --weights contradict each other" in result.stderr
+
+
+def test_a_result_that_the_format_cannot_hold_is_refused_before_the_weights_are_loaded(tmp_path):
+    wide = tmp_path / "scroll.jpg"
+    Image.new("RGB", (22_000, 8)).save(wide)
+    for arguments in ([], ["--dry-run"]):
+        result = restore("upscale", wide, "-s", 3, "-o", tmp_path / "out.jpg", *arguments)
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert "scroll.jpg: the result has 66000 x 24 pixels, but jpeg" in result.stderr
