@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -24,9 +25,8 @@ def run_in_subprocess(work: Callable[..., T], *arguments: Any, on_progress: OnPr
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sending, work, arguments), daemon=True)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the process inherits it
-    process.start()
-    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    with _sigint_blocked():  # the process inherits it
+        process.start()
     sending.close()
     try:
         while True:
@@ -48,6 +48,18 @@ def run_in_subprocess(work: Callable[..., T], *arguments: Any, on_progress: OnPr
         process.terminate()
         process.join()
         receiving.close()
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _work(sending: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
