@@ -19,6 +19,7 @@ from PIL import ImageCms
 from restore_cli.errors import UnreadableImage
 from restore_cli.imaging.codecs.exif import with_resolution
 from restore_cli.imaging.codecs.jpeg import quality_of
+from restore_cli.imaging.codecs.jpeg_scan import decode_scan
 from restore_cli.imaging.codecs.metadata import (
     EXIF_PREFIX,
     Incoming,
@@ -45,10 +46,6 @@ GREY_MODES = ("1", "L", "LA", "La")
 COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
 
 FINEST_JPEG = 65_535  # dots per inch
-SCAN, END = 0xDA, b"\xff\xd9"  # JPEG markers
-MISSING = 128  # level of pixels that are missing in a JPEG
-MORE = b"\x5a" * 256  # arbitrary data of a scan
-WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 UNITS = (1, 2)  # of JPEG's density, inch and centimetre; 0 is only a ratio
 
 _pillow = threading.Lock()
@@ -64,22 +61,23 @@ def decode(data: bytes) -> Decoded:
                 f"unsupported pixel type {opened.mode}",
                 hint="convert it to grey or RGB of 8 or 16 bits",
             )
-        if opened.format in ("JPEG", "MPO") and not _has_end(data):
-            raise ValueError("its end is missing")
         metadata, orientation, named = _read_metadata(opened, data)
         animated = opened.format in ("GIF", "WEBP") and getattr(opened, "is_animated", False)
         dropped = [*(["the other frames"] if animated else []), *named]
         image: Pillow.Image = opened
+        levels = None
+        if opened.format in ("JPEG", "MPO"):
+            levels, lost = decode_scan(data, opened.mode, opened.height, opened.width)
+            dropped += lost
         if opened.mode == "CMYK":
-            image, used_profile = _cmyk_to_srgb(opened, metadata.icc)
+            if levels is not None:  # inverted, as Adobe stores inks
+                image, levels = Pillow.frombytes("CMYK", opened.size, ~levels), None
+            image, used_profile = _cmyk_to_srgb(image, metadata.icc)
             if metadata.icc is not None and not used_profile:
                 dropped.append("its ICC profile, which is damaged or not for CMYK")
             metadata = replace(metadata, icc=None)
-        levels = _levels(image)
-        if opened.format in ("JPEG", "MPO") and _ends_in_grey(levels) and _is_cut(data):
-            raise ValueError("its end is missing")
         return Decoded(
-            levels,
+            _levels(image) if levels is None else levels,
             orientation=orientation,
             metadata=metadata,
             jpeg_quality=quality_of(getattr(opened, "quantization", {})),
@@ -100,47 +98,6 @@ def _own_limits() -> Iterator[None]:
             yield
         finally:
             Pillow.MAX_IMAGE_PIXELS = before
-
-
-def _has_end(jpeg: bytes) -> bool:
-    """Return True if an end marker follows the first scan; Pillow would read on without one."""
-    scan = _first_scan(jpeg)
-    return scan is None or jpeg.find(END, scan) >= 0  # without a scan Pillow itself fails
-
-
-def _first_scan(jpeg: bytes) -> int | None:
-    """Return the offset of the first scan marker."""
-    at = 2
-    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
-        marker = jpeg[at + 1]
-        if marker == SCAN:
-            return at
-        if marker == 0xFF:  # a fill byte
-            at += 1
-        elif marker in WITHOUT_LENGTH:
-            at += 2
-        else:
-            at += 2 + struct.unpack_from(">H", jpeg, at + 2)[0]
-    return None
-
-
-def _ends_in_grey(levels: Array) -> bool:
-    """Return True if the last pixel has the grey of missing blocks."""
-    return bool((levels[-1, -1] == MISSING).all())
-
-
-def _is_cut(jpeg: bytes) -> bool:
-    """Return True if additional scan data before the end would change the image.
-
-    A complete image, which may have that grey in its corner, ignores data after its last block.
-    """
-    scan = _first_scan(jpeg)
-    if scan is None:
-        return False
-    end = jpeg.find(END, scan)
-    longer = jpeg[:end] + MORE + jpeg[end:]
-    with Pillow.open(io.BytesIO(jpeg)) as given, Pillow.open(io.BytesIO(longer)) as other:
-        return not np.array_equal(np.asarray(given), np.asarray(other))
 
 
 def _read_metadata(opened: Pillow.Image, data: bytes) -> Incoming:

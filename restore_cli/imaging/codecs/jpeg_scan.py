@@ -1,0 +1,90 @@
+"""Pixels of a JPEG, and its damage.
+
+A JPEG has no checksum. libjpeg warns where a scan breaks the rules of its code; simplejpeg raises
+these warnings, Pillow drops them.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+
+import numpy as np
+import simplejpeg
+
+from restore_cli.imaging.quantize import Array
+
+COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # by Pillow's mode
+DAMAGE = (
+    "Corrupt JPEG data",
+    "Invalid JPEG file structure",
+    "Premature end of JPEG file",
+    "Unsupported marker type",
+)
+EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+
+SCAN, END = 0xDA, b"\xff\xd9"  # markers
+WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
+MORE = b"\x5a" * 256  # arbitrary data of a scan
+ALIGNMENT = 2  # zeros at most that end the data of a scan
+
+
+def decode_scan(data: bytes, mode: str, height: int, width: int) -> tuple[Array | None, list[str]]:
+    """Return the levels (H, W, C) as stored, None for a kind left to Pillow, and what is lost.
+
+    A file with damaged blocks is read, one without some of its blocks is refused.
+    Raises ValueError.
+    """
+    markers = dict(_markers(data))
+    try:
+        return _levels(data, mode), []
+    except ValueError as error:
+        words = str(error)
+    if SCAN not in markers or not words.startswith(DAMAGE):
+        return None, []
+    end = data.find(END, markers[SCAN])
+    if end < 0:
+        data = _without_padding(data) + END
+        end = len(data) - len(END)
+        with suppress(ValueError):
+            return _levels(data, mode), ["its end marker"]
+    levels = _levels(data, mode, strict=False)
+    if (padding := EXTRANEOUS.search(words)) and _is_uniform(data[end - int(padding[1]) : end]):
+        return levels, []
+    longer = data[:end] + MORE + data[end:]
+    if not np.array_equal(levels, _levels(longer, mode, strict=False)):
+        raise ValueError("its end is missing")  # a complete scan ignores what follows it
+    return levels, ["parts of the image that are damaged"]
+
+
+def _levels(data: bytes, mode: str, *, strict: bool = True) -> Array:
+    """Decode; strict: raise ValueError for the first warning as well as for errors."""
+    levels: Array = simplejpeg.decode_jpeg(data, COLOURS[mode], strict=strict)
+    return levels
+
+
+def _markers(jpeg: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the markers up to the first scan, and their offsets."""
+    at = 2
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker = jpeg[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        yield marker, at
+        if marker == SCAN:
+            return
+        at += 2 if marker in WITHOUT_LENGTH else 2 + struct.unpack_from(">H", jpeg, at + 2)[0]
+
+
+def _without_padding(jpeg: bytes) -> bytes:
+    """Remove zeros behind a file that was not completed."""
+    bare = jpeg.rstrip(b"\0")
+    return bare if len(jpeg) - len(bare) > ALIGNMENT else jpeg
+
+
+def _is_uniform(padding: bytes) -> bool:
+    """Return True for one value, repeated; 0xFF, which fills anywhere, may be mixed in."""
+    return len({*padding} - {0xFF}) <= 1
