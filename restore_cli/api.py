@@ -24,6 +24,7 @@ from restore_cli.inference.factors import usual_network
 from restore_cli.inference.noise import NoiseLimit
 from restore_cli.inference.restorer import Precision, Restorer, RunOptions
 from restore_cli.inference.upscaler import Target, Upscaler, load_upscaler
+from restore_cli.memory import enough_memory
 from restore_cli.tasks import find_task
 from restore_cli.worker import Pending, Worker
 
@@ -167,8 +168,9 @@ def _load(task: str, options: RestoreOptions) -> Restorer | Upscaler:
 def _restored(image: Any, restorer: Restorer | Upscaler) -> Any:
     if isinstance(image, Tensor) and image.ndim == 4 and len(image):
         return torch.stack([_restored(each, restorer) for each in image])
-    source, convert_back = to_image(_read(image))
-    return convert_back(restorer(source).image)
+    with enough_memory():
+        source, convert_back = to_image(_read(image))
+        return convert_back(restorer(source).image)
 
 
 def _read(image: Any) -> Any:

@@ -6,7 +6,7 @@ RestoreError
 ├── InputError                3   a source that cannot be read
 │   ├── UnreadableImage       3   empty, truncated, damaged, or not an image
 │   ├── UnreadableVideo       3   empty, truncated, damaged, or not a video
-│   ├── ImageTooLarge         3   more pixels than the limit, or than memory holds
+│   ├── ImageTooLarge         3   more pixels than the limit
 │   ├── ImageTooSmall         3   too few pixels for the operation
 │   └── NothingToDo           3   no source matches
 ├── OutputError               3   a target that cannot be written
@@ -19,7 +19,7 @@ RestoreError
 ├── FetchError                4   a download: unreachable, refused, or offline
 └── DeviceError               5   a device failed
     ├── DeviceMissing         5   no such device
-    ├── OutOfMemory           5   the smallest tile does not fit
+    ├── OutOfMemory           5   memory has run out, even with the smallest tile
     └── BrokenOutput          5   the network produced NaN or infinity
 
 Exit code 6 (some files of a batch failed) has no class: each file has an error of its own.

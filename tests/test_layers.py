@@ -19,7 +19,9 @@ LAYERS = {
     "registry": 3,
     "networks": 2,
     "imaging": 1,
-    **dict.fromkeys(("__init__", "tasks", "errors", "assets", "downloads", "files", "worker"), 0),
+    **dict.fromkeys(
+        ("__init__", "tasks", "errors", "assets", "downloads", "files", "memory", "worker"), 0
+    ),
 }
 GROUND = 0  # its modules are single files, which may use each other
 ONLY_IN = {  # library -> where it may be imported: folders, or files of them

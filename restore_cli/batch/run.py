@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, cast
 
 from restore_cli.batch.plan import Existing, Job, Standard, is_taken
 from restore_cli.batch.provenance import CommandRecord, restored_record, to_text
-from restore_cli.errors import OutputError, OutputExists, RestoreError
+from restore_cli.errors import OutOfMemory, OutputError, OutputExists, RestoreError
 from restore_cli.files import sha256_of
 from restore_cli.imaging.formats import Container, Format, is_container
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import contents, decode_unreported, encode, refuse_colours, write
 from restore_cli.inference.report import Report, Restored
+from restore_cli.memory import enough_memory
 from restore_cli.worker import Pending, Worker
 
 WAITING = 2  # images at most on either side of the network
@@ -74,7 +77,8 @@ def run(
 ) -> Generator[Result, None, None]:
     """Restore the source of each job into its target; a Result as soon as each is finished.
 
-    An image that fails does not stop the others: its Result carries the RestoreError.
+    An image that fails does not stop the others: its Result carries the RestoreError. One that
+    runs out of memory beside others is tried again at the end, alone.
     existing: "skip" also skips the targets that appear in the meantime.
     stdin, stdout: what Standard.INPUT holds, and where Standard.OUTPUT goes.
     record: of the command; with it each result has a record in its metadata.
@@ -82,6 +86,39 @@ def run(
     video its frames.
     Closing the generator drops what is not yet being written; no file is left half-written.
     """
+    crowded: list[Job] = []
+    shared = partial(
+        _pipelined,
+        restorer=restorer,
+        existing=existing,
+        quality=quality,
+        stdin=stdin,
+        stdout=stdout,
+        record=record,
+    )
+    with closing(shared(jobs, on_tile=on_tile)) as results:
+        for result in results:
+            if len(jobs) > 1 and isinstance(result.error, OutOfMemory):
+                crowded.append(result.job)
+            else:
+                yield result
+    for job in crowded:
+        with closing(shared([job], on_tile=None)) as results:
+            yield from results
+
+
+def _pipelined(
+    jobs: Sequence[Job],
+    *,
+    restorer: Restores,
+    existing: Existing,
+    quality: int | None,
+    stdin: bytes,
+    stdout: BinaryIO | None,
+    on_tile: OnTile | None,
+    record: CommandRecord | None,
+) -> Generator[Result, None, None]:
+    """Yield a Result for each job; reading, computing and writing overlap."""
     stills = [job for job in jobs if not is_container(job.format)]
     behind: deque[Pending[Result]] = deque()
     with Worker() as reader, Worker() as writer:
@@ -118,10 +155,14 @@ def run(
 
 
 def _without_result(job: Job, error: RestoreError, existing: Existing, seconds: float) -> Result:
-    """Return the result of a job that wrote nothing: another run may have been faster."""
+    """Return the result of a job that wrote nothing: another run may have been faster.
+
+    The frames of the error are dropped, since they hold the image.
+    """
     if existing == "skip" and isinstance(error, OutputExists):
         return Result(job, "skipped", seconds)
-    return Result(job, "failed", seconds, error)
+    error.__cause__ = error.__context__ = None
+    return Result(job, "failed", seconds, error.with_traceback(None))
 
 
 def _refuse_existing(job: Job, existing: Existing) -> None:
@@ -143,15 +184,16 @@ def _film(
     assert isinstance(job.source, Path) and isinstance(job.target, Path)  # so it was planned
     began = time.monotonic()
     _refuse_existing(job, existing)
-    movie = restore_video(
-        job.source,
-        job.target,
-        restorer,
-        format=format,
-        quality=quality,
-        overwrite=existing == "overwrite",
-        on_frame=on_frame,
-    )
+    with enough_memory(str(job.source)):
+        movie = restore_video(
+            job.source,
+            job.target,
+            restorer,
+            format=format,
+            quality=quality,
+            overwrite=existing == "overwrite",
+            on_frame=on_frame,
+        )
     steps = tuple(replace(step, rain=None) for step in movie.report.steps)
     return Result(
         job,
@@ -173,12 +215,12 @@ def _within(index: int, on_tile: OnTile | None) -> Callable[[int, int], None] | 
 def _read(job: Job, stdin: bytes, existing: Existing) -> _Loaded:
     began = time.monotonic()
     _refuse_existing(job, existing)
-    if isinstance(job.source, Standard):
-        data = stdin
-        image = decode_unreported(data, name=job.source.value)
-    else:
-        data = contents(job.source)
-        image = replace(decode_unreported(data, name=str(job.source)), source=job.source)
+    name = job.source.value if isinstance(job.source, Standard) else str(job.source)
+    with enough_memory(name):
+        data = stdin if isinstance(job.source, Standard) else contents(job.source)
+        image = decode_unreported(data, name=name)
+    if isinstance(job.source, Path):
+        image = replace(image, source=job.source)
     refuse_colours(image, cast(Format, job.format))
     return _Loaded(image, sha256_of(data), time.monotonic() - began)
 
@@ -188,7 +230,8 @@ def _restore(
 ) -> _Done:
     loaded = coming.result()
     began = time.monotonic()
-    restored = restorer(loaded.image, on_progress=on_progress)
+    with enough_memory():
+        restored = restorer(loaded.image, on_progress=on_progress)
     return _Done(restored, loaded.sha256, loaded.seconds + time.monotonic() - began)
 
 
@@ -203,13 +246,14 @@ def _write(
     began = time.monotonic()
     image = done.restored.image if record is None else _recorded(done, job, record, quality)
     try:
-        if isinstance(job.target, Standard):
-            assert stdout is not None  # whoever plans for stdout hands it over
-            format = cast(Format, job.format)  # no video goes there
-            name = str(image.source or Standard.INPUT.value)
-            pipe_out(encode(image, format=format, quality=quality, name=name), stdout)
-        else:
-            write(image, job.target, quality=quality, overwrite=existing == "overwrite")
+        with enough_memory():
+            if isinstance(job.target, Standard):
+                assert stdout is not None  # whoever plans for stdout hands it over
+                format = cast(Format, job.format)  # no video goes there
+                name = str(image.source or Standard.INPUT.value)
+                pipe_out(encode(image, format=format, quality=quality, name=name), stdout)
+            else:
+                write(image, job.target, quality=quality, overwrite=existing == "overwrite")
     except RestoreError as error:
         return _without_result(job, error, existing, done.seconds + time.monotonic() - began)
     return Result(

@@ -27,10 +27,11 @@ from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import OutOfMemory, RestoreError
 from restore_cli.imaging.image import Image
-from restore_cli.inference.device import is_out_of_memory, keep_freed_memory, pick_device
+from restore_cli.inference.device import keep_freed_memory, pick_device
 from restore_cli.inference.preprocessing import prepare
 from restore_cli.inference.restorer import DTYPES, Restorer, RunOptions
 from restore_cli.inference.tiling import pad_to_multiple
+from restore_cli.memory import is_out_of_memory
 
 Run = Callable[[Tensor], tuple[Tensor, str]]  # the result and its precision
 OnCase = Callable[[str, int, int], None]  # title, rounds done, total

@@ -58,7 +58,7 @@ def evaluate(
     """Measure PSNR, SSIM and MS-SSIM against references.
 
     Files of two folders are paired by name without suffix; x_derained.png is paired with x.png.
-    Alpha is not measured.
+    Alpha is not measured; colours that it hides in both images count as equal.
     """
     pairing = pair_up(restored, reference)
     from restore_cli.metrics import PROTOCOLS
@@ -99,7 +99,7 @@ def measure_pair(restored: Path, reference: Path, protocol: EvalProtocol) -> Row
 
     image, truth = read(restored), read(reference)
     try:
-        scores = measure(image.pixels, truth.pixels, protocol)
+        scores = measure(image.hidden_colours_of(truth).pixels, truth.pixels, protocol)
     except InputError as error:
         raise type(error)(f"{restored}: {error.message}", error.hint) from error
     return Row(restored, reference, scores, max(image.bit_depth, truth.bit_depth))

@@ -27,6 +27,7 @@ from restore_cli.cli.samples import samples
 from restore_cli.cli.train import train
 from restore_cli.cli.upscale import upscale
 from restore_cli.errors import RestoreError
+from restore_cli.memory import enough_memory
 
 INTERRUPTED = 130  # 128 + SIGINT
 READER_GONE = 141  # 128 + SIGPIPE
@@ -66,7 +67,8 @@ class RestoreGroup(TyperGroup):
 def exit_codes() -> Iterator[None]:
     """Turn errors for the user into their messages and `typer.Exit`."""
     try:
-        yield
+        with enough_memory():
+            yield
     except RestoreError as error:
         console.show_error(error)
         raise typer.Exit(error.exit_code) from error

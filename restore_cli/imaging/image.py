@@ -77,6 +77,13 @@ class Image:
             return restored
         return torch.where(self.alpha > 0, restored, self.pixels)
 
+    def hidden_colours_of(self, other: Image) -> Image:
+        """Return a copy with the colours of `other` where both are fully transparent."""
+        if self.alpha is None or other.alpha is None or self.alpha.shape != other.alpha.shape:
+            return self
+        hidden = (self.alpha == 0) & (other.alpha == 0)
+        return replace(self, pixels=torch.where(hidden, other.pixels, self.pixels))
+
 
 def _fill(known: Tensor, weight: Tensor) -> Tensor:
     """Fill unknown pixels (weight 0) from coarser averages of known ones (pull-push)."""

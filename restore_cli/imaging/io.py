@@ -31,6 +31,7 @@ from restore_cli.imaging.image import Image
 from restore_cli.imaging.kinds import HEAD
 from restore_cli.imaging.quantize import Decoded, Encodable, to_image
 from restore_cli.imaging.video.containers import is_video
+from restore_cli.memory import enough_memory, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +42,15 @@ LARGEST_FILE = MOST_PIXELS * 8 + (1 << 28)  # bytes: uncompressed 16-bit RGBA, a
 
 
 def read(source: Path) -> Image:
-    """Read an image file; the image is upright. Raises UnreadableImage, ImageTooLarge."""
+    """Read an image file; the image is upright.
+
+    Raises UnreadableImage, ImageTooLarge, OutOfMemory.
+    """
     return replace(decode(contents(source), name=str(source)), source=source)
 
 
 def contents(source: Path) -> bytes:
-    """Return the bytes of an image file. Raises UnreadableImage, ImageTooLarge."""
+    """Return the bytes of an image file. Raises UnreadableImage, ImageTooLarge, OutOfMemory."""
     try:
         if not is_regular(source):
             raise not_regular(source)
@@ -56,7 +60,8 @@ def contents(source: Path) -> bytes:
                 f"{source}: {size:,} bytes; the limit is {LARGEST_FILE:,}",
                 hint="split the image into parts",
             )
-        return source.read_bytes()
+        with enough_memory(str(source)):
+            return source.read_bytes()
     except OSError as error:
         raise UnreadableImage(
             f"{source}: {error.strerror or error}", hint="check the path and its permissions"
@@ -89,7 +94,7 @@ def piped(stream: BinaryIO) -> bytes:
 def decode(data: bytes, *, name: str) -> Image:
     """Decode an image by its contents; `name` is for messages. A warning names anything dropped.
 
-    Raises UnreadableImage, ImageTooLarge.
+    Raises UnreadableImage, ImageTooLarge, OutOfMemory.
     """
     image = decode_unreported(data, name=name)
     _report(name, image.dropped, [])
@@ -99,18 +104,21 @@ def decode(data: bytes, *, name: str) -> Image:
 def decode_unreported(data: bytes, *, name: str) -> Image:
     """Decode an image as `decode` does, but leave the warning to `encode`.
 
-    Raises UnreadableImage, ImageTooLarge.
+    Raises UnreadableImage, ImageTooLarge, OutOfMemory.
     """
+    with enough_memory(name):
+        return to_image(_decoded(data, name))
+
+
+def _decoded(data: bytes, name: str) -> Decoded:
     if not data:
         raise UnreadableImage(f"{name}: the file is empty")
     inspect(data, name=name)
     try:
         with _quiet_decoders():
-            decoded = _decoder_for(data)(data)
+            return _decoder_for(data)(data)
     except InputError as error:
         raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
-    except MemoryError as error:
-        raise ImageTooLarge(f"{name}: not enough memory", hint="split it into parts") from error
     except UnidentifiedImageError as error:
         if is_video(data):
             raise UnreadableImage(
@@ -122,11 +130,12 @@ def decode_unreported(data: bytes, *, name: str) -> Image:
             f"{name}: not an image in a known format", hint=f"known: {', '.join(names)} and {last}"
         ) from error
     except Exception as error:  # decoders raise almost any exception on damaged files
+        if is_out_of_memory(error):
+            raise
         reason = "".join(letter if letter.isprintable() else " " for letter in str(error)[:200])
         raise UnreadableImage(
             f"{name}: damaged or truncated ({reason})", hint="get the file again"
         ) from error
-    return to_image(decoded)
 
 
 def _report(name: str, dropped: Sequence[str], lost: Sequence[str]) -> None:
@@ -171,7 +180,7 @@ def encode(
 
     quality: 1 to 100; by default 95 for JPEG and lossless for WebP.
     name: for the warning; default: the source of the image.
-    Raises OutputError.
+    Raises OutputError, OutOfMemory.
     """
     encoding = ENCODINGS[format]
     refuse_beyond(format, image.height, image.width)
@@ -181,15 +190,16 @@ def encode(
     if image.bit_depth > encoding.depth:
         lost.append(f"its bits beyond {encoding.depth}")
     encoder: Callable[[Encodable], bytes] = resolve_name(encoding.encode)
-    data = encoder(
-        Encodable(
-            image,
-            depth=min(image.bit_depth, encoding.depth),
-            on_white=not encoding.alpha,
-            metadata=metadata,
-            quality=quality,
+    with enough_memory():
+        data = encoder(
+            Encodable(
+                image,
+                depth=min(image.bit_depth, encoding.depth),
+                on_white=not encoding.alpha,
+                metadata=metadata,
+                quality=quality,
+            )
         )
-    )
     _report(name or str(image.source or "the image"), image.dropped, lost)
     return data
 
@@ -200,7 +210,7 @@ def write(
     """Write an image in the format of the suffix, completely or not at all; create folders.
 
     The file that the image was read from is never replaced.
-    Raises UsageError, OutputExists, OutputCollision, OutputError.
+    Raises UsageError, OutputExists, OutputCollision, OutputError, OutOfMemory.
     """
     name = str(image.source or target)
     data = encode(image, format=format_of(target), quality=quality, name=name)

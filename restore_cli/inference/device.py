@@ -138,22 +138,6 @@ def _cpu_multiplies_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-# What backends say that raise a bare RuntimeError; the CPU's own words differ by system.
-OUT_OF_MEMORY = (
-    "DefaultCPUAllocator",
-    "could not create a memory object",  # oneDNN
-    "MPS backend out of memory",
-    "CUDA error: out of memory",
-    "_STATUS_ALLOC_FAILED",  # cuDNN, cuBLAS
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
-
-
 def release_unused(device: torch.device) -> None:
     """Give back what torch keeps of a GPU's memory for later, so that a retry finds it whole."""
     if device.type == "cuda":

@@ -18,13 +18,14 @@ from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.errors import OutOfMemory, UsageError, WeightsMismatch
 from restore_cli.imaging.contact_sheet import columns_for, contact_sheet
 from restore_cli.imaging.image import Image
-from restore_cli.inference.device import is_out_of_memory, pick_device
+from restore_cli.inference.device import pick_device
 from restore_cli.inference.report import Report, Restored, StepReport
 from restore_cli.inference.samplers.dimr import DiMRSampler
 from restore_cli.inference.samplers.fit import FiTSampler
 from restore_cli.inference.samplers.request import GenerateRequest, OnProgress, Sampler, resolved
 from restore_cli.inference.samplers.unet import UNetSampler
 from restore_cli.inference.samplers.vae import read_vae, vae_sha256
+from restore_cli.memory import is_out_of_memory
 from restore_cli.registry import GENERATORS, find
 
 Precision = Literal["fp32", "bf16", "fp16"]

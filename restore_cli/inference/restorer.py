@@ -24,7 +24,6 @@ from restore_cli.inference.device import (
     SMALLEST_TILE,
     fastest_low_precision,
     free_memory,
-    is_out_of_memory,
     pick_device,
     release_unused,
 )
@@ -37,7 +36,8 @@ from restore_cli.inference.preprocessing import (
 from restore_cli.inference.rain import rain_in
 from restore_cli.inference.report import Report, Restored, StepReport
 from restore_cli.inference.tiled import kept_bytes, share_statistics, tiled_blocks
-from restore_cli.inference.tiling import blend_in, cut, kept, pad_to_multiple, plan_tiles
+from restore_cli.inference.tiling import Span, blend_in, cut, kept, pad_to_multiple, plan_tiles
+from restore_cli.memory import is_out_of_memory
 from restore_cli.networks.facts import Facts, FixedSize, Luma, Normalized, Stretched
 from restore_cli.tasks import find_task
 
@@ -109,7 +109,8 @@ class Restorer:
         self.options = options
         self.device = pick_device(options.device)
         self.limited = limited
-        self._lock = Lock()  # of the two that follow
+        self._lock = Lock()  # of the three that follow
+        self._overflowed = False  # in low precision, which has been reported
         self._precision: str | None = None if options.precision == "auto" else options.precision
         self._limit: int | None = None  # the largest tile, once memory has run out
         if self._precision not in (None, *facts.precisions):
@@ -226,21 +227,34 @@ class Restorer:
         side = run.tile if in_blocks else None
         with blocks_of(side):
             run.precision = self._settled_precision(cut(image, plan.rows[0], plan.columns[0]))
-        dtype = DTYPES[run.precision]
         result = torch.zeros(batch, channels, height * scale, width * scale)
         progress = _Progress(self.network, len(plan), run.on_progress)
         with blocks_of(side, progress.block_done):
             for row, column in plan:
-                output = self._forward(cut(image, row, column), dtype)
-                piece = kept(output, row, column, scale).cpu()
-                if not torch.isfinite(piece).all():
-                    raise BrokenOutput(
-                        f"{self.checkpoint.name} produced NaN or infinity in {run.precision}",
-                        hint="try --precision fp32, or other weights",
-                    )
-                blend_in(result, piece, row, column, scale)
+                blend_in(result, self._piece(image, row, column, run), row, column, scale)
                 progress.tile_done()
         return result
+
+    def _piece(self, image: Tensor, row: Span, column: Span, run: _Run) -> Tensor:
+        """Return what a tile keeps, in float32 where a lower precision makes NaN or infinity.
+
+        Raises BrokenOutput.
+        """
+        for precision in dict.fromkeys((run.precision, "fp32")):
+            output = self._forward(cut(image, row, column), DTYPES[precision])
+            piece = kept(output, row, column, self.facts.network_scale).cpu()
+            if torch.isfinite(piece).all():
+                return piece
+            self._warn_of_overflow(precision)
+        raise BrokenOutput(
+            f"{self.checkpoint.name} produced NaN or infinity in float32", hint="try other weights"
+        )
+
+    def _warn_of_overflow(self, precision: str) -> None:
+        with self._lock:
+            if precision != "fp32" and not self._overflowed:
+                logger.warning("NaN or infinity in %s: such tiles use float32", precision)
+                self._overflowed = True
 
     def _forward(self, piece: Tensor, dtype: torch.dtype) -> Tensor:
         """Return the last output of the network for one tile, float32."""

@@ -4,6 +4,7 @@ import errno
 import io
 import threading
 import time
+import weakref
 import zlib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
+from restore_cli.batch import run as module
 from restore_cli.batch.plan import Job, Standard
 from restore_cli.batch.run import WAITING, run
 from restore_cli.errors import BrokenOutput
@@ -270,3 +272,56 @@ def test_a_long_name_fails_when_it_is_written(jobs):
     job = Job(jobs(1)[0].source, Path("a" * 300 + ".png"), "png")
     (result,) = run([job], Inverting())
     assert result.error.kind == "OutputError"
+
+
+def no_memory(*arguments, **options):
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+
+@pytest.mark.parametrize("stage", ["contents", "decode_unreported", "write"])
+def test_memory_that_runs_out_in_any_thread_fails_that_image_alone(stage, jobs, monkeypatch):
+    actual = getattr(module, stage)
+    planned = jobs(4)
+    giant = planned[1]
+    fails = {
+        "contents": lambda path: path == giant.source,
+        "decode_unreported": lambda data, name: name == str(giant.source),
+        "write": lambda image, target, **options: target == giant.target,
+    }[stage]
+
+    def limited(*arguments, **options):
+        return (no_memory if fails(*arguments, **options) else actual)(*arguments, **options)
+
+    monkeypatch.setattr(module, stage, limited)
+    results = list(run(planned, Inverting()))
+    assert [result.job for result in results] == [*planned[:1], *planned[2:], giant]
+    assert [result.status for result in results] == ["ok", "ok", "ok", "failed"]
+    assert results[-1].error.kind == "OutOfMemory"
+
+
+def test_an_image_that_runs_out_of_memory_beside_others_is_done_alone(jobs):
+    restorer = Inverting(lambda number: None if restorer.done in (0, 2, 3) else crowded())
+
+    def crowded():
+        restorer.done += 1
+        no_memory()
+
+    results = list(run(jobs(3), restorer))
+    assert [result.status for result in results] == ["ok"] * 3
+    assert results[-1].job.source.name == "1.png"
+
+
+def test_an_error_keeps_no_image_in_memory(jobs):
+    seen = []
+
+    def fail(number):
+        raise BrokenOutput("produced NaN")
+
+    class Watched(Inverting):
+        def __call__(self, image, *, on_progress=None):
+            seen.append(weakref.ref(image.pixels))
+            return super().__call__(image, on_progress=on_progress)
+
+    results = list(run(jobs(2), Watched(fail)))
+    assert [result.status for result in results] == ["failed", "failed"]
+    assert [reference() for reference in seen] == [None, None]

@@ -183,3 +183,30 @@ def test_rounding_of_16_bit_images_is_reported(tmp_path, protocol, told):
     path = tmp_path / "deep.png"
     Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30) * 100).save(path)
     assert ("rounded to 8 bit" in evaluate(path, path, "--protocol", protocol).stderr) == told
+
+
+def transparent(path, colours, alpha):
+    levels = np.dstack([np.full((20, 30, 3), 90, np.uint8), np.full((20, 30), 255, np.uint8)])
+    levels[5:9, 5:9] = [*colours, alpha]
+    Image.fromarray(levels).save(path)
+    return path
+
+
+def test_colours_hidden_in_both_images_count_as_equal(tmp_path):
+    red, green = ((200, 0, 0), 0), ((0, 200, 0), 0)
+    paths = [transparent(tmp_path / f"{i}.png", *it) for i, it in enumerate([red, green])]
+    assert rows(evaluate(*paths, "--json"))[0]["psnr"] == "inf"
+
+
+def test_colours_hidden_in_one_image_count(tmp_path):
+    red, green = ((200, 0, 0), 0), ((0, 200, 0), 1)
+    paths = [transparent(tmp_path / f"{i}.png", *it) for i, it in enumerate([red, green])]
+    assert rows(evaluate(*paths, "--json"))[0]["psnr"] < 30
+
+
+def test_a_grey_image_with_hidden_pixels_is_compared_with_a_coloured_one(tmp_path):
+    colour = transparent(tmp_path / "colour.png", (200, 0, 0), 0)
+    grey = tmp_path / "grey.png"
+    Image.open(colour).convert("LA").save(grey)
+    assert rows(evaluate(grey, colour, "--json"))[0]["psnr"] == "inf"
+    assert rows(evaluate(colour, grey, "--json"))[0]["psnr"] == "inf"

@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from restore_cli.errors import (
     ImageTooLarge,
     InputError,
+    OutOfMemory,
     OutputCollision,
     OutputError,
     UnreadableImage,
@@ -382,7 +383,7 @@ def test_too_little_memory_is_reported(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("restore_cli.imaging.codecs.png.decode", exhausted)
-    with pytest.raises(ImageTooLarge, match="not enough memory"):
+    with pytest.raises(OutOfMemory, match="photo: not enough memory"):
         decode(WHOLE["png"], name="photo")
 
 

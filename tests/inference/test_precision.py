@@ -9,6 +9,7 @@ from torch import nn
 
 from restore_cli import registry, restore
 from restore_cli.checkpoints.load import Checkpoint
+from restore_cli.errors import BrokenOutput
 from restore_cli.imaging.image import Image
 from restore_cli.inference import restorer as pipeline
 from restore_cli.inference.restorer import Restorer, RunOptions
@@ -77,3 +78,26 @@ def test_the_python_function_computes_in_float32(random_weights):
         "derain", RunOptions(weights=str(random_weights), precision="fp32")
     )
     assert torch.equal(restore("derain", pixels, weights=str(random_weights)), exact.run(pixels))
+
+
+class Overflowing(nn.Module):
+    """Changes nothing in float32; makes bright pixels infinite under autocast."""
+
+    def forward(self, x):
+        low = torch.is_autocast_enabled("cpu")
+        return torch.where(x > 0.9, torch.inf, x) if low else x
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_tile_that_overflows_in_low_precision_is_computed_in_float32(precision, caplog):
+    pixels = torch.rand(3, 40, 300) * 0.8
+    pixels[..., ::100] = 0.95
+    run = restorer(Overflowing(), precision=precision, tile=64)
+    for _ in range(2):
+        torch.testing.assert_close(run.run(pixels), pixels, atol=1e-6, rtol=0)
+    assert caplog.messages == [f"NaN or infinity in {precision}: such tiles use float32"]
+
+
+def test_what_is_infinite_in_float32_too_is_an_error():
+    with pytest.raises(BrokenOutput, match="in float32"):
+        restorer(Coarse(0), precision="bf16").run(torch.full((3, 8, 8), torch.inf))

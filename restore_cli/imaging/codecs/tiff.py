@@ -138,8 +138,6 @@ def _samples(data: bytes, page: Directory) -> Array:
             if math.prod(first.chunked) != len(first.dataoffsets):
                 raise ValueError("parts of the image are missing")
             samples: Array = first.asarray(maxworkers=1)
-    except MemoryError:
-        raise
     except Exception as error:  # tifffile and its codecs raise almost any exception on damage
         raise ValueError(str(error)) from error
     if samples.ndim == 2:

@@ -1,0 +1,59 @@
+import errno
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from restore_cli.errors import InputError, OutOfMemory, UnreadableImage
+from restore_cli.memory import enough_memory, is_out_of_memory
+
+ERRORS = {
+    "python": MemoryError(),
+    "numpy": np._core._exceptions._ArrayMemoryError((9, 9), np.dtype("u1")),
+    "torch on a GPU": torch.OutOfMemoryError("injected"),
+    "torch on a CPU": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+    "torch on Windows": RuntimeError("DefaultCPUAllocator: not enough memory: you tried"),
+    "oneDNN": RuntimeError("could not create a memory object"),
+    "C++": RuntimeError("std::bad_alloc"),
+    "Pillow": OSError("out of memory error when reading image file"),
+    "the system": OSError(errno.ENOMEM, "Cannot allocate memory"),
+    "TurboJPEG": ValueError("Insufficient memory (case 4)"),
+    "zlib": zlib.error("Error -4 while compressing data: insufficient memory"),
+    "threads": RuntimeError("can't start new thread"),
+    "libraries": ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+}
+OTHERS = {
+    "file": FileNotFoundError(errno.ENOENT, "No such file or directory", "out of memory.png"),
+    "own": UnreadableImage("out of memory.png: not an image"),
+    "torch": RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+def test_each_library_says_in_its_way_that_memory_has_run_out(error):
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize("error", OTHERS.values(), ids=OTHERS)
+def test_other_errors_are_not_about_memory(error):
+    assert not is_out_of_memory(error)
+
+
+def failing():
+    try:
+        raise MemoryError
+    except MemoryError as error:
+        raise InputError("damaged") from error
+
+
+def test_an_error_caused_by_a_lack_of_memory_is_called_so():
+    words = "photo: not enough memory"
+    with pytest.raises(OutOfMemory, match=words) as caught, enough_memory("photo"):
+        failing()
+    assert caught.value.hint
+
+
+def test_other_errors_pass():
+    with pytest.raises(KeyError), enough_memory("photo"):
+        raise KeyError
