@@ -9,6 +9,8 @@ from restore_cli.errors import OutOfMemory, RestoreError
 
 ADVICE = "close other programs, or split the image into parts"
 
+LEAST_ADDRESS_SPACE = 660 << 20  # bytes, of the build for CPUs; one for GPUs takes more
+
 # Words of allocators in errors of other classes than MemoryError, in lower case.
 WORDS = (
     "not enough memory",  # PyTorch on Windows
@@ -20,6 +22,7 @@ WORDS = (
     "insufficient memory",  # libjpeg, zlib
     "memory allocation fail",  # TurboJPEG
     "bad_alloc",  # C++
+    "could not create decoder object",  # WebP
     "bad allocation",  # C++ on Windows
     "_status_alloc_failed",  # cuDNN, cuBLAS
     "can't start new thread",  # no room for its stack
@@ -38,6 +41,23 @@ def is_out_of_memory(error: BaseException | None) -> bool:
                 return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def refuse_small_address_space() -> None:
+    """Check a limit such as `ulimit -v`, below which PyTorch aborts the process while it loads.
+
+    Raises OutOfMemory.
+    """
+    try:
+        import resource
+    except ImportError:
+        return  # Windows has no such limit
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESS_SPACE:
+        raise OutOfMemory(
+            f"an address space of {limit >> 20} MiB is too small for PyTorch",
+            hint="raise the limit: ulimit -v",
+        )
 
 
 @contextmanager

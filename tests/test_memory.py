@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from restore_cli.errors import InputError, OutOfMemory, UnreadableImage
-from restore_cli.memory import enough_memory, is_out_of_memory
+from restore_cli.memory import (
+    enough_memory,
+    is_out_of_memory,
+    refuse_small_address_space,
+)
 
 ERRORS = {
     "python": MemoryError(),
@@ -57,3 +61,17 @@ def test_an_error_caused_by_a_lack_of_memory_is_called_so():
 def test_other_errors_pass():
     with pytest.raises(KeyError), enough_memory("photo"):
         raise KeyError
+
+
+def test_a_limit_of_the_address_space_that_pytorch_cannot_be_loaded_in_is_refused(monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (400 << 20, resource.RLIM_INFINITY))
+    with pytest.raises(OutOfMemory, match="400 MiB is too small"):
+        refuse_small_address_space()
+
+
+def test_without_a_limit_of_the_address_space_nothing_is_refused(monkeypatch):
+    resource = pytest.importorskip("resource")
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: unlimited)
+    refuse_small_address_space()

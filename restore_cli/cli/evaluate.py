@@ -15,6 +15,7 @@ import typer
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Json, ProtocolName, Quiet
 from restore_cli.errors import InputError, NothingToDo, RestoreError, UnreadableImage, UsageError
+from restore_cli.memory import refuse_small_address_space
 
 if TYPE_CHECKING:
     from restore_cli.metrics import EvalProtocol, Means, Scores
@@ -61,6 +62,7 @@ def evaluate(
     Alpha is not measured; colours that it hides in both images count as equal.
     """
     pairing = pair_up(restored, reference)
+    refuse_small_address_space()
     from restore_cli.metrics import PROTOCOLS
 
     with reporter("eval", quiet=quiet, json=json) as report:

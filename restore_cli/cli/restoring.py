@@ -13,6 +13,7 @@ from restore_cli.cli.findings import how, messages, result_row, row
 from restore_cli.cli.options import Tiling, refuse_mixed_stdout
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.imaging.formats import is_container, is_lossy
+from restore_cli.memory import refuse_small_address_space
 
 if TYPE_CHECKING:
     from restore_cli.batch.run import Result
@@ -48,7 +49,7 @@ def work_remains(planned: Plan, report: Reporter, *, dry_run: bool) -> bool:
     """Report all that is known before any work, and return whether there is work.
 
     With --dry-run, report the plan; without jobs, the summary. Raises as `finish` does, and
-    UsageError where an image is piped from or to a terminal.
+    UsageError where an image is piped from or to a terminal, OutOfMemory.
     """
     if planned.passed_over:
         report.say(describe_passed_over(planned.passed_over))
@@ -64,6 +65,7 @@ def work_remains(planned: Plan, report: Reporter, *, dry_run: bool) -> bool:
     if not planned.jobs:
         finish(planned, [], report)
         return False
+    refuse_small_address_space()
     if planned.jobs[0].source is Standard.INPUT:
         binary_stdin()
     if planned.jobs[0].target is Standard.OUTPUT:
