@@ -23,13 +23,14 @@ CHEAP = 1 << 24  # pixels that may be decoded before it is known whether the fil
 
 # Most pixels, or bytes of pixels, that one byte of a file can hold.
 DEFLATED, LZW, RUNS, SCANNED = 1032, 2731, 64, 1024
+JPEG = 3 * SCANNED  # of three channels, most of them in few blocks
 JPEG_SIZES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8))  # markers SOF, Huffman-coded
 JPEG_ARITHMETIC = (*range(0xC9, 0xCC), *range(0xCD, 0xD0))
 WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 PNM = re.compile(rb"P([1-6])" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * 2)
 PNM_BITS = {b"1": 8, b"2": 16, b"3": 48, b"4": 1, b"5": 8, b"6": 24}
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
-TIFF_RATIOS = {1: 1, 5: LZW, 8: DEFLATED, 32946: DEFLATED, 32773: RUNS}  # by compression
+TIFF_RATIOS = {1: 1, 5: LZW, 6: JPEG, 7: JPEG, 8: DEFLATED, 32946: DEFLATED, 32773: RUNS}
 
 
 @dataclass(frozen=True)

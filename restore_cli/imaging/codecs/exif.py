@@ -118,10 +118,14 @@ def read_directory(data: bytes, at: int, order: Order) -> Directory:
     """
     start = at
     count_code, place_code, length = ("Q", "Q", 20) if is_big(data, order) else ("H", "I", 12)
+    if at > len(data):
+        raise struct.error("a directory beyond the data")  # far beyond, it would be OverflowError
     (count,) = struct.unpack_from(order + count_code, data, at)
     at += struct.calcsize(order + count_code)
     inline = struct.calcsize(order + place_code)
     following_at = at + count * length
+    if following_at > len(data):
+        raise struct.error("a directory beyond the data")
     (following,) = struct.unpack_from(order + place_code, data, following_at)
     entries = {}
     for entry_at in range(at, following_at, length):

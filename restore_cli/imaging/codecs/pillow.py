@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +50,10 @@ FINEST_JPEG = 65_535  # dots per inch
 UNITS = (1, 2)  # of JPEG's density, inch and centimetre; 0 is only a ratio
 
 _pillow = threading.Lock()
+
+with suppress(AttributeError, OSError):  # libtiff is not shared: on Windows
+    # It would write to stderr, past Python; what it says is an exception as well.
+    ctypes.CDLL(Pillow.core.__file__).TIFFSetErrorHandler(None)
 
 
 def decode(data: bytes) -> Decoded:

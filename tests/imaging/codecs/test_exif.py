@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from restore_cli.imaging.codecs import exif
-from tests.imaging.images import camera_exif
+from restore_cli.imaging.io import decode
+from tests.imaging.images import camera_exif, pillow_file
 
 ORDERS = ["<", ">"]
 MAKE, NOTE = 0x010F, 0x927C
@@ -195,3 +196,12 @@ def test_nothing_is_left_of_a_description_that_is_taken_out():
     found = exif.without_description(camera.tobytes()[6:])
     assert b"images" not in found
     assert exif.first_directory(found).value(0x010F) == b"Maker\0"
+
+
+@pytest.mark.parametrize("at", [16, 2**40, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("count", [1, 2**40, 2**63])
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp"])
+def test_an_image_is_read_without_exif_that_calls_itself_bigtiff(format, count, at):
+    big = b"II+\0\x08\0\0\0" + struct.pack("<QQ", at, count) + bytes(50)
+    data = pillow_file(Pillow.new("RGB", (8, 6)), format, exif=b"Exif\0\0" + big)
+    assert decode(data, name="it").metadata.exif is None

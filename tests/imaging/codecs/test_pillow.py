@@ -209,3 +209,10 @@ def test_floats_are_refused():
     data = b"Pf\n2 1\n-1.0\n" + struct.pack("<2f", 0.5, 0.25)
     with pytest.raises(UnreadableImage, match=r"^it: a PFM image of floating-point levels"):
         decode(data, name="it")
+
+
+def test_a_gif_too_short_for_its_size_is_refused_unread():
+    data = bytearray(pillow_file(Pillow.new("P", (8, 6)), "gif"))
+    data[6:10] = (20_000).to_bytes(2, "little") * 2
+    with pytest.raises(UnreadableImage, match="cannot hold 20000 x 20000 pixels"):
+        decode(bytes(data), name="it")

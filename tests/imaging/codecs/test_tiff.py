@@ -416,3 +416,23 @@ def test_pages_that_point_at_each_other_end():
     second = exif.read_directory(bytes(data), first.following, first.order)
     struct.pack_into("<I", data, second.following_at, struct.unpack_from("<I", data, 4)[0])
     np.testing.assert_allclose(levels_of(bytes(data)), FULL, atol=0.01)
+
+
+def test_what_libtiff_says_never_reaches_stderr(capfd):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, noise(32, 32, 3), photometric="rgb", compression="webp")
+    with pytest.raises(UnreadableImage):
+        decode(buffer.getvalue(), name="it")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_tiff_whose_jpeg_is_too_short_for_its_size_is_refused_unread():
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, noise(32, 32, 3), photometric="rgb", compression="jpeg")
+    data = bytearray(buffer.getvalue())
+    page = exif.first_directory(bytes(data))
+    for tag in (256, 257):  # width and height
+        entry = page.entries[tag]
+        struct.pack_into("<" + exif.CODES[entry.type], data, entry.at, 20_000)
+    with pytest.raises(UnreadableImage, match="cannot hold 20000 x 20000 pixels"):
+        decode(bytes(data), name="it")
