@@ -45,6 +45,17 @@ UNSPECIFIED = 2
 HIGH_DEFINITION = (1280, 577)  # width, height; from either on, players assume BT.709
 STUDIO, FULL = 1, 2  # ranges, FFmpeg's codes
 
+# Side data of frames that is not written, by FFmpeg's name.
+LEFT_OUT = {
+    **dict.fromkeys(("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"), "its mastering data"),
+    **dict.fromkeys(("DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID"), "its dynamic HDR data"),
+    **dict.fromkeys(("DOVI_METADATA", "DOVI_RPU_BUFFER"), "its Dolby Vision data"),
+    "A53_CC": "its closed captions",
+    "SPHERICAL": "its spherical projection",
+    "STEREO3D": "its stereo layout",
+}
+ALPHA_MODE = "alpha_mode"  # tag of VP8 and VP9, whose alpha FFmpeg's own decoders skip
+
 FALLBACK_RATE = Fraction(25)
 
 
@@ -213,10 +224,40 @@ class Clip:
                 "%s is interlaced: both fields are read as one frame; deinterlace it first",
                 self.source,
             )
-        if any(component.is_alpha for component in image.format.components):
-            logger.warning("%s: read without its alpha channel", self.source)
-        if max(component.bits for component in image.format.components) > 10:
-            logger.warning("%s: read without its bits beyond 10", self.source)
+        parts = [*dict.fromkeys(self._left_out(image))]
+        if parts:
+            *most, last = parts
+            said = f"{', '.join(most)} and {last}" if most else last
+            logger.warning("%s: read without %s", self.source, said)
+
+    def _left_out(self, image: av.VideoFrame) -> Iterator[str]:
+        """Yield the contents of the file that are not read, judged by its first frame."""
+        streams = self.container.streams
+        others = [stream for stream in streams.video if stream is not self.stream]
+        covers = [stream for stream in others if stream.disposition & Disposition.attached_pic]
+        if len(others) > len(covers):
+            yield "the other video tracks"
+        if covers:
+            yield "its cover"
+        for stream in (*streams.audio, *streams.subtitles):
+            if stream.codec_context is None:
+                yield f"{stream.type} in a codec unknown to FFmpeg"
+        if streams.attachments:
+            yield "its attachments"
+        if streams.data and not self.container.chapters():  # MP4 lists chapters as data
+            yield "its data tracks"
+        components = image.format.components
+        if any(component.is_alpha for component in components) or self._states_alpha():
+            yield "its alpha channel"
+        if max(component.bits for component in components) > 10:
+            yield "its bits beyond 10"
+        for data in cast(Sequence[SideData], image.side_data):  # wrongly typed as a mapping
+            if data.type.name in LEFT_OUT:
+                yield LEFT_OUT[data.type.name]
+
+    def _states_alpha(self) -> bool:
+        tags = {name.lower(): value for name, value in self.stream.metadata.items()}
+        return tags.get(ALPHA_MODE, "0") != "0"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from restore_cli.errors import OutputError
 from restore_cli.files import atomic_path
 from restore_cli.imaging.formats import MUXINGS, Container, Muxing
 from restore_cli.imaging.io import refuse_source
-from restore_cli.imaging.video.reader import NAME_OF_FORMAT, Clip, Frame
+from restore_cli.imaging.video.reader import ALPHA_MODE, NAME_OF_FORMAT, Clip, Frame
 from restore_cli.imaging.video.yuv import Planes, with_full_chroma
 
 logger = logging.getLogger(__name__)
@@ -95,8 +95,10 @@ class ClipWriter:
         context.color_primaries, context.color_trc = colour.primaries, colour.transfer
         if name == "libx265" and self.muxing.quicktime:
             context.codec_tag = "hvc1"  # the only tag that Apple's players accept
-        stream.metadata.update(clip.stream.metadata)
+        tags = clip.stream.metadata
+        stream.metadata.update({tag: tags[tag] for tag in tags if tag.lower() != ALPHA_MODE})
         self.container.metadata.update(clip.container.metadata)
+        self.container.set_chapters(clip.container.chapters())
         for source in clip.copied:
             copy = self.container.add_stream_from_template(source)
             copy.metadata.update(source.metadata)
