@@ -28,7 +28,7 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     **dict.fromkeys(("typer", "rich"), ("cli",)),
     **dict.fromkeys(("PIL", "imageio", "tifffile", "imagecodecs"), ("imaging", "bench/report")),
     "simplejpeg": ("imaging",),
-    "av": ("imaging/video/reader", "imaging/video/writer"),
+    "av": ("imaging/codecs/jpeg_scan", "imaging/video/reader", "imaging/video/writer"),
     **dict.fromkeys(("socket", "ssl", "ftplib", "http", "urllib.request"), ("downloads",)),
     **dict.fromkeys(("requests", "httpx", "huggingface_hub"), ()),
     "diffusers": (

@@ -1,7 +1,7 @@
 """Pixels of a JPEG, and its damage.
 
 A JPEG has no checksum. libjpeg warns where a scan breaks the rules of its code; simplejpeg raises
-these warnings, Pillow drops them.
+these warnings, Pillow drops them. FFmpeg also checks that no block has more than 64 coefficients.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ DAMAGE = (
 )
 EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
+DAMAGED = "parts of the image that are damaged"
+
 SCAN, END = 0xDA, b"\xff\xd9"  # markers
 WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
+FOR_PIXELS = (0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD)  # segments of Huffman coding
+LARGEST_FOR_FFMPEG = 200_000_000  # pixels; it refuses more
 MORE = b"\x5a" * 256  # arbitrary data of a scan
 ALIGNMENT = 2  # zeros at most that end the data of a scan
 
@@ -39,7 +43,9 @@ def decode_scan(data: bytes, mode: str, height: int, width: int) -> tuple[Array 
     """
     markers = dict(_markers(data))
     try:
-        return _levels(data, mode), []
+        levels = _levels(data, mode)
+        checked = height * width <= LARGEST_FOR_FFMPEG
+        return levels, [DAMAGED] if checked and not _blocks_are_whole(data) else []
     except ValueError as error:
         words = str(error)
     if SCAN not in markers or not words.startswith(DAMAGE):
@@ -56,13 +62,36 @@ def decode_scan(data: bytes, mode: str, height: int, width: int) -> tuple[Array 
     longer = data[:end] + MORE + data[end:]
     if not np.array_equal(levels, _levels(longer, mode, strict=False)):
         raise ValueError("its end is missing")  # a complete scan ignores what follows it
-    return levels, ["parts of the image that are damaged"]
+    return levels, [DAMAGED]
 
 
 def _levels(data: bytes, mode: str, *, strict: bool = True) -> Array:
     """Decode; strict: raise ValueError for the first warning as well as for errors."""
     levels: Array = simplejpeg.decode_jpeg(data, COLOURS[mode], strict=strict)
     return levels
+
+
+def _blocks_are_whole(jpeg: bytes) -> bool:
+    """Return False where FFmpeg finds a block of more than 64 coefficients, or an invalid code."""
+    import av  # slow to load
+
+    parts = [b"\xff\xd8"]
+    for marker, at in _markers(jpeg):
+        if marker in FOR_PIXELS:
+            parts.append(jpeg[at : at + 2 + struct.unpack_from(">H", jpeg, at + 2)[0]])
+        elif marker == SCAN:
+            parts.append(jpeg[at : jpeg.find(END, at)] + END)
+    context = av.CodecContext.create("mjpeg", "r")
+    context.thread_count = 1
+    context.options = {"err_detect": "explode", "skip_idct": "all"}
+    try:
+        context.decode(av.Packet(b"".join(parts)))
+        context.decode(None)
+    except av.InvalidDataError:
+        return False
+    except av.FFmpegError:
+        return True  # a kind that it does not decode
+    return True
 
 
 def _markers(jpeg: bytes) -> Iterator[tuple[int, int]]:
