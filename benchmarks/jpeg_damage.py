@@ -27,6 +27,7 @@ from PIL import Image as Pillow
 
 from restore_cli.errors import UnreadableImage
 from restore_cli.imaging.codecs import pillow
+from restore_cli.imaging.codecs.jpeg_scan import DAMAGED, NO_END
 from restore_cli.imaging.io import decode
 
 Array = NDArray[np.uint8]
@@ -163,7 +164,7 @@ class Heard(logging.Handler):
 
 
 def verdict(data: bytes) -> str:
-    """Return "" for a file that is read without a word, else the warning or the error."""
+    """Return the warning of damage, or the error; "" for a file that is read without either."""
     heard, logger = Heard(), logging.getLogger("restore_cli")
     logger.addHandler(heard)
     try:
@@ -172,7 +173,7 @@ def verdict(data: bytes) -> str:
         return f"refused: {error.message}"
     finally:
         logger.removeHandler(heard)
-    return "; ".join(heard.messages)
+    return "; ".join(each for each in heard.messages if DAMAGED in each or NO_END in each)
 
 
 def main() -> None:

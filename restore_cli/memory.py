@@ -22,7 +22,6 @@ WORDS = (
     "insufficient memory",  # libjpeg, zlib
     "memory allocation fail",  # TurboJPEG
     "bad_alloc",  # C++
-    "could not create decoder object",  # WebP
     "bad allocation",  # C++ on Windows
     "_status_alloc_failed",  # cuDNN, cuBLAS
     "can't start new thread",  # no room for its stack

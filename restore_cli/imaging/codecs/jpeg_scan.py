@@ -25,7 +25,7 @@ DAMAGE = (
 )
 EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
-DAMAGED = "parts of the image that are damaged"
+DAMAGED, NO_END = "parts of the image that are damaged", "its end marker"
 
 SCAN, END = 0xDA, b"\xff\xd9"  # markers
 WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
@@ -55,7 +55,7 @@ def decode_scan(data: bytes, mode: str, height: int, width: int) -> tuple[Array 
         data = _without_padding(data) + END
         end = len(data) - len(END)
         with suppress(ValueError):
-            return _levels(data, mode), ["its end marker"]
+            return _levels(data, mode), [NO_END]
     levels = _levels(data, mode, strict=False)
     if (padding := EXTRANEOUS.search(words)) and _is_uniform(data[end - int(padding[1]) : end]):
         return levels, []
