@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 endif
 OUT ?= out
 
-.PHONY: demo test lint clean
+.PHONY: demo test fuzz lint clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
@@ -26,6 +26,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/installed
+	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=fuzz
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

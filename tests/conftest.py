@@ -8,6 +8,7 @@ import pytest
 import torch
 
 hypothesis.settings.register_profile("busy", deadline=None)  # the machine may have others to serve
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=20_000)
 hypothesis.settings.load_profile("busy")
 
 
