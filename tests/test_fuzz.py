@@ -5,6 +5,7 @@ Longer than in the suite: make fuzz.
 
 import copy
 import json
+import os
 import pickle
 import warnings
 from contextlib import suppress
@@ -56,7 +57,10 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
     max_leaves=6,
 )
-NAMES = st.text(st.characters(exclude_characters="\0"), max_size=30)
+NAMES = st.one_of(  # of files on POSIX: any bytes
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30),
+    st.binary(max_size=30).map(lambda name: os.fsdecode(name.replace(b"\0", b"{"))),
+)
 OUTPUTS = (
     st.none() | NAMES | st.sampled_from(["{name", "{name.__class__}/", "{}{0}", "out/{scale}"])
 )
