@@ -23,7 +23,7 @@ CHEAP = 1 << 24  # pixels that may be decoded before it is known whether the fil
 
 # Most pixels, or bytes of pixels, that one byte of a file can hold.
 DEFLATED, LZW, RUNS, SCANNED = 1032, 2731, 64, 1024
-JPEG = 3 * SCANNED  # of three channels, most of them in few blocks
+JPEG = 3 * SCANNED  # of three channels
 JPEG_SIZES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8))  # markers SOF, Huffman-coded
 JPEG_ARITHMETIC = (*range(0xC9, 0xCC), *range(0xCD, 0xD0))
 WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
@@ -72,7 +72,7 @@ def inspect(data: bytes, *, name: str) -> Header | None:
                 return _checked(_measured(still, data, name), len(data))
     except InputError as error:
         raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
-    except (struct.error, ValueError, IndexError):  # damaged: decoding says how
+    except (struct.error, ValueError, LookupError):  # damaged: decoding says how
         pass
     return None
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageCms
+from PIL import ImageCms, _imaging
 
 from restore_cli.errors import UnreadableImage
 from restore_cli.imaging.codecs.exif import with_resolution
@@ -53,7 +53,7 @@ _pillow = threading.Lock()
 
 with suppress(AttributeError, OSError):  # libtiff is not shared: on Windows
     # It would write to stderr, past Python; what it says is an exception as well.
-    ctypes.CDLL(Pillow.core.__file__).TIFFSetErrorHandler(None)
+    ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def decode(data: bytes) -> Decoded:
