@@ -1,4 +1,4 @@
-"""Measure weights on pairs: scores, time, memory and crops.
+"""Measure weights on pairs: scores, time and memory; and show some of their outputs.
 
 The weights or the peer of a row are measured in a subprocess (bench/isolated.py), so that the peak
 memory is their own, and a process that dies affects no other row.
@@ -7,12 +7,11 @@ memory is their own, and a process that dies affects no other row.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from restore_cli.bench.baselines import Baseline, baselines_of
@@ -21,15 +20,12 @@ from restore_cli.bench.machine import peak_memory
 from restore_cli.bench.peers import Peer
 from restore_cli.bench.suite import Candidate
 from restore_cli.data.sets import PairSet, load_pair
-from restore_cli.errors import InputError, RestoreError
+from restore_cli.errors import RestoreError
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.io import encode
 from restore_cli.inference.report import StepReport
 from restore_cli.inference.restorer import RunOptions, load_restorer
 from restore_cli.metrics import PROTOCOLS, Scores, measure
-
-CROP = 160  # side of a crop, pixels
-CROPS = 4  # images of a set with crops
+from restore_cli.report.views import at_size, crop, fitted, window_of_largest_difference
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,6 @@ class MeasuredImage:
     seconds: float
     cpu_seconds: float  # user and system time of all threads of this process
     pixels: int  # of the result
-    crop: bytes | None = None  # PNG
 
 
 @dataclass(frozen=True)
@@ -54,12 +49,19 @@ class Measured:
     details: Mapping[str, object] = field(default_factory=dict)  # device, precision and the like
 
 
+@dataclass(frozen=True)
+class Output:
+    """Output for one image as data URIs: the whole at a moderate size, and a crop."""
+
+    whole: str
+    crop: str
+
+
 def measure_weights(
     candidate: Candidate,
     pairs: PairSet,
     options: RunOptions,
     protocol: str,
-    crops: bool,
     on_progress: OnProgress,
 ) -> Measured:
     """Measure the weights on all pairs. Raises RestoreError where the network cannot be loaded."""
@@ -72,7 +74,7 @@ def measure_weights(
         return restored.image.pixels
 
     _warm_up(run, pairs)
-    measured = _over_pairs(pairs, run, protocol, crops, on_progress)
+    measured = _over_pairs(pairs, run, protocol, on_progress)
     details: dict[str, object] = {
         "weights_sha256": restorer.checkpoint.sha256,
         "device": str(restorer.device),
@@ -88,13 +90,12 @@ def measure_peer(
     pairs: PairSet,
     options: RunOptions,
     protocol: str,
-    crops: bool,
     on_progress: OnProgress,
 ) -> Measured:
     """Measure the peer on all pairs, on the CPU in float32. Raises the errors of Peer.load."""
     enlarge = peer.load()
     _warm_up(enlarge, pairs)
-    measured = _over_pairs(pairs, enlarge, protocol, crops, on_progress)
+    measured = _over_pairs(pairs, enlarge, protocol, on_progress)
     cpu = torch.device("cpu")
     details = {
         "weights_sha256": peer.sha256(),
@@ -106,7 +107,7 @@ def measure_peer(
 
 
 def measure_baselines(
-    pairs: PairSet, protocol: str, crops: bool, on_progress: OnProgress
+    pairs: PairSet, protocol: str, on_progress: OnProgress
 ) -> dict[str, Measured]:
     """Measure the baselines of the task, by name."""
     chosen = baselines_of(pairs.task)
@@ -119,7 +120,7 @@ def measure_baselines(
         def on_part(done: int, total: int, number: int = number) -> None:
             on_progress(number * total + done, len(chosen) * total)
 
-        found[name] = _over_pairs(pairs, run, protocol, crops, on_part)
+        found[name] = _over_pairs(pairs, run, protocol, on_part)
     return found
 
 
@@ -133,11 +134,9 @@ def _over_pairs(
     pairs: PairSet,
     run: Callable[[Tensor], Tensor],
     protocol: str,
-    crops: bool,
     on_progress: OnProgress,
 ) -> Measured:
     images, failed = [], []
-    shown = set(shown_indices(pairs)) if crops else set()
     for index, pair in enumerate(pairs.pairs):
         try:
             degraded, clean = load_pair(pairs, index)
@@ -149,44 +148,67 @@ def _over_pairs(
         except RestoreError as error:
             failed.append(f"{pair.clean.name}: {error.message}")
         else:
-            crop = None
-            if index in shown:
-                crop = as_png(crop_at(restored, *crop_position(pairs, degraded, clean)))
             size = restored.shape[-2] * restored.shape[-1]
             images.append(
-                MeasuredImage(pair.clean.stem, pair.part, scores, seconds, cpu_seconds, size, crop)
+                MeasuredImage(pair.clean.stem, pair.part, scores, seconds, cpu_seconds, size)
             )
         on_progress(index + 1, len(pairs.pairs))
     return Measured(tuple(images), tuple(failed))
 
 
-def shown_indices(pairs: PairSet) -> Iterator[int]:
-    """Yield the indices of the images with crops: the first ones of each part."""
-    parts = list(dict.fromkeys(pair.part for pair in pairs.pairs))
-    for part in parts:
-        own = [index for index, pair in enumerate(pairs.pairs) if pair.part == part]
-        yield from own[: max(1, CROPS // len(parts))]
+def show_weights(
+    candidate: Candidate,
+    pairs: PairSet,
+    options: RunOptions,
+    indices: Sequence[int],
+    on_progress: OnProgress,
+) -> list[Output]:
+    """Restore some of the images again, to be looked at. Raises RestoreError."""
+    restorer = load_restorer(pairs.task, replace(options, weights=candidate.weights))
+    return _outputs(pairs, restorer.run, indices, on_progress)
 
 
-def crop_position(pairs: PairSet, degraded: Tensor, clean: Tensor) -> tuple[int, int]:
-    """Return (top, left) of the crop with the largest error of the degraded image.
-
-    Raises InputError where the sizes of both images do not match.
-    """
-    shown = next(iter(baselines_of(pairs.task).values()))(degraded, pairs.scale)
-    if shown.shape[-2:] != clean.shape[-2:]:
-        raise InputError(f"{pairs.name}: the sizes of an image and its reference differ")
-    distance = (shown - clean).square().mean(0, keepdim=True)
-    window = [min(CROP, side) for side in distance.shape[-2:]]
-    stride = max(1, CROP // 10)
-    means = F.avg_pool2d(distance, window, stride)[0]
-    row, column = divmod(int(means.argmax()), means.shape[1])
-    return row * stride, column * stride
+def show_peer(
+    peer: Peer,
+    pairs: PairSet,
+    options: RunOptions,
+    indices: Sequence[int],
+    on_progress: OnProgress,
+) -> list[Output]:
+    """Enlarge some of the images again, to be looked at. Raises RestoreError."""
+    return _outputs(pairs, peer.load(), indices, on_progress)
 
 
-def crop_at(pixels: Tensor, top: int, left: int) -> Tensor:
-    return pixels[:, top : top + CROP, left : left + CROP]
+def show_baselines(pairs: PairSet, indices: Sequence[int]) -> dict[str, list[Output]]:
+    """Return the outputs of the baselines of the task, by name; last the reference."""
+
+    def outputs(baseline: Baseline) -> list[Output]:
+        return _outputs(
+            pairs, lambda pixels: baseline(pixels, pairs.scale), indices, lambda done, total: None
+        )
+
+    shown = {name: outputs(baseline) for name, baseline in baselines_of(pairs.task).items()}
+    references = [load_pair(pairs, index) for index in indices]
+    shown["reference"] = [_output(pairs, degraded, clean, clean) for degraded, clean in references]
+    return shown
 
 
-def as_png(pixels: Tensor) -> bytes:
-    return encode(Image(pixels), format="png")
+def _outputs(
+    pairs: PairSet,
+    run: Callable[[Tensor], Tensor],
+    indices: Sequence[int],
+    on_progress: OnProgress,
+) -> list[Output]:
+    shown = []
+    for done, index in enumerate(indices, 1):
+        degraded, clean = load_pair(pairs, index)
+        shown.append(_output(pairs, degraded, clean, run(degraded)))
+        on_progress(done, len(indices))
+    return shown
+
+
+def _output(pairs: PairSet, degraded: Tensor, clean: Tensor, pixels: Tensor) -> Output:
+    """Return an output; the crop lies where the degraded image is worst."""
+    first = next(iter(baselines_of(pairs.task).values()))(degraded, pairs.scale)
+    place = window_of_largest_difference(at_size(first, *clean.shape[-2:]), clean)
+    return Output(fitted(pixels.clamp(0, 1)), crop(pixels.clamp(0, 1), place))

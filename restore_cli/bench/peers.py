@@ -58,6 +58,10 @@ class Peer:
     def model(self) -> str:
         return self.name
 
+    @property
+    def origin(self) -> str:
+        return "ncnn file"
+
     def supports(self, pairs: PairSet) -> bool:
         return pairs.task == "upscale" and pairs.scale == self.scale
 

@@ -1,45 +1,47 @@
-"""Tables of rows, and a self-contained HTML page with crops."""
+"""Tables of rows, and their page."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from types import MappingProxyType
 from typing import Any
 
-from restore_cli.bench.quality import Comparison
 from restore_cli.bench.rows import Row
 from restore_cli.bench.tables import Table
-from restore_cli.metrics import Scores
+from restore_cli.report.page import Cell, Chart, Page, Point
+from restore_cli.report.page import Table as PageTable
+from restore_cli.report.views import View
 
-STYLE = """
-:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
-body { max-width: 78rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid #8885; }
-.wide { overflow-x: auto; }
-.comparison { display: flex; flex-wrap: wrap; gap: .6rem; margin: .6rem 0 1.6rem; }
-figure { margin: 0; }
-img { display: block; width: 224px; image-rendering: pixelated; background: #8883; }
-figcaption { font-size: .85rem; }
-"""
-
+MeasuredOn = tuple[str, str, str]  # set, protocol, number of images
 
 QUALITY_COLUMNS = ["set", "protocol", "images", "weights", "PSNR", "SSIM", "MS-SSIM", "paper"]
-QUALITY_COLUMNS += ["CPU s/Mpx", "Mpx/s", "MB"]
+QUALITY_COLUMNS += ["CPU s/Mpx", "Mpx/s", "MB", "origin"]
+SUMMARY_COLUMNS = ["weights", "origin", *QUALITY_COLUMNS[4:-1]]
+BEST: Mapping[str, Callable[..., float | None]] = MappingProxyType(
+    {"PSNR": max, "SSIM": max, "MS-SSIM": max, "CPU s/Mpx": min, "Mpx/s": max, "MB": min}
+)
+QUALITY = ("PSNR", "SSIM", "MS-SSIM")
+BASELINE = "baseline"  # origin of lines without weights, which are not compared by cost
+KINDS: Mapping[str, str] = MappingProxyType({"restore": "network", "restore train": "network"})
 
 
 def quality_table(rows: Sequence[Row]) -> Table:
     """Return a line for each baseline of a set, then one for each of its rows."""
-    by_set: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        by_set.setdefault((_set_of(row), row["protocol"], str(row["images"])), []).append(row)
     lines = []
-    for measured_on, own in by_set.items():
+    for measured_on, own in by_set(rows).items():
         for name, baseline in own[0]["baseline"].items():
-            lines.append([*measured_on, name, *_scores_of(baseline), "", ""])
-        lines += [[*measured_on, row["weights"], *_result_of(row)] for row in own]
+            lines.append([*measured_on, name, *_scores_of(baseline), "", "", BASELINE])
+        lines += [[*measured_on, row["weights"], *_result_of(row), row["origin"]] for row in own]
     return QUALITY_COLUMNS, lines
+
+
+def by_set(rows: Sequence[Row]) -> dict[MeasuredOn, list[Row]]:
+    """Return the rows by set, protocol and number of images."""
+    found: dict[MeasuredOn, list[Row]] = {}
+    for row in rows:
+        found.setdefault((_set_of(row), row["protocol"], str(row["images"])), []).append(row)
+    return found
 
 
 def _result_of(row: Row) -> list[str]:
@@ -64,7 +66,7 @@ def _scores_of(scores: Mapping[str, Any], paper: str = "") -> list[str]:
 
 def speed_table(rows: Sequence[Row]) -> Table:
     """Return the times of each row and of plain PyTorch."""
-    columns = ["weights", "images", "precision", "plain s", "ours s", "times plain"]
+    columns = ["weights", "images", "precision", "plain s", "restore s", "times plain"]
     columns += ["in processor time", "of the matrix peak", "Mpx/s", "MB", "plain MB"]
     lines = []
     for row in rows:
@@ -98,64 +100,118 @@ def format_scores(scores: Mapping[str, float | None] | None) -> str:
     return f"{float(scores['psnr']):.2f}" + ("" if ssim is None else f" / {ssim:.4f}")
 
 
-def page(
-    title: str, about: Mapping[str, object], table: Table, comparisons: Sequence[Comparison]
-) -> str:
-    """Return HTML that includes its images. about: facts such as those of the machine."""
-    return "\n".join(
-        (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<style>{STYLE}</style><h1>{escape(title)}</h1>",
-            f"<p>{escape(', '.join(_facts(about)))}</p>",
-            *_table(table),
-            *(["<h2>Crops</h2>", f"<p>{CROPS}</p>"] if comparisons else []),
-            *(line for comparison in comparisons for line in _comparison(comparison)),
-            "</html>\n",
-        )
+def quality_page(facts: Mapping[str, str], rows: Sequence[Row], views: Sequence[View]) -> Page:
+    """Return the page of `restore bench quality`."""
+    sets = by_set(rows)
+    return Page(
+        "restore bench quality",
+        facts,
+        [_summary(measured_on, own) for measured_on, own in sets.items()],
+        [chart for measured_on, own in sets.items() if (chart := _chart(measured_on, own))],
+        _images(rows),
+        views,
+        "Chosen by the PSNR of the best weights. Crops at their own size, where the degraded image "
+        "is worst; scores are those of the whole image.",
     )
 
 
-CROPS = (
-    "The first images of each set, each where the error of the degraded one is largest. "
-    "Scores are those of the whole image: PSNR (dB) / SSIM."
-)
+def speed_page(facts: Mapping[str, str], rows: Sequence[Row]) -> Page:
+    """Return the page of `restore bench speed`."""
+    columns, lines = speed_table(rows)
+    cells = [[Cell(text, _value(text)) for text in line] for line in lines]
+    return Page("restore bench speed", facts, [PageTable("Times", tuple(columns), cells)])
 
 
-def _facts(about: Mapping[str, object]) -> Iterator[str]:
-    yield from (f"{name} {value}" for name, value in about.items() if value is not None)
-
-
-def _table(table: Table) -> Iterator[str]:
-    columns, rows = table
-    yield '<div class="wide"><table><thead>' + _line("th", columns) + "</thead><tbody>"
-    yield from (_line("td", row) for row in rows)
-    yield "</tbody></table></div>"
-
-
-def _line(cell: str, values: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{cell}>{escape(value)}</{cell}>" for value in values) + "</tr>"
-
-
-def _comparison(comparison: Comparison) -> Iterator[str]:
-    yield f"<h3>{escape(comparison.measured_on)}: {escape(comparison.image)}</h3>"
-    yield '<div class="comparison">'
-    for method, (png, scores) in comparison.outputs.items():
-        yield _figure(png, f"{method}: {_scores(scores)}")
-    yield _figure(comparison.reference, "reference")
-    yield "</div>"
-
-
-def _figure(png: bytes, caption: str) -> str:
-    data = base64.b64encode(png).decode()
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{escape(caption)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+def _summary(measured_on: MeasuredOn, rows: Sequence[Row]) -> PageTable:
+    """Return the table of a set, with the best figure of each column in bold."""
+    columns, lines = quality_table(rows)
+    chosen = [columns.index(name) for name in SUMMARY_COLUMNS]
+    best = {}
+    for name, pick in BEST.items():
+        compared = lines if name in QUALITY else [line for line in lines if line[-1] != BASELINE]
+        values = [_value(line[columns.index(name)]) for line in compared]
+        best[columns.index(name)] = pick([x for x in values if x is not None], default=None)
+    return PageTable(
+        f"{measured_on[0]}, {measured_on[2]} image{'' if measured_on[2] == '1' else 's'}",
+        tuple(columns[index] for index in chosen),
+        [
+            [
+                Cell(
+                    line[i], _value(line[i]), best.get(i) is not None and _value(line[i]) == best[i]
+                )
+                for i in chosen
+            ]
+            for line in lines
+        ],
+        f"Protocol {measured_on[1]}. The best figure of a column is in bold.",
     )
 
 
-def _scores(scores: Scores) -> str:
-    return format_scores({"psnr": scores.psnr, "ssim": scores.ssim})
+def _chart(measured_on: MeasuredOn, rows: Sequence[Row]) -> Chart | None:
+    """Return PSNR against the processor time, on a GPU against the time of the weights."""
+    on_cpu = all(row["device"] in (None, "cpu") for row in rows)
+    points = []
+    for row in rows:
+        cost = row["cpu_seconds_per_megapixel"]
+        if not on_cpu and row["megapixels_per_second"]:
+            cost = 1 / row["megapixels_per_second"]
+        points.append((row["weights"], cost, row["psnr"], KINDS.get(row["origin"], "other")))
+    (first, degraded), *others = rows[0]["baseline"].items() or [(None, None)]
+    if on_cpu:
+        points += [
+            (name, each["cpu_seconds_per_megapixel"], each["psnr"], BASELINE)
+            for name, each in others
+        ]
+    placed = tuple(
+        Point(name, cost, float(psnr), kind)
+        for name, cost, psnr, kind in points
+        if cost and psnr is not None and isfinite(float(psnr))
+    )
+    if not placed:
+        return None
+    level = None
+    if degraded is not None and degraded["psnr"] is not None and isfinite(float(degraded["psnr"])):
+        level = (str(first), float(degraded["psnr"]))
+    seconds = "CPU seconds per megapixel" if on_cpu else "seconds per megapixel"
+    return Chart(measured_on[0], seconds, "PSNR (dB)", placed, level)
+
+
+def _images(rows: Sequence[Row]) -> PageTable:
+    """Return the scores of each image under each weights; a part of a set is in the whole."""
+    wholes = {(row["weights"], row["set"], row["scale"]) for row in rows}
+    lines = [
+        [
+            Cell(score["image"]),
+            Cell(_set_of(row)),
+            Cell(row["weights"]),
+            *(
+                Cell("" if value is None else f"{float(value):.{digits}f}", _float(value))
+                for value, digits in (
+                    (score["psnr"], 2),
+                    (score["ssim"], 4),
+                    (score["ms_ssim"], 4),
+                    (score["seconds"], 3),
+                )
+            ),
+        ]
+        for row in rows
+        if (row["weights"], row["set"].rpartition("/")[0], row["scale"]) not in wholes
+        for score in row["per_image"]
+    ]
+    columns = ("image", "set", "weights", "PSNR", "SSIM", "MS-SSIM", "s")
+    return PageTable("Images", columns, lines, "A click on a heading sorts.")
+
+
+def _float(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _value(text: str) -> float | None:
+    """Return the number that a cell shows."""
+    try:
+        return float(text.rstrip("%"))
+    except ValueError:
+        return None
 
 
 def _set_of(row: Row) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from math import isinf
+from pathlib import Path
 from typing import Any
 
 from restore_cli import __version__
@@ -11,14 +13,55 @@ from restore_cli.bench.measure import Measured, MeasuredImage
 from restore_cli.bench.peers import Peer
 from restore_cli.bench.suite import PUBLISHED, Candidate
 from restore_cli.data.sets import PairSet
-from restore_cli.errors import RestoreError
+from restore_cli.errors import InputError, RestoreError
+from restore_cli.inference.restorer import RunOptions
 from restore_cli.metrics import means_of
 
 Row = dict[str, Any]  # the fields of empty_row
 
+SCORES = ("psnr", "ssim", "ms_ssim")
+COSTS = ("seconds", "peak_memory_mb")
 
-def document(machine: Mapping[str, object], rows: Sequence[Row]) -> dict[str, object]:
-    return {"version": __version__, "machine": dict(machine), "rows": list(rows)}
+
+def document(
+    machine: Mapping[str, object], options: Mapping[str, object], rows: Sequence[Row]
+) -> dict[str, object]:
+    return {
+        "version": __version__,
+        "machine": dict(machine),
+        "options": dict(options),
+        "rows": list(rows),
+    }
+
+
+def options_row(options: RunOptions) -> dict[str, object]:
+    """Return the options that change figures."""
+    names = ("device", "precision", "tile", "overlap", "exact")
+    return {name: getattr(options, name) for name in names}
+
+
+def key_of(row: Row) -> tuple[object, ...]:
+    """Return the fields by which rows of two documents are the same measurement."""
+    names = ("task", "weights", "set", "scale", "protocol")
+    return (*(row[name] for name in names), row["precision"] if "times_plain" in row else None)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a document of `restore bench --json`. Raises InputError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for row in found["rows"]:
+            hash(key_of(row))
+            for name in (*SCORES, *COSTS):
+                float(row[name] or 0)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", hint="check the name") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: no document of restore bench", hint="write one with --json FILE"
+        ) from error
+    document: dict[str, Any] = found
+    return document
 
 
 def empty_row(
@@ -30,6 +73,7 @@ def empty_row(
         "model": candidate.model,
         "weights": candidate.name,
         "weights_sha256": None,
+        "origin": candidate.origin,
         "set": measured_on,
         "scale": scale,
         "protocol": protocol,
@@ -47,6 +91,7 @@ def empty_row(
         "tile": None,
         "published": None,
         "baseline": {},
+        "per_image": [],
         "error": None,
     }
 
@@ -94,6 +139,10 @@ def _row(
         "baseline": {
             name: _baseline(_of_part(baseline, part)) for name, baseline in baselines.items()
         },
+        "per_image": [
+            {"image": image.name, **scores_of([image]), "seconds": round(image.seconds, 4)}
+            for image in images
+        ],
     }
 
 

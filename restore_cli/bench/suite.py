@@ -10,8 +10,10 @@ from types import MappingProxyType
 from restore_cli import registry
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.load import is_path, load_checkpoint
+from restore_cli.checkpoints.origin import origin_of
 from restore_cli.data.sets import PairSet
 from restore_cli.errors import UsageError
+from restore_cli.files import sha256_of
 from restore_cli.networks.facts import Facts
 from restore_cli.registry import MODELS, Configured
 
@@ -22,6 +24,7 @@ class Candidate:
 
     weights: str  # a name, or the path of a file
     spec: Configured
+    origin: str  # see checkpoints.origin
 
     @property
     def name(self) -> str:
@@ -30,6 +33,12 @@ class Candidate:
     @property
     def model(self) -> str:
         return self.spec.arch
+
+    def sha256(self) -> str:
+        """Return the checksum of the weights. Raises WeightsError."""
+        if is_path(self.weights):
+            return sha256_of(Path(self.weights).expanduser())
+        return manifest.find(self.weights).sha256
 
     @property
     def facts(self) -> Facts:
@@ -87,11 +96,12 @@ def candidates(names: Sequence[str]) -> list[Candidate]:
 
 
 def _candidate(entry: manifest.WeightsEntry) -> Candidate:
-    return Candidate(entry.name, registry.configured(MODELS[entry.arch], entry.config, entry.tasks))
+    spec = registry.configured(MODELS[entry.arch], entry.config, entry.tasks)
+    return Candidate(entry.name, spec, origin_of(entry.name))
 
 
 def _loaded(name: str) -> Candidate:
     spec = load_checkpoint(name).spec
     if spec.facts is None:
         raise UsageError(f"{name} takes no image and cannot be measured")
-    return Candidate(name, spec)
+    return Candidate(name, spec, origin_of(name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,17 +24,20 @@ from restore_cli.errors import NothingToDo, OutputError, RestoreError, UsageErro
 
 if TYPE_CHECKING:
     from restore_cli.bench.peers import Peer
-    from restore_cli.bench.quality import Comparison
+    from restore_cli.bench.quality import Earlier
     from restore_cli.bench.rows import Row
     from restore_cli.bench.speed import Workload
     from restore_cli.bench.suite import Candidate
     from restore_cli.bench.tables import Table
     from restore_cli.data.sets import PairSet
     from restore_cli.inference.restorer import RunOptions
+    from restore_cli.report.page import Page
+    from restore_cli.report.views import View
 
 app = typer.Typer(no_args_is_help=True)
 
 SOME_FAILED = 6
+REGRESSION = 7
 
 Sets = Annotated[
     list[str] | None,
@@ -83,7 +86,7 @@ LatexFile = Annotated[
     Path | None, typer.Option("--latex", metavar="FILE", help="File for the table as LaTeX.")
 ]
 HtmlFile = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="File for an HTML page with crops.")
+    Path | None, typer.Option("--html", metavar="FILE", help="File for an HTML page with images.")
 ]
 
 
@@ -110,6 +113,9 @@ def quality(
     csv: CsvFile = None,
     markdown: MarkdownFile = None,
     latex: LatexFile = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep the rows of the --json file; measure the rest.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure weights and other networks on test sets, by the protocols of the papers."""
@@ -120,26 +126,28 @@ def quality(
         peers = _peers(peer or [])
         sets = _sets(set or [], data, task, report)
         from restore_cli.bench.quality import run_quality
-        from restore_cli.bench.report import quality_table
+        from restore_cli.bench.report import quality_page, quality_table
         from restore_cli.bench.suite import candidates
 
         chosen: list[Candidate | Peer] = [*candidates(model or []), *peers]
         _report_uncovered(sets, chosen, report)
-        comparisons: list[Comparison] | None = None if html is None else []
-        result = _Result("restore bench quality", options, json, html, report, tables)
+        views: list[View] | None = None if html is None else []
+        result = _Result(options, json, html, report, tables, resume=resume)
         with _Cases(report) as cases:
             for outcome in run_quality(
                 sets,
                 chosen,
                 options,
                 protocol=protocol,
-                comparisons=comparisons,
+                views=views,
+                earlier=result.earlier,
                 on_case=cases.show,
             ):
                 for note in outcome.notes:
                     report.warn(note)
                 result.add(outcome.rows, outcome.error, failed=bool(outcome.notes))
-        result.finish(quality_table(result.rows), comparisons or [])
+        table = quality_table(result.rows)
+        result.finish(table, lambda facts: quality_page(facts, result.rows, views or []))
 
 
 @app.command(epilog="Example: restore bench speed --model dpenet --size 1024 --rounds 5")
@@ -171,16 +179,68 @@ def speed(
     options = run_options(tiling_of(tile, overlap), None, None, device, precision, seed=0)
     with reporter("bench", quiet=quiet) as report:
         sets = _sets(set, data, None, report) if set else []
-        from restore_cli.bench.report import speed_table
+        from restore_cli.bench.report import speed_page, speed_table
         from restore_cli.bench.speed import run_speed
         from restore_cli.bench.suite import candidates
 
         work = _workloads(candidates(model or []), sets, size or [512])
-        result = _Result("restore bench speed", options, json, html, report)
+        result = _Result(options, json, html, report)
         with _Cases(report) as cases:
             for rows, error in run_speed(work, options, rounds, cases.show):
                 result.add(rows, error)
-        result.finish(speed_table(result.rows), [])
+        table = speed_table(result.rows)
+        result.finish(table, lambda facts: speed_page(facts, result.rows))
+
+
+@app.command(epilog="Example: restore bench diff before.json after.json --psnr 0.05")
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", readable=False, help="Earlier document.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", readable=False, help="Later document.")],
+    psnr: Annotated[
+        float, typer.Option(min=0, metavar="DB", help="Loss of PSNR that is no regression.")
+    ] = 0.01,
+    ssim: Annotated[
+        float,
+        typer.Option(min=0, metavar="LOSS", help="Loss of SSIM or MS-SSIM that is no regression."),
+    ] = 0.001,
+    slower: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="PERCENT",
+            help="More time that is no regression. [default: time is not compared]",
+        ),
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="PERCENT",
+            help="More memory that is no regression. [default: memory is not compared]",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare two JSON documents of the same benchmark; exit code 7 if a figure became worse.
+
+    Rows are the same by task, weights, set, scale and protocol. A row that only NEW has is ignored.
+    """
+    with reporter("bench", quiet=quiet) as report:
+        from restore_cli.bench.compare import Tolerance, changes
+        from restore_cli.bench.rows import read_document
+
+        before, after = read_document(old), read_document(new)
+        if before.get("machine") != after.get("machine") and (slower, memory) != (None, None):
+            report.warn("the documents are of different machines or versions")
+        shares = [None if share is None else share / 100 for share in (slower, memory)]
+        found = list(changes(before["rows"], after["rows"], Tolerance(psnr, ssim, *shares)))
+        for change in found:
+            verdict = "regression" if change.is_regression else "changed"
+            report.data(f"{verdict}: {change.about}: {change.text}")
+        worse = sum(change.is_regression for change in found)
+        report.say(f"{len(before['rows'])} rows compared, {worse} regressions")
+    if worse:
+        raise typer.Exit(REGRESSION)
 
 
 def _sets(
@@ -298,21 +358,25 @@ class _Result:
 
     def __init__(
         self,
-        title: str,
         options: RunOptions,
         json: str | None,
         html: Path | None,
         report: Reporter,
         tables: Mapping[str, Path | None] | None = None,
+        *,
+        resume: bool = False,
     ):
         from restore_cli.bench.machine import describe
+        from restore_cli.bench.quality import NOTHING_EARLIER
+        from restore_cli.bench.rows import options_row
         from restore_cli.inference.device import pick_device
 
-        self.title, self.json, self.html, self.report = title, json, html, report
+        self.json, self.html, self.report = json, html, report
         self.tables = {name: path for name, path in (tables or {}).items() if path is not None}
         self.machine = describe(pick_device(options.device))
+        self.options = options_row(options)
         self.rows: list[Row] = []
-        self.failed: list[RestoreError] = []
+        self.earlier = self._read() if resume else NOTHING_EARLIER
         self.incomplete = False
 
     def add(self, rows: Sequence[Row], error: RestoreError | None, failed: bool = False) -> None:
@@ -325,19 +389,18 @@ class _Result:
 
             write_atomically(Path(str(self.json)), self._document().encode(), overwrite=True)
 
-    def finish(self, table: Table, comparisons: Sequence[Comparison]) -> None:
+    def finish(self, table: Table, page: Callable[[Mapping[str, str]], Page]) -> None:
         """Write the table and all files. Raises Exit with code 6 where something failed."""
         from restore_cli import __version__
-        from restore_cli.bench.report import page
         from restore_cli.bench.tables import FORMATS
         from restore_cli.files import write_atomically
+        from restore_cli.report.page import circumstances, render
 
         columns, lines = table
         self.report.table(columns, lines)
         if self.html is not None:
-            about = {"restore": __version__, **self.machine}
-            html = page(self.title, about, table, comparisons)
-            write_atomically(self.html, html.encode(), overwrite=True)
+            html = render(page(circumstances(__version__, self.machine)))
+            write_atomically(self.html, html, overwrite=True)
         for name, target in self.tables.items():
             write_atomically(target, FORMATS[name](table).encode(), overwrite=True)
         if self.json == "-":
@@ -350,9 +413,32 @@ class _Result:
             raise typer.Exit(SOME_FAILED)
 
     def _document(self) -> str:
-        from restore_cli.bench.rows import document
+        from restore_cli.bench.rows import document, key_of
 
-        return json_format.dumps(document(self.machine, self.rows), indent=1) + "\n"
+        measured = {key_of(row) for row in self.rows}
+        rows = [*self.rows, *(row for row in self.earlier.rows if key_of(row) not in measured)]
+        return json_format.dumps(document(self.machine, self.options, rows), indent=1) + "\n"
+
+    def _read(self) -> Earlier:
+        """Return the rows of the --json file, none where there is no file yet. Raises UsageError.
+
+        Figures of another machine, version or option do not belong into one table.
+        """
+        from restore_cli.bench.quality import NOTHING_EARLIER, Earlier
+        from restore_cli.bench.rows import document, read_document
+
+        if self.json in (None, "-"):
+            raise UsageError("--resume continues a file", hint="add --json FILE")
+        if not Path(str(self.json)).exists():
+            return NOTHING_EARLIER
+        before = read_document(Path(str(self.json)))
+        for name, value in document(self.machine, self.options, []).items():
+            if name != "rows" and before.get(name) != value:
+                raise UsageError(
+                    f"{self.json} was measured with another {name.rstrip('s')}",
+                    hint="leave out --resume, or name another --json FILE",
+                )
+        return Earlier(before["rows"])
 
 
 def _refuse_unwritable(json: str | None, *files: Path | None) -> None:
