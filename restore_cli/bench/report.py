@@ -130,7 +130,8 @@ def _summary(measured_on: MeasuredOn, rows: Sequence[Row]) -> PageTable:
     for name, pick in BEST.items():
         compared = lines if name in QUALITY else [line for line in lines if line[-1] != BASELINE]
         values = [_value(line[columns.index(name)]) for line in compared]
-        best[columns.index(name)] = pick([x for x in values if x is not None], default=None)
+        found = [value for value in values if value is not None]
+        best[columns.index(name)] = pick(found) if len(found) > 1 else None
     return PageTable(
         f"{measured_on[0]}, {measured_on[2]} image{'' if measured_on[2] == '1' else 's'}",
         tuple(columns[index] for index in chosen),

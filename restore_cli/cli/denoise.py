@@ -28,6 +28,7 @@ from restore_cli.cli.options import (
     Quiet,
     Record,
     Recursive,
+    Report,
     Seed,
     SkipExisting,
     Sources,
@@ -39,7 +40,13 @@ from restore_cli.cli.options import (
     seconds_of,
     tiling_of,
 )
-from restore_cli.cli.restoring import refuse_contradictions, run_batch, run_options, work_remains
+from restore_cli.cli.restoring import (
+    refuse_contradictions,
+    refuse_report,
+    run_batch,
+    run_options,
+    work_remains,
+)
 from restore_cli.errors import OutputExists, RestoreError, UsageError
 
 if TYPE_CHECKING:
@@ -101,6 +108,7 @@ def denoise(
     dry_run: DryRun = False,
     seed: Seed = 0,
     record: Record = True,
+    html: Report = None,
 ) -> None:
     """Remove noise from images, folders and videos (MIRNet, C-BSN)."""
     tiling = tiling_of(tile, overlap)
@@ -120,6 +128,7 @@ def denoise(
         existing=existing_targets(overwrite, skip_existing),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
+    refuse_report(html, planned)
     with reporter("denoise", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
@@ -131,7 +140,7 @@ def denoise(
             report.say(f"using {restorer.model} (default: removes more noise than {ADAPTING})")
         if adapt:
             restorer = adapted(restorer, planned.jobs, report, seconds, save)
-        run_batch(planned, restorer, report, quality=quality, record=record)
+        run_batch(planned, restorer, report, quality=quality, record=record, html=html)
 
 
 def refuse_adapting(

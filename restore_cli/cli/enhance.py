@@ -25,6 +25,7 @@ from restore_cli.cli.options import (
     Quiet,
     Record,
     Recursive,
+    Report,
     Seed,
     SkipExisting,
     Sources,
@@ -35,7 +36,13 @@ from restore_cli.cli.options import (
     network_of,
     tiling_of,
 )
-from restore_cli.cli.restoring import refuse_contradictions, run_batch, run_options, work_remains
+from restore_cli.cli.restoring import (
+    refuse_contradictions,
+    refuse_report,
+    run_batch,
+    run_options,
+    work_remains,
+)
 
 Resize = Annotated[
     Literal["detail", "fit", "native"],
@@ -70,6 +77,7 @@ def enhance(
     dry_run: DryRun = False,
     seed: Seed = 0,
     record: Record = True,
+    html: Report = None,
 ) -> None:
     """Brighten dark images and folders of images (TML)."""
     tiling = tiling_of(tile, overlap)
@@ -83,6 +91,7 @@ def enhance(
         existing=existing_targets(overwrite, skip_existing),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
+    refuse_report(html, planned)
     with reporter("enhance", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
@@ -90,4 +99,4 @@ def enhance(
 
         options = run_options(tiling, model, weights, device, precision, seed)
         restorer = load_restorer("enhance", replace(options, strength=strength, resize=resize))
-        run_batch(planned, restorer, report, quality=quality, record=record)
+        run_batch(planned, restorer, report, quality=quality, record=record, html=html)

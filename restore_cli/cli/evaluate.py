@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +12,12 @@ import typer
 
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Json, ProtocolName, Quiet
-from restore_cli.errors import InputError, NothingToDo, RestoreError, UnreadableImage, UsageError
+from restore_cli.data.pairing import Pair, pair_up
+from restore_cli.errors import InputError, RestoreError
 from restore_cli.memory import refuse_small_address_space
 
 if TYPE_CHECKING:
     from restore_cli.metrics import EvalProtocol, Means, Scores
-
-Pair = tuple[Path, Path]  # restored, reference
-
-
-@dataclass(frozen=True)
-class Pairing:
-    pairs: list[Pair]
-    unpaired: list[Path]
 
 
 @dataclass(frozen=True)
@@ -105,72 +96,6 @@ def measure_pair(restored: Path, reference: Path, protocol: EvalProtocol) -> Row
     except InputError as error:
         raise type(error)(f"{restored}: {error.message}", error.hint) from error
     return Row(restored, reference, scores, max(image.bit_depth, truth.bit_depth))
-
-
-def pair_up(restored: Path, reference: Path) -> Pairing:
-    """Pair two files, or the images of two folders and their subfolders.
-
-    Raises UnreadableImage, UsageError, NothingToDo, InputError.
-    """
-    for path in (restored, reference):
-        if not os.path.exists(path):
-            raise UnreadableImage(f"{path}: no such file or folder")
-    if restored.is_dir() != reference.is_dir():
-        raise UsageError(
-            f"only one of {restored} and {reference} is a folder",
-            hint="give two images or two folders",
-        )
-    if not restored.is_dir():
-        return Pairing([(restored, reference)], [])
-    return match(images_by_name(restored), images_by_name(reference))
-
-
-def match(restored: dict[str, Path], reference: dict[str, Path]) -> Pairing:
-    """Pair equal names, and `x_derained` with `x` where only one restored image matches `x`."""
-    wanted = {name: name if name in reference else plain_name(name) for name in restored}
-    claims = Counter(wanted.values())
-    partner = {
-        name: other
-        for name, other in wanted.items()
-        if other in reference and (name == other or claims[other] == 1)
-    }
-    if not partner:
-        raise NothingToDo(
-            "no image of the first folder has a reference in the second",
-            hint="pairs have the same name, apart from the suffix",
-        )
-    pairs = [(restored[name], reference[partner[name]]) for name in sorted(partner)]
-    left = [restored[name] for name in restored.keys() - partner.keys()]
-    left += [reference[name] for name in reference.keys() - set(partner.values())]
-    return Pairing(pairs, sorted(left))
-
-
-def plain_name(name: str) -> str:
-    """Return a name without the ending of restored images, such as _derained."""
-    from restore_cli.batch.plan import PARTICIPLES
-
-    stem, _, ending = name.rpartition("_")
-    return stem if ending in PARTICIPLES.values() else name
-
-
-def images_by_name(folder: Path) -> dict[str, Path]:
-    """Map relative paths without suffix to the visible images of a folder. Raises InputError."""
-    from restore_cli.imaging.formats import READABLE_SUFFIXES
-
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if hidden or path.suffix.lower() not in READABLE_SUFFIXES or not path.is_file():
-            continue
-        name = inside.with_suffix("").as_posix()
-        if name in found:
-            raise InputError(
-                f"{found[name]} and {path} differ in their suffix only",
-                hint="keep one of them in the folder",
-            )
-        found[name] = path
-    return found
 
 
 def show_row(row: Row, protocol: str, report: Reporter) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import typer
@@ -139,6 +140,12 @@ Record = Annotated[
     bool,
     typer.Option(
         "--record/--no-record", help="Record in the metadata for restore replay, or no record."
+    ),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", metavar="FILE.html", help="File for an HTML page with images before and after."
     ),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]

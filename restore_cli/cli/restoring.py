@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from restore_cli.batch.plan import Plan, Standard, describe_passed_over
+from restore_cli.batch.plan import (
+    Plan,
+    Standard,
+    describe_passed_over,
+    is_taken,
+    refuse_unwritable,
+)
 from restore_cli.cli.console import Reporter, binary_stdin, binary_stdout
 from restore_cli.cli.findings import how, messages, result_row, row
 from restore_cli.cli.options import Tiling, refuse_mixed_stdout
-from restore_cli.errors import RestoreError, UsageError
+from restore_cli.errors import OutputExists, RestoreError, UsageError
 from restore_cli.imaging.formats import is_container, is_lossy
 from restore_cli.memory import refuse_small_address_space
 
@@ -43,6 +51,17 @@ def refuse_contradictions(
         )
     piped = any(job.target is Standard.OUTPUT for job in planned.jobs)
     refuse_mixed_stdout(piped=piped, json=json, print0=print0)
+
+
+def refuse_report(target: Path | None, planned: Plan) -> None:
+    """Refuse the file of --report before any work. Raises UsageError, OutputError."""
+    if target is None:
+        return
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--report {target}: not an HTML file", hint="name it FILE.html")
+    refuse_unwritable([target])
+    if is_taken(target) and planned.existing != "overwrite":
+        raise OutputExists(f"already exists: {target}", hint="add --overwrite, or name another file")
 
 
 def work_remains(planned: Plan, report: Reporter, *, dry_run: bool) -> bool:
@@ -115,8 +134,12 @@ def run_batch(
     *,
     quality: int | None,
     record: bool,
+    html: Path | None,
 ) -> None:
-    """Restore the planned images and videos, report each result, and finish."""
+    """Restore the planned images and videos, report each result, and finish.
+
+    html: file for a page of the results.
+    """
     from restore_cli.batch.provenance import CommandRecord
     from restore_cli.batch.run import run
     from restore_cli.imaging.io import piped
@@ -146,6 +169,7 @@ def run_batch(
     failures: list[Failure] = []
     skipped = 0
     is_first = True
+    kept: list[Result] = []
     with closing(results):
         for result in results:
             if result.report is not None and is_first:
@@ -155,7 +179,31 @@ def run_batch(
             if result.error is not None:
                 failures.append((str(result.job.source), result.error))
             skipped += result.status == "skipped"
+            if html is not None:
+                kept.append(result)
+    if html is not None:
+        write_page(html, planned, kept, restorer, report)
     finish(planned, failures, report, skipped=skipped)
+
+
+def write_page(
+    target: Path,
+    planned: Plan,
+    results: Sequence[Result],
+    restorer: AnyRestorer,
+    report: Reporter,
+) -> None:
+    """Write the page of --report. Raises OutputExists, OutputError."""
+    from restore_cli import __version__
+    from restore_cli.batch.report import batch_page
+    from restore_cli.bench.machine import describe
+    from restore_cli.files import write_atomically
+    from restore_cli.report.page import circumstances, render
+
+    facts = circumstances(__version__, describe(restorer.device))
+    page = batch_page(report.command, facts, results, planned.unreadable)
+    write_atomically(target, render(page), overwrite=planned.existing == "overwrite")
+    report.say(f"report: {target}")
 
 
 def show_result(result: Result, restorer: AnyRestorer, report: Reporter, *, alone: bool) -> None:

@@ -25,6 +25,7 @@ from restore_cli.cli.options import (
     Quiet,
     Record,
     Recursive,
+    Report,
     Seed,
     SkipExisting,
     Sources,
@@ -34,7 +35,13 @@ from restore_cli.cli.options import (
     network_of,
     tiling_of,
 )
-from restore_cli.cli.restoring import refuse_contradictions, run_batch, run_options, work_remains
+from restore_cli.cli.restoring import (
+    refuse_contradictions,
+    refuse_report,
+    run_batch,
+    run_options,
+    work_remains,
+)
 from restore_cli.cli.upscaling import default_factor, default_network
 from restore_cli.errors import UsageError
 from restore_cli.tasks import TASKS
@@ -80,6 +87,7 @@ def run(
     dry_run: DryRun = False,
     seed: Seed = 0,
     record: Record = True,
+    html: Report = None,
 ) -> None:
     """Restore images in several steps, with no rounding in between.
 
@@ -111,6 +119,7 @@ def run(
         existing=existing_targets(overwrite, skip_existing),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
+    refuse_report(html, planned)
     with reporter("run", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
@@ -123,7 +132,7 @@ def run(
             for task, factor in zip(tasks, factors, strict=True)
         ]
         restorer = load_chain(chain, run_options(tiling, None, None, device, precision, seed))
-        run_batch(planned, restorer, report, quality=quality, record=record)
+        run_batch(planned, restorer, report, quality=quality, record=record, html=html)
 
 
 def steps_of(text: str) -> list[tuple[str, float | None]]:

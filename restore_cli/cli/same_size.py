@@ -27,6 +27,7 @@ from restore_cli.cli.options import (
     Quiet,
     Record,
     Recursive,
+    Report,
     Seed,
     SkipExisting,
     Sources,
@@ -37,7 +38,13 @@ from restore_cli.cli.options import (
     network_of,
     tiling_of,
 )
-from restore_cli.cli.restoring import refuse_contradictions, run_batch, run_options, work_remains
+from restore_cli.cli.restoring import (
+    refuse_contradictions,
+    refuse_report,
+    run_batch,
+    run_options,
+    work_remains,
+)
 
 
 def restore_same_size(
@@ -63,6 +70,7 @@ def restore_same_size(
     dry_run: DryRun = False,
     seed: Seed = 0,
     record: Record = True,
+    html: Report = None,
 ) -> None:
     """Restore images, folders and videos for the task that the command is called by."""
     task = context.command.name or ""
@@ -77,6 +85,7 @@ def restore_same_size(
         existing=existing_targets(overwrite, skip_existing),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
+    refuse_report(html, planned)
     with reporter(task, quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
@@ -84,4 +93,4 @@ def restore_same_size(
 
         options = run_options(tiling, model, weights, device, precision, seed)
         restorer = load_restorer(task, replace(options, strength=strength))
-        run_batch(planned, restorer, report, quality=quality, record=record)
+        run_batch(planned, restorer, report, quality=quality, record=record, html=html)

@@ -24,6 +24,7 @@ from restore_cli.cli.options import (
     Quiet,
     Record,
     Recursive,
+    Report,
     Seed,
     SkipExisting,
     Sources,
@@ -35,7 +36,13 @@ from restore_cli.cli.options import (
     size_of,
     tiling_of,
 )
-from restore_cli.cli.restoring import refuse_contradictions, run_batch, run_options, work_remains
+from restore_cli.cli.restoring import (
+    refuse_contradictions,
+    refuse_report,
+    run_batch,
+    run_options,
+    work_remains,
+)
 from restore_cli.cli.upscaling import default_factor, default_network, describe_default
 from restore_cli.errors import UsageError
 
@@ -95,6 +102,7 @@ def upscale(
     dry_run: DryRun = False,
     seed: Seed = 0,
     record: Record = True,
+    html: Report = None,
 ) -> None:
     """Enlarge images, folders and videos (ESPCN, MIRNet)."""
     if purpose != "auto" and weights is not None:
@@ -118,6 +126,7 @@ def upscale(
         existing=existing_targets(overwrite, skip_existing),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
+    refuse_report(html, planned)
     with reporter("upscale", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
@@ -129,7 +138,7 @@ def upscale(
         options = run_options(tiling, model, weights, device, precision, seed)
         kind = "clean" if purpose == "auto" and videos else purpose  # one for all frames
         restorer = load_upscaler(options, Target(factor, pixels, repeat), kind)
-        run_batch(planned, restorer, report, quality=quality, record=record)
+        run_batch(planned, restorer, report, quality=quality, record=record, html=html)
 
 
 def factor_or_size(

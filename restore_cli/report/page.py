@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from restore_cli.report.views import View
 
 MOST_LINES = 2000  # of the table of images
-WIDTH, HEIGHT = 640, 320  # of a chart
+WIDTH, HEIGHT = 480, 280  # of a chart
 LEFT, RIGHT, TOP, BOTTOM = 48, 16, 16, 40  # margins of a chart
 LINE = 14  # height of a label
 LABEL_WIDTH = 150  # beyond which two labels of one height do not touch

@@ -5,17 +5,18 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.io import encode
+from restore_cli.imaging.io import contents, decode_unreported, encode
 from restore_cli.imaging.resize import resize_matlab
 
 LARGEST_SIDE = 1280  # of an image before or after, pixels
 QUALITY = 85  # of these; crops are lossless
-CROP = 240  # side of a crop, pixels
+CROP = 192  # side of a crop, pixels
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,20 @@ def view_of(
         Side(after[0], fitted(after[1])),
         tuple(Side(caption, crop(pixels, place)) for caption, pixels in crops),
     )
+
+
+def visible_pixels(path: Path) -> Tensor:
+    """Read an image (C, H, W) in [0, 1], on white where it is transparent. Raises InputError."""
+    image = decode_unreported(contents(path), name=str(path))
+    if image.alpha is None:
+        return image.pixels
+    return image.pixels * image.alpha + 1 - image.alpha
+
+
+def change_of(before: Tensor, after: Tensor) -> float:
+    """Return the mean absolute difference of two images, the smaller one enlarged."""
+    height, width = after.shape[-2:]
+    return float((at_size(before, height, width) - after).abs().mean())
 
 
 def at_size(pixels: Tensor, height: int, width: int) -> Tensor:
