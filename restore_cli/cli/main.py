@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from restore_cli import __version__
 from restore_cli.cli import bench, console, signals, weights
+from restore_cli.cli.compare import compare
 from restore_cli.cli.denoise import denoise
 from restore_cli.cli.doctor import doctor
 from restore_cli.cli.enhance import enhance
@@ -146,6 +147,7 @@ app.command(epilog="Example: restore run photo.jpg --steps derain,upscale:2")(ru
 app.command(epilog="Example: restore replay photo_derained.jpg")(replay)
 app.command(epilog="Example: restore generate sunflower -o out.png")(generate)
 app.command("eval", epilog="Example: restore eval out/ clean/ --protocol y")(evaluate)
+app.command(epilog="Example: restore compare photos/ out/ -o page.html")(compare)
 app.add_typer(bench.app, name="bench", help="Measure quality on test sets, and speed.")
 app.command(epilog="Example: restore train dpenet --data photos/ --out run/ --time 2h")(train)
 app.add_typer(weights.app, name="weights", help="List, inspect, fetch, import, verify weights.")

@@ -128,8 +128,12 @@ def fitted(pixels: Tensor) -> str:
 
 def crop(pixels: Tensor, place: tuple[int, int]) -> str:
     """Return the data URI of the crop at (top, left), without loss."""
+    return _uri(crop_at(pixels, place), None)
+
+
+def crop_at(pixels: Tensor, place: tuple[int, int]) -> Tensor:
     top, left = place
-    return _uri(pixels[:, top : top + CROP, left : left + CROP], None)
+    return pixels[:, top : top + CROP, left : left + CROP]
 
 
 def _uri(pixels: Tensor, quality: int | None) -> str:

@@ -1,0 +1,135 @@
+"""`restore compare`: images before and after, beside references, as a page or a sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from restore_cli.batch.plan import refuse_unwritable
+from restore_cli.cli.console import Reporter, reporter
+from restore_cli.cli.options import Overwrite, ProtocolName, Quiet
+from restore_cli.errors import OutputCollision, OutputExists, RestoreError
+from restore_cli.imaging.formats import format_of
+
+if TYPE_CHECKING:
+    from restore_cli.report.comparison import Compared, Files
+
+SOME_FAILED = 6
+PAGES = (".html", ".htm")
+
+
+def compare(
+    before: Annotated[
+        Path, typer.Argument(metavar="BEFORE", readable=False, help="Image, or folder of images.")
+    ],
+    after: Annotated[
+        Path, typer.Argument(metavar="AFTER", readable=False, help="Restored image, or folder.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="FILE.html for a page with sliders, or an image file for a sheet: left to right "
+            "before, after and reference, and crops below.",
+        ),
+    ],
+    reference: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="REFERENCE", readable=False, help="Reference, or folder, for scores."
+        ),
+    ] = None,
+    protocol: Annotated[
+        ProtocolName, typer.Option(help="Protocol of the scores; see docs/evaluation.md.")
+    ] = "rgb",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show images before and after a restoration.
+
+    Files of folders are paired by name as in restore eval. Of more than 12 images the worst, the
+    median and the best are shown.
+    """
+    refuse_output(output, (before, after, reference), overwrite=overwrite)
+    with reporter("compare", quiet=quiet) as report:
+        paired = pair_files(before, after, reference, report)
+        compared = measure_all(paired, protocol, report)
+        if compared:
+            write_comparison(compared, protocol, output, overwrite=overwrite)
+            report.data(str(output))
+    if len(compared) < len(paired):
+        raise typer.Exit(SOME_FAILED)
+
+
+def refuse_output(output: Path, sources: tuple[Path | None, ...], *, overwrite: bool) -> None:
+    """Refuse an output before any work. Raises UsageError, OutputError."""
+    if output.suffix.lower() not in PAGES:
+        format_of(output)
+    refuse_unwritable([output])
+    if output.exists() and any(
+        each and each.exists() and output.samefile(each) for each in sources
+    ):
+        raise OutputCollision(f"{output} is a source", hint="choose another output with -o")
+    if output.exists() and not overwrite:
+        raise OutputExists(f"already exists: {output}", hint="add --overwrite")
+
+
+def pair_files(before: Path, after: Path, reference: Path | None, report: Reporter) -> list[Files]:
+    """Return the files of each image that is on all sides; a warning names the others."""
+    from restore_cli.data.pairing import pair_up
+    from restore_cli.report.comparison import Files
+
+    pairing = pair_up(after, before)
+    unpaired = pairing.unpaired
+    references: dict[Path, Path | None] = dict.fromkeys(path for path, _ in pairing.pairs)
+    if reference is not None:
+        referenced = pair_up(after, reference)
+        unpaired = sorted({*unpaired, *referenced.unpaired})
+        references = dict(referenced.pairs)
+    for path in unpaired:
+        report.warn(f"{path}: no image to compare with")
+    return [
+        Files(degraded, restored, references[restored])
+        for restored, degraded in pairing.pairs
+        if restored in references
+    ]
+
+
+def measure_all(paired: list[Files], protocol: ProtocolName, report: Reporter) -> list[Compared]:
+    """Measure each image and report failures. Raises the error of the only one."""
+    from restore_cli.metrics import PROTOCOLS
+    from restore_cli.report.comparison import compare as measure
+
+    compared = []
+    with report.progress(len(paired), "compare") as bar:
+        for files in paired:
+            try:
+                compared.append(measure(files, PROTOCOLS[protocol]))
+            except RestoreError as error:
+                if len(paired) == 1:
+                    raise
+                report.error(error, about=str(files.after))
+            bar.advance()
+    return compared
+
+
+def write_comparison(
+    compared: list[Compared], protocol: ProtocolName, output: Path, *, overwrite: bool
+) -> None:
+    """Write the page or the sheet. Raises OutputError."""
+    from restore_cli import __version__
+    from restore_cli.files import write_atomically
+    from restore_cli.imaging.image import Image
+    from restore_cli.imaging.io import write
+    from restore_cli.report.comparison import comparison_page, comparison_sheet
+    from restore_cli.report.page import circumstances, render
+
+    if output.suffix.lower() in PAGES:
+        page = comparison_page(compared, protocol, circumstances(__version__, {}))
+        write_atomically(output, render(page), overwrite=overwrite)
+    else:
+        write(Image(comparison_sheet(compared)), output, overwrite=overwrite)
