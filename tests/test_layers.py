@@ -14,7 +14,7 @@ LAYERS = {
     "cli": 8,
     **dict.fromkeys(("batch", "training", "bench"), 7),
     "api": 6,
-    **dict.fromkeys(("inference", "data"), 5),
+    **dict.fromkeys(("inference", "data", "report"), 5),
     **dict.fromkeys(("checkpoints", "metrics"), 4),
     "registry": 3,
     "networks": 2,
@@ -42,6 +42,7 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     "ray": ("batch/distributed",),
     "ncnn": ("bench/peers",),
     "spandrel": ("checkpoints/community",),
+    "jinja2": ("report/page",),
     **dict.fromkeys(("click", "typer._click", "torchvision"), ()),
 }
 NOT_AT_THE_TOP = {"diffusers", "ray", "kornia", "ncnn", "spandrel"}  # slow to import, or optional

@@ -64,7 +64,7 @@ def test_the_wheel_holds_all_weights_and_samples(wheel, folder):
 def test_the_wheel_holds_the_package_and_its_licence_only(wheel):
     package = {
         path.relative_to(CHECKOUT).as_posix()
-        for pattern in ("*.py", "py.typed")
+        for pattern in ("*.py", "*.html", "py.typed")
         for path in (CHECKOUT / "restore_cli").rglob(pattern)
     }
     names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith(BUNDLED)}

@@ -26,6 +26,8 @@ def batch_page(task: str, facts: Mapping[str, str], results: Sequence[Result]) -
         for index, result in enumerate(results)
         if (change := _change(result.job, result.status)) is not None
     }
+    lines = [_line(result, changes.get(index)) for index, result in enumerate(results)]
+    known = [place for place in range(len(COLUMNS)) if any(line[place].text for line in lines)]
     indices = list(changes)
     ranks = ranked([changes[index] for index in indices], RANKS)
     return Page(
@@ -34,8 +36,8 @@ def batch_page(task: str, facts: Mapping[str, str], results: Sequence[Result]) -
         [_summary(results, list(changes.values()))],
         images=Table(
             "Images",
-            COLUMNS,
-            [_line(result, changes.get(index)) for index, result in enumerate(results)],
+            tuple(COLUMNS[place] for place in known),
+            [[line[place] for place in known] for line in lines],
             "Change: mean absolute difference of the image before and after. "
             "A click on a heading sorts.",
         ),

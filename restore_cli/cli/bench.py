@@ -119,6 +119,8 @@ def quality(
     quiet: Quiet = False,
 ) -> None:
     """Measure weights and other networks on test sets, by the protocols of the papers."""
+    if resume and json in (None, "-"):
+        raise UsageError("--resume continues a JSON file", hint="add --json FILE")
     tables = {"csv": csv, "markdown": markdown, "latex": latex}
     _refuse_unwritable(json, html, *tables.values())
     options = run_options(tiling_of(tile, overlap), None, None, device, precision, seed=0)
@@ -427,8 +429,6 @@ class _Result:
         from restore_cli.bench.quality import NOTHING_EARLIER, Earlier
         from restore_cli.bench.rows import document, read_document
 
-        if self.json in (None, "-"):
-            raise UsageError("--resume continues a file", hint="add --json FILE")
         if not Path(str(self.json)).exists():
             return NOTHING_EARLIER
         before = read_document(Path(str(self.json)))

@@ -121,7 +121,10 @@ def write_comparison(
     compared: list[Compared], protocol: ProtocolName, output: Path, *, overwrite: bool
 ) -> None:
     """Write the page or the sheet. Raises OutputError."""
+    import torch
+
     from restore_cli import __version__
+    from restore_cli.bench.machine import describe
     from restore_cli.files import write_atomically
     from restore_cli.imaging.image import Image
     from restore_cli.imaging.io import write
@@ -129,7 +132,8 @@ def write_comparison(
     from restore_cli.report.page import circumstances, render
 
     if output.suffix.lower() in PAGES:
-        page = comparison_page(compared, protocol, circumstances(__version__, {}))
+        facts = circumstances(__version__, describe(torch.device("cpu")))
+        page = comparison_page(compared, protocol, facts)
         write_atomically(output, render(page), overwrite=overwrite)
     else:
         write(Image(comparison_sheet(compared)), output, overwrite=overwrite)

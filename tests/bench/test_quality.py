@@ -5,11 +5,10 @@ import torch
 
 from restore_cli import registry
 from restore_cli.bench.baselines import BASELINES
-from restore_cli.bench.measure import CROP, crop_position
-from restore_cli.bench.quality import run_quality
+from restore_cli.bench.quality import Earlier, run_quality
 from restore_cli.bench.suite import candidates
 from restore_cli.checkpoints.save import save
-from restore_cli.data.sets import SETS, Pair, PairSet, folder_pairs, load_pair, public_pairs
+from restore_cli.data.sets import SETS, folder_pairs, load_pair, public_pairs
 from restore_cli.imaging.io import read
 from restore_cli.inference.restorer import RunOptions, load_restorer
 from restore_cli.metrics import PROTOCOLS, measure
@@ -115,24 +114,60 @@ def test_the_figure_of_the_paper_stands_beside_its_network_and_set(tmp_path):
     assert "not checked" in result.rows[0]["published"]["note"]
 
 
-def test_crops_show_every_method_and_the_reference(rainy, random_weights):
-    comparisons = []
-    run(folder_pairs(rainy), random_weights, comparisons=comparisons)
-    assert [(comparison.image, [*comparison.outputs]) for comparison in comparisons] == [
-        ("a", ["input", "random"]),
-        ("b", ["input", "random"]),
+def test_views_show_the_worst_and_the_best_image_with_crops_of_every_method(rainy, random_weights):
+    views = []
+    (result,) = run(folder_pairs(rainy), random_weights, views=views)
+    by_score = sorted(result.rows[0]["per_image"], key=lambda score: score["psnr"])
+    assert [(view.rank, view.name) for view in views] == [
+        ("worst", f"rainy-pairs, {by_score[0]['image']}"),
+        ("best", f"rainy-pairs, {by_score[1]['image']}"),
     ]
-    assert comparisons[0].reference.startswith(b"\x89PNG")
+    captions = [crop.caption for crop in views[0].crops]
+    assert captions == ["input", f"random: {by_score[0]['psnr']:.2f} dB", "reference"]
+    assert (views[0].before.caption, views[0].after.caption) == ("input", "random")
 
 
-def test_the_crop_lies_where_the_image_is_worst():
-    pairs = PairSet("set", "derain", (Pair(None, None),))
-    clean = torch.zeros(3, 500, 600)
-    degraded = clean.clone()
-    degraded[:, 400:420, 300:320] = 1
-    top, left = crop_position(pairs, degraded, clean)
-    assert top <= 400 and top + CROP >= 420
-    assert left <= 300 and left + CROP >= 320
+def test_views_of_many_sets_show_the_worst_image_of_each(rainy, random_weights):
+    views = []
+    run(folder_pairs(rainy) * 5, random_weights, views=views)
+    assert [view.rank for view in views] == ["worst"] * 5
+
+
+def test_a_row_has_the_scores_of_each_image(rainy, random_weights):
+    (result,) = run(folder_pairs(rainy), random_weights)
+    scores = result.rows[0]["per_image"]
+    assert [score["image"] for score in scores] == ["a", "b"]
+    assert sum(score["psnr"] for score in scores) / 2 == pytest.approx(
+        result.rows[0]["psnr"], abs=2e-3
+    )
+
+
+@pytest.fixture
+def measured(rainy, random_weights):
+    """Rows of an earlier run, marked so that they are known again."""
+    (result,) = run(folder_pairs(rainy), random_weights)
+    return [row | {"psnr": 99.0} for row in result.rows]
+
+
+def test_a_finished_row_is_kept(rainy, random_weights, measured):
+    (result,) = run(folder_pairs(rainy), random_weights, earlier=Earlier(measured))
+    assert result.rows == measured
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": 1},
+        {"failed": 1},
+        {"protocol": "rgb"},
+        {"weights_sha256": "0" * 64},
+        {"error": {"kind": "OutOfMemory", "message": "", "hint": None}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_row_that_is_not_finished_is_measured_again(rainy, random_weights, measured, change):
+    (result,) = run(folder_pairs(rainy), random_weights, earlier=Earlier([measured[0] | change]))
+    assert result.rows[0]["psnr"] != 99.0
 
 
 @pytest.mark.parametrize(

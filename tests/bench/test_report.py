@@ -1,10 +1,8 @@
-import re
-
 import pytest
 
-from restore_cli.bench.quality import Comparison
-from restore_cli.bench.report import page, quality_table, speed_table
-from restore_cli.metrics import Scores
+from restore_cli.bench.report import quality_page, quality_table, speed_page, speed_table
+from restore_cli.report.page import render
+from tests.report.pages import Elements
 
 BICUBIC = {"psnr": 30.388, "ssim": 0.86783, "ms_ssim": 0.95, "cpu_seconds_per_megapixel": 0.021}
 ROW = {
@@ -21,6 +19,11 @@ ROW = {
     "peak_memory_mb": 369.4,
     "published": {"psnr": 33.13, "ssim": None, "note": ""},
     "baseline": {"bicubic": BICUBIC},
+    "origin": "restore",
+    "device": "cpu",
+    "per_image": [
+        {"image": "img_1", "psnr": 32.455, "ssim": 0.9035, "ms_ssim": None, "seconds": 0.02}
+    ],
     "error": None,
 }
 
@@ -45,8 +48,9 @@ def test_each_set_has_its_baselines_above_its_rows():
         "CPU s/Mpx": "0.59",
         "Mpx/s": "1.70",
         "MB": "369",
+        "origin": "restore",
     }
-    assert lines[0][5:] == ["0.8678", "0.9500", "", "0.02", "", ""]
+    assert lines[0][5:] == ["0.8678", "0.9500", "", "0.02", "", "", "baseline"]
 
 
 def test_rows_of_one_set_stand_together():
@@ -74,17 +78,70 @@ def test_identical_images_are_infinitely_alike():
     assert line[4:6] == ["inf", "1.0000"]
 
 
-def test_a_page_needs_no_other_file():
-    comparison = Comparison(
-        "set5 x3", "img_1", b"png", {"espcn.x3": (b"png", Scores(32.4, 0.9, None))}
-    )
-    html = page("report", {"restore": "1.2", "gpu": None}, quality_table([ROW]), [comparison])
-    assert not re.search(r"(src|href)=\"(?!data:)", html)
-    assert html.count("data:image/png;base64,") == 2
-    assert "espcn.x3: 32.40 / 0.9000" in html
-    assert "<p>restore 1.2</p>" in html
+def bold(page):
+    return {
+        (table.title, line[0].text, column)
+        for table in page.summary
+        for line in table.lines
+        for column, cell in zip(table.columns, line, strict=True)
+        if cell.best
+    }
 
 
-def test_names_are_escaped():
-    html = page("report", {}, (["<b>"], [["a & <i>"]]), [])
-    assert "&lt;b&gt;" in html and "a &amp; &lt;i&gt;" in html
+def test_the_best_figure_of_each_column_is_bold_and_a_lone_cost_is_not():
+    slower = ROW | {"weights": "b", "psnr": 33.0, "ssim": 0.9, "cpu_seconds_per_megapixel": 9.0}
+    slower |= {"megapixels_per_second": 1.7, "peak_memory_mb": None, "ms_ssim": 0.9}
+    assert bold(quality_page({}, [ROW, slower], [])) == {
+        ("set5 x3, 5 images", "b", "PSNR"),
+        ("set5 x3, 5 images", "espcn.x3", "SSIM"),
+        ("set5 x3, 5 images", "espcn.x3", "CPU s/Mpx"),  # not bicubic, which has no weights
+        ("set5 x3, 5 images", "espcn.x3", "Mpx/s"),  # equal
+        ("set5 x3, 5 images", "b", "Mpx/s"),
+        ("set5 x3, 5 images", "bicubic", "MS-SSIM"),
+    }
+
+
+def test_weights_of_others_are_named_as_such_in_table_and_chart():
+    official = ROW | {"weights": "espcn.paper", "origin": "official layout"}
+    page = quality_page({}, [ROW, official], [])
+    origins = {line[0].text: line[1].text for line in page.summary[0].lines}
+    assert origins == {
+        "bicubic": "baseline",
+        "espcn.x3": "restore",
+        "espcn.paper": "official layout",
+    }
+    kinds = {point.name: point.kind for point in page.charts[0].points}
+    assert kinds == {"espcn.x3": "network", "espcn.paper": "other"}
+    assert page.charts[0].level == ("bicubic", 30.388)
+
+
+def test_costs_on_a_gpu_are_seconds_without_the_baselines_of_the_cpu():
+    two = {"bicubic": BICUBIC, "lanczos": BICUBIC}
+    page = quality_page({}, [ROW | {"device": "cuda:0", "baseline": two}], [])
+    (point,) = page.charts[0].points
+    assert point.cost == pytest.approx(1 / 1.7)
+
+
+def test_an_image_of_a_part_stands_in_the_table_once():
+    whole = ROW | {"set": "derain-test", "scale": 1}
+    page = quality_page({}, [whole | {"set": "derain-test/irr"}, whole], [])
+    assert [[cell.text for cell in line[:2]] for line in page.images.lines] == [
+        ["img_1", "derain-test"]
+    ]
+
+
+def test_a_page_of_rows_that_failed_has_no_chart():
+    error = {"message": "no memory"}
+    failed = ROW | {"psnr": None, "published": None, "baseline": {}, "error": error}
+    failed |= {"per_image": [], "device": None, "cpu_seconds_per_megapixel": None}
+    page = quality_page({}, [failed], [])
+    assert page.charts == []
+    assert b"no memory" in render(page)
+
+
+def test_a_page_of_speeds_has_their_table():
+    row = ROW | {"precision": "fp32", "seconds": 1.0, "times_plain": 1.2, "times_plain_cpu": 1.1}
+    row |= {"share_of_matrix_peak": 0.5}
+    row |= {"baseline": {"plain": {"seconds": 1.2, "peak_memory_mb": 400.0}}}
+    html = render(speed_page({"torch": "2.13"}, [row]))
+    assert "restore s" in html.decode() and Elements(html).all("table")

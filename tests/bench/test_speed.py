@@ -69,7 +69,7 @@ def test_the_work_of_each_network_can_be_counted(arch, tmp_path):
     path = tmp_path / "weights.safetensors"
     save(registry.build(arch, **SMALL[arch]), path, arch=arch, config=SMALL[arch], record={})
     spec = registry.configured(registry.MODELS[arch], SMALL[arch])
-    assert count_flop(Candidate(str(path), spec), torch.rand(3, 32, 48)) > 0
+    assert count_flop(Candidate(str(path), spec, "restore"), torch.rand(3, 32, 48)) > 0
 
 
 def test_work_is_multiplications_and_additions_of_each_pixel(tmp_path):
@@ -79,7 +79,10 @@ def test_work_is_multiplications_and_additions_of_each_pixel(tmp_path):
     save(network, path, arch="espcn", config={"scale": 2}, record={})
     spec = registry.configured(registry.MODELS["espcn"], {"scale": 2})
     weights = sum(p.numel() for p in network.parameters() if p.dim() == 4)
-    assert count_flop(Candidate(str(path), spec), torch.rand(3, 10, 14)) == 2 * 18 * 22 * weights
+    assert (
+        count_flop(Candidate(str(path), spec, "restore"), torch.rand(3, 10, 14))
+        == 2 * 18 * 22 * weights
+    )
 
 
 def test_memory_is_measured_in_a_process_for_each_variant(random_weights, monkeypatch):

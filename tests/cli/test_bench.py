@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.invoke import restore
+from tests.report.pages import Elements
 
 bench = partial(restore, "bench")
 
@@ -37,7 +38,7 @@ def test_quality_writes_the_document_and_says_where(pairs, random_weights, tmp_p
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"{target}\n"
     document = json.loads(target.read_text())
-    assert set(document) == {"version", "machine", "rows"}
+    assert set(document) == {"version", "machine", "options", "rows"}
     (row,) = document["rows"]
     assert set(row) >= FIELDS
     assert (row["set"], row["images"], row["error"]) == ("my-rain", 1, None)
@@ -50,11 +51,60 @@ def test_the_document_can_go_to_stdout(pairs, random_weights):
     assert len(json.loads(result.stdout)["rows"]) == 1
 
 
-def test_a_page_with_crops_is_written(pairs, random_weights, tmp_path):
+def test_a_page_with_images_is_written(pairs, random_weights, tmp_path):
     target = tmp_path / "report.html"
     result = bench("quality", "--set", pairs, "--model", random_weights, "--html", target)
     assert result.stdout == f"{target}\n"
-    assert target.read_text().count("<figure>") == 3  # input, output, reference
+    elements = Elements(target.read_bytes())
+    crops = [image["alt"] for image in elements.all("img") if image["alt"].startswith("Crop")]
+    assert [crop.split(":")[1].strip() for crop in crops] == ["input", "random", "reference"]
+
+
+def test_resume_measures_what_is_not_in_the_document(pairs, random_weights, tmp_path):
+    target = tmp_path / "report.json"
+    arguments = ["quality", "--set", pairs, "--model", random_weights, "--json", target]
+    assert bench(*arguments, "--resume").exit_code == 0  # no file yet
+    document = json.loads(target.read_text())
+    (row,) = document["rows"]
+    kept = [row | {"psnr": 99.0}, row | {"set": "another"}]
+    target.write_text(json.dumps(document | {"rows": kept}))
+    assert bench(*arguments, "--resume").exit_code == 0
+    assert json.loads(target.read_text())["rows"] == kept
+    assert bench(*arguments).exit_code == 0
+    assert json.loads(target.read_text())["rows"][0]["psnr"] == row["psnr"]
+
+
+def test_resume_refuses_figures_that_were_measured_otherwise(pairs, random_weights, tmp_path):
+    target = tmp_path / "report.json"
+    arguments = ["quality", "--set", pairs, "--model", random_weights, "--json", target]
+    bench(*arguments)
+    other = bench(*arguments, "--resume", "--tile", 16)
+    assert other.exit_code == 2
+    assert "was measured with another option" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("lost", "arguments", "code"),
+    [(0.0, [], 0), (0.2, [], 7), (0.2, ["--psnr", "0.5"], 0)],
+    ids=["equal", "worse", "tolerated"],
+)
+def test_diff_exits_with_7_on_a_regression(pairs, random_weights, tmp_path, lost, arguments, code):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    bench("quality", "--set", pairs, "--model", random_weights, "--json", old)
+    document = json.loads(old.read_text())
+    document["rows"][0]["psnr"] -= lost
+    new.write_text(json.dumps(document))
+    result = bench("diff", old, new, *arguments)
+    assert result.exit_code == code
+    assert ("regression: random on my-rain (y_float): psnr" in result.stdout) == (code == 7)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"rows": [{}]}', '{"rows": 3}'])
+def test_diff_refuses_what_is_no_document(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    result = bench("diff", tmp_path / "a.json", tmp_path / "a.json")
+    assert result.exit_code == 3
+    assert "a.json: no document of restore bench" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -103,6 +153,8 @@ def test_speed_tells_how_many_times_as_fast_as_plain_pytorch(random_weights):
         (["quality", "--set", ".", "--task", "derain", "--peer", "a,b,2"], 2, "expected ncnn:"),
         (["speed", "--set", "set5", "--size", "64"], 2, "contradict each other"),
         (["speed", "--model", "dpenet.nowhere"], 4, "no weights are called 'dpenet.nowhere'"),
+        (["quality", "--set", "set5", "--resume"], 2, "--resume continues a JSON file"),
+        (["diff", "no.json", "no.json"], 3, "no.json: No such file"),
         (["speed", "--tile", "big"], 2, "--tile big: wanted"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
