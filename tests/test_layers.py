@@ -43,9 +43,17 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     "ncnn": ("bench/peers",),
     "spandrel": ("checkpoints/community",),
     "jinja2": ("report/page",),
+    "torchmetrics": ("metrics/perceptual",),
     **dict.fromkeys(("click", "typer._click", "torchvision"), ()),
 }
-NOT_AT_THE_TOP = {"diffusers", "ray", "kornia", "ncnn", "spandrel"}  # slow to import, or optional
+NOT_AT_THE_TOP = {
+    "diffusers",
+    "ray",
+    "kornia",
+    "ncnn",
+    "spandrel",
+    "torchmetrics",
+}  # slow to import, or optional
 NOT_AT_THE_TOP_OF_HELP = {"torch", "numpy", "rich", "safetensors"}  # of what --help imports
 ONLY_CONSOLE_PRINTS = "cli/console"
 ONLY_ASSETS_READS_THE_ENVIRONMENT = "assets"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ from restore_cli.memory import refuse_small_address_space
 
 if TYPE_CHECKING:
     from restore_cli.metrics import EvalProtocol, Means, Scores
+    from restore_cli.metrics.perceptual import Pairwise
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Row:
     restored: Path
     reference: Path
     scores: Scores
+    perceptual: Mapping[str, float | None]
     bit_depth: int  # the larger of the two
 
 
@@ -44,10 +46,18 @@ def evaluate(
         ProtocolName,
         typer.Option(help="Colours, rounding and border; see docs/evaluation.md."),
     ] = "rgb",
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME...",
+            help="Perceptual metrics besides: lpips, dists (less is better), vif. "
+            "Needs the extra: metrics.",
+        ),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure PSNR, SSIM and MS-SSIM against references.
+    """Measure PSNR, SSIM, MS-SSIM and perceptual metrics against references.
 
     Files of two folders are paired by name without suffix; x_derained.png is paired with x.png.
     Alpha is not measured; colours that it hides in both images count as equal.
@@ -59,20 +69,44 @@ def evaluate(
     with reporter("eval", quiet=quiet, json=json) as report:
         for path in pairing.unpaired:
             report.warn(f"{path}: no image to compare with")
-        rows = measure_all(pairing.pairs, PROTOCOLS[protocol], report)
+        perceptual = load_perceptual(metric, report)
+        rows = measure_all(pairing.pairs, PROTOCOLS[protocol], perceptual, report)
         failed = len(pairing.pairs) - len(rows)
         show_means(rows, failed, protocol, report)
     if failed:
         raise typer.Exit(6)
 
 
-def measure_all(pairs: Sequence[Pair], protocol: EvalProtocol, report: Reporter) -> list[Row]:
+def load_perceptual(names: str | None, report: Reporter) -> dict[str, Pairwise]:
+    """Return the metrics of --metric, and report the weights to be fetched.
+
+    Raises UsageError, MissingExtra, FetchError.
+    """
+    if names is None:
+        return {}
+    from restore_cli.metrics.perceptual import find_metrics, load_metric
+
+    loaded = {}
+    for metric in find_metrics(names):
+        if (path := metric.missing_file()) is not None:
+            place = f"{path.parent}, {metric.megabytes} MB"
+            report.say(f"{metric.name}: its weights {path.name} are not yet in {place}")
+        loaded[metric.name] = load_metric(metric)
+    return loaded
+
+
+def measure_all(
+    pairs: Sequence[Pair],
+    protocol: EvalProtocol,
+    perceptual: Mapping[str, Pairwise],
+    report: Reporter,
+) -> list[Row]:
     """Measure and report each pair. Raises the error of the only pair."""
     rows: list[Row] = []
     with report.progress(len(pairs), "eval") as bar:
         for restored, reference in pairs:
             try:
-                row = measure_pair(restored, reference, protocol)
+                row = measure_pair(restored, reference, protocol, perceptual)
             except RestoreError as error:
                 if len(pairs) == 1:
                     raise
@@ -86,7 +120,9 @@ def measure_all(pairs: Sequence[Pair], protocol: EvalProtocol, report: Reporter)
     return rows
 
 
-def measure_pair(restored: Path, reference: Path, protocol: EvalProtocol) -> Row:
+def measure_pair(
+    restored: Path, reference: Path, protocol: EvalProtocol, perceptual: Mapping[str, Pairwise]
+) -> Row:
     from restore_cli.imaging.io import read
     from restore_cli.metrics import measure
 
@@ -95,16 +131,22 @@ def measure_pair(restored: Path, reference: Path, protocol: EvalProtocol) -> Row
         scores = measure(image.hidden_colours_of(truth).pixels, truth.pixels, protocol)
     except InputError as error:
         raise type(error)(f"{restored}: {error.message}", error.hint) from error
-    return Row(restored, reference, scores, max(image.bit_depth, truth.bit_depth))
+    besides: dict[str, float | None] = {}
+    if perceptual:
+        from restore_cli.metrics.perceptual import measure_perceptual
+
+        besides = measure_perceptual(image.pixels, truth.pixels, perceptual)
+    bit_depth = max(image.bit_depth, truth.bit_depth)
+    return Row(restored, reference, scores, besides, bit_depth)
 
 
 def show_row(row: Row, protocol: str, report: Reporter) -> None:
     scores = row.scores
     if report.json:
         names = {"restored": str(row.restored), "reference": str(row.reference)}
-        report.data({**names, "protocol": protocol, **as_json(scores)})
+        report.data({**names, "protocol": protocol, **as_json(scores), **row.perceptual})
     else:
-        report.data(f"{row.restored}  {in_words(scores)}  ({protocol})")
+        report.data(f"{row.restored}  {in_words(scores, row.perceptual)}  ({protocol})")
 
 
 def show_means(rows: Sequence[Row], failed: int, protocol: str, report: Reporter) -> None:
@@ -112,13 +154,18 @@ def show_means(rows: Sequence[Row], failed: int, protocol: str, report: Reporter
     from restore_cli.metrics import means_of
 
     means = means_of([row.scores for row in rows])
+    besides: Mapping[str, float | None] = {}
+    if any(row.perceptual for row in rows):
+        from restore_cli.metrics.perceptual import mean_scores
+
+        besides = mean_scores([row.perceptual for row in rows])
     identical = sum(math.isinf(row.scores.psnr) for row in rows)
     if report.json:
         names = {"restored": None, "reference": None, "protocol": protocol}
         counts = {"pairs": len(rows), "identical": identical, "failed": failed}
-        report.data({**names, **as_json(means), **counts})
+        report.data({**names, **as_json(means), **besides, **counts})
     elif len(rows) > 1:
-        report.data(f"mean of {len(rows)}  {in_words(means)}  ({protocol})")
+        report.data(f"mean of {len(rows)}  {in_words(means, besides)}  ({protocol})")
     if 0 < identical < len(rows):
         report.say(f"{identical} of {len(rows)} pairs are identical: excluded from the mean PSNR")
     small = sum(row.scores.ms_ssim is None for row in rows)
@@ -132,9 +179,13 @@ def as_json(scores: Scores | Means) -> dict[str, float | str | None]:
     return {"psnr": psnr, "ssim": scores.ssim, "ms_ssim": scores.ms_ssim}
 
 
-def in_words(scores: Scores | Means) -> str:
+def in_words(scores: Scores | Means, perceptual: Mapping[str, float | None]) -> str:
     psnr = "-" if scores.psnr is None else f"{scores.psnr:.2f} dB"
     ssim, ms_ssim = (
         "-" if value is None else f"{value:.4f}" for value in (scores.ssim, scores.ms_ssim)
     )
-    return f"PSNR {psnr}  SSIM {ssim}  MS-SSIM {ms_ssim}"
+    besides = (
+        f"  {name.upper()} " + ("-" if value is None else f"{value:.4f}")
+        for name, value in perceptual.items()
+    )
+    return f"PSNR {psnr}  SSIM {ssim}  MS-SSIM {ms_ssim}{''.join(besides)}"
