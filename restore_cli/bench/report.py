@@ -9,6 +9,7 @@ from typing import Any
 
 from restore_cli.bench.rows import Row
 from restore_cli.bench.tables import Table
+from restore_cli.checkpoints.origin import OWN
 from restore_cli.report.page import Cell, Chart, Page, Point
 from restore_cli.report.page import Table as PageTable
 from restore_cli.report.views import View
@@ -23,7 +24,6 @@ BEST: Mapping[str, Callable[..., float | None]] = MappingProxyType(
 )
 QUALITY = ("PSNR", "SSIM", "MS-SSIM")
 BASELINE = "baseline"  # origin of lines without weights, which are not compared by cost
-KINDS: Mapping[str, str] = MappingProxyType({"restore": "network", "restore train": "network"})
 
 
 def quality_table(rows: Sequence[Row]) -> Table:
@@ -156,7 +156,9 @@ def _chart(measured_on: MeasuredOn, rows: Sequence[Row]) -> Chart | None:
         cost = row["cpu_seconds_per_megapixel"]
         if not on_cpu and row["megapixels_per_second"]:
             cost = 1 / row["megapixels_per_second"]
-        points.append((row["weights"], cost, row["psnr"], KINDS.get(row["origin"], "other")))
+        points.append(
+            (row["weights"], cost, row["psnr"], "network" if row["origin"] in OWN else "other")
+        )
     (first, degraded), *others = rows[0]["baseline"].items() or [(None, None)]
     if on_cpu:
         points += [

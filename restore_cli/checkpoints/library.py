@@ -89,6 +89,8 @@ def import_weights(
     name = name or f"{arch}.{_tag(source.name, arch)}"
     _check_name(name, arch, overwrite)
     record = dict(file.about.record) if file.about else {}
+    if file.about is None and held.importer is None:
+        record["layout"] = "official"  # for origin.py
     target = manifest.weights_cache() / f"{name}.safetensors"
     save_state(state, target, arch=arch, config=config, record={**record, "origin": origin})
     held = replace(held, arch=arch, config=config, likely=tasks)

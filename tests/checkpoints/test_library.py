@@ -40,7 +40,10 @@ def test_an_imported_file_says_where_it_came_from(bundle, official_file):
     entry = import_weights(official_file, "dpenet.mine")
     origin = f"imported from Rain100H.pth, sha256 {read(official_file).sha256}"
     assert entry.origin == origin
-    assert read(manifest.locate(entry)[1]).about.record == {"origin": origin}
+    assert read(manifest.locate(entry)[1]).about.record == {
+        "origin": origin,
+        "layout": "official",
+    }
 
 
 def test_an_imported_file_names_the_wrappings_that_were_removed(bundle, official_state, tmp_path):
