@@ -62,7 +62,7 @@ def _vif() -> Pairwise:
 
 
 # Licences of code and weights: LPIPS BSD-2, DISTS MIT, torchvision BSD-3, torchmetrics Apache-2.0.
-# NIQE, ARNIQA and others that need no reference come with non-commercial licences only.
+# NIQE and others without a reference: pyiqa, which has them, has a non-commercial licence.
 PERCEPTUAL: Mapping[str, Perceptual] = MappingProxyType(
     {
         metric.name: metric

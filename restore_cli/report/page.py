@@ -148,10 +148,7 @@ def plot(chart: Chart) -> Plot:
     return Plot(
         chart,
         _labelled([(point, across(point.cost), down(point.quality)) for point in chart.points]),
-        [
-            (across(10**low * 1.0001 if cost < 10**low else cost), f"{cost:g}")
-            for cost in _log_ticks(low, high)
-        ],
+        [(across(cost), f"{cost:g}") for cost in _log_ticks(low, high)],
         [
             (down(bottom + index * step), f"{bottom + index * step:.{digits}f}")
             for index in range(steps + 1)
@@ -169,8 +166,10 @@ def _round_step(step: float) -> float:
 
 
 def _log_ticks(low: float, high: float) -> Iterator[float]:
-    """Yield 1, 2 and 5 times powers of ten between 10 ** low and 10 ** high."""
-    steps = LOG_STEPS if high - low < 2 else LOG_STEPS[:1]
+    """Yield round numbers between 10 ** low and 10 ** high, fewer for a wider range."""
+    steps: Sequence[int] = LOG_STEPS if high - low < 2 else LOG_STEPS[:1]
+    if high - low < 0.5:
+        steps = range(1, 10)
     for power in range(math.floor(low), math.ceil(high) + 1):
         for factor in steps:
             if low <= math.log10(factor) + power <= high:
