@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from restore_cli.batch.plan import Job
+from restore_cli.batch.plan import Job, Unreadable
 from restore_cli.batch.run import Result
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.origin import origin_of
@@ -19,21 +19,31 @@ RANKS = ("least changed", "median change", "most changed")
 COLUMNS = ("image", "status", "width", "height", "change (of 255)", "noise sigma (of 255)", "s")
 
 
-def batch_page(task: str, facts: Mapping[str, str], results: Sequence[Result]) -> Page:
-    """Return the page of the results of a restoring command; images are read again for it."""
+def batch_page(
+    task: str,
+    facts: Mapping[str, str],
+    results: Sequence[Result],
+    unreadable: Sequence[Unreadable] = (),
+) -> Page:
+    """Return the page of the results of a restoring command; images are read again for it.
+
+    unreadable: sources that failed before any work.
+    """
     changes = {
         index: change
         for index, result in enumerate(results)
         if (change := _change(result.job, result.status)) is not None
     }
     lines = [_line(result, changes.get(index)) for index, result in enumerate(results)]
+    empty = [Cell("")] * (len(COLUMNS) - 2)
+    lines += [[Cell(item.source), Cell(item.error.message), *empty] for item in unreadable]
     known = [place for place in range(len(COLUMNS)) if any(line[place].text for line in lines)]
     indices = list(changes)
     ranks = ranked([changes[index] for index in indices], RANKS)
     return Page(
         f"restore {task}",
         facts,
-        [_summary(results, list(changes.values()))],
+        [_summary(results, len(unreadable), list(changes.values()))],
         images=Table(
             "Images",
             tuple(COLUMNS[place] for place in known),
@@ -64,13 +74,13 @@ def _view(job: Job, rank: str) -> View:
     return view_of(job.source.name, rank, ("before", before), ("after", after))
 
 
-def _summary(results: Sequence[Result], changes: Sequence[float]) -> Table:
+def _summary(results: Sequence[Result], unreadable: int, changes: Sequence[float]) -> Table:
     done = [result for result in results if result.report is not None]
     pixels = sum((result.width or 0) * (result.height or 0) for result in done)
     seconds = sum(result.seconds for result in done)
     lines = [
         ("restored", str(len(done))),
-        ("failed", str(sum(result.error is not None for result in results))),
+        ("failed", str(unreadable + sum(result.error is not None for result in results))),
         ("seconds, without waiting", f"{seconds:.1f}"),
     ]
     if seconds:

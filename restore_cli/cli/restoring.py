@@ -61,7 +61,9 @@ def refuse_report(target: Path | None, planned: Plan) -> None:
         raise UsageError(f"--report {target}: not an HTML file", hint="name it FILE.html")
     refuse_unwritable([target])
     if is_taken(target) and planned.existing != "overwrite":
-        raise OutputExists(f"already exists: {target}", hint="add --overwrite, or name another file")
+        raise OutputExists(
+            f"already exists: {target}", hint="add --overwrite, or name another file"
+        )
 
 
 def work_remains(planned: Plan, report: Reporter, *, dry_run: bool) -> bool:
