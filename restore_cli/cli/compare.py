@@ -12,6 +12,7 @@ from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Overwrite, ProtocolName, Quiet
 from restore_cli.errors import OutputCollision, OutputExists, RestoreError
 from restore_cli.imaging.formats import format_of
+from restore_cli.memory import refuse_small_address_space
 
 if TYPE_CHECKING:
     from restore_cli.report.comparison import Compared, Files
@@ -55,6 +56,7 @@ def compare(
     median and the best are shown.
     """
     refuse_output(output, (before, after, reference), overwrite=overwrite)
+    refuse_small_address_space()
     with reporter("compare", quiet=quiet) as report:
         paired = pair_files(before, after, reference, report)
         compared = measure_all(paired, protocol, report)

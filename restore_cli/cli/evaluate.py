@@ -128,14 +128,15 @@ def measure_pair(
 
     image, truth = read(restored), read(reference)
     try:
-        scores = measure(image.hidden_colours_of(truth).pixels, truth.pixels, protocol)
+        pixels = image.hidden_colours_of(truth).pixels
+        scores = measure(pixels, truth.pixels, protocol)
     except InputError as error:
         raise type(error)(f"{restored}: {error.message}", error.hint) from error
     besides: dict[str, float | None] = {}
     if perceptual:
         from restore_cli.metrics.perceptual import measure_perceptual
 
-        besides = measure_perceptual(image.pixels, truth.pixels, perceptual)
+        besides = measure_perceptual(pixels, truth.pixels, perceptual)
     bit_depth = max(image.bit_depth, truth.bit_depth)
     return Row(restored, reference, scores, besides, bit_depth)
 
