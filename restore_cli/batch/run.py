@@ -12,19 +12,22 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, cast
 
+from restore_cli.batch.giants import disk_need, restore_giant
 from restore_cli.batch.plan import Existing, Job, Standard, is_taken
 from restore_cli.batch.provenance import CommandRecord, restored_record, to_text
 from restore_cli.errors import OutOfMemory, OutputError, OutputExists, RestoreError
 from restore_cli.files import sha256_of
+from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.formats import Container, Format, is_container
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import contents, decode_unreported, encode, refuse_colours, write
-from restore_cli.inference.report import Report, Restored
+from restore_cli.inference.report import Report, Restored, Restoring
 from restore_cli.memory import enough_memory
 from restore_cli.worker import Pending, Worker
 
 WAITING = 2  # images at most on either side of the network
 
+OnProgress = Callable[[int, int], None]
 OnTile = Callable[[int, int, int], None]
 
 
@@ -34,6 +37,14 @@ class Restores(Protocol):
     def __call__(
         self, image: Image, *, on_progress: Callable[[int, int], None] | None = None
     ) -> Restored: ...
+
+    def stream(
+        self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
+    ) -> Restoring: ...
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]: ...
+
+    def stored_bytes(self, height: int, width: int) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,8 @@ def _pipelined(
     record: CommandRecord | None,
 ) -> Generator[Result, None, None]:
     """Yield a Result for each job; reading, computing and writing overlap."""
-    stills = [job for job in jobs if not is_container(job.format)]
+    needs = {job: need for job in jobs if (need := _disk_need(job, restorer)) is not None}
+    stills = [job for job in jobs if not is_container(job.format) and job not in needs]
     behind: deque[Pending[Result]] = deque()
     with Worker() as reader, Worker() as writer:
         coming = (reader.submit(_read, job, stdin, existing) for job in stills)
@@ -132,6 +144,12 @@ def _pipelined(
                         yield behind.popleft().result()
                     progress = _within(index, on_tile)
                     yield _film(job, job.format, restorer, quality, existing, progress)
+                    continue
+                if job in needs:
+                    while behind:
+                        yield behind.popleft().result()
+                    progress = _within(index, on_tile)
+                    yield _giant(job, needs[job], restorer, quality, existing, record, progress)
                     continue
                 ahead.extend(islice(coming, 1))
                 # Unnamed, so that an image is freed once the writer has done with it.
@@ -206,6 +224,52 @@ def _film(
     )
 
 
+def _disk_need(job: Job, restorer: Restores) -> int | None:
+    """Return what a job takes on disk that is done band by band, None for others."""
+    if not (isinstance(job.source, Path) and isinstance(job.target, Path)):
+        return None
+    if is_container(job.format):
+        return None
+    try:
+        return disk_need(job.source, cast(Format, job.format), restorer)
+    except RestoreError:  # it fails in its turn
+        return None
+
+
+def _giant(
+    job: Job,
+    need: int,
+    restorer: Restores,
+    quality: int | None,
+    existing: Existing,
+    record: CommandRecord | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> Result:
+    assert isinstance(job.source, Path) and isinstance(job.target, Path)  # so it was planned
+    began = time.monotonic()
+    _refuse_existing(job, existing)
+    with enough_memory(str(job.source)):
+        restored = restore_giant(
+            job.source,
+            job.target,
+            need,
+            restorer,
+            format=cast(Format, job.format),
+            quality=quality,
+            overwrite=existing == "overwrite",
+            record=None if record is None else partial(_record_of, record, job, quality),
+            on_progress=on_progress,
+        )
+    return Result(
+        job,
+        "ok",
+        time.monotonic() - began,
+        report=restored.report,
+        width=restored.image.width,
+        height=restored.image.height,
+    )
+
+
 def _within(index: int, on_tile: OnTile | None) -> Callable[[int, int], None] | None:
     if on_tile is None:
         return None
@@ -268,17 +332,20 @@ def _write(
 
 def _recorded(done: _Done, job: Job, record: CommandRecord, quality: int | None) -> Image:
     """The image with the record of how it was made in its metadata."""
-    image, steps = done.restored.image, done.restored.report.steps
+    image = done.restored.image
+    made = _record_of(record, job, quality, done.restored.report, done.source_sha256)
+    return replace(image, metadata=replace(image.metadata, record=made))
+
+
+def _record_of(
+    record: CommandRecord, job: Job, quality: int | None, report: Report, sha256: str
+) -> str:
+    """Return the record of a result as text."""
     name = job.source.value if isinstance(job.source, Standard) else job.source.name
-    made = restored_record(
-        record,
-        name,
-        done.source_sha256,
-        steps,
-        format=cast(Format, job.format),
-        quality=quality,
+    format = cast(Format, job.format)
+    return to_text(
+        restored_record(record, name, sha256, report.steps, format=format, quality=quality)
     )
-    return replace(image, metadata=replace(image.metadata, record=to_text(made)))
 
 
 def pipe_out(data: bytes, stdout: BinaryIO) -> None:

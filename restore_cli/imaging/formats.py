@@ -21,7 +21,7 @@ class Encoding:
 
     format: Format
     suffix: str
-    encode: str  # (Encodable) -> bytes
+    encode: str  # (Encodable, file) -> None
     alpha: bool  # False: the image is composited on white
     depth: Literal[8, 16]  # bits per channel, at most
     lossy: bool  # a quality can be chosen

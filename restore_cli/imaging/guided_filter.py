@@ -13,14 +13,15 @@ weights/tml.md compares this with a plain gain, the original guided filter and a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-STRIP = 64  # rows processed at a time; memory may not suffice for copies of a large image
+from restore_cli.imaging.planes import Planes
+
 RADIUS = 3  # of the windows, in downsampled pixels
 FLAT = 1e-7  # variance of a window below which its means determine the slope
 LEAST_SLOPE = 0.3  # relative to the gain: networks blur, which looks like a loss of contrast
@@ -53,10 +54,11 @@ class LinearCoefficients:
         )
 
 
-def downsample(pixels: Tensor, size: Sequence[int]) -> Downsampled:
+def downsample(pixels: Tensor | Planes, size: Sequence[int]) -> Downsampled:
     """Downsample `pixels` (C, H, W) to `size` (h, w): bilinear, antialiased, any aspect ratio."""
     height, width = size
-    channels = pixels.shape[0]
+    planes = Planes.of(pixels)
+    channels = planes.shape[0]
     narrow = [
         F.interpolate(
             torch.cat([strip, strip.square()])[None],
@@ -64,7 +66,7 @@ def downsample(pixels: Tensor, size: Sequence[int]) -> Downsampled:
             mode="bilinear",
             antialias=True,
         )
-        for _, strip in strips(pixels)
+        for strip in planes.strips()
     ]
     both = F.interpolate(
         torch.cat(narrow, dim=-2), (height, width), mode="bilinear", antialias=True
@@ -72,21 +74,23 @@ def downsample(pixels: Tensor, size: Sequence[int]) -> Downsampled:
     return Downsampled(both[:channels], both[channels:])
 
 
-def noise_std(pixels: Tensor) -> Tensor:
+def noise_std(pixels: Tensor | Planes) -> Tensor:
     """Estimate the noise std per channel, (C, 1, 1).
 
     The median of Immerkaer's second difference, which is zero for lines and smooth shades; the
     median ignores edges. Spatially correlated noise is underestimated.
     """
-    channels, height, width = pixels.shape
+    planes = Planes.of(pixels)
+    channels, height, width = planes.shape
     if min(height, width) < 3:
         return torch.zeros(channels, 1, 1)
     step = max(1, round((height * width / SAMPLES) ** 0.5))
+    sample = planes.sampled(step, rows=3)
     differences = torch.zeros(())
     for down, row_weight in enumerate((1, -2, 1)):
         for across, weight in enumerate((1, -2, 1)):
-            shifted = pixels[:, down : height - 2 + down, across : width - 2 + across]
-            differences = differences + row_weight * weight * shifted[:, ::step, ::step]
+            shifted = sample[:, :, down, across : width - 2 + across]
+            differences = differences + row_weight * weight * shifted[..., ::step]
     median = differences.abs().flatten(1).median(1).values
     std = median / 6 * 1.4826  # for a normal distribution
     return std[:, None, None]
@@ -110,30 +114,23 @@ def fit_coefficients(
     return LinearCoefficients(window_mean(slope), window_mean(target - slope * mean))
 
 
-def apply(coefficients: LinearCoefficients, pixels: Tensor) -> Tensor:
-    """Upsample coefficients bilinearly and apply them to `pixels` (C, H, W)."""
-    height, width = pixels.shape[-2:]
+def apply(coefficients: LinearCoefficients, pixels: Tensor | Planes, result: Tensor) -> Tensor:
+    """Upsample coefficients bilinearly, apply them to `pixels` (C, H, W), and fill `result`."""
+    planes = Planes.of(pixels)
+    height, width = planes.shape[-2:]
     channels, rows = coefficients.slope.shape[:2]
     wide = F.interpolate(
         torch.cat([coefficients.slope, coefficients.offset])[None], (rows, width), mode="bilinear"
     )[0]
-    result = torch.empty_like(pixels)
-    for top, strip in strips(pixels):
-        down = torch.arange(top, top + strip.shape[-2], dtype=torch.float32)
+    for top, bottom in planes.spans():
+        down = torch.arange(top, bottom, dtype=torch.float32)
         place = ((down + 0.5) * rows / height - 0.5).clamp(0, rows - 1)
         above = place.long()
         below = (above + 1).clamp(max=rows - 1)
         here = torch.lerp(wide[:, above], wide[:, below], (place - above)[:, None])
-        torch.addcmul(
-            here[channels:], here[:channels], strip, out=result[:, top : top + strip.shape[-2]]
-        )
+        strip = planes.read(top, bottom)
+        result[:, top:bottom] = torch.addcmul(here[channels:], here[:channels], strip)
     return result
-
-
-def strips(pixels: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield first row and pixels of each strip, top to bottom."""
-    for top in range(0, pixels.shape[-2], STRIP):
-        yield top, pixels[..., top : top + STRIP, :]
 
 
 def window_mean(x: Tensor) -> Tensor:

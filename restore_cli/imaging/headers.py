@@ -35,12 +35,16 @@ TIFF_RATIOS = {1: 1, 5: LZW, 6: JPEG, 7: JPEG, 8: DEFLATED, 32946: DEFLATED, 327
 
 @dataclass(frozen=True)
 class Header:
-    """Format and stored size of an image; `least` bytes are the shortest file of that size."""
+    """Format and stored size of an image.
+
+    `least` bytes are the shortest file of that size, `each` those of a decoded pixel at most.
+    """
 
     still: StillFormat
     height: int
     width: int
     least: float = 0
+    each: int = 4
 
 
 def is_regular(path: Path) -> bool:
@@ -107,7 +111,8 @@ def _measured(still: StillFormat, data: bytes, name: str) -> Header | None:
         case "PNG":
             width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
             row = (width * depth * PNG_CHANNELS[colour] + 7) // 8
-            return Header(still, height, width, row * height / DEFLATED)
+            each = (4 if colour == 3 else PNG_CHANNELS[colour]) * (2 if depth == 16 else 1)
+            return Header(still, height, width, row * height / DEFLATED, each)
         case "JPEG":
             return _jpeg(still, data)
         case "WebP":
@@ -163,7 +168,7 @@ def _tiff(still: StillFormat, data: bytes, name: str) -> Header:
     bits, samples = max(tags.numbers(258, (1,))), tags.numbers(277, (1,))[0]
     ratio = TIFF_RATIOS.get(tags.numbers(259, (1,))[0])
     least = 0 if ratio is None else height * width * bits * samples / 8 / ratio
-    return Header(still, height, width, least)
+    return Header(still, height, width, least, samples * -(-bits // 8))
 
 
 def _bmp(still: StillFormat, data: bytes) -> Header:
@@ -181,4 +186,4 @@ def _pnm(still: StillFormat, data: bytes) -> Header | None:
     if found is None:
         return None
     width, height = int(found[2]), int(found[3])
-    return Header(still, height, width, width * height * PNM_BITS[found[1]] / 8)
+    return Header(still, height, width, width * height * PNM_BITS[found[1]] / 8, 6)

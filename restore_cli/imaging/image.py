@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from restore_cli.imaging.planes import Planes
 
 
 class Text(NamedTuple):
@@ -57,6 +61,36 @@ class Image:
     def width(self) -> int:
         return self.pixels.shape[-1]
 
+    @property
+    def planes(self) -> Planes:
+        """The pixels, to be read by rows."""
+        return Planes.of(self.pixels)
+
+    def rows(self, top: int, bottom: int) -> Image:
+        """Return the rows from `top` to `bottom` as an image."""
+        alpha = None if self.alpha is None else self.alpha[:, top:bottom]
+        return replace(self, pixels=self.pixels[:, top:bottom], alpha=alpha)
+
+    def all_planes(self) -> Tensor:
+        """Return pixels and alpha, (C or C + 1, H, W)."""
+        return self.pixels if self.alpha is None else torch.cat([self.pixels, self.alpha])
+
+    def without_pixels(self, height: int, width: int) -> Image:
+        """Return an image of another size, whose pixels have a shape but no values."""
+
+        def empty(channels: int) -> Tensor:
+            return torch.empty(channels, height, width, device="meta")
+
+        alpha = None if self.alpha is None else empty(1)
+        return Image(**self._fields() | {"pixels": empty(len(self.pixels)), "alpha": alpha})
+
+    def banded(self, read: Callable[[int, int], Image], release: Callable[[], None]) -> BandedImage:
+        """Return an image like this one, of which `read` returns the rows."""
+        return BandedImage(**self._fields(), read=read, release=release)
+
+    def _fields(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(Image)}
+
     def with_pixels(self, pixels: Tensor) -> Image:
         """Return a copy with other pixels, and all else unchanged."""
         return replace(self, pixels=pixels)
@@ -85,6 +119,27 @@ class Image:
         return replace(self, pixels=torch.where(hidden, other.pixels, self.pixels))
 
 
+@dataclass(frozen=True)
+class BandedImage(Image):
+    """An image of which rows are read when they are needed; its pixels have only a shape."""
+
+    read: Callable[[int, int], Image] = field(kw_only=True)
+    release: Callable[[], None] = field(kw_only=True)  # take what was read out of memory
+
+    @property
+    def planes(self) -> Planes:
+        shape = (len(self.pixels), self.height, self.width)
+        return Planes(shape, lambda top, bottom: self.read(top, bottom).pixels, self.release)
+
+    def rows(self, top: int, bottom: int) -> Image:
+        return self.read(top, bottom)
+
+    def visible_colours(self) -> Image:
+        if self.alpha is None:
+            return self
+        return replace(self, read=BandedFill(self).rows)
+
+
 def _fill(known: Tensor, weight: Tensor) -> Tensor:
     """Fill unknown pixels (weight 0) from coarser averages of known ones (pull-push)."""
     mean = known / weight.clamp(min=1e-6)
@@ -96,3 +151,63 @@ def _fill(known: Tensor, weight: Tensor) -> Tensor:
     )
     wide = F.interpolate(coarse[None], weight.shape[-2:], mode="bilinear")[0]
     return torch.where(weight > 0, mean, wide)
+
+
+IN_MEMORY = 1 << 22  # pixels of a level of coarser averages that is kept in memory
+
+
+class BandedFill:
+    """`_fill` of an image that is read by rows."""
+
+    def __init__(self, image: Image):
+        self._image = image
+        self._sizes = [(image.height, image.width)]
+        while min(self._sizes[-1]) > 1:
+            height, width = self._sizes[-1]
+            self._sizes.append((-(-height // 2), -(-width // 2)))
+        small = [height * width <= IN_MEMORY for height, width in self._sizes]
+        self._kept = small.index(True)  # first level in memory
+        step = max(1, (IN_MEMORY >> 2) // self._sizes[self._kept][1])
+        height, parts = self._sizes[self._kept][0], []
+        for top in range(0, height, step):
+            parts.append(self._averages(self._kept, top, min(top + step, height)))
+        self._small = torch.cat(parts, dim=1)
+
+    def rows(self, top: int, bottom: int) -> Image:
+        """Return rows of the image with surrounding colours in fully transparent pixels."""
+        return replace(self._image.rows(top, bottom), pixels=self._filled(0, top, bottom))
+
+    def _averages(self, level: int, top: int, bottom: int) -> Tensor:
+        """Return sums of known colours, and the weight, of rows of a level, (C + 1, h, w)."""
+        if level == 0:
+            part = self._image.rows(top, bottom)
+            assert part.alpha is not None
+            visible = (part.alpha > 0).float()
+            return torch.cat([part.pixels * visible, visible])
+        if level == self._kept and hasattr(self, "_small"):
+            return self._small[:, top:bottom]
+        finer = self._averages(level - 1, 2 * top, min(2 * bottom, self._sizes[level - 1][0]))
+        return F.avg_pool2d(finer[None], 2, ceil_mode=True)[0]
+
+    def _filled(self, level: int, top: int, bottom: int) -> Tensor:
+        averages = self._averages(level, top, bottom)
+        known, weight = averages[:-1], averages[-1:]
+        if level == self._kept and (top, bottom) == (0, self._sizes[level][0]):
+            return _fill(known, weight)
+        mean = known / weight.clamp(min=1e-6)
+        if level == len(self._sizes) - 1 or bool((weight > 0).all()):
+            return mean
+        (height, width), (rows, _) = self._sizes[level : level + 2]
+        place = (torch.arange(top, bottom) + 0.5) * rows / height - 0.5
+        place = place.clamp(0, rows - 1)
+        above = place.long()
+        below = (above + 1).clamp(max=rows - 1)
+        low, high = int(above[0]), int(below[-1]) + 1
+        if level + 1 >= self._kept:
+            low, high = 0, rows
+        coarse = self._filled(level + 1, low, high)[None]
+        wide = F.interpolate(coarse, (high - low, width), mode="bilinear")[0]
+        part = (place - above)[:, None]
+        return torch.where(
+            weight > 0, mean, torch.lerp(wide[:, above - low], wide[:, below - low], part)
+        )

@@ -6,9 +6,10 @@ it, as far as the format of the target can hold them.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +25,13 @@ from restore_cli.errors import (
     UnreadableImage,
 )
 from restore_cli.files import write_atomically
+from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs.metadata import outgoing_metadata, refuse_unstated_colours
 from restore_cli.imaging.formats import ENCODINGS, STILLS, Format, format_of, refuse_beyond
 from restore_cli.imaging.headers import MOST_PIXELS, inspect, is_regular
-from restore_cli.imaging.image import Image
+from restore_cli.imaging.image import Image, Metadata
 from restore_cli.imaging.kinds import HEAD
-from restore_cli.imaging.quantize import Decoded, Encodable, to_image
+from restore_cli.imaging.quantize import Decoded, Encodable, banded_image, to_image
 from restore_cli.imaging.video.containers import is_video
 from restore_cli.memory import enough_memory, is_out_of_memory
 
@@ -101,22 +103,24 @@ def decode(data: bytes, *, name: str) -> Image:
     return replace(image, dropped=())
 
 
-def decode_unreported(data: bytes, *, name: str) -> Image:
+def decode_unreported(data: bytes, *, name: str, storage: Storage = MEMORY) -> Image:
     """Decode an image as `decode` does, but leave the warning to `encode`.
 
+    storage: of the levels; other than in memory, they are converted when rows are read.
     Raises UnreadableImage, ImageTooLarge, OutOfMemory.
     """
     with enough_memory(name):
-        return to_image(_decoded(data, name))
+        decoded = _decoded(data, name, storage)
+        return to_image(decoded) if storage is MEMORY else banded_image(decoded, storage)
 
 
-def _decoded(data: bytes, name: str) -> Decoded:
+def _decoded(data: bytes, name: str, storage: Storage) -> Decoded:
     if not data:
         raise UnreadableImage(f"{name}: the file is empty")
     inspect(data, name=name)
     try:
         with _quiet_decoders():
-            return _decoder_for(data)(data)
+            return _decoder_for(data)(data, storage)
     except InputError as error:
         raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
     except UnidentifiedImageError as error:
@@ -162,9 +166,9 @@ def _quiet_decoders() -> Iterator[None]:
             each.removeHandler(handler)
 
 
-def _decoder_for(data: bytes) -> Callable[[bytes], Decoded]:
-    named = (still.decode for still in STILLS if data.startswith(still.signatures))
-    decoder: Callable[[bytes], Decoded] = resolve_name(next(named, OTHERS))
+def _decoder_for(data: bytes) -> Callable[[bytes, Storage], Decoded]:
+    named = (still.decode for still in STILLS if data[:8].startswith(still.signatures))
+    decoder: Callable[[bytes, Storage], Decoded] = resolve_name(next(named, OTHERS))
     return decoder
 
 
@@ -182,26 +186,62 @@ def encode(
     name: for the warning; default: the source of the image.
     Raises OutputError, OutOfMemory.
     """
+    file = io.BytesIO()
+    encode_bands(image, (image,), file, format=format, quality=quality, name=name)
+    return file.getvalue()
+
+
+def encode_bands(
+    image: Image,
+    bands: Iterable[Image],
+    file: BinaryIO,
+    *,
+    format: Format,
+    quality: int | None = None,
+    name: str | None = None,
+    storage: Storage = MEMORY,
+    record: Callable[[], str | None] | None = None,
+) -> None:
+    """Encode an image into a file while its bands come, from top to bottom; see `encode`.
+
+    image: of their size together, with the metadata. storage: of the levels, where the format
+    wants all at once. record: the record of the image, once the last band has come.
+    """
     encoding = ENCODINGS[format]
     refuse_beyond(format, image.height, image.width)
-    metadata, lost = outgoing_metadata(image, encoding)
-    if image.alpha is not None and not encoding.alpha and bool((image.alpha < 1).any()):
+    early: Image = image
+    late: Callable[[], bytes | None] | None = None
+    if record is not None:
+        early = replace(image, metadata=replace(image.metadata, xmp=None))
+
+        def late() -> bytes | None:
+            described = Metadata(xmp=image.metadata.xmp, record=record())
+            return outgoing_metadata(replace(image, metadata=described), encoding)[0].xmp
+
+    metadata, lost = outgoing_metadata(early, encoding)
+    if not encoding.alpha and _is_transparent(image):
         lost.insert(0, "its transparency (composited on white)")
     if image.bit_depth > encoding.depth:
         lost.append(f"its bits beyond {encoding.depth}")
-    encoder: Callable[[Encodable], bytes] = resolve_name(encoding.encode)
+    encoder: Callable[[Encodable, BinaryIO], None] = resolve_name(encoding.encode)
+    encodable = Encodable(
+        image,
+        bands,
+        depth=min(image.bit_depth, encoding.depth),
+        on_white=not encoding.alpha,
+        metadata=metadata,
+        quality=quality,
+        storage=storage,
+        late_xmp=late,
+    )
     with enough_memory():
-        data = encoder(
-            Encodable(
-                image,
-                depth=min(image.bit_depth, encoding.depth),
-                on_white=not encoding.alpha,
-                metadata=metadata,
-                quality=quality,
-            )
-        )
+        encoder(encodable, file)
     _report(name or str(image.source or "the image"), image.dropped, lost)
-    return data
+
+
+def _is_transparent(image: Image) -> bool:
+    """Return True if alpha makes a difference, or may, where the pixels are still to come."""
+    return image.alpha is not None and (image.alpha.is_meta or bool((image.alpha < 1).any()))
 
 
 def write(

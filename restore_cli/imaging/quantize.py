@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from restore_cli.imaging.image import Image, Metadata
+from restore_cli.imaging.canvas import MEMORY, Storage
+from restore_cli.imaging.image import BandedImage, Image, Metadata
 
 Array = NDArray[Any]
 
 STRIP = 1 << 18  # pixels converted to levels at a time
+STORED_ROWS = 256  # moved to a storage at a time
+LEVELS = {8: np.uint8, 16: np.uint16}  # by depth
 
 
 @dataclass(frozen=True)
@@ -34,19 +37,33 @@ class Decoded:
 class Encodable:
     """An image on its way to a file: what the format of the file can hold of it."""
 
-    image: Image
+    image: Image  # of the size and with the channels of the bands together
+    bands: Iterable[Image]  # from top to bottom, read once
     depth: int  # 8 or 16 bits per channel
     on_white: bool  # composite on white instead of writing alpha
     metadata: Metadata
     quality: int | None  # 1 to 100; None: the default of the format
+    storage: Storage = MEMORY  # of all levels, where the encoder wants them at once
+    # Return the XMP where it is known only after the last band, else None.
+    late_xmp: Callable[[], bytes | None] | None = None
+
+    @property
+    def channels(self) -> int:
+        return self.image.pixels.shape[0] + (self.image.alpha is not None and not self.on_white)
+
+    @property
+    def complete_metadata(self) -> Metadata:
+        """The metadata once all strips have been taken."""
+        return replace(self.metadata, xmp=self.late_xmp()) if self.late_xmp else self.metadata
 
     def strips(self) -> Iterator[Array]:
-        """Yield the levels in strips (h, W, C) from top to bottom."""
-        return strips(self.image, self.depth, on_white=self.on_white)
+        """Yield the levels in strips (h, W, C) of equal height, but for the last."""
+        return strips(self.bands, self.depth, on_white=self.on_white)
 
     def levels(self) -> Array:
         """Return all levels, (H, W, C)."""
-        return quantize(self.image, self.depth, on_white=self.on_white)
+        shape = (self.image.height, self.image.width, self.channels)
+        return joined(self.strips(), self.storage.new(shape, LEVELS[self.depth]), self.storage)
 
 
 def to_image(decoded: Decoded) -> Image:
@@ -75,6 +92,40 @@ def to_image(decoded: Decoded) -> Image:
     )
 
 
+def banded_image(decoded: Decoded, storage: Storage) -> BandedImage:
+    """Return an image that converts rows of the levels when they are needed."""
+    levels = _upright(decoded.levels, decoded.orientation)
+    upright = replace(decoded, orientation=1)
+    height, width = levels.shape[:2]
+
+    def read(top: int, bottom: int) -> Image:
+        rows = to_image(replace(upright, levels=levels[top:bottom]))
+        storage.release()
+        return rows
+
+    return read(0, 1).without_pixels(height, width).banded(read, storage.release)
+
+
+def stored(levels: Array, storage: Storage) -> Array:
+    """Return levels (H, W, C) in a storage."""
+    if storage is MEMORY:
+        return levels
+    result = storage.new(levels.shape, levels.dtype.newbyteorder("="))
+    for top in range(0, len(levels), STORED_ROWS):
+        result[top : top + STORED_ROWS] = levels[top : top + STORED_ROWS]
+        storage.release()
+    return result
+
+
+def _upright(levels: Array, orientation: int) -> Array:
+    """Return a view of levels (H, W, C) as they are to be seen."""
+    if orientation >= 5:
+        levels = levels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        levels = levels[::-1]
+    return levels[:, ::-1] if orientation in (2, 3, 6, 7) else levels
+
+
 def _view_as_stored(upright: Array, orientation: int) -> Array:
     """Return a view of `upright` (C, H, W) in the pixel order of a file with this orientation."""
     if orientation in (2, 3, 6, 7):
@@ -84,27 +135,55 @@ def _view_as_stored(upright: Array, orientation: int) -> Array:
     return upright.swapaxes(1, 2) if orientation >= 5 else upright
 
 
-def strips(image: Image, depth: int, *, on_white: bool = False) -> Iterator[Array]:
+def strips(bands: Iterable[Image], depth: int, *, on_white: bool = False) -> Iterator[Array]:
     """Yield the nearest levels of `depth` (8 or 16) bits in strips (h, W, C), top to bottom.
 
+    All strips but the last have the same height, wherever one band ends and the next begins.
     on_white: composite on white, without alpha.
     """
-    step = max(1, STRIP // image.width)
-    for top in range(0, image.height, step):
-        values = image.pixels[:, top : top + step]
-        if image.alpha is not None:
-            alpha = image.alpha[:, top : top + step]
-            values = values * alpha + (1 - alpha) if on_white else torch.cat([values, alpha])
-        levels = values.clamp(0, 1).mul_(2**depth - 1).round_().permute(1, 2, 0)
-        yield np.ascontiguousarray(levels.numpy(), np.uint8 if depth == 8 else np.uint16)
+    parts: list[Array] = []  # of the next strip
+    missing = 0
+    for band in bands:
+        step = max(1, STRIP // band.width)
+        top = 0
+        while top < band.height:
+            missing = missing or step
+            rows = slice(top, top + missing)
+            parts.append(_levels(band, rows, depth, on_white))
+            top += len(parts[-1])
+            missing -= len(parts[-1])
+            if not missing:
+                yield _stacked(parts)
+                parts = []
+    if parts:
+        yield _stacked(parts)
+
+
+def _levels(image: Image, rows: slice, depth: int, on_white: bool) -> Array:
+    values = image.pixels[:, rows]
+    if image.alpha is not None:
+        alpha = image.alpha[:, rows]
+        values = values * alpha + (1 - alpha) if on_white else torch.cat([values, alpha])
+    levels = values.clamp(0, 1).mul_(2**depth - 1).round_().permute(1, 2, 0)
+    return np.ascontiguousarray(levels.numpy(), LEVELS[depth])
+
+
+def _stacked(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def joined(strips: Iterable[Array], levels: Array, storage: Storage = MEMORY) -> Array:
+    """Fill `levels` (H, W, C), of a storage, with strips from top to bottom and return it."""
+    top = 0
+    for strip in strips:
+        levels[top : top + len(strip)] = strip
+        top += len(strip)
+        storage.release()
+    return levels
 
 
 def quantize(image: Image, depth: int, *, on_white: bool = False) -> Array:
     """Return the levels of `strips` in one array (H, W, C)."""
     channels = image.pixels.shape[0] + (image.alpha is not None and not on_white)
-    levels = np.empty((image.height, image.width, channels), np.uint8 if depth == 8 else np.uint16)
-    top = 0
-    for strip in strips(image, depth, on_white=on_white):
-        levels[top : top + len(strip)] = strip
-        top += len(strip)
-    return levels
+    levels = np.empty((image.height, image.width, channels), LEVELS[depth])
+    return joined(strips((image,), depth, on_white=on_white), levels)

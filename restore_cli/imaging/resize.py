@@ -8,6 +8,7 @@ mirrors the border; the benchmark files are older.)
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal
 
@@ -16,7 +17,10 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
+from restore_cli.imaging.planes import Planes
+
 BLOCK = 64  # outputs per dense matrix: enough to keep BLAS busy, few enough to waste little
+REACH = 3  # input pixels to each side of its own place that an enlarged pixel sees, at most
 CENTRE = 0.5  # anchor of a sample in its width; images are aligned by centres
 
 Block = tuple[slice, Tensor]  # input samples, weights (inputs, outputs) in float64
@@ -52,6 +56,14 @@ def resize_matlab(
         if round_levels:
             work = (work + 0.5).floor().clamp(0, 255)
     return (work / 255 if round_levels else work).to(x.dtype)
+
+
+def resized_rows(planes: Planes, height: int, width: int) -> Iterator[Tensor]:
+    """Yield the rows of `resize_matlab` in bands from top to bottom."""
+    for taken, weights in _blocks(planes.height, height, (CENTRE, CENTRE)):
+        rows = planes.read(taken.start, taken.stop)
+        yield _resize_axis(weights.to(rows).T @ rows, -1, width, (CENTRE, CENTRE))
+        planes.release()
 
 
 def resize_lanczos(x: Tensor, height: int, width: int) -> Tensor:

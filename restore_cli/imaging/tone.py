@@ -6,13 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from restore_cli.imaging.planes import Planes
+
 LUMINANCE = (0.299, 0.587, 0.114)  # of RGB
 LEVEL = 1 / 255  # keeps the ratio of two luminances finite
 LEAST_SATURATION = 0.6  # relative to a plain gain; chosen in weights/tml.md
 TOE = 6 / 255  # lowest level that is restored completely
 TOE_SHARE = 0.5  # limit of the toe, relative to the mean brightness
 PURE = 0.5  # highest level of black, relative to the toe
-STRIP = 64  # rows processed at a time
 BLACK_SHARE, WHITE_SHARE = 0.002, 0.02  # shares of pixels beyond black and white point
 BLACK_POINT, WHITE_POINT = 0.01, 0.95  # targets of the points, unless they lie beyond
 LARGEST_SHIFT = 0.5  # of either point, relative to the range between them
@@ -53,20 +54,21 @@ def keep_dark(pixels: Tensor, changed: Tensor, toe: float) -> Tensor:
     return torch.lerp(pixels, changed, _smooth(pixels.amax(0, keepdim=True) / toe))
 
 
-def keep_black(pixels: Tensor, changed: Tensor, toe: float) -> None:
+def keep_black(pixels: Tensor | Planes, changed: Tensor, toe: float) -> None:
     """Fade `changed` (C, H, W) into `pixels` where those are purely black, in place.
 
     A pixel is black if it lies in 5 x 5 dark pixels: single dark pixels of noise do not count, and
     black areas extend to their edges.
     """
-    height = pixels.shape[-2]
-    for top in range(0, height, STRIP):
-        bottom, above = min(top + STRIP, height), max(top - 4, 0)
-        levels = pixels[:, above : bottom + 4].amax(0, keepdim=True)
-        closed = -_highest_around(-_highest_around(levels))
-        share = _smooth(closed[:, top - above : bottom - above] / (PURE * toe))
+    planes = Planes.of(pixels)
+    for top, bottom in planes.spans():
+        above = max(top - 4, 0)
+        around = planes.read(above, min(bottom + 4, planes.height))
+        closed = -_highest_around(-_highest_around(around.amax(0, keepdim=True)))
+        inner = slice(top - above, bottom - above)
+        share = _smooth(closed[:, inner] / (PURE * toe))
         strip = changed[:, top:bottom]
-        strip.copy_(torch.lerp(pixels[:, top:bottom], strip, share))
+        strip.copy_(torch.lerp(around[:, inner], strip, share))
 
 
 def _highest_around(x: Tensor) -> Tensor:
@@ -80,14 +82,15 @@ def _smooth(x: Tensor) -> Tensor:
     return x.square() * (3 - 2 * x)
 
 
-def stretch_contrast(pixels: Tensor, share: float) -> None:
+def stretch_contrast(pixels: Tensor | Planes, share: float) -> None:
     """Move the black and the white point of `pixels` (C, H, W) by `share` of the way, in place.
 
     Both are quantiles of the pixels. All channels change alike. Each point moves by at most half
     the range between them, so that a flat image does not change.
     """
-    step = max(1, round((pixels.shape[-2] * pixels.shape[-1] / SAMPLES) ** 0.5))
-    sample = pixels[:, ::step, ::step]
+    planes = Planes.of(pixels)
+    step = max(1, round((planes.height * planes.width / SAMPLES) ** 0.5))
+    sample = planes.sampled(step, rows=1)[:, :, 0, ::step].clamp(0, 1)
     black = _quantile(sample.amin(0), BLACK_SHARE)
     white = _quantile(sample.amax(0), 1 - WHITE_SHARE)
     reach = LARGEST_SHIFT * (white - black)
@@ -96,7 +99,8 @@ def stretch_contrast(pixels: Tensor, share: float) -> None:
     if (lower, upper) == (black, white):
         return
     gain = 1 + share * ((upper - lower) / (white - black) - 1)
-    pixels.mul_(gain).add_(black + share * (lower - black) - gain * black)
+    for strip in planes.strips():
+        strip.clamp_(0, 1).mul_(gain).add_(black + share * (lower - black) - gain * black)
 
 
 def _quantile(values: Tensor, share: float) -> float:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.image import Image
-from restore_cli.inference.report import Report, Restored, StepReport
+from restore_cli.inference.report import Restored, Restoring
 from restore_cli.inference.restorer import OnProgress, Restorer, RunOptions, load_restorer
-from restore_cli.inference.upscaler import Target, Upscaler, load_upscaler, share
+from restore_cli.inference.upscaler import Target, Upscaler, in_turn, load_upscaler, stored_bytes_of
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,23 @@ class Chain:
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
         """Restore an image in all steps. Raises OutOfMemory, BrokenOutput."""
-        steps: list[StepReport] = []
-        for index, stage in enumerate(self._stages):
-            restored = stage(image, on_progress=share(on_progress, index, len(self._stages)))
-            image = restored.image
-            steps += restored.report.steps
-        return Restored(image, Report(tuple(steps)))
+        return self.stream(image, on_progress=on_progress).whole()
+
+    def stream(
+        self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
+    ) -> Restoring:
+        """Restore an image band by band; storage: of the image between two steps."""
+        return in_turn(self._stages, image, on_progress, storage)
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (H, W) of the result of an image."""
+        for stage in self._stages:
+            height, width = stage.size_after(height, width)
+        return height, width
+
+    def stored_bytes(self, height: int, width: int) -> int:
+        """Return the bytes in `storage` of `stream`, of an image with colours and alpha."""
+        return stored_bytes_of(self._stages, height, width)
 
 
 def load_chain(steps: Sequence[Step], options: RunOptions) -> Chain:

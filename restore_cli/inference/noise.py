@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from restore_cli.imaging.planes import Planes
+
 NoiseLimit = float | Literal["auto", "off"]
 
 WINDOW = 4  # pixels a side; two of them make a block of JPEG, so that none crosses its grid
@@ -41,7 +43,10 @@ TINY = 1e-12  # of a power, so that nothing is divided by 0
 
 
 def limit_to_noise(
-    pixels: Tensor, denoised: Tensor, limit: NoiseLimit = "auto", tolerance: float = TOLERANCE
+    pixels: Tensor | Planes,
+    denoised: Tensor,
+    limit: NoiseLimit = "auto",
+    tolerance: float = TOLERANCE,
 ) -> float | None:
     """Return the estimated sigma in [0, 1], and keep in `denoised` (C, H, W) what was no noise.
 
@@ -49,19 +54,20 @@ def limit_to_noise(
     sigma; a number is the sigma itself, in levels of 255; "off" leaves `denoised` as it is.
     None where the image is too small for an estimate: "auto" then leaves `denoised` as it is, too.
     """
-    sample = _sampled(pixels), _sampled(denoised)
-    variance = estimate_variance(pixels, *sample)
+    planes = Planes.of(pixels)
+    sample = _sampled(planes), _sampled(denoised)
+    variance = estimate_variance(planes, *sample)
     if isinstance(limit, float | int):
-        constant = torch.full((len(pixels), LEVELS), (limit / 255) ** 2)
-        keep_detail(pixels, denoised, constant)
+        constant = torch.full((len(denoised), LEVELS), (limit / 255) ** 2)
+        keep_detail(planes, denoised, constant)
     elif limit == "auto" and variance is not None:
-        keep_detail(pixels, denoised, tolerance**2 * variance)
+        keep_detail(planes, denoised, tolerance**2 * variance)
     if variance is None:
         return None
     return _at(variance, sample[1].mean(-1)).mean().sqrt().item()
 
 
-def estimate_variance(pixels: Tensor, noisy: Tensor, denoised: Tensor) -> Tensor | None:
+def estimate_variance(pixels: Tensor | Planes, noisy: Tensor, denoised: Tensor) -> Tensor | None:
     """Return the variance of the noise by channel and brightness, (C, LEVELS).
 
     noisy, denoised: windows (C, N, WINDOW * WINDOW) of `pixels` (C, H, W) and of the output.
@@ -76,7 +82,7 @@ def estimate_variance(pixels: Tensor, noisy: Tensor, denoised: Tensor) -> Tensor
     flat = ~constant & (denoised.var(-1, correction=0) <= FLAT**2 * removed)
     unclipped = ((noisy > 0) & (noisy < 1)).all(-1)
     curves = []
-    for channel, plane in enumerate(pixels):
+    for channel, levels in enumerate(_levels(Planes.of(pixels))):
         usable = unclipped[channel]
         known = (flat | constant)[channel]
         if (known & usable).sum() < FEWEST_FLAT:
@@ -90,36 +96,47 @@ def estimate_variance(pixels: Tensor, noisy: Tensor, denoised: Tensor) -> Tensor
         curve, mean = _curve(brightness[channel, chosen], variance[channel, chosen])
         usual = removed[channel, varied].median()
         curve = curve * (MOST_REMOVED**2 * usual / mean).clamp(max=1)
-        levels = (torch.histc(plane, 256, 0, 1) > 0).sum()
         curves.append(curve.clamp(max=(levels / FEWEST_LEVELS / 255).square()))
     return torch.stack(curves)
 
 
-def keep_detail(pixels: Tensor, denoised: Tensor, variance: Tensor) -> None:
+def _levels(planes: Planes) -> Tensor:
+    """Count the levels of 256 that occur in each channel, (C,)."""
+    counts = torch.zeros(planes.shape[0], 256)
+    for strip in planes.strips():
+        counts += torch.stack([torch.histc(plane, 256, 0, 1) for plane in strip])
+    return (counts > 0).sum(1)
+
+
+def keep_detail(planes: Planes, denoised: Tensor, variance: Tensor) -> None:
     """Scale down what was removed wherever its power exceeds that of the noise, in place.
 
     variance: of the noise, (C, LEVELS).
     """
-    height = pixels.shape[-2]
-    above = pixels[:, :0]  # removed from the last rows of the strip before, as it was
-    for top in range(0, height, STRIP):
-        bottom = min(top + STRIP, height)
-        below = min(bottom + REACH, height)
-        removed = torch.cat([above, pixels[:, top:below] - denoised[:, top:below]], dim=1)
+    above = denoised[:, :0]  # removed from the last rows of the strip before, as it was
+    for top in range(0, planes.height, STRIP):
+        bottom = min(top + STRIP, planes.height)
+        below = min(bottom + REACH, planes.height)
+        pixels = planes.read(top, below)
+        removed = torch.cat([above, pixels - denoised[:, top:below]], dim=1)
         rows = slice(above.shape[1], above.shape[1] + bottom - top)
         above = removed[:, max(rows.stop - REACH, 0) : rows.stop]
         noise = _at(variance, denoised[:, top:bottom])
         share = (noise / _power(removed)[:, rows]).clamp(max=1)
-        denoised[:, top:bottom] = pixels[:, top:bottom] - share * removed[:, rows]
+        denoised[:, top:bottom] = pixels[:, : bottom - top] - share * removed[:, rows]
+        planes.release()
 
 
-def _sampled(pixels: Tensor) -> Tensor:
+def _sampled(pixels: Tensor | Planes) -> Tensor:
     """Return windows (C, N, WINDOW * WINDOW): all, or of large images evenly spaced rows."""
-    channels, height, width = pixels.shape
+    planes = Planes.of(pixels)
+    channels, height, width = planes.shape
     rows, columns = height // WINDOW, width // WINDOW
+    if not rows * columns:
+        return torch.empty(channels, 0, WINDOW * WINDOW)
     step = max(1, rows * columns // LARGEST_SAMPLE)
-    whole = pixels[:, : rows * WINDOW, : columns * WINDOW]
-    grid = whole.reshape(channels, rows, WINDOW, columns, WINDOW)[:, ::step]
+    sample = planes.sampled(step * WINDOW, WINDOW)[..., : columns * WINDOW]
+    grid = sample.reshape(channels, -1, WINDOW, columns, WINDOW)
     return grid.transpose(2, 3).reshape(channels, -1, WINDOW * WINDOW)
 
 

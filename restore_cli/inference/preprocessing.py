@@ -1,18 +1,22 @@
 """Preprocessing of images for networks, and its inverse: one function for each type of facts.py.
 
-It sees the whole image, before any tile is cut: statistics and colour conversions do not depend on
-the tiles.
+An image is prepared band by band (`feed`), so that no copy of the whole is needed. Statistics are
+those of the whole image: they do not depend on bands or tiles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import singledispatch
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial, singledispatch
+from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.colour import (
     full_range_to_rgb,
     luma_to_grey,
@@ -22,7 +26,8 @@ from restore_cli.imaging.colour import (
 )
 from restore_cli.imaging.frame import inside_frame
 from restore_cli.imaging.guided_filter import apply, downsample, fit_coefficients, noise_std
-from restore_cli.imaging.resize import resize_matlab
+from restore_cli.imaging.planes import Planes
+from restore_cli.imaging.resize import REACH, resize_matlab
 from restore_cli.imaging.tone import (
     LUMINANCE,
     keep_black,
@@ -31,8 +36,10 @@ from restore_cli.imaging.tone import (
     stretch_contrast,
     toe_of,
 )
+from restore_cli.inference.tiling import pad_to_multiple, round_up
 from restore_cli.networks.facts import (
     BicubicFirst,
+    Facts,
     FixedSize,
     Grey,
     Luma,
@@ -85,12 +92,28 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, x.std((-2, -1), correction=0, keepdim=True).clamp(min=floor)
 
 
+def statistics_of(planes: Planes) -> tuple[Tensor, Tensor]:
+    """Return `channel_statistics` of an image, (C, 1, 1) each, as read by rows."""
+    sums = torch.zeros(2, planes.shape[0], dtype=torch.float64)
+    for strip in planes.strips():
+        levels = strip.double()
+        sums += torch.stack([levels.sum((-2, -1)), levels.square().sum((-2, -1))])
+    mean, square = sums[..., None, None] / (planes.height * planes.width)
+    floor = (planes.height * planes.width) ** -0.5
+    return mean.float(), (square - mean.square()).clamp(min=floor**2).sqrt().float()
+
+
 @prepare.register
-def standardized(way: Standardized, pixels: Tensor) -> tuple[Tensor, Undo]:
-    """Reflection keeps the zeros that convolutions pad with away from the image."""
+def standardized(
+    way: Standardized, pixels: Tensor, statistics: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Undo]:
+    """Reflection keeps the zeros that convolutions pad with away from the image.
+
+    statistics: of the whole image, where the pixels are a band of it.
+    """
+    mean, std = statistics or statistics_of(Planes.of(pixels))
     colours, undo_rgb = rgb(Rgb(), pixels)
     height, width = colours.shape[-2:]
-    mean, std = channel_statistics(colours)
     down, across = min(way.reflect, height - 1), min(way.reflect, width - 1)
     padded = F.pad((colours - mean) / std, (across, across, down, down), mode="reflect")
 
@@ -109,9 +132,13 @@ DARK, NOT_DARK = 0.2, 0.4  # mean brightness up to which all, and from which not
 BRIGHT = 0.55  # mean brightness from which the black and white points stay, too
 
 
-def mean_brightness(pixels: Tensor) -> float:
+def mean_brightness(pixels: Tensor | Planes) -> float:
     """Mean brightness of an image (C, H, W), C 1 or 3, in [0, 1]."""
-    means = pixels.mean((-2, -1)).expand(3)
+    planes = Planes.of(pixels)
+    sums = torch.zeros(planes.shape[0], dtype=torch.float64)
+    for strip in planes.strips():
+        sums += strip.sum((-2, -1), dtype=torch.float64)
+    means = (sums / (planes.height * planes.width)).expand(3)
     return torch.dot(means, means.new_tensor(LUMINANCE)).item()
 
 
@@ -133,39 +160,44 @@ def dullness(brightness: float) -> float:
 
 
 @prepare.register
-def fixed_size(way: FixedSize, pixels: Tensor) -> tuple[Tensor, Undo]:
+def fixed_size(
+    way: FixedSize, pixels: Tensor | Planes, storage: Storage = MEMORY
+) -> tuple[Tensor, Undo]:
     """Carry the change at the size of the network to the image, which keeps its detail.
 
     Hue and black stay, too: see imaging.guided_filter and imaging.tone. The less dark an image is,
     the less is changed but its black and white points: see darkness, dullness. A frame around the
-    image is neither seen nor changed.
+    image is neither seen nor changed. storage: of the result.
     """
-    box = (slice(None), *inside_frame(pixels))
-    inside = pixels[box]
+    planes = Planes.of(pixels)
+    box = inside_frame(planes)
+    inside = planes.inside(*box)
     copy = downsample(inside, (way.height, way.width))
     small, undo_small = normalized(Normalized(), copy.pixels)
 
     def undo(output: Tensor) -> Tensor:
         brightness = mean_brightness(inside)
         share = darkness(brightness)
-        result = pixels.clone()
-        changed = result[box]
+        result = torch.from_numpy(storage.new(planes.shape, np.float32))
+        for top, bottom in planes.spans():
+            result[:, top:bottom] = planes.read(top, bottom)
+        changed = result[:, box[0], box[1]]
         if share > 0:
             toe = toe_of(brightness)
             restored = keep_hue(copy.pixels, undo_small(output).clamp(0, 1))
             restored = keep_dark(copy.pixels, restored, toe)
             lines = fit_coefficients(copy, restored, noise_std(inside))
-            changed.copy_(apply(lines.weakened(share), inside))
+            apply(lines.weakened(share), inside, changed)
             keep_black(inside, changed, toe)
         if (stretched_share := dullness(brightness)) > 0:
-            stretch_contrast(changed.clamp_(0, 1), stretched_share)
+            stretch_contrast(replace(Planes.of(changed), release=storage.release), stretched_share)
         return result
 
     return small, undo
 
 
 def brightness_and_grain(
-    way: Preprocessing, pixels: Tensor, result: Tensor
+    way: Preprocessing, pixels: Planes, result: Planes
 ) -> tuple[float | None, float | None]:
     """Return the mean brightness of the image and the noise sigma of the brightened result.
 
@@ -173,9 +205,10 @@ def brightness_and_grain(
     """
     if not isinstance(way, FixedSize):
         return None, None
-    box = (slice(None), *inside_frame(pixels))
-    brightness = mean_brightness(pixels[box])
-    grain = noise_std(result[box]).mean().item() if darkness(brightness) > 0 else None
+    box = inside_frame(pixels)
+    brightness = mean_brightness(pixels.inside(*box))
+    bright = darkness(brightness) > 0
+    grain = noise_std(result.inside(*box)).mean().item() if bright else None
     return brightness, grain
 
 
@@ -266,3 +299,126 @@ def extend_border(planes: Tensor, way: Luma | Ycbcr) -> tuple[Tensor, Callable[[
         return output[..., start : start + height, start : start + width]
 
     return planes, crop
+
+
+BAND = 1 << 24  # pixels of the result that are returned at once
+
+
+class Feed(Protocol):
+    """An image as the input of a network, read by rows, and the way back."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the input, on the grid that the network wants."""
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return rows of the input, (1, channels, stop - start, W)."""
+
+    def undo(self, output: Tensor, top: int) -> Iterator[Tensor]:
+        """Yield rows of the result, (C, h, W'), from rows of the output that begin at `top`.
+
+        The output is of the rows that were read last, or of a part of them. The next rows of the
+        result come from the next rows of the output.
+        """
+
+
+def feed(facts: Facts, planes: Planes, storage: Storage = MEMORY) -> Feed:
+    """Return an image as the input of a network; storage: of all that is kept of the image."""
+    return WholeFeed(facts, planes, storage) if facts.tiling == "never" else BandFeed(facts, planes)
+
+
+class Prepared:
+    """An input (1, channels, H, W) that needs no preprocessing."""
+
+    def __init__(self, pixels: Tensor):
+        self._pixels = pixels
+        height, width = pixels.shape[-2:]
+        self.size = height, width
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        return self._pixels[..., start:stop, :]
+
+    def undo(self, output: Tensor, top: int) -> Iterator[Tensor]:
+        yield output[0]
+
+
+class BandFeed:
+    """An image that is prepared band by band."""
+
+    def __init__(self, facts: Facts, planes: Planes):
+        self._planes, self._multiple = planes, facts.multiple
+        self._scale, self._network_scale = facts.scale, facts.network_scale
+        way = facts.preprocessing
+        self._prepare = partial(prepare, way)
+        if isinstance(way, Standardized):
+            self._prepare = partial(standardized, way, statistics=statistics_of(planes))
+        self._magnified = way.scale if isinstance(way, BicubicFirst) else 1
+        self._border, across = (_border(way, side) for side in planes.shape[1:])
+        self._reach = REACH if isinstance(way, Luma | BicubicFirst) else 0
+        self._width = planes.width * self._magnified + 2 * across
+        height = planes.height * self._magnified + 2 * self._border
+        self.size = (round_up(height, self._multiple), round_up(self._width, self._multiple))
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """See Feed. A longer band is prepared, without the rows in which its own ends show."""
+        self._undo: Undo | None = None  # and what it holds
+        height, least = self._planes.height, max(self._border, self._multiple) + 1
+        first = (start - self._border) // self._magnified - self._reach
+        last = -((self._border - stop) // self._magnified) + self._reach
+        low = max(0, min(first, height - least))
+        low -= low % self._multiple
+        self._low, self._high = low, min(height, max(last, low + least))
+        prepared, self._undo = self._prepare(self._planes.read(self._low, self._high))
+        self._height = prepared.shape[-2]
+        above = start - low * self._magnified
+        return pad_to_multiple(prepared, self._multiple)[..., above : above + stop - start, :]
+
+    def undo(self, output: Tensor, top: int) -> Iterator[Tensor]:
+        assert self._undo is not None  # rows were read
+        scale, border = self._network_scale, self._border * self._network_scale
+        above = top - self._low * self._magnified * scale
+        band = output.new_zeros(1, output.shape[1], self._height * scale, self._width * scale)
+        known = output[..., : band.shape[-2] - above, : band.shape[-1]]
+        bottom = above + known.shape[-2]
+        if known.shape == band.shape:
+            band = known
+        else:
+            band[..., above:bottom, :] = known
+        begin = max(0, above - border)
+        end = min((self._high - self._low) * self._scale, bottom - border)
+        if begin < end:
+            yield self._undo(band)[:, begin:end]
+
+
+class WholeFeed(Prepared):
+    """An image that a network takes as a whole only, at a size of its own or of the image."""
+
+    def __init__(self, facts: Facts, planes: Planes, storage: Storage):
+        way = facts.preprocessing
+        if isinstance(way, FixedSize):
+            prepared, self._undo = fixed_size(way, planes, storage)
+        else:
+            prepared, self._undo = prepare(way, planes.read(0, planes.height))
+        super().__init__(pad_to_multiple(prepared, facts.multiple))
+        self._height, self._width = (side * facts.network_scale for side in prepared.shape[-2:])
+        self.result: Tensor  # of the image, once there is one
+
+    def undo(self, output: Tensor, top: int) -> Iterator[Tensor]:
+        self.result = self._undo(output[..., : self._height, : self._width])
+        yield from torch.split(self.result, max(1, BAND // self.result.shape[-1]), dim=1)
+
+    def blended(self, planes: Planes, strength: float) -> Planes:
+        """Return the result, as far from the image as `strength` says."""
+        return replace(
+            planes,
+            read=lambda top, bottom: torch.lerp(
+                planes.read(top, bottom), self.result[:, top:bottom], strength
+            ),
+        )
+
+
+def _border(way: Preprocessing, side: int) -> int:
+    """Return the pixels that preprocessing adds at each end of a side."""
+    if isinstance(way, Standardized):
+        return min(way.reflect, side - 1)
+    return way.border if isinstance(way, Luma | Ycbcr) else 0

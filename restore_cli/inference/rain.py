@@ -34,19 +34,30 @@ class Rain:
         return self.share >= FEWEST
 
 
-def rain_in(rainy: Tensor, derained: Tensor) -> Rain:
-    """Measure the rain in `rainy` (C, H, W) by what is left without it."""
-    changed, total = 0, 0.0
-    tensor = torch.zeros(3, dtype=torch.float64)
-    for top in range(0, rainy.shape[-2], STRIP):
-        rows = slice(top, top + STRIP)
-        removed = (rainy[:, rows] - derained[:, rows]).mean(0)
-        wet = removed.abs() > WET
-        changed += int(wet.sum())
-        total += float(removed.abs().mul_(wet).sum())
-        tensor += structure_tensor(removed)
-    share = changed / (rainy.shape[-2] * rainy.shape[-1])
-    return Rain(share, total / max(changed, 1), direction(*tensor.tolist()))
+class RainMeter:
+    """The rain in an image, measured from top to bottom by what is left without it."""
+
+    def __init__(self) -> None:
+        self._pixels = self._changed = 0
+        self._total = 0.0
+        self._tensor = torch.zeros(3, dtype=torch.float64)
+
+    def add(self, rainy: Tensor, derained: Tensor) -> None:
+        """Measure the next rows (C, h, W)."""
+        for top in range(0, rainy.shape[-2], STRIP):
+            rows = slice(top, top + STRIP)
+            removed = (rainy[:, rows] - derained[:, rows]).mean(0)
+            wet = removed.abs() > WET
+            self._pixels += wet.numel()
+            self._changed += int(wet.sum())
+            self._total += float(removed.abs().mul_(wet).sum())
+            self._tensor += structure_tensor(removed)
+
+    def rain(self) -> Rain:
+        """Return the rain of all rows."""
+        share = self._changed / self._pixels
+        strength = self._total / max(self._changed, 1)
+        return Rain(share, strength, direction(*self._tensor.tolist()))
 
 
 def structure_tensor(x: Tensor) -> Tensor:

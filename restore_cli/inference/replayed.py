@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import cast
 
 from restore_cli.checkpoints.load import Checkpoint
+from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.image import Image
-from restore_cli.inference.report import Report, Restored, StepReport
+from restore_cli.inference.report import Report, Restored, Restoring, StepReport
 from restore_cli.inference.restorer import OnProgress, Precision, Restorer, RunOptions
-from restore_cli.inference.upscaler import resized, share
+from restore_cli.inference.upscaler import BETWEEN, in_turn, sized, stored_bytes_of
 
 
 class ReplayChain:
@@ -22,19 +23,50 @@ class ReplayChain:
     def __init__(self, steps: Sequence[tuple[StepReport, Checkpoint]], options: RunOptions):
         self.options = options
         self.report = Report(tuple(step for step, _ in steps))
-        self._stages = [
-            Restorer(checkpoint, _options_for(step, options), limited=_was_limited(step, options))
-            for step, checkpoint in steps
-        ]
-        self.device = self._stages[0].device
+        self._stages = [_Recorded(step, checkpoint, options) for step, checkpoint in steps]
+        self.device = self._stages[0].restorer.device
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
         """Restore an image; the report is the recorded one. Raises OutOfMemory, BrokenOutput."""
-        count = len(self._stages)
-        for index, (stage, step) in enumerate(zip(self._stages, self.report.steps, strict=True)):
-            image = stage(image, on_progress=share(on_progress, index, count)).image
-            image = resized(image, step.height, step.width)
-        return Restored(image, self.report)
+        return self.stream(image, on_progress=on_progress).whole()
+
+    def stream(
+        self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
+    ) -> Restoring:
+        """Restore an image band by band; storage: of the image between two networks."""
+        restoring = in_turn(self._stages, image, on_progress, storage)
+        return replace(restoring, report=lambda: self.report)
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]:
+        """Return the recorded (H, W) of the result."""
+        return self.report.height, self.report.width
+
+    def stored_bytes(self, height: int, width: int) -> int:
+        """Return the bytes in `storage` of `stream`, of an image with colours and alpha."""
+        return stored_bytes_of(self._stages, height, width)
+
+
+class _Recorded:
+    """A network whose result has the size of its report."""
+
+    def __init__(self, step: StepReport, checkpoint: Checkpoint, options: RunOptions):
+        limited = _was_limited(step, options)
+        self.restorer = Restorer(checkpoint, _options_for(step, options), limited=limited)
+        self._size = step.height, step.width
+
+    def stream(
+        self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
+    ) -> Restoring:
+        restoring = self.restorer.stream(image, on_progress=on_progress, storage=storage)
+        return sized(restoring, *self._size, storage)
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]:
+        return self._size
+
+    def stored_bytes(self, height: int, width: int) -> int:
+        own = self.restorer.size_after(height, width)
+        between = 0 if own == self._size else BETWEEN * own[0] * own[1]
+        return self.restorer.stored_bytes(height, width) + between
 
 
 def _options_for(step: StepReport, options: RunOptions) -> RunOptions:

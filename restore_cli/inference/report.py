@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeVar
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.image import Image
 from restore_cli.inference.rain import Rain
 
@@ -93,6 +99,50 @@ class Restored:
 
     image: Image
     report: Report
+
+
+@dataclass(frozen=True)
+class Restoring:
+    """An image on its way out of one or several networks, band by band from top to bottom."""
+
+    image: Image  # of the size of the result, without pixels
+    bands: Iterator[Image]
+    report: Callable[[], Report]  # once the last band has come
+
+    def whole(self) -> Restored:
+        """Return the image in memory."""
+        first = next(self.bands)
+        if first.height == self.image.height:
+            return Restored(
+                replace(self.image, pixels=first.pixels, alpha=first.alpha), self._end()
+            )
+        pixels, alpha = self._filled(chain((first,), self.bands), MEMORY)
+        return Restored(replace(self.image, pixels=pixels, alpha=alpha), self.report())
+
+    def stored(self, storage: Storage) -> Image:
+        """Return the image in a storage, from which it is read by rows."""
+        pixels, alpha = self._filled(self.bands, storage)
+        held = replace(self.image, pixels=pixels, alpha=alpha)
+        return self.image.banded(held.rows, storage.release)
+
+    def _filled(self, bands: Iterable[Image], storage: Storage) -> tuple[Tensor, Tensor | None]:
+        """Return the pixels and the alpha of bands, in a storage."""
+        colours, height, width = self.image.pixels.shape
+        channels = colours + (self.image.alpha is not None)
+        both = torch.from_numpy(storage.new((channels, height, width), np.float32))
+        bottom = 0
+        for band in bands:
+            top, bottom = bottom, bottom + band.height
+            both[:colours, top:bottom] = band.pixels
+            if band.alpha is not None:
+                both[colours:, top:bottom] = band.alpha
+            storage.release()
+        return both[:colours], both[colours:] if channels > colours else None
+
+    def _end(self) -> Report:
+        """Let the last step finish, and return the report."""
+        assert next(self.bands, None) is None
+        return self.report()
 
 
 def _joined(names: Iterable[str]) -> str:

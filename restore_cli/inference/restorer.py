@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from threading import Lock
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +19,10 @@ from restore_cli import registry
 from restore_cli.checkpoints.community import CommunityNetwork
 from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
 from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError, WeightsMismatch
+from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.resize import resize_matlab
+from restore_cli.imaging.planes import Planes
+from restore_cli.imaging.resize import REACH, resize_matlab
 from restore_cli.inference.blockwise import blocks_of, blockwise, blockwise_chains
 from restore_cli.inference.device import (
     SMALLEST_TILE,
@@ -29,14 +33,18 @@ from restore_cli.inference.device import (
 )
 from restore_cli.inference.noise import NoiseLimit, limit_to_noise
 from restore_cli.inference.preprocessing import (
+    BAND,
+    Feed,
+    Prepared,
+    WholeFeed,
     brightness_and_grain,
     extend_border,
-    prepare,
+    feed,
 )
-from restore_cli.inference.rain import rain_in
-from restore_cli.inference.report import Report, Restored, StepReport
+from restore_cli.inference.rain import Rain, RainMeter
+from restore_cli.inference.report import Report, Restored, Restoring, StepReport
 from restore_cli.inference.tiled import kept_bytes, share_statistics, tiled_blocks
-from restore_cli.inference.tiling import Span, blend_in, cut, kept, pad_to_multiple, plan_tiles
+from restore_cli.inference.tiling import Span, blend_in, cut, kept, plan_tiles
 from restore_cli.memory import is_out_of_memory
 from restore_cli.networks.facts import Facts, FixedSize, Luma, Normalized, Stretched
 from restore_cli.tasks import find_task
@@ -138,17 +146,33 @@ class Restorer:
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
         """Restore an image. Raises OutOfMemory, BrokenOutput."""
-        filled = image.visible_colours()
-        result, step = self._restore(filled.pixels, on_progress)
-        if self.facts.scale != 1:
-            restored = replace(image, pixels=result, alpha=self._enlarged(image.alpha))
-        else:
-            restored = image.with_pixels(image.keep_hidden_colours(result))
-        return Restored(restored, Report((step,)))
+        return self.stream(image, on_progress=on_progress).whole()
+
+    def stream(
+        self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
+    ) -> Restoring:
+        """Restore an image band by band, as the bands are asked for.
+
+        storage: of the result, where a band of it depends on the others.
+        """
+        run = _Run(on_progress)
+        result = image.without_pixels(*self.size_after(image.height, image.width))
+        bands = self._with_alpha(
+            image, self._restored(image.visible_colours().planes, run, storage)
+        )
+        return Restoring(result, bands, lambda: Report((self._step(result, run),)))
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (H, W) of the result of an image."""
+        return height * self.facts.scale, width * self.facts.scale
+
+    def stored_bytes(self, height: int, width: int) -> int:
+        """Return the bytes in `storage` of `stream`, of an image with colours."""
+        return height * width * 12 if self.limited or self.facts.tiling == "never" else 0
 
     def run(self, pixels: Tensor, *, on_progress: OnProgress | None = None) -> Tensor:
         """(C, H, W) in [0, 1] -> (C, scale * H, scale * W) in [0, 1], float32 on the CPU."""
-        return self._restore(pixels, on_progress)[0]
+        return self(Image(pixels), on_progress=on_progress).image.pixels
 
     @property
     def luma_alone(self) -> bool:
@@ -164,76 +188,135 @@ class Restorer:
         assert isinstance(self.facts.preprocessing, Luma)
         run = _Run(None)
         padded, crop = extend_border(luma[None], self.facts.preprocessing)
-        result = crop(self._run_network(padded, run))[0]
-        return result, Report((self._step(result, run),))
+        bands = [band for _, band in self._output(Prepared(padded), run)]
+        result = crop(torch.cat(bands, dim=-2))[0]
+        return result, Report((self._step(Image(result), run),))
 
     @torch.inference_mode()
-    def _restore(self, pixels: Tensor, on_progress: OnProgress | None) -> tuple[Tensor, StepReport]:
-        """Restore as `run` does, and report."""
-        run = _Run(on_progress)
-        prepared, undo = prepare(self.facts.preprocessing, pixels)
-        result = undo(self._run_network(prepared, run)).clamp_(0, 1)
-        sigma = rain = None
-        if self.limited:
-            sigma = limit_to_noise(pixels, result, self.options.noise_limit)
-        if "derain" in self.checkpoint.spec.tasks and self.facts.scale == 1:
-            rain = rain_in(pixels, result)
-        strength = self.options.strength
-        result = result if strength == 1 else torch.lerp(pixels, result, strength)
-        brightness, grain = brightness_and_grain(self.facts.preprocessing, pixels, result)
-        step = self._step(result, run)
-        return result, replace(
-            step, noise_sigma=sigma, rain=rain, brightness=brightness, grain=grain
-        )
+    def _with_alpha(self, image: Image, bands: Iterator[Tensor]) -> Iterator[Image]:
+        """Yield the restored bands with alpha, and with the hidden colours of the image."""
+        bottom, scale = 0, self.facts.scale
+        for pixels in bands:
+            top, bottom = bottom, bottom + pixels.shape[-2]
+            if scale == 1:
+                own = image.rows(top, bottom)
+                yield own.with_pixels(own.keep_hidden_colours(pixels))
+            else:
+                yield Image(pixels, _enlarged_alpha(image, scale, top, bottom))
 
-    def _step(self, result: Tensor, run: _Run) -> StepReport:
+    @torch.inference_mode()
+    def _restored(self, planes: Planes, run: _Run, storage: Storage) -> Iterator[Tensor]:
+        """Yield the restored pixels band by band."""
+        source = feed(self.facts, planes, storage)
+        bands = self._clamped(source, run)
+        if self.limited:
+            bands = self._limited_to_noise(planes, bands, run, storage)
+        if "derain" in self.checkpoint.spec.tasks and self.facts.scale == 1:
+            bands = _measured_rain(planes, bands, run)
+        bottom, strength = 0, self.options.strength
+        for band in bands:
+            top, bottom = bottom, bottom + band.shape[-2]
+            yield band if strength == 1 else torch.lerp(planes.read(top, bottom), band, strength)
+            planes.release()
+        if isinstance(source, WholeFeed):
+            run.brightness, run.grain = brightness_and_grain(
+                self.facts.preprocessing, planes, source.blended(planes, strength)
+            )
+
+    def _clamped(self, source: Feed, run: _Run) -> Iterator[Tensor]:
+        for top, output in self._output(source, run):
+            for band in source.undo(output, top):
+                yield band.clamp_(0, 1)
+
+    def _limited_to_noise(
+        self, planes: Planes, bands: Iterator[Tensor], run: _Run, storage: Storage
+    ) -> Iterator[Tensor]:
+        """Keep what the network took away beyond the noise, once all bands are known."""
+        denoised = torch.from_numpy(storage.new(planes.shape, np.float32))
+        bottom = 0
+        for band in bands:
+            top, bottom = bottom, bottom + band.shape[-2]
+            denoised[:, top:bottom] = band
+            planes.release()
+        run.noise_sigma = limit_to_noise(planes, denoised, self.options.noise_limit)
+        yield from torch.split(denoised, max(1, BAND // planes.width), dim=1)
+
+    def _step(self, result: Image, run: _Run) -> StepReport:
         return StepReport(
             network=self.model,
             weights=self.checkpoint.name,
             sha256=self.checkpoint.sha256,
             tile=run.tile,
             precision=run.precision,
-            height=result.shape[-2],
-            width=result.shape[-1],
+            height=result.height,
+            width=result.width,
             seconds=time.monotonic() - run.began,
+            noise_sigma=run.noise_sigma,
+            brightness=run.brightness,
+            grain=run.grain,
+            rain=run.rain,
         )
 
-    def _run_network(self, prepared: Tensor, run: _Run) -> Tensor:
-        """(1, channels, H, W) -> the output of the network, network_scale times as large."""
-        height, width = (side * self.facts.network_scale for side in prepared.shape[-2:])
-        padded = pad_to_multiple(prepared, self.facts.multiple)
-        run.tile = self._first_tile(*padded.shape[-2:])
+    def _output(self, source: Feed, run: _Run) -> Iterator[tuple[int, Tensor]]:
+        """Yield the output of the network: first row, and rows (1, channels, h, W).
+
+        Where memory runs out, smaller tiles go on below the rows that have been returned.
+        """
+        run.tile, done = self._first_tile(*source.size), 0
         while True:
             try:
-                return self._run_tiles(padded, run)[..., :height, :width]
+                for top, rows in self._tile_rows(source, run, done):
+                    yield top, rows
+                    done = top + rows.shape[-2]
+                return
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                run.tile = self._smaller_tile(run.tile, padded, error)
+                run.tile = self._smaller_tile(run.tile, source.size, error)
             release_unused(self.device)  # only now is nothing held by the traceback
 
-    def _run_tiles(self, image: Tensor, run: _Run) -> Tensor:
+    def _tile_rows(self, source: Feed, run: _Run, done: int) -> Iterator[tuple[int, Tensor]]:
+        """Yield the output of each row of tiles, without the rows before `done`."""
         facts, scale = self.facts, self.facts.network_scale
-        batch, channels, height, width = image.shape
+        height, width = source.size
         in_blocks = bool(tiled_blocks(self.network))
+        tile = None if in_blocks else run.tile
         plan = plan_tiles(
             height,
             width,
-            tile=None if in_blocks else run.tile,
+            tile=tile,
             overlap=self._overlap,
             blend=self._blend,
             multiple=facts.multiple,
+            rows=None if tile is None else _most_rows(width * scale**2),
         )
         side = run.tile if in_blocks else None
-        with blocks_of(side):
-            run.precision = self._settled_precision(cut(image, plan.rows[0], plan.columns[0]))
-        result = torch.zeros(batch, channels, height * scale, width * scale)
         progress = _Progress(self.network, len(plan), run.on_progress)
-        with blocks_of(side, progress.block_done):
-            for row, column in plan:
-                blend_in(result, self._piece(image, row, column, run), row, column, scale)
-                progress.tile_done()
-        return result
+        faded = torch.empty(1, 1, 0, 1)  # rows that the next row of tiles shares
+        for row, below in zip_longest(plan.rows, plan.rows[1:]):
+            if row.keep_stop * scale <= done:
+                progress.skip(len(plan.columns))
+                continue
+            band = source.rows(row.start, row.stop)
+            if not run.precision:
+                first = cut(band, row.counted_from(row.start), plan.columns[0])
+                with blocks_of(side):
+                    run.precision = self._settled_precision(first)
+            size = ((row.keep_stop - row.keep_start) * scale, width * scale)
+            result = torch.zeros(*band.shape[:2], *size)
+            result[..., : faded.shape[-2], :] = faded
+            read, written = row.counted_from(row.start), row.counted_from(row.keep_start)
+            with blocks_of(side, progress.block_done):
+                for column in plan.columns:
+                    piece = self._piece(band, read, column, run)
+                    blend_in(result, piece, written, column, scale)
+                    progress.tile_done()
+            top, owned = row.keep_start * scale, result.shape[-2]
+            if below is not None:
+                owned = (below.keep_start - row.keep_start) * scale
+                faded = result[..., owned:, :].clone()
+            if top + owned > done:
+                yield max(top, done), result[..., max(0, done - top) : owned, :]
 
     def _piece(self, image: Tensor, row: Span, column: Span, run: _Run) -> Tensor:
         """Return what a tile keeps, in float32 where a lower precision makes NaN or infinity.
@@ -347,9 +430,9 @@ class Restorer:
         side = max(height, width) if tile is None else tile
         return tile if self._limit is None or side <= self._limit else self._limit
 
-    def _smaller_tile(self, tile: int | None, image: Tensor, error: BaseException) -> int:
+    def _smaller_tile(self, tile: int | None, size: tuple[int, int], error: BaseException) -> int:
         """Halve a tile that was too large; the images that follow begin with it."""
-        side = max(image.shape[-2:]) if tile is None else min(tile, max(image.shape[-2:]))
+        side = max(size) if tile is None else min(tile, max(size))
         if self.facts.tiling == "never":
             raise OutOfMemory(
                 f"{self.model} takes an image as a whole only, and {self.device} is too small",
@@ -365,12 +448,6 @@ class Restorer:
                 logger.warning("out of memory on %s: going on with smaller tiles", self.device)
             self._limit = min(max(SMALLEST_TILE, side // 2), self._limit or side)
             return self._limit
-
-    def _enlarged(self, alpha: Tensor | None) -> Tensor | None:
-        if alpha is None:
-            return None
-        height, width = (side * self.facts.scale for side in alpha.shape[-2:])
-        return resize_matlab(alpha, height, width).clamp_(0, 1)
 
 
 def _resized(facts: Facts, resize: Resize, arch: str) -> Facts:
@@ -398,6 +475,10 @@ class _Run:
     tile: int | None = None
     precision: str = ""
     began: float = field(default_factory=time.monotonic)
+    noise_sigma: float | None = None
+    brightness: float | None = None
+    grain: float | None = None
+    rain: Rain | None = None
 
 
 class _Progress:
@@ -417,9 +498,42 @@ class _Progress:
         self.tile, self.block = self.tile + 1, 0
         self._tell()
 
+    def skip(self, tiles: int) -> None:
+        self.tile += tiles
+
     def _tell(self) -> None:
         if self.on_progress is not None:
             self.on_progress(self.tile * self.steps + self.block, self.tiles * self.steps)
+
+
+def _most_rows(pixels: int) -> int:
+    """Return the rows of a tile up to which a band of the output has BAND pixels.
+
+    pixels: of the output, for each row of the input.
+    """
+    return max(SMALLEST_TILE, BAND // pixels // 32 * 32)
+
+
+def _measured_rain(planes: Planes, bands: Iterator[Tensor], run: _Run) -> Iterator[Tensor]:
+    """Yield the bands, and measure the rain that each has lost."""
+    meter, bottom = RainMeter(), 0
+    for band in bands:
+        top, bottom = bottom, bottom + band.shape[-2]
+        meter.add(planes.read(top, bottom), band)
+        yield band
+    run.rain = meter.rain()
+
+
+def _enlarged_alpha(image: Image, scale: int, top: int, bottom: int) -> Tensor | None:
+    """Return the rows of the enlarged alpha of an image."""
+    if image.alpha is None:
+        return None
+    low = max(0, top // scale - REACH)
+    alpha = image.rows(low, min(image.height, -(-bottom // scale) + REACH)).alpha
+    assert alpha is not None
+    height, width = (side * scale for side in alpha.shape[-2:])
+    wide = resize_matlab(alpha, height, width).clamp_(0, 1)
+    return wide[:, top - low * scale : bottom - low * scale]
 
 
 def load_restorer(task: str, options: RunOptions) -> Restorer:

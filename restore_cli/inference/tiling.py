@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -32,6 +32,16 @@ class Span:
     keep_stop: int
     fade_in: int  # pixels at the start of what is kept that are shared with the tile before
     fade_out: int
+
+    def counted_from(self, origin: int) -> Span:
+        """Return the span as counted from `origin`."""
+        return replace(
+            self,
+            start=self.start - origin,
+            stop=self.stop - origin,
+            keep_start=self.keep_start - origin,
+            keep_stop=self.keep_stop - origin,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,10 +70,10 @@ def plan_axis(
         core = size
     else:
         longest = max(tile - tile % multiple, multiple)
-        core = _round_up(math.ceil(size / math.ceil(size / longest)), multiple)
+        core = round_up(math.ceil(size / math.ceil(size / longest)), multiple)
     count = math.ceil(size / core)
     half = min(blend // 2, overlap, core // 2)
-    context = _round_up(overlap, multiple)
+    context = round_up(overlap, multiple)
     spans = []
     for index in range(count):
         start, stop = index * core, min((index + 1) * core, size)
@@ -85,11 +95,22 @@ def plan_axis(
 
 
 def plan_tiles(
-    height: int, width: int, *, tile: int | None, overlap: int, blend: int, multiple: int = 1
+    height: int,
+    width: int,
+    *,
+    tile: int | None,
+    overlap: int,
+    blend: int,
+    multiple: int = 1,
+    rows: int | None = None,
 ) -> TilePlan:
-    """Tiles whose cores are at most `tile` pixels on a side; None: the whole image is one."""
+    """Tiles whose cores are at most `tile` pixels on a side; None: the whole image is one.
+
+    rows: height of the cores, at most, where that is less.
+    """
+    tall = min((side for side in (tile, rows) if side is not None), default=None)
     return TilePlan(
-        plan_axis(height, tile, overlap, blend, multiple),
+        plan_axis(height, tall, overlap, blend, multiple),
         plan_axis(width, tile, overlap, blend, multiple),
     )
 
@@ -158,5 +179,6 @@ def _inside(span: Span, scale: int) -> slice:
     return slice((span.keep_start - span.start) * scale, (span.keep_stop - span.start) * scale)
 
 
-def _round_up(size: int, multiple: int) -> int:
+def round_up(size: int, multiple: int) -> int:
+    """Return the least multiple that is not below `size`."""
     return math.ceil(size / multiple) * multiple

@@ -6,26 +6,28 @@ smaller. Beyond the largest, or to spare one, networks run one after the other (
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Literal
+from typing import Literal, Protocol
 
 from torch import Tensor
 
 from restore_cli import registry
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.errors import InputError, UsageError, WeightsMismatch, WeightsMissing
+from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs.jpeg import has_jpeg_traces
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.resize import resize_matlab
+from restore_cli.imaging.planes import Planes
+from restore_cli.imaging.resize import resize_matlab, resized_rows
 from restore_cli.inference.factors import (
     LARGEST,
     factors_of,
     photo_weights_by_scale,
     weights_by_scale,
 )
-from restore_cli.inference.report import Report, Restored, StepReport
+from restore_cli.inference.report import Report, Restored, Restoring, StepReport
 from restore_cli.inference.restorer import OnProgress, Restorer, RunOptions
 
 # Weights for damaged photographs, for clean images, or either by what is found in each image.
@@ -54,6 +56,21 @@ class Target:
         return self.size
 
 
+BETWEEN = 16  # bytes a pixel between two networks: RGB and alpha in float32
+
+
+class Stage(Protocol):
+    """A restorer, or several as one."""
+
+    def stream(
+        self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
+    ) -> Restoring: ...
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]: ...
+
+    def stored_bytes(self, height: int, width: int) -> int: ...
+
+
 class Upscaler:
     """Networks of several factors as one restorer that reaches any size.
 
@@ -80,16 +97,30 @@ class Upscaler:
         self.model, self.device = first.model, first.device  # all weights are of one network
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
-        """Enlarge an image. Raises InputError, OutOfMemory, BrokenOutput."""
-        height, width = self.target.of(image.height, image.width)
+        """Enlarge an image. Raises InputError, UsageError, OutOfMemory, BrokenOutput."""
+        return self.stream(image, on_progress=on_progress).whole()
+
+    def stream(
+        self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
+    ) -> Restoring:
+        """Enlarge an image band by band; storage: of the image between two networks."""
+        height, width = self.size_after(image.height, image.width)
         chain = self._chain(max(height / image.height, width / image.width), image)
-        steps: list[StepReport] = []
-        for index, weights in enumerate(chain):
-            network = self._restorer(weights)
-            restored = network(image, on_progress=share(on_progress, index, len(chain)))
-            image = restored.image
-            steps += restored.report.steps
-        return Restored(resized(image, height, width), _reaching(steps, height, width))
+        stages = [self._restorer(weights) for weights in chain]
+        return sized(in_turn(stages, image, on_progress, storage), height, width, storage)
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (H, W) of the result of an image. Raises InputError."""
+        return self.target.of(height, width)
+
+    def stored_bytes(self, height: int, width: int) -> int:
+        """Return the bytes in `storage` of `stream`, of an image with colours and alpha."""
+        rows, columns = self.size_after(height, width)
+        stages = [self._restorer(each) for each in self._chain(max(rows / height, columns / width))]
+        between = stored_bytes_of(stages, height, width)
+        for stage in stages:
+            height, width = stage.size_after(height, width)
+        return between + (0 if (height, width) == (rows, columns) else height * width * BETWEEN)
 
     def run(self, pixels: Tensor) -> Tensor:
         """(C, H, W) in [0, 1] -> the enlarged one."""
@@ -193,12 +224,60 @@ def share(on_progress: OnProgress | None, index: int, count: int) -> OnProgress 
     return lambda done, total: on_progress(index * total + done, count * total)
 
 
-def resized(image: Image, height: int, width: int) -> Image:
-    """Resize by bicubic, alpha too; return the image itself where it has that size."""
-    if (image.height, image.width) == (height, width):
-        return image
-    pixels = resize_matlab(image.pixels, height, width).clamp_(0, 1)
-    alpha = image.alpha
-    if alpha is not None:
-        alpha = resize_matlab(alpha, height, width).clamp_(0, 1)
-    return replace(image, pixels=pixels, alpha=alpha)
+def in_turn(
+    stages: Sequence[Stage], image: Image, on_progress: OnProgress | None, storage: Storage
+) -> Restoring:
+    """Restore an image by one stage after the other; between two it lies in `storage`."""
+    reports: list[Callable[[], Report]] = []
+
+    def bands() -> Iterator[Image]:
+        here = image
+        for index, stage in enumerate(stages):
+            step = stage.stream(
+                here, on_progress=share(on_progress, index, len(stages)), storage=storage
+            )
+            reports.append(step.report)
+            if index == len(stages) - 1:
+                yield from step.bands
+            else:
+                here = step.stored(storage)
+
+    height, width = image.height, image.width
+    for stage in stages:
+        height, width = stage.size_after(height, width)
+    return Restoring(
+        image.without_pixels(height, width),
+        bands(),
+        lambda: Report(tuple(step for report in reports for step in report().steps)),
+    )
+
+
+def stored_bytes_of(stages: Sequence[Stage], height: int, width: int) -> int:
+    """Return the bytes in `storage` of `in_turn`."""
+    total = 0
+    for index, stage in enumerate(stages):
+        total += stage.stored_bytes(height, width)
+        height, width = stage.size_after(height, width)
+        total += height * width * BETWEEN if index < len(stages) - 1 else 0
+    return total
+
+
+def sized(step: Restoring, height: int, width: int, storage: Storage) -> Restoring:
+    """Resize what comes out of a step by bicubic, alpha too, unless it has that size."""
+    if (step.image.height, step.image.width) == (height, width):
+        return step
+
+    def bands() -> Iterator[Image]:
+        image = step.stored(storage)
+        colours = len(image.pixels)
+        shape = (colours + (image.alpha is not None), image.height, image.width)
+        planes = Planes(shape, lambda top, bottom: image.rows(top, bottom).all_planes())
+        for band in resized_rows(planes, height, width):
+            band.clamp_(0, 1)
+            yield Image(band[:colours], None if image.alpha is None else band[colours:])
+
+    def report() -> Report:
+        *first, last = step.report().steps
+        return Report((*first, replace(last, height=height, width=width)))
+
+    return Restoring(step.image.without_pixels(height, width), bands(), report)

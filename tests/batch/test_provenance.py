@@ -64,6 +64,9 @@ def of_file(path):
 
 
 class Inverting:
+    def size_after(self, height, width):
+        return height, width
+
     def __call__(self, image, *, on_progress=None):
         return Restored(image.with_pixels(1 - image.pixels), Report((STEP,)))
 

@@ -28,6 +28,9 @@ class Inverting:
         self.done = 0
         self.before = before  # is called with the number of the image
 
+    def size_after(self, height, width):
+        return height, width
+
     def __call__(self, image, *, on_progress=None):
         self.before(self.done)
         self.done += 1

@@ -11,8 +11,7 @@ from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import OutputExists, UnreadableImage
 from restore_cli.imaging.io import decode, piped
-from restore_cli.inference import restorer
-from restore_cli.inference.rain import Rain
+from restore_cli.inference.rain import Rain, RainMeter
 from tests.cli.invoke import restore, rows
 
 derain = partial(restore, "derain")
@@ -275,14 +274,14 @@ def test_no_rain_in_a_dry_image_is_reported(photos, keeps):
 
 
 def test_rain_is_reported_with_its_share_and_direction(photos, random_weights, monkeypatch):
-    monkeypatch.setattr(restorer, "rain_in", lambda rainy, derained: Rain(0.3421, 0.0812, -12.34))
+    monkeypatch.setattr(RainMeter, "rain", lambda meter: Rain(0.3421, 0.0812, -12.34))
     result = derain(photos / "a.png", "--weights", random_weights, "--json")
     assert "rain on 34 % of the image, streaks 12 degrees from vertical\n" in result.stderr
     assert rows(result)[0]["rain"] == {"share": 0.3421, "angle": -12.3, "strength": 0.0812}
 
 
 def test_rain_without_a_direction_is_reported_without(photos, random_weights, monkeypatch):
-    monkeypatch.setattr(restorer, "rain_in", lambda rainy, derained: Rain(0.3421, 0.0812, None))
+    monkeypatch.setattr(RainMeter, "rain", lambda meter: Rain(0.3421, 0.0812, None))
     result = derain(photos / "a.png", "--weights", random_weights, "--json")
     assert "rain on 34 % of the image\n" in result.stderr
     assert rows(result)[0]["rain"]["angle"] is None

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from restore_cli.imaging import guided_filter
+from restore_cli.imaging import planes
 from restore_cli.imaging.guided_filter import (
     LinearCoefficients,
     apply,
@@ -27,12 +27,13 @@ def scene(height=96, width=128, seed=0):
 def transferred(pixels, wanted, noise=NO_NOISE):
     """Restore `pixels` from the wanted image at a quarter of their size."""
     downsampled, restored = (downsample(image, (24, 32)) for image in (pixels, wanted))
-    return apply(fit_coefficients(downsampled, restored.pixels, noise), pixels)
+    lines = fit_coefficients(downsampled, restored.pixels, noise)
+    return apply(lines, pixels, torch.empty_like(pixels))
 
 
 @pytest.mark.parametrize("rows", [3, 64], ids=["several strips", "one strip"])
 def test_downsampling_in_strips_equals_interpolation_of_the_whole(rows, monkeypatch):
-    monkeypatch.setattr(guided_filter, "STRIP", rows)
+    monkeypatch.setattr(planes, "STRIP", rows)
     pixels = torch.rand(3, 50, 61)
     downsampled = downsample(pixels, (20, 23))
     wanted = F.interpolate(pixels[None], (20, 23), mode="bilinear", antialias=True)[0]
@@ -44,11 +45,11 @@ def test_downsampling_in_strips_equals_interpolation_of_the_whole(rows, monkeypa
 @pytest.mark.parametrize("rows", [3, 64], ids=["several strips", "one strip"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 13), (50, 61)], ids=str)
 def test_coefficients_are_upsampled_bilinearly(rows, size, monkeypatch):
-    monkeypatch.setattr(guided_filter, "STRIP", rows)
+    monkeypatch.setattr(planes, "STRIP", rows)
     slope, offset, pixels = torch.rand(3, 8, 9), torch.rand(3, 8, 9), torch.rand(3, *size)
     large = [F.interpolate(line[None], size, mode="bilinear")[0] for line in (slope, offset)]
     assert_close(
-        apply(LinearCoefficients(slope, offset), pixels),
+        apply(LinearCoefficients(slope, offset), pixels, torch.empty_like(pixels)),
         large[0] * pixels + large[1],
         atol=1e-6,
         rtol=0,

@@ -379,7 +379,7 @@ def test_what_pillow_takes_for_a_bomb_is_read_up_to_our_own_limit(monkeypatch):
 
 
 def test_too_little_memory_is_reported(monkeypatch):
-    def exhausted(data):
+    def exhausted(data, storage):
         raise MemoryError
 
     monkeypatch.setattr("restore_cli.imaging.codecs.png.decode", exhausted)

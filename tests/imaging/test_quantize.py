@@ -79,7 +79,7 @@ def test_the_largest_image_is_just_not_a_giant():
 def test_strips_together_are_the_whole(depth, monkeypatch):
     image = to_image(Decoded(noise(11, 7, 4, depth), 2**depth - 1))
     monkeypatch.setattr(module, "STRIP", 20)
-    parts = list(strips(image, depth))
+    parts = list(strips((image,), depth))
     assert [len(part) for part in parts] == [2, 2, 2, 2, 2, 1]
     assert np.array_equal(np.concatenate(parts), noise(11, 7, 4, depth))
     assert np.array_equal(quantize(image, depth), noise(11, 7, 4, depth))
@@ -87,7 +87,7 @@ def test_strips_together_are_the_whole(depth, monkeypatch):
 
 def test_a_row_longer_than_a_strip_is_a_strip(monkeypatch):
     monkeypatch.setattr(module, "STRIP", 4)
-    assert [part.shape for part in strips(Image(torch.zeros(1, 2, 9)), 8)] == [(1, 9, 1)] * 2
+    assert [part.shape for part in strips((Image(torch.zeros(1, 2, 9)),), 8)] == [(1, 9, 1)] * 2
 
 
 def test_on_white_the_hidden_becomes_white():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from restore_cli.imaging import tone
+from restore_cli.imaging import planes
 from restore_cli.imaging.tone import keep_black, keep_hue, luminance, stretch_contrast
 
 
@@ -30,7 +30,7 @@ def test_a_sunset_keeps_most_of_its_saturation():
 
 @pytest.mark.parametrize("rows", [3, 64], ids=["several strips", "one strip"])
 def test_black_stays_up_to_its_edge_and_specks_of_noise_are_brightened(rows, monkeypatch):
-    monkeypatch.setattr(tone, "STRIP", rows)
+    monkeypatch.setattr(planes, "STRIP", rows)
     pixels = torch.full((3, 40, 40), 0.1)
     pixels[:, :20] = 0
     pixels[:, 30, 10:12] = 0

@@ -6,7 +6,13 @@ import torch.nn.functional as F
 
 from restore_cli.data.degrade import LIGHT, SNOWY, add_rain, line_kernel, rain_streaks
 from restore_cli.inference import rain
-from restore_cli.inference.rain import rain_in
+from restore_cli.inference.rain import RainMeter
+
+
+def rain_in(rainy, dry):
+    meter = RainMeter()
+    meter.add(rainy, dry)
+    return meter.rain()
 
 
 def streaked(angle, height=120, width=150, strength=0.4):

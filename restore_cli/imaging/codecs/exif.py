@@ -36,7 +36,7 @@ STORAGE = frozenset(
     )
 )
 
-BYTE, SHORT, LONG, RATIONAL, UNDEFINED = 1, 3, 4, 5, 7
+BYTE, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 1, 3, 4, 5, 7, 16
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 SIZES |= {16: 8, 17: 8, 18: 8}  # BigTIFF
 CODES = {BYTE: "B", SHORT: "H", LONG: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -301,25 +301,33 @@ def resolution_tags(dpi: tuple[float, float], order: Order) -> Tree:
     }
 
 
-def tiff_header(order: Order, first: int = FIRST) -> bytes:
-    """Return the eight bytes at the start; first: offset of the first directory."""
-    return (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, first)
+def tiff_header(order: Order, first: int = FIRST, *, big: bool = False) -> bytes:
+    """Return the start, 8 bytes, or 16 of a BigTIFF; first: offset of the first directory."""
+    mark = b"II" if order == "<" else b"MM"
+    if big:
+        return mark + struct.pack(f"{order}3HQ", 43, 8, 0, first)
+    return mark + struct.pack(f"{order}HI", 42, first)
 
 
-def pack_directory(tree: Tree, at: int, order: Order) -> bytes:
-    """Encode a directory, with those below it, for an offset. Raises struct.error beyond 4 GB."""
-    body_at = at + 2 + 12 * len(tree) + 4
-    entries, body = struct.pack(f"{order}H", len(tree)), b""
+def pack_directory(tree: Tree, at: int, order: Order, *, big: bool = False) -> bytes:
+    """Encode a directory, with those below it, for an offset; big: of a BigTIFF.
+
+    Raises struct.error beyond 4 GB, unless it is big.
+    """
+    count_code, place_code = ("Q", "Q") if big else ("H", "I")
+    inline = struct.calcsize(place_code)
+    entries, body = struct.pack(order + count_code, len(tree)), b""
+    body_at = at + len(entries) + (4 + 2 * inline) * len(tree) + inline
     for tag in sorted(tree):
         node = tree[tag]
-        place = struct.pack(f"{order}I", body_at + len(body))
+        place = struct.pack(order + place_code, body_at + len(body))
         if isinstance(node, dict):
-            type, count, field = LONG, 1, place
-            body += pack_directory(node, body_at + len(body), order)
+            type, count, field = (LONG8 if big else LONG), 1, place
+            body += pack_directory(node, body_at + len(body), order, big=big)
         else:
             type, count, value = node
-            field = value.ljust(4, b"\0") if len(value) <= 4 else place
-            if len(value) > 4:
+            field = value.ljust(inline, b"\0") if len(value) <= inline else place
+            if len(value) > inline:
                 body += value + b"\0" * (len(value) % 2)
-        entries += struct.pack(f"{order}HHI", tag, type, count) + field
-    return entries + bytes(4) + body
+        entries += struct.pack(f"{order}HH{place_code}", tag, type, count) + field
+    return entries + bytes(inline) + body

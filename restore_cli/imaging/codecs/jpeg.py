@@ -46,7 +46,7 @@ def has_jpeg_traces(image: Image) -> bool:
         return True
     if min(image.height, image.width) < SMALLEST:
         return False
-    step, ratio = block_steps(luma(_central_crop(image.pixels))[0])
+    step, ratio = block_steps(luma(_central_crop(image))[0])
     return step > VISIBLE_STEP and ratio > DISTINCT_STEP
 
 
@@ -83,6 +83,7 @@ def quality_of(tables: Mapping[int, Sequence[int]]) -> int | None:
     return min(100, max(1, round(quality)))
 
 
-def _central_crop(pixels: Tensor) -> Tensor:
-    tops = [max(0, (side - EXAMINED) // 2) for side in pixels.shape[-2:]]
-    return pixels[:, tops[0] : tops[0] + EXAMINED, tops[1] : tops[1] + EXAMINED]
+def _central_crop(image: Image) -> Tensor:
+    top, left = (max(0, (side - EXAMINED) // 2) for side in (image.height, image.width))
+    rows = image.rows(top, min(top + EXAMINED, image.height)).pixels
+    return rows[..., left : left + EXAMINED]

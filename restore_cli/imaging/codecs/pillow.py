@@ -11,13 +11,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageCms, _imaging
 
 from restore_cli.errors import UnreadableImage
+from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs.exif import with_resolution
 from restore_cli.imaging.codecs.jpeg import quality_of
 from restore_cli.imaging.codecs.jpeg_scan import decode_scan
@@ -39,7 +40,7 @@ from restore_cli.imaging.codecs.segments import (
 from restore_cli.imaging.formats import STILLS
 from restore_cli.imaging.headers import refuse_giant
 from restore_cli.imaging.image import Metadata
-from restore_cli.imaging.quantize import Array, Decoded, Encodable
+from restore_cli.imaging.quantize import Array, Decoded, Encodable, stored
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ with suppress(AttributeError, OSError):  # libtiff is not shared: on Windows
     ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
-def decode(data: bytes) -> Decoded:
+def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     """Decode the first frame. Raises UnreadableImage, ImageTooLarge, and what Pillow raises."""
     names = [still.pillow for still in STILLS if still.pillow]
     with _own_limits(), Pillow.open(io.BytesIO(data), formats=names) as opened:
@@ -82,7 +83,7 @@ def decode(data: bytes) -> Decoded:
                 dropped.append("its ICC profile, which is damaged or not for CMYK")
             metadata = replace(metadata, icc=None)
         return Decoded(
-            _levels(image) if levels is None else levels,
+            stored(_levels(image) if levels is None else levels, storage),
             orientation=orientation,
             metadata=metadata,
             jpeg_quality=quality_of(getattr(opened, "quantization", {})),
@@ -162,9 +163,9 @@ def _levels(image: Pillow.Image) -> Array:
     return levels[..., None] if levels.ndim == 2 else levels
 
 
-def encode_jpeg(source: Encodable) -> bytes:
+def encode_jpeg(source: Encodable, file: BinaryIO) -> None:
     """Encode a JPEG of quality 95 by default, with full chroma."""
-    metadata, options = source.metadata, dict[str, Any]()
+    image, metadata, options = _pillow_image(source), source.complete_metadata, dict[str, Any]()
     if metadata.exif is not None:
         options["exif"] = EXIF_PREFIX + metadata.exif
     if metadata.xmp is not None:
@@ -175,17 +176,18 @@ def encode_jpeg(source: Encodable) -> bytes:
         options["dpi"] = metadata.dpi
     options["extra"] = b"".join(pack(COMMENT, comment_of(text)) for text in metadata.texts)
     options["extra"] += pack(PHOTOSHOP, metadata.photoshop or b"", IN_PHOTOSHOP)
-    return save(source, "JPEG", quality=source.quality or 95, subsampling=0, **options)
+    image.save(file, "JPEG", quality=source.quality or 95, subsampling=0, **options)
 
 
-def encode_webp(source: Encodable) -> bytes:
+def encode_webp(source: Encodable, file: BinaryIO) -> None:
     """Encode a WebP, lossless by default."""
-    metadata, exif = source.metadata, source.metadata.exif
+    image, metadata = _pillow_image(source), source.complete_metadata
+    exif = metadata.exif
     if metadata.dpi:
         exif = with_resolution(exif, metadata.dpi)  # WebP has no other place for it
     lossless = {"lossless": True, "exact": True}
-    return save(
-        source,
+    image.save(
+        file,
         "WEBP",
         exif=exif or b"",
         xmp=metadata.xmp or b"",
@@ -194,10 +196,6 @@ def encode_webp(source: Encodable) -> bytes:
     )
 
 
-def save(source: Encodable, format: str, **options: Any) -> bytes:
-    """Encode by a plugin of Pillow, 8 bits per channel."""
+def _pillow_image(source: Encodable) -> Pillow.Image:
     levels = source.levels()
-    buffer = io.BytesIO()
-    image = Pillow.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
+    return Pillow.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import BinaryIO, NamedTuple
 
 import imagecodecs
 import numpy as np
 
+from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs.metadata import Incoming, comment_of, incoming_metadata
 from restore_cli.imaging.codecs.photoshop import with_iptc
 from restore_cli.imaging.headers import refuse_giant
 from restore_cli.imaging.image import Metadata, Text
-from restore_cli.imaging.quantize import Decoded, Encodable
+from restore_cli.imaging.quantize import Array, Decoded, Encodable, joined, stored
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-HEADER_END = len(SIGNATURE) + 25
+CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type; without palettes
+COLOUR_TYPES = {channels: kind for kind, channels in CHANNELS.items()}
+ROWS_BYTES = 1 << 22  # of rows that are decoded at once
 FOR_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 XMP = "XML:com.adobe.xmp"
 # Hexadecimal text, written by ImageMagick before PNG had a chunk for EXIF.
@@ -44,7 +47,7 @@ class Chunk(NamedTuple):
     whole: memoryview  # including length and checksum
 
 
-def decode(data: bytes) -> Decoded:
+def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     """Decode a PNG. Raises ValueError, ImageTooLarge."""
     chunks = list(_chunks(data))
     if not chunks or chunks[0].kind != b"IHDR" or len(chunks[0].body) != 13:
@@ -55,11 +58,9 @@ def decode(data: bytes) -> Decoded:
     width, height = struct.unpack_from(">II", chunks[0].body)
     refuse_giant(height, width)
     metadata, orientation, named = _read_metadata(chunks)
-    # libpng gets no other chunks, so that it cannot decompress a bomb in them.
-    plain = SIGNATURE + b"".join(chunk.whole for chunk in chunks if chunk.kind in FOR_PIXELS)
     try:
-        levels = imagecodecs.png_decode(plain)
-    except (imagecodecs.PngError, UnicodeDecodeError) as error:
+        levels = _levels(chunks, storage)
+    except (imagecodecs.PngError, UnicodeDecodeError, zlib.error) as error:
         raise ValueError(str(error)) from error
     droppable = {
         "the other frames": b"fdAT" in kinds,
@@ -68,7 +69,7 @@ def decode(data: bytes) -> Decoded:
         "its ICC profile, which is damaged": b"iCCP" in kinds and metadata.icc is None,
     }
     return Decoded(
-        levels[..., None] if levels.ndim == 2 else levels,
+        levels,
         np.iinfo(levels.dtype).max,
         orientation,
         metadata=metadata,
@@ -79,6 +80,58 @@ def decode(data: bytes) -> Decoded:
 def _has_more(data: bytes, chunks: Sequence[Chunk]) -> bool:
     end = len(SIGNATURE) + sum(len(chunk.whole) for chunk in chunks)
     return chunks[-1].kind == b"IEND" and bool(data[end:].strip(b"\0"))
+
+
+def _levels(chunks: Sequence[Chunk], storage: Storage) -> Array:
+    """Decode the levels, (H, W, C). libpng gets no chunk in which it could decompress a bomb."""
+    header = chunks[0].body
+    width, height, depth, kind, *_, interlaced = struct.unpack(">2I5B", header)
+    by_rows = depth >= 8 and kind in CHANNELS and not interlaced
+    if storage is not MEMORY and by_rows and all(chunk.kind != b"tRNS" for chunk in chunks):
+        levels = storage.new((height, width, CHANNELS[kind]), np.uint8 if depth == 8 else np.uint16)
+        return joined(_strips(chunks, depth), levels, storage)
+    plain = (chunk.whole for chunk in chunks if chunk.kind in FOR_PIXELS)
+    levels = imagecodecs.png_decode(SIGNATURE + b"".join(plain))
+    return stored(levels[..., None] if levels.ndim == 2 else levels, storage)
+
+
+def _strips(chunks: Sequence[Chunk], depth: int) -> Iterator[Array]:
+    """Yield the levels in strips (h, W, C). libpng undoes the filters by the row above each strip.
+
+    Raises ValueError where rows are missing.
+    """
+    width, height, _, kind = struct.unpack_from(">2I2B", chunks[0].body)
+    length = 1 + width * CHANNELS[kind] * depth // 8
+    most = max(1, ROWS_BYTES // length)
+    packed = (chunk.body for chunk in chunks if chunk.kind == b"IDAT")
+    above = b""
+    for filtered in _in_pieces(packed, most * length, height * length):
+        rows = len(above + filtered) // length
+        header = struct.pack(">2I", width, rows) + bytes(chunks[0].body[8:])
+        body = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(above + filtered, 0))
+        levels = imagecodecs.png_decode(SIGNATURE + body + _chunk(b"IEND", b""))
+        strip = levels.reshape(rows, width, CHANNELS[kind])[bool(above) :]
+        yield strip
+        above = b"\0" + strip[-1].astype(strip.dtype.newbyteorder(">")).tobytes()
+
+
+def _in_pieces(packed: Iterable[memoryview], size: int, total: int) -> Iterator[bytes]:
+    """Decompress `total` bytes and yield them in pieces of `size`. Raises ValueError."""
+    decompressor, waiting = zlib.decompressobj(), bytearray()
+    for body in packed:
+        rest: bytes | memoryview = body
+        while total and (rest or decompressor.unconsumed_tail):
+            waiting += decompressor.decompress(rest, size)
+            rest = decompressor.unconsumed_tail
+            while len(waiting) >= min(size, total) > 0:
+                count = min(size, total)
+                yield bytes(waiting[:count])
+                del waiting[:count]
+                total -= count
+            if decompressor.eof:
+                break
+    if total:
+        raise ValueError("rows are missing")
 
 
 def _chunks(data: bytes) -> Iterator[Chunk]:
@@ -205,11 +258,39 @@ def _resolution(body: bytes | None) -> tuple[float, float] | None:
     return (x * METRES_PER_INCH, y * METRES_PER_INCH) if unit == IN_METRES else None
 
 
-def encode(source: Encodable) -> bytes:
-    """Encode a PNG of 8 or 16 bits."""
-    pixels = memoryview(imagecodecs.png_encode(source.levels(), level=LEVEL, strategy=FILTERED))
-    chunks = *_colour_chunks(source), *_metadata_chunks(source.metadata)
-    return b"".join((pixels[:HEADER_END], *chunks, pixels[HEADER_END:]))
+def encode(source: Encodable, file: BinaryIO) -> None:
+    """Encode a PNG of 8 or 16 bits, strip by strip."""
+    file.write(SIGNATURE)
+    size = struct.pack(">2I", source.image.width, source.image.height)
+    kind = bytes((source.depth, COLOUR_TYPES[source.channels], 0, 0, 0))
+    file.write(_chunk(b"IHDR", size + kind))
+    file.writelines(_colour_chunks(source))
+    file.writelines(_metadata_chunks(source.metadata))
+    for packed in _packed(source):
+        if packed:
+            file.write(_chunk(b"IDAT", packed))
+    if source.late_xmp is not None:
+        file.writelines(_metadata_chunks(Metadata(xmp=source.late_xmp())))
+    file.write(_chunk(b"IEND", b""))
+
+
+def _packed(source: Encodable) -> Iterator[bytes]:
+    """Yield the compressed rows. libpng chooses the filter of a row by the one above it."""
+    compressor = zlib.compressobj(
+        LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, FILTERED
+    )
+    above = None
+    for strip in source.strips():
+        rows = strip if above is None else np.concatenate([above, strip])
+        above = strip[-1:].copy()
+        uncompressed = bytes(imagecodecs.png_encode(rows, level=0))
+        filtered = zlib.decompress(
+            b"".join(chunk.body for chunk in _chunks(uncompressed) if chunk.kind == b"IDAT")
+        )
+        yield compressor.compress(
+            filtered[(len(rows) - len(strip)) * (len(filtered) // len(rows)) :]
+        )
+    yield compressor.flush()
 
 
 def _colour_chunks(source: Encodable) -> Iterator[bytes]:

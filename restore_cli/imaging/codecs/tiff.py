@@ -7,17 +7,19 @@ import math
 import struct
 from dataclasses import replace
 from itertools import accumulate
+from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
 import tifffile
 
-from restore_cli.errors import OutputError, UnreadableImage
+from restore_cli.errors import UnreadableImage
+from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs import pillow
 from restore_cli.imaging.codecs.exif import (
     BYTE,
-    FIRST,
     LONG,
+    LONG8,
     SHORT,
     UNDEFINED,
     Directory,
@@ -37,7 +39,7 @@ from restore_cli.imaging.codecs.pages import image_page, pages_of, with_first_pa
 from restore_cli.imaging.codecs.photoshop import iptc_in, with_iptc
 from restore_cli.imaging.headers import refuse_giant
 from restore_cli.imaging.image import Metadata
-from restore_cli.imaging.quantize import Array, Decoded, Encodable
+from restore_cli.imaging.quantize import STORED_ROWS, Array, Decoded, Encodable, stored
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_LENGTHS, PLANAR = 273, 277, 278, 279, 284
@@ -52,8 +54,11 @@ PREMULTIPLIED, ALPHA = 1, 2  # EXTRA_SAMPLES; 0: unspecified
 UNSIGNED, SIGNED, FLOATING = 1, 2, 3  # SAMPLE_FORMAT
 DIFFERENCES = 2  # PREDICTOR
 
+DATA = 16  # offset of the first strip, after the longer of the two headers
+BIG = (1 << 32) - (1 << 28)  # offset from which a directory may reach beyond 4 GB
 
-def decode(data: bytes) -> Decoded:
+
+def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     """Decode the first full page. Raises UnreadableImage, ImageTooLarge, ValueError."""
     pages = pages_of(data)
     chosen = image_page(pages)
@@ -70,19 +75,22 @@ def decode(data: bytes) -> Decoded:
     bits = max(page.numbers(BITS, (1,)))
     if not _is_plain(page):
         dropped += ["its bits beyond 8"] if bits > 8 else []
-        decoded = pillow.decode(data)
+        decoded = pillow.decode(data, storage)
         return replace(
             decoded,
             metadata=replace(metadata, icc=decoded.metadata.icc),  # none after CMYK
             dropped=(*dropped, *decoded.dropped),
         )
-    samples = _samples(data, page)
+    samples = _samples(data, page, storage)
     channels, premultiplied = _colours_and_alpha(page, samples.shape[2])
     if len(channels) < samples.shape[2]:
         dropped += ["channels that are neither colour nor alpha"]
         samples = samples[..., channels]
     if _number(page, PHOTOMETRIC, BLACK_IS_ZERO) == WHITE_IS_ZERO:
-        samples = np.concatenate([2**bits - 1 - samples[..., :1], samples[..., 1:]], axis=2)
+        for top in range(0, len(samples), STORED_ROWS):
+            rows = samples[top : top + STORED_ROWS, :, 0]
+            np.subtract(2**bits - 1, rows, out=rows)
+            storage.release()
     return Decoded(samples, 2**bits - 1, orientation, premultiplied, metadata, tuple(dropped))
 
 
@@ -129,15 +137,15 @@ def _read_metadata(page: Directory) -> Incoming:
     )
 
 
-def _samples(data: bytes, page: Directory) -> Array:
+def _samples(data: bytes, page: Directory, storage: Storage) -> Array:
     """Decode the samples as stored, (H, W, C). Raises UnreadableImage, ValueError."""
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
+        with tifffile.TiffFile(io.BytesIO(data) if isinstance(data, bytes) else data) as file:
             first = file.pages.first
             _refuse_holes(first.dataoffsets, first.databytecounts, len(data))
             if math.prod(first.chunked) != len(first.dataoffsets):
                 raise ValueError("parts of the image are missing")
-            samples: Array = first.asarray(maxworkers=1)
+            samples = _decoded(data, first, storage)
     except Exception as error:  # tifffile and its codecs raise almost any exception on damage
         raise ValueError(str(error)) from error
     if samples.ndim == 2:
@@ -147,6 +155,26 @@ def _samples(data: bytes, page: Directory) -> Array:
     if samples.ndim != 3:
         raise UnreadableImage("a TIFF of more than two dimensions", hint="save one plane of it")
     return samples
+
+
+def _decoded(data: bytes, page: tifffile.TiffPage, storage: Storage) -> Array:
+    """Decode a page; in a storage strip by strip, or tile by tile."""
+    kind = page.dtype
+    if storage is MEMORY or len(page.shaped) != 5 or kind is None:
+        return stored(page.asarray(maxworkers=1), storage)
+    if page.is_final:
+        stated = kind.newbyteorder(page.parent.byteorder)
+        plain = np.frombuffer(data, stated, math.prod(page.shape), page.dataoffsets[0])
+        return stored(plain.reshape(page.shape), storage)
+    result: Array = storage.new(page.shaped, kind)
+    for segment, (sample, depth, row, column, _), _ in page.segments(maxworkers=1):
+        assert segment is not None  # no part is missing
+        place: Array = result[sample, depth:, row:, column:][
+            : segment.shape[0], : segment.shape[1], : segment.shape[2]
+        ]
+        place[:] = segment[: place.shape[0], : place.shape[1], : place.shape[2]]
+        storage.release()
+    return result.reshape(page.shape)
 
 
 def _refuse_holes(offsets: tuple[int, ...], lengths: tuple[int, ...], end: int) -> None:
@@ -169,27 +197,29 @@ def _colours_and_alpha(page: Directory, samples: int) -> tuple[list[int], bool]:
     return [*range(colours)], False
 
 
-def encode(source: Encodable) -> bytes:
-    """Encode strips of deflated differences, in the byte order of the EXIF. Raises OutputError."""
+def encode(source: Encodable, file: BinaryIO) -> None:
+    """Encode strips of deflated differences, in the byte order of the EXIF.
+
+    A BigTIFF, if the file is longer than 4 GB.
+    """
     metadata = source.metadata
     order, tree = descriptive_tags(metadata.exif) if metadata.exif else ("<", {})
-    packed, rows = [], 0
+    file.write(bytes(DATA))  # the header comes last
+    lengths, rows = [], 0
     for strip in source.strips():
-        packed.append(_deflated_differences(strip, order))
+        packed = _deflated_differences(strip, order)
+        file.write(packed)
+        lengths.append(len(packed))
         rows = rows or len(strip)
-    lengths = [len(part) for part in packed]
-    offsets = list(accumulate(lengths, initial=FIRST))
+    offsets = list(accumulate(lengths, initial=DATA))
     end = offsets.pop()
     even = end + end % 2
-    try:
-        tree |= _layout(source, rows, offsets, lengths, order)
-        tree |= _metadata_tags(metadata, order)
-        directory = pack_directory(tree, even, order)
-    except struct.error as error:
-        raise OutputError(
-            "a TIFF holds at most 4 GB", hint="write PNG, or split the image into parts"
-        ) from error
-    return b"".join((tiff_header(order, even), *packed, bytes(even - end), directory))
+    tree |= _metadata_tags(source.complete_metadata, order)
+    big = even >= BIG
+    tree |= _layout(source, rows, offsets, lengths, order, big)
+    file.write(bytes(even - end) + pack_directory(tree, even, order, big=big))
+    file.seek(0)
+    file.write(tiff_header(order, even, big=big))
 
 
 def _deflated_differences(strip: Array, order: Order) -> bytes:
@@ -201,10 +231,11 @@ def _deflated_differences(strip: Array, order: Order) -> bytes:
 
 
 def _layout(
-    source: Encodable, rows: int, offsets: list[int], lengths: list[int], order: Order
+    source: Encodable, rows: int, offsets: list[int], lengths: list[int], order: Order, big: bool
 ) -> Tree:
     image = source.image
     colours, alpha = image.pixels.shape[0], image.alpha is not None
+    place, code = (LONG8, "Q") if big else (LONG, "I")
 
     def shorts(*values: int) -> tuple[int, int, bytes]:
         return SHORT, len(values), struct.pack(f"{order}{len(values)}H", *values)
@@ -218,7 +249,7 @@ def _layout(
         BITS: shorts(*[source.depth] * (colours + alpha)),
         COMPRESSION: shorts(DEFLATE),
         PHOTOMETRIC: shorts(RGB if colours == 3 else BLACK_IS_ZERO),
-        STRIP_OFFSETS: longs(*offsets),
+        STRIP_OFFSETS: (place, len(offsets), struct.pack(f"{order}{len(offsets)}{code}", *offsets)),
         SAMPLES: shorts(colours + alpha),
         STRIP_ROWS: longs(rows),
         STRIP_LENGTHS: longs(*lengths),

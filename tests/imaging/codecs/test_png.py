@@ -10,6 +10,7 @@ import torch
 from PIL import Image as Pillow
 
 from restore_cli.errors import UnreadableImage
+from restore_cli.imaging import quantize
 from restore_cli.imaging.codecs import photoshop, png
 from restore_cli.imaging.codecs.xmp import record_in
 from restore_cli.imaging.image import Image, Metadata, Text
@@ -276,3 +277,12 @@ def test_iptc_in_a_png_of_imagemagick_reaches_a_jpeg():
     image = decode(png_file(noise(5, 7, 3), (b"tEXt", text)), name="it")
     found = decode(encode(image, format="jpeg"), name="it").metadata.photoshop
     assert photoshop.iptc_in(found) == iptc
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_strips_are_written_as_the_whole_image_would_be(depth, channels, monkeypatch):
+    image = decode(png_file(noise(11, 7, channels, depth)), name="it")
+    whole = encode(image, format="png")
+    monkeypatch.setattr(quantize, "STRIP", 7 * 3)
+    assert encode(image, format="png") == whole

@@ -12,9 +12,18 @@ from PIL import Image as Pillow
 from PIL import TiffImagePlugin
 
 from restore_cli.errors import ImageTooLarge, UnreadableImage
-from restore_cli.imaging.codecs import exif, photoshop
+from restore_cli.imaging import quantize
+from restore_cli.imaging.codecs import exif, photoshop, tiff
+from restore_cli.imaging.image import Metadata
 from restore_cli.imaging.io import decode, encode
-from tests.imaging.images import icc_profile, levels_of, noise, pillow_file
+from tests.imaging.images import (
+    camera_exif,
+    icc_profile,
+    image_of,
+    levels_of,
+    noise,
+    pillow_file,
+)
 
 PHOTOMETRICS = {1: "minisblack", 2: "minisblack", 3: "rgb", 4: "rgb"}
 
@@ -436,3 +445,17 @@ def test_a_tiff_whose_jpeg_is_too_short_for_its_size_is_refused_unread():
         struct.pack_into("<" + exif.CODES[entry.type], data, entry.at, 20_000)
     with pytest.raises(UnreadableImage, match="cannot hold 20000 x 20000 pixels"):
         decode(bytes(data), name="it")
+
+
+def test_what_is_longer_than_4_gb_is_written_as_bigtiff(monkeypatch):
+    monkeypatch.setattr(tiff, "BIG", 0)
+    monkeypatch.setattr(quantize, "STRIP", 7 * 3)
+    levels = noise(11, 7, 3, 16)
+    described = Metadata(exif=camera_exif()[6:], icc=icc_profile(), dpi=(300.0, 300.0))
+    data = encode(image_of(levels, metadata=described), format="tiff")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        assert file.is_bigtiff
+        np.testing.assert_array_equal(file.asarray(), levels)
+        assert file.pages.first.tags["ExifTag"].value["DateTimeOriginal"] == "2024:05:06 07:08:09"
+    again = decode(data, name="it").metadata
+    assert (again.icc, again.dpi) == (described.icc, described.dpi)

@@ -1,0 +1,130 @@
+"""Images that are restored band by band, because they are large for the memory.
+
+The source is decoded into a file without a name in the folder of the output, from which the
+network takes bands; the encoder takes each band of the result as it comes. So the memory depends
+on the width of an image, and no longer on its pixels.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from restore_cli.errors import OutputError
+from restore_cli.files import sha256_of, write_atomically
+from restore_cli.imaging.canvas import Canvas, Storage
+from restore_cli.imaging.formats import Format
+from restore_cli.imaging.headers import read_header
+from restore_cli.imaging.image import Image
+from restore_cli.imaging.io import (
+    decode_unreported,
+    encode_bands,
+    refuse_colours,
+    refuse_source,
+)
+from restore_cli.inference.report import Report, Restored, Restoring
+
+logger = logging.getLogger(__name__)
+
+OnProgress = Callable[[int, int], None]
+
+LARGE = 1 << 26  # pixels of source and result together; below, several are held in memory
+ROW_BY_ROW = ("png", "tiff")  # formats that are encoded without all levels at once
+
+
+class Streams(Protocol):
+    """A restorer that gives its result band by band."""
+
+    def stream(
+        self, image: Image, *, on_progress: OnProgress | None, storage: Storage
+    ) -> Restoring: ...
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]: ...
+
+    def stored_bytes(self, height: int, width: int) -> int: ...
+
+
+def disk_need(source: Path, format: Format, restorer: Streams) -> int | None:
+    """Return the bytes that a giant takes on disk at most, its result included.
+
+    None for an image that is restored in memory, as most are, and for a file without a header.
+    Raises InputError.
+    """
+    header = read_header(source)
+    if header is None:
+        return None
+    height, width, each = header.height, header.width, header.each
+    rows, columns = restorer.size_after(height, width)
+    if height * width + rows * columns <= LARGE:
+        return None
+    result = rows * columns * each * (1 if format in ROW_BY_ROW else 2)  # levels and file
+    return height * width * each + restorer.stored_bytes(height, width) + result
+
+
+def restore_giant(
+    source: Path,
+    target: Path,
+    need: int,
+    restorer: Streams,
+    *,
+    format: Format,
+    quality: int | None,
+    overwrite: bool,
+    record: Callable[[Report, str], str] | None,
+    on_progress: OnProgress | None,
+) -> Restored:
+    """Restore an image band by band; the Restored has no pixels.
+
+    record: gives the record of the result, from its report and the SHA-256 of the source.
+    Raises InputError, OutputError, DeviceError.
+    """
+    refuse_source(source, target)
+    with _room_in(target, need) as folder, Canvas(folder) as canvas:
+        logger.warning("%s: a large image, takes up to %.1f GB in %s", source, need / 1e9, folder)
+        data = canvas.contents(source)
+        image = decode_unreported(data, name=str(source), storage=canvas)
+        refuse_colours(image, format)
+        image = replace(image, source=source)
+        restoring = restorer.stream(image, on_progress=on_progress, storage=canvas)
+
+        def finished() -> str | None:
+            return None if record is None else record(restoring.report(), sha256_of(source))
+
+        def encode_into(part: Path) -> None:
+            with part.open("wb") as file:
+                encode_bands(
+                    restoring.image,
+                    restoring.bands,
+                    file,
+                    format=format,
+                    quality=quality,
+                    storage=canvas,
+                    record=finished,
+                )
+
+        hint = "choose another place with -o"
+        write_atomically(target, encode_into, overwrite=overwrite, hint=hint)
+        return Restored(restoring.image, restoring.report())
+
+
+@contextmanager
+def _room_in(target: Path, need: int) -> Iterator[Path]:
+    """Yield the folder of a target, which has room for that many bytes. Raises OutputError."""
+    folder = target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free >= need:
+            yield folder
+            return
+    except OSError as error:
+        raise OutputError(f"{target}: {error.strerror or error}") from error
+    raise OutputError(
+        f"{target}: takes up to {need / 1e9:.1f} GB on disk, but {free / 1e9:.1f} GB are free",
+        hint="choose another place with -o",
+    )
