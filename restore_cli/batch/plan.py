@@ -6,15 +6,22 @@ import glob
 import hashlib
 import os
 import shlex
+import stat
 import string
 import unicodedata
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from functools import cached_property, lru_cache, partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
+from restore_cli.batch.jobs import Job as Job
+from restore_cli.batch.jobs import Jobs, JobTable, Place, State
+from restore_cli.batch.jobs import Standard as Standard
+from restore_cli.batch.jobs import Unreadable as Unreadable
 from restore_cli.errors import (
     NothingToDo,
     OutputCollision,
@@ -31,7 +38,6 @@ from restore_cli.imaging.formats import (
     SUFFIX_OF,
     SUFFIXES,
     VIDEO_SUFFIXES,
-    Container,
     Format,
     container_of,
     format_of,
@@ -39,8 +45,11 @@ from restore_cli.imaging.formats import (
     is_lossy,
     refuse_beyond,
 )
-from restore_cli.imaging.headers import Header, is_regular, read_header
+from restore_cli.imaging.headers import Header, read_header
 from restore_cli.tasks import TASKS
+
+if TYPE_CHECKING:
+    from restore_cli.batch.ledger import Ledger
 
 Existing = Literal["error", "overwrite", "skip"]
 
@@ -51,34 +60,8 @@ FIELDS = ("stem", "ext", "task", "model", "scale", "rel", "suffix", "parent", "h
 DISTINCT = ("{stem}", "{stem}_{suffix}", "{parent}_{stem}", "{parent}_{stem}_{suffix}")
 ALWAYS_DISTINCT = "{stem}_{hash}"
 LISTED_AT_MOST = 3  # files in one message
+TAKEN = "state = 'open' AND present IS NOT NULL AND NOT replaces"
 ELSEWHERE = "choose another output with -o"
-
-
-class Standard(Enum):
-    """An image that is piped in or out."""
-
-    INPUT = "stdin"
-    OUTPUT = "stdout"
-
-    def __str__(self) -> str:
-        return "-"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image or video to read, and the place of its output."""
-
-    source: Path | Standard
-    target: Path | Standard
-    format: Format | Container
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A source that fails before any work."""
-
-    source: str
-    error: RestoreError
 
 
 @dataclass(frozen=True)
@@ -88,11 +71,13 @@ class Plan:
     passed_over: number of files of folders and globs that are no image or video, by suffix.
     """
 
-    jobs: tuple[Job, ...]
-    skipped: tuple[Job, ...] = ()
+    jobs: Jobs
+    skipped: Jobs
+    again: Callable[[], Plan]  # the same plan of the files that there are then
     unreadable: tuple[Unreadable, ...] = ()
     existing: Existing = "error"
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    ledger: Ledger | None = None
 
     def __len__(self) -> int:
         return len(self.jobs) + len(self.skipped) + len(self.unreadable)
@@ -104,11 +89,18 @@ class _Found:
 
     source: Path | Standard
     root: Path
+    status: os.stat_result | None = None
 
     @property
     def path(self) -> Path:
         """Path for naming: stdin counts as a file of that name."""
         return self.source if isinstance(self.source, Path) else self.root / self.source.value
+
+    @property
+    def inside(self) -> str:
+        """Path below the root."""
+        text, root = str(self.path), str(self.root)
+        return text if root == "." else text[len(root) :].lstrip(os.sep)
 
     @property
     def is_video(self) -> bool:
@@ -123,6 +115,19 @@ class _PassedOver:
 
 
 _Item = _Found | Unreadable | _PassedOver
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several parts of the sources, the same on every machine."""
+
+    number: int  # from 1
+    count: int
+
+    def __contains__(self, found: _Found) -> bool:
+        inside = unicodedata.normalize("NFC", found.inside.replace(os.sep, "/"))
+        digest = zlib.crc32(os.fsencode(inside))
+        return digest % self.count == self.number - 1
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,8 @@ def plan(
     recursive: bool = False,
     format: Format | None = None,
     existing: Existing = "error",
+    shard: Shard | None = None,
+    ledger: Ledger | None = None,
 ) -> Plan:
     """Plan the jobs for `sources`: files, folders, globs, or "-" alone for stdin.
 
@@ -168,37 +175,83 @@ def plan(
             hint="check for an unset variable in your script",
         )
     naming = _Naming(task, model, str(scale), output, format)
-    expanded = [item for text in sources for item in _expand(text, naming, recursive)]
-    passed_over = Counter(item.suffix for item in expanded if isinstance(item, _PassedOver))
-    items = [item for item in expanded if not isinstance(item, _PassedOver)]
-    if not items:
+    passed_over: Counter[str] = Counter()
+    items = _items(sources, naming, recursive, passed_over)
+    first = list(islice(items, 2))
+    watching = ledger is not None and ledger.watching
+    if not first and not watching:
         known = f"known suffixes: {' '.join(sorted(READABLE_SUFFIXES | VIDEO_SUFFIXES))}"
         wider = known if recursive else "--recursive includes subfolders"
         raise NothingToDo(
             f"no image or video in {', '.join(sources)}",
             hint=f"{describe_passed_over(passed_over)}; {known}" if passed_over else wider,
         )
-    if "-" in sources and len(items) > 1:
+    if "-" in sources and len(first) > 1:
         raise UsageError("- (stdin) cannot be mixed with other sources", hint="give it alone")
-    found = [item for item in items if isinstance(item, _Found)]
-    jobs = list(dict.fromkeys(naming.job(item, alone=len(items) == 1) for item in found))
-    _refuse_collisions(jobs, found, naming)
-    refuse_unwritable([job.target for job in jobs if isinstance(job.target, Path)])
-    present = [job for job in jobs if is_taken(job.target)]
-    if present and existing == "error":
+    unreadable: list[Unreadable] = []
+    places = _Places(naming, alone=len(first) == 1 and not watching)
+    table = JobTable(ledger)
+    table.fill(places.of(_readable(chain(first, items), unreadable), shard))
+    if ledger is not None:
+        unreadable += ledger.settle(table)
+    if watching:
+        unreadable += _set_aside(table, existing)
+    _refuse_collisions(table, naming, partial(_items, sources, naming, recursive, Counter()))
+    _refuse_unwritable_folders(map(Path, places.folders))
+    if existing == "error" and (count := table.count(TAKEN)):
+        some = [target for _, target, _ in table.first(TAKEN, LISTED_AT_MOST)]
         raise OutputExists(
-            f"already exists: {_some([job.target for job in present])}",
+            f"already exists: {_some(some, count)}",
             hint=f"add --overwrite or --skip-existing, or {ELSEWHERE}",
         )
-    skipped = present if existing == "skip" else []
-    possible, impossible = _by_header([job for job in jobs if job not in set(skipped)], scale)
+    if existing == "skip":
+        table.change(TAKEN, "skipped")
+    if ledger is None:  # which is for so many that their headers are not read beforehand
+        unreadable += _by_header(table, scale)
     return Plan(
-        jobs=tuple(possible),
-        skipped=tuple(skipped),
-        unreadable=(*(item for item in items if isinstance(item, Unreadable)), *impossible),
+        jobs=table.jobs("open"),
+        skipped=table.jobs("skipped"),
+        unreadable=tuple(unreadable),
         existing=existing,
         passed_over=passed_over,
+        ledger=ledger,
+        again=partial(
+            plan,
+            sources,
+            output,
+            task=task,
+            model=model,
+            scale=scale,
+            recursive=recursive,
+            format=format,
+            existing=existing,
+            shard=shard,
+            ledger=ledger,
+        ),
     )
+
+
+def _items(
+    sources: Sequence[str], naming: _Naming, recursive: bool, passed_over: Counter[str]
+) -> Iterator[_Found | Unreadable]:
+    """Yield what `sources` stand for, and count the files of other kinds."""
+    for text in sources:
+        for item in _expand(text, naming, recursive):
+            if isinstance(item, _PassedOver):
+                passed_over[item.suffix] += 1
+            else:
+                yield item
+
+
+def _readable(
+    items: Iterable[_Found | Unreadable], unreadable: list[Unreadable]
+) -> Iterator[_Found]:
+    """Yield the sources, and append the others to `unreadable`."""
+    for item in items:
+        if isinstance(item, Unreadable):
+            unreadable.append(item)
+        else:
+            yield item
 
 
 def describe_passed_over(counts: Mapping[str, int]) -> str:
@@ -240,6 +293,10 @@ class _Naming:
     output: str | None
     format: Format | None
 
+    @cached_property
+    def _chosen(self) -> Path:
+        return _path(self.output or "")
+
     @property
     def ending(self) -> str:
         return PARTICIPLES[self.task]
@@ -264,19 +321,17 @@ class _Naming:
                 f"{target.name} is {format}, but --format says {self.format}",
                 hint="leave one of them out, or write {ext} for the suffix",
             )
-        if os.path.isdir(target):
-            raise OutputError(f"{target} is a folder", hint="choose another output with -o")
         return Job(found.source, target, format)
 
     def _target(self, found: _Found, alone: bool) -> Path:
         path = found.path
         if self.output is None:
             return path.with_name(f"{path.stem}_{self.ending}{self._suffix(found)}")
-        chosen = _path(self.output)
+        chosen = self._chosen
         if "{" in self.output and not os.path.isdir(chosen):
             return self._fill_template(self.output, found)
         if self._is_folder(chosen, alone):
-            return chosen / path.relative_to(found.root).with_suffix(self._suffix(found))
+            return Path(chosen, os.path.splitext(found.inside)[0] + self._suffix(found))
         if not alone:
             raise UsageError(
                 f"-o {self.output} is one file, but there are several sources",
@@ -354,7 +409,7 @@ def _path(text: str) -> Path:
 
 def is_video(name: str) -> bool:
     """Return whether a file counts as a video, by its suffix."""
-    return Path(name).suffix.lower() in VIDEO_SUFFIXES
+    return _suffix_of(name) in VIDEO_SUFFIXES
 
 
 def is_source(name: str) -> bool:
@@ -362,7 +417,7 @@ def is_source(name: str) -> bool:
 
     Not .ts, which is a video by name only: TypeScript programs have the same suffix.
     """
-    suffix = Path(name).suffix.lower()
+    suffix = _suffix_of(name)
     known = suffix in READABLE_SUFFIXES or (suffix in VIDEO_SUFFIXES and suffix != ".ts")
     return known and not name.startswith(".")
 
@@ -387,9 +442,11 @@ def _expand(text: str, naming: _Naming, recursive: bool) -> Iterator[_Item]:
 
 def _file(path: Path, root: Path) -> _Found | Unreadable:
     """Return a source unless it is a broken link, or a pipe or a device that may never end."""
-    if not os.path.exists(path):
+    try:
+        status = path.stat()
+    except OSError:
         return Unreadable(str(path), UnreadableImage(f"{path}: broken link"))
-    if not is_regular(path):
+    if not stat.S_ISREG(status.st_mode):
         return Unreadable(
             str(path),
             UnreadableImage(
@@ -397,7 +454,7 @@ def _file(path: Path, root: Path) -> _Found | Unreadable:
                 hint="pipe an image in as -, with --format png",
             ),
         )
-    return _Found(path, root)
+    return _Found(path, root, status)
 
 
 def _in_folder(folder: Path, naming: _Naming, recursive: bool) -> Iterator[_Item]:
@@ -421,7 +478,7 @@ def _in_folder(folder: Path, naming: _Naming, recursive: bool) -> Iterator[_Item
 
 
 def _suffix_of(name: str) -> str:
-    return Path(name).suffix.lower() or "no suffix"
+    return os.path.splitext(name)[1].lower() or "no suffix"
 
 
 def _matching(pattern: str, naming: _Naming) -> Iterator[_Item]:
@@ -464,61 +521,131 @@ def _is_own_output(name: str, naming: _Naming) -> bool:
     return naming.output is None and Path(name).stem.endswith(f"_{naming.ending}")
 
 
-def _refuse_collisions(jobs: Sequence[Job], found: Sequence[_Found], naming: _Naming) -> None:
+def _set_aside(table: JobTable, existing: Existing) -> list[Unreadable]:
+    """Take out what a plan refuses, so that it does not end a run that is watching."""
+    condition = f"other IS NOT NULL OR ({TAKEN})" if existing == "error" else "other IS NOT NULL"
+    refused: list[Unreadable] = []
+    for source, target, other in table.first(condition, -1):
+        error: OutputError = OutputExists(f"already exists: {target}")
+        if other is not None:
+            error = OutputCollision(f"{source} and {other} would both become {target}")
+        refused += [Unreadable(name, error) for name in (source, other) if name is not None]
+    table.change(condition, "failed")
+    return refused
+
+
+class _Places:
+    """Jobs of sources, and what the file system says about them."""
+
+    def __init__(self, naming: _Naming, *, alone: bool):
+        self._naming = naming
+        self._alone = alone
+        self._real: dict[str, str] = {}  # folder -> the same without links
+        self.folders: set[str] = set()  # of targets
+
+    def of(self, items: Iterable[_Found], shard: Shard | None = None) -> Iterator[Place]:
+        """Yield the places of the sources, also of other shards. Raises as `_Naming.job`."""
+        for found in items:
+            state: State = "open" if shard is None or found in shard else "elsewhere"
+            yield self._place(state, found, self._naming.job(found, alone=self._alone))
+
+    def _place(self, state: State, found: _Found, job: Job) -> Place:
+        origin = result = name = present = file = size = mtime = None
+        if isinstance(job.target, Path):
+            self.folders.add(os.path.dirname(job.target))
+            present = _identity(job.target)
+            result = self._without_links(job.target)
+            is_link = present is not None and os.path.islink(job.target)
+            name = name_everywhere(job.target) if is_link else _same_everywhere(result)
+        if found.status is not None and isinstance(job.source, Path):
+            origin = self._without_links(job.source)
+            file = f"{found.status.st_dev}:{found.status.st_ino}"
+            size, mtime = found.status.st_size, found.status.st_mtime_ns
+        return Place(state, job, origin, result, name, file, present, size, mtime)
+
+    def _without_links(self, path: Path) -> str:
+        """Return the path with the real path of its folder."""
+        folder, name = os.path.split(path)
+        real = self._real.get(folder)
+        if real is None:
+            real = self._real[folder] = os.path.realpath(folder)
+        return os.path.join(real, name)
+
+
+def _refuse_collisions(
+    table: JobTable, naming: _Naming, again: Callable[[], Iterable[_Found | Unreadable]]
+) -> None:
     """Refuse two outputs in one file, and an output that replaces a source.
 
-    The hint is a template that has been tried on these sources. Raises OutputCollision.
+    again: gives the sources once more; the hint is a template that has been tried on them.
+    Raises OutputCollision.
     """
-    collision = _collision(jobs)
+    collision = _collision(table)
     if collision is None:
         return
     if collision.hint is None:
+        found = [item for item in again() if isinstance(item, _Found)]
         for name in (*DISTINCT, ALWAYS_DISTINCT):
             other = replace(naming, output=naming.distinct(name, found))
+            attempt = JobTable()
             try:
-                distinct = [other.job(item, alone=False) for item in found]
+                attempt.fill(_Places(other, alone=False).of(found))
             except (UsageError, OutputError):
                 continue
-            if _collision(list(dict.fromkeys(distinct))) is None:
+            if _collision(attempt) is None:
                 collision.hint = f"keep them apart: -o {shlex.quote(str(other.output))}"
                 break
     raise collision
 
 
-def _collision(jobs: Sequence[Job]) -> OutputCollision | None:
+def _collision(table: JobTable) -> OutputCollision | None:
     """Return the first collision; that of two sources without a hint."""
-    sources = {_identity(job.source): job.source for job in jobs if isinstance(job.source, Path)}
-    taken: dict[str, Job] = {}
-    for job in jobs:
-        if not isinstance(job.target, Path):
-            continue
-        other = taken.setdefault(name_everywhere(job.target), job)
-        if other is not job:
-            return OutputCollision(
-                f"{other.source} and {job.source} would both become {job.target}"
-            )
-        if os.path.exists(job.target) and _identity(job.target) in sources:
-            return OutputCollision(
-                f"{job.target} is a source: {sources[_identity(job.target)]}",
-                hint=f"sources are never replaced: leave it out, or {ELSEWHERE}",
-            )
+    for source, target, other in table.first("other IS NOT NULL"):
+        return OutputCollision(f"{source} and {other} would both become {target}")
+    if found := table.replaced_source():
+        target, source = found
+        return OutputCollision(
+            f"{target} is a source: {source}",
+            hint=f"sources are never replaced: leave it out, or {ELSEWHERE}",
+        )
     return None
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    """Return the device and inode of a file, the same through any link."""
-    status = path.stat()
-    return status.st_dev, status.st_ino
+def _identity(target: Path) -> str | None:
+    """Return device and inode of a file, the same through any link.
+
+    Empty for a broken link, None where there is nothing. Raises OutputError for a folder.
+    """
+    try:
+        status = os.lstat(target)
+    except (OSError, ValueError):
+        return None
+    if stat.S_ISLNK(status.st_mode):
+        try:
+            status = os.stat(target)
+        except OSError:
+            return ""
+    if stat.S_ISDIR(status.st_mode):
+        raise OutputError(f"{target} is a folder", hint=ELSEWHERE)
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 def name_everywhere(path: Path) -> str:
     """Return a key equal for names that some file system takes for one: by case or accents."""
-    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
+    return _same_everywhere(os.path.realpath(path))
+
+
+def _same_everywhere(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 def refuse_unwritable(targets: Sequence[Path]) -> None:
     """Refuse targets in folders that cannot be written. Raises OutputError."""
-    for folder in {target.parent for target in targets}:
+    _refuse_unwritable_folders({target.parent for target in targets})
+
+
+def _refuse_unwritable_folders(folders: Iterable[Path]) -> None:
+    for folder in folders:
         nearest = _nearest(folder)
         if not os.path.isdir(nearest):
             raise OutputError(f"{nearest} is not a folder", hint=ELSEWHERE)
@@ -533,12 +660,11 @@ def _nearest(folder: Path) -> Path:
 
 def refuse_long_name(target: Path) -> None:
     """Refuse a path that is longer than its file system allows. Raises OutputError."""
-    if not hasattr(os, "pathconf"):
-        return
-    folder = _nearest(target.parent)
-    for kind, path in (("NAME", max(target.parts, key=_bytes)), ("PATH", target.absolute())):
-        limit = os.pathconf(folder, f"PC_{kind}_MAX")
-        if 0 < limit < _bytes(path):
+    whole = os.fsencode(os.path.abspath(target))
+    names = os.fsencode(target).split(os.fsencode(os.sep))
+    lengths = {"NAME": max(map(len, names)), "PATH": len(whole)}
+    for kind, limit in _limits(os.path.dirname(whole)).items():
+        if 0 < limit < lengths[kind]:
             raise OutputError(
                 f"{target}: the {kind.lower()} of the output is too long; the limit is "
                 f"{limit} bytes",
@@ -546,19 +672,23 @@ def refuse_long_name(target: Path) -> None:
             )
 
 
-def _bytes(path: str | Path) -> int:
-    return len(os.fsencode(path))
+@lru_cache(maxsize=1000)
+def _limits(folder: bytes) -> Mapping[str, int]:
+    """Return the most bytes of a name and of a path in a folder, where they are known."""
+    if not hasattr(os, "pathconf"):
+        return {}
+    nearest = _nearest(Path(os.fsdecode(folder)))
+    return {kind: os.pathconf(nearest, f"PC_{kind}_MAX") for kind in ("NAME", "PATH")}
 
 
-def _by_header(jobs: Sequence[Job], scale: Enlargement) -> tuple[list[Job], list[Unreadable]]:
+def _by_header(table: JobTable, scale: Enlargement) -> list[Unreadable]:
     """Sort out the jobs that must fail, from the headers of their sources and their targets.
 
     Raises OutputError if the results cannot fit on the disk.
     """
-    possible: list[Job] = []
-    impossible: list[Unreadable] = []
+    impossible: dict[int, Unreadable] = {}
     needs: Counter[Path] = Counter()
-    for job in jobs:
+    for number, job in table.jobs("open").numbered():
         try:
             header = _header_of(job)
             if isinstance(job.target, Path):
@@ -569,11 +699,10 @@ def _by_header(jobs: Sequence[Job], scale: Enlargement) -> tuple[list[Job], list
         except RestoreError as error:
             if not error.message.startswith(str(job.source)):
                 error = type(error)(f"{job.source}: {error.message}", hint=error.hint)
-            impossible.append(Unreadable(str(job.source), error))
-        else:
-            possible.append(job)
+            impossible[number] = Unreadable(str(job.source), error)
+    table.mark(impossible, "failed")
     refuse_full_disk(needs)
-    return possible, impossible
+    return list(impossible.values())
 
 
 def _header_of(job: Job) -> Header | None:
@@ -623,8 +752,7 @@ def is_taken(target: Path | Standard) -> bool:
     return isinstance(target, Path) and os.path.lexists(target)
 
 
-def _some(paths: Sequence[Path | Standard]) -> str:
+def _some(names: Sequence[str], count: int) -> str:
     """List the first few names and the number of the others."""
-    more = len(paths) - LISTED_AT_MOST
-    names = ", ".join(map(str, paths[:LISTED_AT_MOST]))
-    return f"{names} and {more} more" if more > 0 else names
+    more = count - LISTED_AT_MOST
+    return f"{', '.join(names)} and {more} more" if more > 0 else ", ".join(names)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, cast
 
 from restore_cli.batch.giants import disk_need, restore_giant
-from restore_cli.batch.plan import Existing, Job, Standard, is_taken
+from restore_cli.batch.plan import Existing, Job, Plan, Standard, is_taken
 from restore_cli.batch.provenance import CommandRecord, restored_record, to_text
 from restore_cli.errors import OutOfMemory, OutputError, OutputExists, RestoreError
 from restore_cli.files import sha256_of
@@ -26,6 +27,10 @@ from restore_cli.memory import enough_memory
 from restore_cli.worker import Pending, Worker
 
 WAITING = 2  # images at most on either side of the network
+
+WATCHING = 2.0  # seconds between two plans; a source that has not changed for so long is complete
+
+logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int], None]
 OnTile = Callable[[int, int, int], None]
@@ -59,6 +64,7 @@ class Result:
     frames: int | None = None  # of a video
     width: int | None = None
     height: int | None = None
+    sha256: str | None = None  # of the target, where checksums are wanted
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class _Done:
 
 
 def run(
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     restorer: Restores,
     *,
     existing: Existing = "error",
@@ -85,6 +91,7 @@ def run(
     stdout: BinaryIO | None = None,
     on_tile: OnTile | None = None,
     record: CommandRecord | None = None,
+    checksums: bool = False,
 ) -> Generator[Result, None, None]:
     """Restore the source of each job into its target; a Result as soon as each is finished.
 
@@ -92,6 +99,7 @@ def run(
     runs out of memory beside others is tried again at the end, alone.
     existing: "skip" also skips the targets that appear in the meantime.
     stdin, stdout: what Standard.INPUT holds, and where Standard.OUTPUT goes.
+    checksums: whether a Result has the SHA-256 of its target.
     record: of the command; with it each result has a record in its metadata.
     on_tile: gets the index of the image in work, its tiles done, and its tiles in all; of a
     video its frames.
@@ -106,10 +114,13 @@ def run(
         stdin=stdin,
         stdout=stdout,
         record=record,
+        checksums=checksums,
     )
-    with closing(shared(jobs, on_tile=on_tile)) as results:
+    coming = iter(jobs)
+    first = list(islice(coming, 2))
+    with closing(shared(chain(first, coming), on_tile=on_tile)) as results:
         for result in results:
-            if len(jobs) > 1 and isinstance(result.error, OutOfMemory):
+            if len(first) > 1 and isinstance(result.error, OutOfMemory):
                 crowded.append(result.job)
             else:
                 yield result
@@ -119,7 +130,7 @@ def run(
 
 
 def _pipelined(
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     *,
     restorer: Restores,
     existing: Existing,
@@ -128,40 +139,47 @@ def _pipelined(
     stdout: BinaryIO | None,
     on_tile: OnTile | None,
     record: CommandRecord | None,
+    checksums: bool,
 ) -> Generator[Result, None, None]:
     """Yield a Result for each job; reading, computing and writing overlap."""
-    needs = {job: need for job in jobs if (need := _disk_need(job, restorer)) is not None}
-    stills = [job for job in jobs if not is_container(job.format) and job not in needs]
     behind: deque[Pending[Result]] = deque()
     with Worker() as reader, Worker() as writer:
-        coming = (reader.submit(_read, job, stdin, existing) for job in stills)
+
+        def begin(job: Job) -> tuple[Job, int | None, Pending[_Loaded] | None]:
+            need = _disk_need(job, restorer)
+            alone = is_container(job.format) or need is not None
+            return job, need, None if alone else reader.submit(_read, job, stdin, existing)
+
+        coming = map(begin, jobs)
         ahead = deque(islice(coming, WAITING))
-        for index, job in enumerate(jobs):
+        for index in count():
+            if not ahead:
+                break
+            job, need, loaded = ahead.popleft()
+            ahead.extend(islice(coming, 1))
             began = time.monotonic()
             try:
-                if is_container(job.format):
-                    while behind:  # a video may take hours: what is done before is told before
+                if loaded is None:
+                    while behind:  # this may take hours: what is done before is told before
                         yield behind.popleft().result()
                     progress = _within(index, on_tile)
-                    yield _film(job, job.format, restorer, quality, existing, progress)
+                    if need is None:
+                        result = _film(job, restorer, quality, existing, progress)
+                    else:
+                        result = _giant(job, need, restorer, quality, existing, record, progress)
+                    yield _with_checksum(result) if checksums else result
                     continue
-                if job in needs:
-                    while behind:
-                        yield behind.popleft().result()
-                    progress = _within(index, on_tile)
-                    yield _giant(job, needs[job], restorer, quality, existing, record, progress)
-                    continue
-                ahead.extend(islice(coming, 1))
                 # Unnamed, so that an image is freed once the writer has done with it.
                 behind.append(
                     writer.submit(
                         _write,
                         job,
-                        _restore(ahead.popleft(), restorer, _within(index, on_tile)),
+                        _restore(loaded, restorer, _within(index, on_tile)),
                         quality,
                         existing,
                         stdout,
                         record,
+                        checksums,
                     )
                 )
             except RestoreError as error:
@@ -170,6 +188,49 @@ def _pipelined(
                 yield behind.popleft().result()
         while behind:
             yield behind.popleft().result()
+
+
+def run_plan(
+    planned: Plan,
+    restorer: Restores,
+    *,
+    quality: int | None = None,
+    stdin: bytes = b"",
+    stdout: BinaryIO | None = None,
+    on_tile: OnTile | None = None,
+    record: CommandRecord | None = None,
+) -> Generator[Result, None, None]:
+    """Run the jobs of a plan as `run` does, and write each result to its ledger, if it has one.
+
+    A ledger that is watching plans again from time to time, without end.
+    """
+    ledger = planned.ledger
+    told = {item.source for item in planned.unreadable}
+    while True:
+        results = run(
+            planned.jobs if ledger is None else ledger.start_each(planned.jobs),
+            restorer,
+            existing=planned.existing,
+            quality=quality,
+            stdin=stdin,
+            stdout=stdout,
+            on_tile=on_tile,
+            record=record,
+            checksums=ledger is not None,
+        )
+        with closing(results):
+            for result in results:
+                if ledger is not None:
+                    ledger.finish(result)
+                yield result
+        if ledger is None or not ledger.watching:
+            return
+        time.sleep(WATCHING)
+        planned = planned.again()
+        for item in planned.unreadable:
+            if item.source not in told:
+                logger.warning("%s: %s", item.source, item.error.message)
+        told |= {item.source for item in planned.unreadable}
 
 
 def _without_result(job: Job, error: RestoreError, existing: Existing, seconds: float) -> Result:
@@ -185,13 +246,21 @@ def _without_result(job: Job, error: RestoreError, existing: Existing, seconds: 
 
 def _refuse_existing(job: Job, existing: Existing) -> None:
     """Refuse a target that has appeared since the plan, before any work. Raises OutputExists."""
-    if existing != "overwrite" and is_taken(job.target):
+    if not _may_replace(job, existing) and is_taken(job.target):
         raise OutputExists(f"already exists: {job.target}", hint="add --overwrite")
+
+
+def _may_replace(job: Job, existing: Existing) -> bool:
+    return existing == "overwrite" or job.replaces
+
+
+def _with_checksum(result: Result) -> Result:
+    target = result.job.target
+    return replace(result, sha256=sha256_of(target)) if isinstance(target, Path) else result
 
 
 def _film(
     job: Job,
-    format: Container,
     restorer: Restores,
     quality: int | None,
     existing: Existing,
@@ -207,9 +276,9 @@ def _film(
             job.source,
             job.target,
             restorer,
-            format=format,
+            format=cast(Container, job.format),
             quality=quality,
-            overwrite=existing == "overwrite",
+            overwrite=_may_replace(job, existing),
             on_frame=on_frame,
         )
     steps = tuple(replace(step, rain=None) for step in movie.report.steps)
@@ -256,7 +325,7 @@ def _giant(
             restorer,
             format=cast(Format, job.format),
             quality=quality,
-            overwrite=existing == "overwrite",
+            overwrite=_may_replace(job, existing),
             record=None if record is None else partial(_record_of, record, job, quality),
             on_progress=on_progress,
         )
@@ -306,6 +375,7 @@ def _write(
     existing: Existing,
     stdout: BinaryIO | None,
     record: CommandRecord | None,
+    checksums: bool,
 ) -> Result:
     began = time.monotonic()
     image = done.restored.image if record is None else _recorded(done, job, record, quality)
@@ -317,10 +387,10 @@ def _write(
                 name = str(image.source or Standard.INPUT.value)
                 pipe_out(encode(image, format=format, quality=quality, name=name), stdout)
             else:
-                write(image, job.target, quality=quality, overwrite=existing == "overwrite")
+                write(image, job.target, quality=quality, overwrite=_may_replace(job, existing))
     except RestoreError as error:
         return _without_result(job, error, existing, done.seconds + time.monotonic() - began)
-    return Result(
+    result = Result(
         job,
         "ok",
         done.seconds + time.monotonic() - began,
@@ -328,6 +398,7 @@ def _write(
         width=image.width,
         height=image.height,
     )
+    return _with_checksum(result) if checksums else result
 
 
 def _recorded(done: _Done, job: Job, record: CommandRecord, quality: int | None) -> Image:

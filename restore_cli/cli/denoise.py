@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -12,12 +12,15 @@ import typer
 from restore_cli import registry
 from restore_cli.batch.plan import Job, Standard, plan
 from restore_cli.cli.console import Reporter, reporter
+from restore_cli.cli.ledger import ledger_of
 from restore_cli.cli.options import (
     Backend,
     Device,
     DryRun,
+    FingerprintName,
     FormatName,
     Json,
+    LedgerFile,
     ModelName,
     Output,
     Overlap,
@@ -29,15 +32,19 @@ from restore_cli.cli.options import (
     Record,
     Recursive,
     Report,
+    RetryFailed,
     Seed,
+    ShardName,
     SkipExisting,
     Sources,
     Strength,
     Tile,
+    Watch,
     WeightsName,
     existing_targets,
     network_of,
     seconds_of,
+    shard_of,
     tiling_of,
 )
 from restore_cli.cli.restoring import (
@@ -83,6 +90,7 @@ ADAPTING = "cbsn"  # the network that learns from noisy images alone
 
 
 def denoise(
+    context: typer.Context,
     source: Sources,
     output: Output = None,
     model: ModelName = None,
@@ -109,11 +117,16 @@ def denoise(
     seed: Seed = 0,
     record: Record = True,
     html: Report = None,
+    ledger: LedgerFile = None,
+    fingerprint: FingerprintName = "mtime",
+    retry_failed: RetryFailed = False,
+    shard: ShardName = None,
+    watch: Watch = False,
 ) -> None:
     """Remove noise from images, folders and videos (MIRNet, C-BSN)."""
     tiling = tiling_of(tile, overlap)
     limit = sigma_or_word(noise_limit)
-    refuse_adapting(adapt, model, time, save, overwrite)
+    refuse_adapting(adapt, model, time, save, overwrite, ledger)
     seconds = seconds_of(time or DEFAULT_TIME)
     is_default = model is None and weights is None and not adapt
     if adapt:
@@ -126,6 +139,8 @@ def denoise(
         recursive=recursive,
         format=format,
         existing=existing_targets(overwrite, skip_existing),
+        shard=shard_of(shard),
+        ledger=ledger_of(context),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
     refuse_report(html, planned)
@@ -144,9 +159,19 @@ def denoise(
 
 
 def refuse_adapting(
-    adapt: bool, model: str | None, time: str | None, save: Path | None, overwrite: bool
+    adapt: bool,
+    model: str | None,
+    time: str | None,
+    save: Path | None,
+    overwrite: bool,
+    ledger: Path | None,
 ) -> None:
     """Refuse options that do not fit --adapt. Raises UsageError, OutputExists."""
+    if adapt and ledger:
+        raise UsageError(
+            "--adapt and --ledger contradict each other: the weights would differ at each run",
+            hint="save the weights with --save first, then give them by --weights",
+        )
     if not adapt and (time or save):
         raise UsageError("--time and --save belong to --adapt", hint="add --adapt")
     if adapt and model is not None and registry.find_for_task("denoise", model).arch != ADAPTING:
@@ -171,7 +196,7 @@ def sigma_or_word(text: str) -> NoiseSigma:
 
 
 def adapted(
-    restorer: Restorer, jobs: Sequence[Job], report: Reporter, seconds: float, save: Path | None
+    restorer: Restorer, jobs: Iterable[Job], report: Reporter, seconds: float, save: Path | None
 ) -> Restorer:
     """Return the restorer with weights trained on the images, or as it is if that did not help.
 
@@ -203,7 +228,7 @@ def adapted(
     return restorer
 
 
-def photos_of(jobs: Sequence[Job]) -> Iterator[Tensor]:
+def photos_of(jobs: Iterable[Job]) -> Iterator[Tensor]:
     """Yield the images of the jobs, without those that cannot be read: restoring reports them.
 
     Raises UsageError for an image from a pipe, which can be read only once.

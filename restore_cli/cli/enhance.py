@@ -9,12 +9,15 @@ import typer
 
 from restore_cli.batch.plan import plan
 from restore_cli.cli.console import reporter
+from restore_cli.cli.ledger import ledger_of
 from restore_cli.cli.options import (
     Backend,
     Device,
     DryRun,
+    FingerprintName,
     FormatName,
     Json,
+    LedgerFile,
     ModelName,
     Output,
     Overlap,
@@ -26,14 +29,18 @@ from restore_cli.cli.options import (
     Record,
     Recursive,
     Report,
+    RetryFailed,
     Seed,
+    ShardName,
     SkipExisting,
     Sources,
     Strength,
     Tile,
+    Watch,
     WeightsName,
     existing_targets,
     network_of,
+    shard_of,
     tiling_of,
 )
 from restore_cli.cli.restoring import (
@@ -55,6 +62,7 @@ Resize = Annotated[
 
 
 def enhance(
+    context: typer.Context,
     source: Sources,
     output: Output = None,
     model: ModelName = None,
@@ -78,6 +86,11 @@ def enhance(
     seed: Seed = 0,
     record: Record = True,
     html: Report = None,
+    ledger: LedgerFile = None,
+    fingerprint: FingerprintName = "mtime",
+    retry_failed: RetryFailed = False,
+    shard: ShardName = None,
+    watch: Watch = False,
 ) -> None:
     """Brighten dark images and folders of images (TML)."""
     tiling = tiling_of(tile, overlap)
@@ -89,6 +102,8 @@ def enhance(
         recursive=recursive,
         format=format,
         existing=existing_targets(overwrite, skip_existing),
+        shard=shard_of(shard),
+        ledger=ledger_of(context),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
     refuse_report(html, planned)

@@ -14,7 +14,7 @@ from typer.completion import install_callback, show_callback
 from typer.core import TyperGroup
 
 from restore_cli import __version__
-from restore_cli.cli import bench, console, signals, weights
+from restore_cli.cli import bench, console, ledger, signals, weights
 from restore_cli.cli.compare import compare
 from restore_cli.cli.denoise import denoise
 from restore_cli.cli.doctor import doctor
@@ -150,6 +150,7 @@ app.command("eval", epilog="Example: restore eval out/ clean/ --protocol y")(eva
 app.command(epilog="Example: restore compare photos/ out/ -o page.html")(compare)
 app.add_typer(bench.app, name="bench", help="Measure quality on test sets, and speed.")
 app.command(epilog="Example: restore train dpenet --data photos/ --out run/ --time 2h")(train)
+app.add_typer(ledger.app, name="ledger", help="Show, export, merge ledgers of batch runs.")
 app.add_typer(weights.app, name="weights", help="List, inspect, fetch, import, verify weights.")
 app.command(epilog="Example: restore samples images/")(samples)
 app.command(epilog="Example: restore doctor --json")(doctor)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar
 import typer
 
 from restore_cli import registry
-from restore_cli.batch.plan import template_fields
+from restore_cli.batch.plan import Shard, template_fields
 from restore_cli.errors import UsageError
 from restore_cli.imaging.formats import Format
 
@@ -148,6 +148,34 @@ Report = Annotated[
         "--report", metavar="FILE.html", help="File for an HTML page with images before and after."
     ),
 ]
+LedgerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ledger",
+        metavar="FILE",
+        help="Database of the state of each item: a run goes on where the last one ended.",
+    ),
+]
+FingerprintName = Annotated[
+    Literal["mtime", "sha256"],
+    typer.Option(
+        "--fingerprint",
+        help="Sign of an unchanged source for --ledger: size and modification time, or contents.",
+    ),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try again what failed by --ledger.")
+]
+ShardName = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="I/N", help="Part I of N of the sources, by their relative paths."
+    ),
+]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", help="Wait for further sources, until Ctrl-C; needs --ledger."),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
 
 
@@ -200,6 +228,18 @@ def network_of(task: str, model: str | None, weights: str | None, output: str | 
 
         return load_checkpoint(weights).spec.arch
     return registry.find_for_task(task, model).arch
+
+
+def shard_of(text: str | None) -> Shard | None:
+    """Read `2/10`; None of None. Raises UsageError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,8})/([1-9]\d{0,8})", text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise UsageError(
+            f"--shard {text}: wanted I/N with I from 1 to N", hint="for example --shard 1/4"
+        )
+    return Shard(int(match[1]), int(match[2]))
 
 
 def existing_targets(overwrite: bool, skip_existing: bool) -> Literal["error", "overwrite", "skip"]:

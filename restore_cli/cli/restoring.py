@@ -83,13 +83,17 @@ def work_remains(planned: Plan, report: Reporter, *, dry_run: bool) -> bool:
         show_plan(planned, report)
         raise_failures(planned, [], report)
         return False
+    if planned.ledger is not None and planned.ledger.watching:
+        report.say("watching for images; Ctrl-C ends")
+        return True
     if not planned.jobs:
         finish(planned, [], report)
         return False
     refuse_small_address_space()
-    if planned.jobs[0].source is Standard.INPUT:
+    first = next(iter(planned.jobs))
+    if first.source is Standard.INPUT:
         binary_stdin()
-    if planned.jobs[0].target is Standard.OUTPUT:
+    if first.target is Standard.OUTPUT:
         binary_stdout()
     return True
 
@@ -143,13 +147,16 @@ def run_batch(
     html: file for a page of the results.
     """
     from restore_cli.batch.provenance import CommandRecord
-    from restore_cli.batch.run import run
+    from restore_cli.batch.run import run_plan
     from restore_cli.imaging.io import piped
     from restore_cli.inference.device import keep_freed_memory
 
     keep_freed_memory()
-    command, first, alone = report.command, planned.jobs[0], len(planned.jobs) == 1
-    total, what = (None, str(first.source)) if alone else (len(planned.jobs), command)
+    command, jobs = report.command, len(planned.jobs)
+    watching = planned.ledger is not None and planned.ledger.watching
+    alone = jobs == 1 and not watching
+    source, target = next(((job.source, job.target) for job in planned.jobs), (None, None))
+    total, what = (None, str(source)) if alone else (None if watching else jobs, command)
     bar = report.progress(total, what)
 
     def on_tile(index: int, done: int, total: int) -> None:
@@ -158,13 +165,12 @@ def run_batch(
         else:
             bar.update(index + done / total)
 
-    results = run(
-        planned.jobs,
+    results = run_plan(
+        planned,
         restorer,
-        existing=planned.existing,
         quality=quality,
-        stdin=piped(binary_stdin()) if first.source is Standard.INPUT else b"",
-        stdout=binary_stdout() if first.target is Standard.OUTPUT else None,
+        stdin=piped(binary_stdin()) if source is Standard.INPUT else b"",
+        stdout=binary_stdout() if target is Standard.OUTPUT else None,
         on_tile=on_tile,
         record=CommandRecord(command, restorer.options, restorer.device.type) if record else None,
     )

@@ -10,12 +10,15 @@ import typer
 
 from restore_cli.batch.plan import Enlargement, contains_videos, plan, template_fields
 from restore_cli.cli.console import reporter
+from restore_cli.cli.ledger import ledger_of
 from restore_cli.cli.options import (
     Backend,
     Device,
     DryRun,
+    FingerprintName,
     FormatName,
     Json,
+    LedgerFile,
     Output,
     Overlap,
     Overwrite,
@@ -26,13 +29,17 @@ from restore_cli.cli.options import (
     Record,
     Recursive,
     Report,
+    RetryFailed,
     Seed,
+    ShardName,
     SkipExisting,
     Sources,
     Tile,
+    Watch,
     existing_targets,
     factor_of,
     network_of,
+    shard_of,
     tiling_of,
 )
 from restore_cli.cli.restoring import (
@@ -66,6 +73,7 @@ WeightsOfSteps = Annotated[
 
 
 def run(
+    context: typer.Context,
     source: Sources,
     steps: Steps,
     output: Output = None,
@@ -88,6 +96,11 @@ def run(
     seed: Seed = 0,
     record: Record = True,
     html: Report = None,
+    ledger: LedgerFile = None,
+    fingerprint: FingerprintName = "mtime",
+    retry_failed: RetryFailed = False,
+    shard: ShardName = None,
+    watch: Watch = False,
 ) -> None:
     """Restore images in several steps, with no rounding in between.
 
@@ -117,6 +130,8 @@ def run(
         recursive=recursive,
         format=format,
         existing=existing_targets(overwrite, skip_existing),
+        shard=shard_of(shard),
+        ledger=ledger_of(context),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
     refuse_report(html, planned)

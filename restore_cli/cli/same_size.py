@@ -11,12 +11,15 @@ import typer
 
 from restore_cli.batch.plan import plan
 from restore_cli.cli.console import reporter
+from restore_cli.cli.ledger import ledger_of
 from restore_cli.cli.options import (
     Backend,
     Device,
     DryRun,
+    FingerprintName,
     FormatName,
     Json,
+    LedgerFile,
     ModelName,
     Output,
     Overlap,
@@ -28,14 +31,18 @@ from restore_cli.cli.options import (
     Record,
     Recursive,
     Report,
+    RetryFailed,
     Seed,
+    ShardName,
     SkipExisting,
     Sources,
     Strength,
     Tile,
+    Watch,
     WeightsName,
     existing_targets,
     network_of,
+    shard_of,
     tiling_of,
 )
 from restore_cli.cli.restoring import (
@@ -71,6 +78,11 @@ def restore_same_size(
     seed: Seed = 0,
     record: Record = True,
     html: Report = None,
+    ledger: LedgerFile = None,
+    fingerprint: FingerprintName = "mtime",
+    retry_failed: RetryFailed = False,
+    shard: ShardName = None,
+    watch: Watch = False,
 ) -> None:
     """Restore images, folders and videos for the task that the command is called by."""
     task = context.command.name or ""
@@ -83,6 +95,8 @@ def restore_same_size(
         recursive=recursive,
         format=format,
         existing=existing_targets(overwrite, skip_existing),
+        shard=shard_of(shard),
+        ledger=ledger_of(context),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
     refuse_report(html, planned)

@@ -8,12 +8,15 @@ import typer
 
 from restore_cli.batch.plan import Enlargement, contains_videos, plan, template_fields
 from restore_cli.cli.console import reporter
+from restore_cli.cli.ledger import ledger_of
 from restore_cli.cli.options import (
     Backend,
     Device,
     DryRun,
+    FingerprintName,
     FormatName,
     Json,
+    LedgerFile,
     ModelName,
     Output,
     Overlap,
@@ -25,14 +28,18 @@ from restore_cli.cli.options import (
     Record,
     Recursive,
     Report,
+    RetryFailed,
     Seed,
+    ShardName,
     SkipExisting,
     Sources,
     Tile,
+    Watch,
     WeightsName,
     existing_targets,
     factor_of,
     network_of,
+    shard_of,
     size_of,
     tiling_of,
 )
@@ -78,6 +85,7 @@ For = Annotated[
 
 
 def upscale(
+    context: typer.Context,
     source: Sources,
     output: Output = None,
     scale: Scale = None,
@@ -103,6 +111,11 @@ def upscale(
     seed: Seed = 0,
     record: Record = True,
     html: Report = None,
+    ledger: LedgerFile = None,
+    fingerprint: FingerprintName = "mtime",
+    retry_failed: RetryFailed = False,
+    shard: ShardName = None,
+    watch: Watch = False,
 ) -> None:
     """Enlarge images, folders and videos (ESPCN, MIRNet)."""
     if purpose != "auto" and weights is not None:
@@ -124,6 +137,8 @@ def upscale(
         recursive=recursive,
         format=format,
         existing=existing_targets(overwrite, skip_existing),
+        shard=shard_of(shard),
+        ledger=ledger_of(context),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
     refuse_report(html, planned)

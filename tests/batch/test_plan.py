@@ -383,7 +383,7 @@ def test_names_that_no_file_can_have_are_reported_not_raised(here):
 def test_an_output_whose_name_is_too_long_fails_alone(here, output):
     touch("a.png")
     found = planned("a.png", output=output)
-    assert (found.jobs, len(found.unreadable)) == ((), 1)
+    assert (len(found.jobs), len(found.unreadable)) == (0, 1)
     assert re.search("a.png: .*too long; the limit is", found.unreadable[0].error.message)
 
 

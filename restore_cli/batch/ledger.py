@@ -1,0 +1,301 @@
+"""State of each item of a batch in an SQLite database, so that a run can be continued.
+
+A row is written before the work on an item begins and again when it has ended, each time whole.
+So a process that is killed leaves the rows of what it had in work as `started`, and the next run
+does these again. Several processes of one machine may write to one ledger.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import weakref
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from restore_cli import errors
+from restore_cli.batch.jobs import Job, Jobs, JobTable, Standard, Unreadable, connect
+from restore_cli.errors import InputError, OutputError, RestoreError, UsageError
+from restore_cli.files import sha256_of
+
+if TYPE_CHECKING:
+    from restore_cli.batch.run import Result
+
+Fingerprint = Literal["mtime", "sha256"]
+
+APPLICATION = 0x52535452  # of the header of the database: RSTR
+VERSION = 1
+CREATE = """
+CREATE TABLE items (
+    target TEXT PRIMARY KEY,
+    source TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    mtime INTEGER NOT NULL,
+    source_sha256 TEXT,
+    options TEXT NOT NULL,
+    status TEXT NOT NULL,
+    error TEXT,
+    message TEXT,
+    hint TEXT,
+    weights TEXT,
+    weights_sha256 TEXT,
+    output_sha256 TEXT,
+    seconds REAL,
+    attempts INTEGER NOT NULL,
+    updated REAL NOT NULL
+) WITHOUT ROWID
+"""
+START = """
+INSERT INTO items (target, source, size, mtime, source_sha256, options, status, attempts, updated)
+SELECT result, origin, size, mtime, ?, ?, 'started', 1, ? FROM plan WHERE number = ?
+ON CONFLICT (target) DO UPDATE SET
+    attempts = 1 + CASE WHEN source = excluded.source AND size = excluded.size
+        AND mtime = excluded.mtime AND options = excluded.options THEN attempts ELSE 0 END,
+    source = excluded.source, size = excluded.size, mtime = excluded.mtime,
+    source_sha256 = excluded.source_sha256, options = excluded.options, status = 'started',
+    error = NULL, message = NULL, hint = NULL, weights = NULL, weights_sha256 = NULL,
+    output_sha256 = NULL, seconds = NULL, updated = excluded.updated
+"""
+FINISH = """
+UPDATE items SET status = ?, error = ?, message = ?, hint = ?, weights = ?, weights_sha256 = ?,
+    output_sha256 = ?, seconds = ?, updated = ?
+    WHERE target = (SELECT result FROM plan WHERE number = ?)
+"""
+# Jobs of a plan whose items have the same source, options and weights.
+SAME = """
+SELECT plan.number, plan.source, items.* FROM plan JOIN items ON items.target = plan.result
+WHERE plan.state = 'open' AND items.status = ? AND items.source = plan.origin
+    AND items.size = plan.size AND (? OR items.mtime = plan.mtime) AND items.options = ?
+    AND (plan.present IS NOT NULL OR items.status = 'failed')
+    AND (items.weights_sha256 IS NULL OR items.weights_sha256 IN current)
+"""
+MERGE = """
+INSERT OR REPLACE INTO items SELECT theirs.* FROM other.items AS theirs
+LEFT JOIN main.items AS ours USING (target)
+WHERE ours.target IS NULL OR ours.updated < theirs.updated
+"""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A row of a ledger, with absolute paths; `target` is its key."""
+
+    target: str
+    source: str
+    size: int
+    mtime: int  # ns
+    source_sha256: str | None
+    options: str  # SHA-256
+    status: Literal["started", "ok", "failed"]
+    error: str | None  # class of the error
+    message: str | None
+    hint: str | None
+    weights: str | None
+    weights_sha256: str | None
+    output_sha256: str | None
+    seconds: float | None
+    attempts: int
+    updated: float  # seconds since 1970
+
+
+class Ledger:
+    """A ledger file, and what a run compares its rows with.
+
+    options: SHA-256 of the options that change a result. weights: SHA-256 of all weight files
+    that there are; an item made with another one is done again.
+    fingerprint: sign of an unchanged source; size and time of modification, or the contents.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        options: str = "",
+        weights: Collection[str] = (),
+        fingerprint: Fingerprint = "mtime",
+        retry_failed: bool = False,
+        watching: bool = False,
+        exists: bool = False,
+        dry_run: bool = False,
+    ):
+        """exists: a missing file is refused. dry_run: it is not created.
+
+        Raises InputError, OutputError.
+        """
+        if exists and not path.exists():
+            raise InputError(f"{path}: no such ledger", hint="check the name")
+        self.path = path
+        self.options = options
+        self.weights = weights
+        self.by_hash = fingerprint == "sha256"
+        self.retry_failed = retry_failed
+        self.watching = watching
+        with _database_errors(path):
+            self.connection = connect("" if dry_run and not path.exists() else str(path))
+            weakref.finalize(self, self.connection.close)
+            self._working: dict[Job, int] = {}  # numbers in the plan
+            _prepare(self.connection, path)
+
+    def settle(self, table: JobTable) -> list[Unreadable]:
+        """Mark the jobs that are done, and return those that failed before.
+
+        Failures are repeated with retry_failed. Where an item has been begun, its target may be
+        replaced. When watching, sources that have just arrived or changed are left for later.
+        Raises UsageError, OutputError.
+        """
+        if table.count("result IS NULL OR origin IS NULL"):
+            raise UsageError("--ledger and - contradict each other", hint="name files")
+        with _database_errors(self.path):
+            run = self.connection.execute
+            self._find_current_weights()
+            run("UPDATE plan SET replaces = 1 WHERE result IN (SELECT target FROM items)")
+            table.mark([number for number, _, _ in self._same("ok")], "skipped")
+            failed = {} if self.retry_failed else self._failed()
+            table.mark(failed, "failed")
+            if self.watching:
+                self._leave_arrivals()
+            return list(failed.values())
+
+    def start_each(self, jobs: Jobs) -> Iterator[Job]:
+        """Yield the jobs, each once its row says `started`. Raises OutputError."""
+        for number, job in jobs.numbered():
+            with _database_errors(self.path):
+                row = (self._sha256_of(job), self.options, time.time(), number)
+                self.connection.execute(START, row)
+            self._working[job] = number
+            yield job
+
+    def finish(self, result: Result) -> None:
+        """Write the result of a job that `start_each` gave. Raises OutputError."""
+        error, report = result.error, result.report
+        with _database_errors(self.path):
+            self.connection.execute(
+                FINISH,
+                (
+                    result.status,
+                    error and error.kind,
+                    error and error.message.encode(errors="replace").decode(),
+                    error and error.hint,
+                    report and report.weights,
+                    report and report.sha256,
+                    result.sha256,
+                    round(result.seconds, 3),
+                    time.time(),
+                    self._working.pop(result.job),
+                ),
+            )
+
+    def items(self, status: str | None = None) -> Iterator[Item]:
+        """Yield the items in the order of their targets."""
+        with _database_errors(self.path):
+            rows = self.connection.execute(
+                "SELECT * FROM items WHERE ? IS NULL OR status = ?", (status, status)
+            )
+            yield from (Item(*row) for row in rows)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of items of each status."""
+        with _database_errors(self.path):
+            sql = "SELECT status, COUNT(*) FROM items GROUP BY status"
+            return dict(self.connection.execute(sql).fetchall())
+
+    def merge(self, other: Path) -> None:
+        """Take over the items of another ledger that are newer. Raises InputError, OutputError."""
+        Ledger(other, exists=True)  # checks it
+        with _database_errors(self.path):
+            self.connection.execute("ATTACH ? AS other", (str(other),))
+            self.connection.execute(MERGE)
+            self.connection.execute("DETACH other")
+
+    def _sha256_of(self, job: Job) -> str | None:
+        """Return the hash of a source, if sources are compared by it and it can be read."""
+        if not self.by_hash or isinstance(job.source, Standard):
+            return None
+        with suppress(OSError):  # restoring reports it
+            return sha256_of(job.source)
+        return None
+
+    def _find_current_weights(self) -> None:
+        """Collect the hashes that rows name and that still are those of weight files."""
+        run = self.connection.execute
+        run("CREATE TEMP TABLE IF NOT EXISTS current (weights_sha256 TEXT PRIMARY KEY)")
+        known = run("SELECT DISTINCT weights_sha256 FROM items WHERE weights_sha256 IS NOT NULL")
+        current = [row for row in known.fetchall() if {*row[0].split("+")} <= {*self.weights}]
+        self.connection.executemany("INSERT OR IGNORE INTO current VALUES (?)", current)
+
+    def _same(self, status: str) -> Iterator[tuple[int, str, Item]]:
+        """Yield number, source and item of the jobs of this status that have not changed."""
+        rows = self.connection.execute(SAME, (status, self.by_hash, self.options))
+        for number, source, *row in rows:
+            item = Item(*row)
+            if not self.by_hash or item.source_sha256 == sha256_of(Path(source)):
+                yield number, source, item
+
+    def _failed(self) -> dict[int, Unreadable]:
+        """Return the unchanged jobs that failed, by number."""
+        return {
+            number: Unreadable(source, _error_of(item))
+            for number, source, item in self._same("failed")
+        }
+
+    def _leave_arrivals(self) -> None:
+        """Mark the jobs whose sources were not there, or not the same, at the last plan."""
+        run = self.connection.execute
+        run("CREATE TEMP TABLE IF NOT EXISTS earlier (origin TEXT, size INTEGER, mtime INTEGER)")
+        run(
+            "UPDATE plan SET state = 'arriving' WHERE state = 'open' AND "
+            "(origin, size, mtime) NOT IN (SELECT origin, size, mtime FROM earlier)"
+        )
+        run("DELETE FROM earlier")
+        run(
+            "INSERT INTO earlier SELECT origin, size, mtime FROM plan "
+            "WHERE state IN ('open', 'arriving')"
+        )
+
+
+def _error_of(item: Item) -> RestoreError:
+    kind = getattr(errors, item.error or "", RestoreError)
+    known = isinstance(kind, type) and issubclass(kind, RestoreError)
+    error = (kind if known else RestoreError)(item.message or "", hint=item.hint)
+    error.hint = error.hint or "--retry-failed tries it again"
+    return error
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the table in a new file. Raises InputError for another database."""
+    run = connection.execute
+    run("PRAGMA journal_mode = WAL")
+    run("PRAGMA synchronous = NORMAL")  # after a power cut the last rows may be missing
+    run("BEGIN IMMEDIATE")  # another process may create it at the same time
+    try:
+        (application,) = run("PRAGMA application_id").fetchone()
+        (version,) = run("PRAGMA user_version").fetchone()
+        (tables,) = run("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        if not tables:
+            run(f"PRAGMA application_id = {APPLICATION}")
+            run(f"PRAGMA user_version = {VERSION}")
+            run(CREATE)
+        elif application != APPLICATION:
+            raise InputError(f"{path}: not a ledger", hint="name another file")
+        elif version != VERSION:
+            raise InputError(
+                f"{path}: a ledger of version {version}; this is restore for version {VERSION}",
+                hint="use the version of restore that wrote it",
+            )
+    finally:
+        run("COMMIT")
+
+
+@contextmanager
+def _database_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB" or "not a database" in str(
+            error
+        ):
+            raise InputError(f"{path}: not a ledger", hint="name another file") from error
+        raise OutputError(f"{path}: {error}", hint="a ledger belongs on a local disk") from error
