@@ -19,6 +19,7 @@ __all__ = [
     "Restored",
     "build_network",
     "checkpoints",
+    "crafted",
     "load",
     "load_generator",
     "load_restorer",
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from restore_cli.imaging.image import Image
     from restore_cli.inference.generator import load_generator
     from restore_cli.inference.report import Restored
+    from restore_cli.inference.samplers.stable_diffusion import crafted
     from restore_cli.registry import MODELS as models
     from restore_cli.registry import build as build_network
 else:
@@ -50,6 +52,7 @@ else:
         "Image": "restore_cli.imaging.image:Image",
         "Restored": "restore_cli.inference.report:Restored",
         "build_network": "restore_cli.registry:build",
+        "crafted": "restore_cli.inference.samplers.stable_diffusion:crafted",
         "load": "restore_cli.checkpoints.load:load",
         "load_generator": "restore_cli.inference.generator:load_generator",
         "models": "restore_cli.registry:MODELS",

@@ -19,6 +19,7 @@ import restore_cli as rc
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import OutputExists, UnreadableImage, UsageError
 from restore_cli.inference.restorer import RunOptions, load_restorer
+from tests.pipelines import tiny_controlnet, tiny_lora, tiny_pipeline
 
 HEIGHT, WIDTH = 11, 14
 DOCUMENT = Path(__file__).parents[1] / "docs" / "python.md"
@@ -381,8 +382,14 @@ def test_a_users_script_is_checked_by_mypy(tmp_path):
     assert 'did you mean "scale"' in errors[0] and "restoer" in errors[-1], done.stdout
 
 
-def blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+def blocks(*, diffusers: bool) -> list[str]:
+    """The code about pipelines of diffusers, which needs more packages, or all other."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    return [
+        block
+        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        if ("stable-diffusion" in block) == diffusers
+    ]
 
 
 def test_the_code_of_the_document_runs(tmp_path, monkeypatch):
@@ -392,6 +399,23 @@ def test_the_code_of_the_document_runs(tmp_path, monkeypatch):
     for name in ("photo.png", "photos/a.png", "photos/b.png"):
         PIL.Image.fromarray(photo).save(tmp_path / name)
     names: dict[str, object] = {}
-    for block in blocks():
+    for block in blocks(diffusers=False):
         exec(compile(block, str(DOCUMENT), "exec"), names)
     assert {path.name for path in tmp_path.iterdir()} >= {"clean.png", "large.png", "flower.png"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_the_code_about_pipelines_runs(tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    monkeypatch.chdir(tmp_path)
+    tiny_pipeline("sd", tmp_path).rename("stable-diffusion-v1-5")
+    tiny_controlnet(tmp_path / "control_v11p_sd15_canny")
+    tiny_lora(tmp_path / "style.safetensors")
+    for name in ("photo.png", "edges.png"):
+        PIL.Image.effect_noise((32, 32), 50).save(name)
+    names: dict[str, object] = {"rc": rc}
+    for block in blocks(diffusers=True):
+        exec(compile(block.replace("1024", "32"), str(DOCUMENT), "exec"), names)
+    for name in ("painted", "fox", "painting", "house"):
+        with PIL.Image.open(f"{name}.png") as image:
+            assert image.size == (32, 32)

@@ -35,6 +35,7 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
         "inference/samplers/dimr",
         "inference/samplers/fit",
         "inference/samplers/unet",
+        "inference/samplers/pipelines",
         "inference/samplers/stable_diffusion",
         "inference/samplers/vae",
         "networks/scalecrafter/unet",

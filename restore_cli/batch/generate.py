@@ -17,8 +17,10 @@ from restore_cli.imaging.contact_sheet import contact_sheet
 from restore_cli.imaging.image import Image, Metadata, Text
 from restore_cli.imaging.io import encode, write
 from restore_cli.inference.generator import Generator
+from restore_cli.inference.replayed import ReplayChain
 from restore_cli.inference.report import Report
 from restore_cli.inference.samplers.request import GenerateRequest
+from restore_cli.inference.upscaler import Upscaler
 
 OnStep = Callable[[int, int], None]  # steps done, steps in all
 
@@ -40,6 +42,7 @@ def generate_grids(
     generator: Generator,
     request: GenerateRequest,
     *,
+    enlarge: Upscaler | ReplayChain | None = None,
     quality: int | None = None,
     existing: Existing = "error",
     stdout: BinaryIO | None = None,
@@ -47,7 +50,8 @@ def generate_grids(
 ) -> Iterator[GeneratedFile]:
     """Generate each grid and write it whole or not at all.
 
-    request: for all images, but for its prompt. stdout: for a grid with that target.
+    request: for all images, but for its prompt. enlarge: runs on each image. stdout: for a grid
+    with that target.
     Every request is resolved first, so that a wrong one is refused before any work.
     existing: "skip" also skips the targets that appear in the meantime.
     Raises RestoreError at the first file that fails.
@@ -68,17 +72,21 @@ def generate_grids(
             yield GeneratedFile(grid, "skipped")
             continue
         began = time.monotonic()
-        images = []
+        images, enlarged = [], Report(())
         for prompt, seed in grid.images:
 
             def on_progress(done: int, steps: int, finished: int = finished) -> None:
                 if on_step:
                     on_step(finished * steps + done, total * steps)
 
-            images.append(generator.sample(resolved[prompt], seed, on_progress=on_progress))
+            pixels = generator.sample(resolved[prompt], seed, on_progress=on_progress)
+            if enlarge is not None:
+                larger = enlarge(Image(pixels))
+                pixels, enlarged = larger.image.pixels, larger.report
+            images.append(pixels)
             finished += 1
         first = resolved[grid.images[0][0]]
-        record = generated_record(grid, first, generator, quality)
+        record = generated_record(grid, first, generator, quality, enlarged=enlarged.steps)
         texts = (Text("Software", f"restore {__version__}"), Text("Description", grid.source))
         image = Image(
             contact_sheet(images, grid.columns),
@@ -96,5 +104,5 @@ def generate_grids(
                 yield GeneratedFile(grid, "skipped")
                 continue
         seconds = time.monotonic() - began
-        report = generator.report(first, seconds)
+        report = Report((*generator.report(first, seconds).steps, *enlarged.steps))
         yield GeneratedFile(grid, "ok", seconds, report, image.width, image.height)

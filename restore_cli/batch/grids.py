@@ -22,7 +22,7 @@ from restore_cli.errors import OutputCollision, OutputError, OutputExists, Usage
 from restore_cli.imaging.contact_sheet import columns_for, sheet_size
 from restore_cli.imaging.formats import Format, format_of, refuse_beyond
 
-FIELDS = ("prompt", "index", "seed", "model")
+FIELDS = ("prompt", "number", "index", "seed", "model")
 LONGEST_NAME = 60  # characters of a prompt in a file name
 
 
@@ -116,10 +116,13 @@ def _grids(
     path = Path(os.path.expanduser(output))
     if "{" in output and not path.is_dir():
         if not re.search(r"\{(index|seed)\b", output):
-            return [one_for(p, _filled(output, p, 0, seeds[0], model)) for p in prompts]
+            return [
+                one_for(prompt, _filled(output, prompt, number, 0, seeds[0], model))
+                for number, prompt in enumerate(prompts, start=1)
+            ]
         return [
-            Grid(((prompt, seed),), 1, _filled(output, prompt, index, seed, model))
-            for prompt in prompts
+            Grid(((prompt, seed),), 1, _filled(output, prompt, number, index, seed, model))
+            for number, prompt in enumerate(prompts, start=1)
             for index, seed in enumerate(seeds)
         ]
     if output.endswith(("/", os.sep)) or path.is_dir():
@@ -144,9 +147,10 @@ def file_name(prompt: str) -> str:
     return plain[:LONGEST_NAME].rstrip("-_") or "image"
 
 
-def _filled(template: str, prompt: str, index: int, seed: int, model: str) -> Path:
+def _filled(template: str, prompt: str, number: int, index: int, seed: int, model: str) -> Path:
     values: Mapping[str, object] = {
         "prompt": file_name(prompt),
+        "number": number,
         "index": index,
         "seed": seed,
         "model": model,
@@ -169,6 +173,6 @@ def _refuse_collisions(targets: Sequence[Path]) -> None:
         if name in taken:
             raise OutputCollision(
                 f"two images would be written to {target}",
-                hint="use distinct names, for example -o 'out/{prompt}_{seed}.png'",
+                hint="use distinct names, for example -o 'out/{number}_{seed}.png'",
             )
         taken.add(name)

@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any, get_args
 
 import torch
@@ -32,7 +33,7 @@ from restore_cli.inference.generator import Generator
 from restore_cli.inference.rain import Rain
 from restore_cli.inference.report import StepReport
 from restore_cli.inference.restorer import RunOptions
-from restore_cli.inference.samplers.request import GenerateRequest
+from restore_cli.inference.samplers.request import GenerateRequest, InputImage
 
 FORMAT_VERSION = 2
 OLD_KEYWORD = "restore"  # of the PNG text in which b689b0b recorded generated images
@@ -48,6 +49,10 @@ SMALLEST_TILE = 16  # pixels; smaller ones compute little but their context
 WIDEST_CONTEXT = 16  # overlap / tile
 MOST_STEPS = 10_000
 LARGEST_SEED = (1 << 63) - 1
+MOST_INPUTS = 100
+LARGEST_SCALE = 1_000
+IMAGE_ROLES = ("init_image", "mask", "control_image")  # fields of a request
+NO_IMAGES: Mapping[str, InputImage] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,16 @@ class NetworkRecord:
 
 
 @dataclass(frozen=True)
+class InputRecord:
+    """A file that generated images depend on, beside the weights."""
+
+    role: str  # init_image, mask, control_image, lora or controlnet
+    name: str  # without its folder
+    sha256: str
+    scale: float = 1.0  # of a LoRA
+
+
+@dataclass(frozen=True)
 class Record:
     """Provenance of a file: restored from a source, or generated from prompts and seeds."""
 
@@ -94,6 +109,7 @@ class Record:
     seeds: tuple[int, ...] = ()
     columns: int = 1
     vae_sha256: str | None = None  # of a VAE that is no part of the weights
+    inputs: tuple[InputRecord, ...] = ()
 
     @property
     def is_generated(self) -> bool:
@@ -146,10 +162,25 @@ def restored_record(
 
 
 def generated_record(
-    grid: Grid, request: GenerateRequest, generator: Generator, quality: int | None
+    grid: Grid,
+    request: GenerateRequest,
+    generator: Generator,
+    quality: int | None,
+    *,
+    enlarged: tuple[StepReport, ...] = (),
 ) -> Record:
-    """Return the record of a grid of images; request: resolved, of any of them."""
+    """Return the record of a grid of images.
+
+    request: resolved, of any of them. enlarged: the networks that enlarged the images.
+    """
     (step,) = generator.report(request, 0).steps
+    images = {role: getattr(request, role) for role in IMAGE_ROLES}
+    inputs = [
+        InputRecord(role, image.name, image.sha256)
+        for role, image in images.items()
+        if image is not None
+    ]
+    inputs += [InputRecord(one.role, one.name, one.sha256, one.scale) for one in generator.added]
     settings = {
         "steps": request.steps,
         "guidance": request.guidance,
@@ -161,13 +192,14 @@ def generated_record(
         "freeu": request.freeu,
         "disperse": request.disperse,
         "synchronise": request.synchronise,
+        "init_strength": request.init_strength,
     }
     return Record(
         restore=__version__,
         torch=str(torch.__version__),
         command="generate",
         device=generator.device.type,
-        networks=(_network(step),),
+        networks=tuple(map(_network, (step, *enlarged))),
         settings=settings,
         format=grid.format,
         quality=quality,
@@ -175,6 +207,7 @@ def generated_record(
         seeds=tuple(seed for _, seed in grid.images),
         columns=grid.columns,
         vae_sha256=generator.vae_sha256,
+        inputs=tuple(inputs),
     )
 
 
@@ -245,9 +278,9 @@ def grid_of(record: Record, target: Path) -> Grid:
     return Grid(tuple(zip(record.prompts, record.seeds, strict=True)), record.columns, target)
 
 
-def request_of(record: Record) -> GenerateRequest:
-    """Return the request for the first image of a generated file."""
-    (network,) = record.networks
+def request_of(record: Record, images: Mapping[str, InputImage] = NO_IMAGES) -> GenerateRequest:
+    """Return the request for the first image of a generated file; images: by their role."""
+    network = record.networks[0]
     settings = record.settings
     return GenerateRequest(
         record.prompts[0],
@@ -262,6 +295,8 @@ def request_of(record: Record) -> GenerateRequest:
         freeu=settings["freeu"],
         disperse=settings["disperse"],
         synchronise=settings["synchronise"],
+        init_strength=settings["init_strength"],
+        **images,
     )
 
 
@@ -308,6 +343,8 @@ def _read(row: object) -> Record:
     generated = bool(row.get("prompts"))
     values = checked.fields(row, GENERATED if generated else RESTORED)
     networks = tuple(NetworkRecord(**network) for network in values.pop("networks"))
+    if generated:
+        values["inputs"] = tuple(InputRecord(**one) for one in values["inputs"])
     record = Record(networks=networks, **values)
     _check_extent(record)
     return record
@@ -424,6 +461,7 @@ GENERATING_SETTINGS = {
     "freeu": flag,
     "disperse": flag,
     "synchronise": flag,
+    "init_strength": maybe(UNIT),
 }
 COMMON = {
     "restore": NAME,
@@ -447,6 +485,12 @@ def _fields_of(checks: Mapping[str, checked.Check]) -> checked.Check:
     return lambda value: checked.fields(value, checks)
 
 
+INPUT = {
+    "role": one_of(*IMAGE_ROLES, "lora", "controlnet"),
+    "name": _file_name,
+    "sha256": SHA256,
+    "scale": real(-LARGEST_SCALE, LARGEST_SCALE),
+}
 RESTORED = COMMON | {
     "networks": several(_fields_of(NETWORK), 1, MOST_NETWORKS),
     "settings": _fields_of(SETTINGS),
@@ -454,10 +498,11 @@ RESTORED = COMMON | {
     "source_sha256": SHA256,
 }
 GENERATED = COMMON | {
-    "networks": several(_fields_of(GENERATING_NETWORK), 1, 1),
+    "networks": several(_fields_of(GENERATING_NETWORK), 1, MOST_NETWORKS),
     "settings": _fields_of(GENERATING_SETTINGS),
     "prompts": several(text(LONGEST_PROMPT), 1, MOST_IMAGES),
     "seeds": several(checked.whole(0, LARGEST_SEED), 1, MOST_IMAGES),
     "columns": checked.whole(1, MOST_IMAGES),
     "vae_sha256": maybe(SHA256),
+    "inputs": lambda value: several(_fields_of(INPUT), 0, MOST_INPUTS)(value or []),
 }

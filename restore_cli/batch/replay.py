@@ -11,7 +11,9 @@ from typing import cast
 from restore_cli.batch.generate import generate_grids
 from restore_cli.batch.plan import Job
 from restore_cli.batch.provenance import (
+    IMAGE_ROLES,
     CommandRecord,
+    InputRecord,
     NetworkRecord,
     Record,
     grid_of,
@@ -36,8 +38,16 @@ from restore_cli.imaging.formats import VIDEO_SUFFIXES, format_of
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import contents, decode
 from restore_cli.inference.device import keep_freed_memory
-from restore_cli.inference.generator import Precision, load_generator
+from restore_cli.inference.generator import (
+    AddedWeights,
+    Generator,
+    Precision,
+    load_generator,
+    read_input,
+)
 from restore_cli.inference.replayed import ReplayChain
+from restore_cli.inference.restorer import RunOptions
+from restore_cli.inference.samplers.request import Lora
 
 OnProgress = Callable[[int, int], None]
 
@@ -83,22 +93,41 @@ def refuse_target(record: Record, target: Path, *, overwrite: bool) -> None:
 
 def find_source(record: Record, result: Path, source: Path | None) -> Path:
     """Return the source of a restored file after checking its bytes. Raises InputError."""
-    path = source or result.parent / str(record.source)
-    if source is None and os.path.islink(path):
+    path = source or _beside(result, str(record.source), "--source")
+    return _checked(path, str(record.source_sha256), result, "--source")
+
+
+def find_input(
+    used: InputRecord, result: Path, given: Sequence[Path], *, option: str = "--source"
+) -> Path:
+    """Return an input of a generated file: among those given, or beside it. Raises InputError."""
+    for path in given:
+        if path.is_file() and sha256_of(path) == used.sha256:
+            return path
+    return _checked(_beside(result, used.name, option), used.sha256, result, option)
+
+
+def _beside(result: Path, name: str, option: str) -> Path:
+    path = result.parent / name
+    if os.path.islink(path):
         raise InputError(
-            f"{path}: a link, which may lead out of its folder", hint="name it by --source FILE"
+            f"{path}: a link, which may lead out of its folder", hint=f"name it by {option} FILE"
         )
+    return path
+
+
+def _checked(path: Path, sha256: str, result: Path, option: str) -> Path:
+    """Return a path after checking its bytes. Raises InputError."""
     if not os.path.exists(path):
         raise UnreadableImage(
-            f"{path}: no such file, but {result.name} was made from {record.source}",
-            hint="name it by --source FILE",
+            f"{path}: no such file, but {result.name} was made from it",
+            hint=f"name it by {option} FILE",
         )
-    found = sha256_of(contents(path))
-    if found != record.source_sha256:
+    found = sha256_of(path)
+    if found != sha256:
         raise InputError(
-            f"{path}: sha256 {found[:12]}, but {result.name} was made from "
-            f"{str(record.source_sha256)[:12]}",
-            hint="name the right file by --source FILE",
+            f"{path}: sha256 {found[:12]}, but {result.name} was made from {sha256[:12]}",
+            hint=f"name the right file by {option} FILE",
         )
     return path
 
@@ -139,48 +168,111 @@ def replay_restored(
 
 def replay_generated(
     record: Record,
+    result: Path,
     target: Path,
     *,
     weights: Sequence[str] = (),
+    base: str | None = None,
     vae: Path | None = None,
+    controlnet: Path | None = None,
+    sources: Sequence[Path] = (),
     device: str | None = None,
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
 ) -> None:
     """Generate the images again.
 
-    weights, device: as in replay_restored; vae: the folder of the VAE that was used.
+    weights, device: as in replay_restored, weights for LoRA files, too. base, vae, controlnet:
+    folders that were used. sources: files to search for input images; without a match, those
+    beside the result are taken.
     Raises RestoreError.
     """
-    (network,) = record.networks
-    if network.sha256 is None:
-        raise WeightsMissing(
-            f"it was made by {network.weights}, a pipeline without a checksum",
-            hint="make it by restore generate --base with the options that --show tells",
+    images = {
+        one.role: replace(read_input(find_input(one, result, sources)), name=one.name)
+        for one in record.inputs
+        if one.role in IMAGE_ROLES
+    }
+    request = request_of(record, images)
+    generator = _generator(record, result, weights, base, vae, controlnet, device)
+    enlarge = None
+    if len(record.networks) > 1:
+        steps = zip(steps_of(record)[1:], record.networks[1:], strict=True)
+        enlarge = ReplayChain(
+            [(step, _checkpoint(network, ())) for step, network in steps],
+            RunOptions(device=device or record.device),
         )
-    generator = load_generator(
-        weights=_name_of(network, weights),
-        vae=vae,
-        device=device or record.device,
-        precision=cast("Precision", network.precision),
-    )
-    if record.vae_sha256 != generator.vae_sha256:
-        raise WeightsMismatch(
-            f"the VAE in {vae} has sha256 {str(generator.vae_sha256)[:12]}, but "
-            f"{str(record.vae_sha256)[:12]} was used",
-            hint="name the folder of the VAE that was used: --vae FOLDER",
-        )
-    grids = [grid_of(record, target)]
-    again = replace(generator, weights=network.weights)  # under the recorded name
     for _ in generate_grids(
-        grids,
-        again,
-        request_of(record),
+        [grid_of(record, target)],
+        generator,
+        request,
+        enlarge=enlarge,
         quality=record.quality,
         existing="overwrite" if overwrite else "error",
         on_step=on_progress,
     ):
         pass
+
+
+def _generator(
+    record: Record,
+    result: Path,
+    weights: Sequence[str],
+    base: str | None,
+    vae: Path | None,
+    controlnet: Path | None,
+    device: str | None,
+) -> Generator:
+    """Load the generator of a record, under the recorded names. Raises WeightsError."""
+    network = record.networks[0]
+    if network.sha256 is None:
+        raise WeightsMissing(
+            f"it was made by {network.weights}, a pipeline without a checksum",
+            hint="make it by restore generate --base with the options that --show tells",
+        )
+    files = [Path(name) for name in weights]
+    added = [one for one in record.inputs if one.role not in IMAGE_ROLES]
+    generator = load_generator(
+        weights=None if base else _name_of(network, weights),
+        base=base,
+        vae=vae,
+        loras=[
+            Lora(find_input(one, result, files, option="--weights"), one.scale)
+            for one in added
+            if one.role == "lora"
+        ],
+        controlnet=controlnet,
+        device=device or record.device,
+        precision=cast("Precision", network.precision),
+        size=(network.height, network.width),
+    )
+    for part, folder, used, found in (
+        ("base", base, network.sha256, generator.sha256),
+        ("VAE", vae, record.vae_sha256, generator.vae_sha256),
+        ("ControlNet", controlnet, _controlnet_of(added), _controlnet_of(generator.added)),
+    ):
+        _refuse_other(part, folder, used, found)
+    return replace(
+        generator,
+        weights=network.weights,
+        added=tuple(AddedWeights(one.role, one.name, one.sha256, one.scale) for one in added),
+    )
+
+
+def _refuse_other(part: str, folder: object, used: str | None, found: str | None) -> None:
+    """Raise WeightsMismatch for another part of the generator than the one that was used."""
+    option = f"--{part.lower()}"
+    if used == found:
+        return
+    if used is None:
+        raise WeightsMismatch(f"no {part} was used", hint=f"leave out {option}")
+    given = f"the {part} in {folder} has sha256 {found[:12]}" if found else f"no {part} is given"
+    raise WeightsMismatch(
+        f"{given}, but {used[:12]} was used", hint=f"name what was used: {option} FOLDER"
+    )
+
+
+def _controlnet_of(added: Sequence[InputRecord] | Sequence[AddedWeights]) -> str | None:
+    return next((one.sha256 for one in added if one.role == "controlnet"), None)
 
 
 def compare(result: Path, target: Path) -> Comparison:
@@ -223,5 +315,5 @@ def _name_of(network: NetworkRecord, given: Sequence[str]) -> str:
         )
     raise WeightsMissing(
         f"the weights {network.weights} (sha256 {used}) are not on this machine",
-        hint="name their file by --weights FILE",
+        hint="name their file by --weights FILE, or a pipeline by --base FOLDER",
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -27,7 +29,7 @@ from restore_cli.cli.options import (
     size_of,
 )
 from restore_cli.errors import UsageError
-from restore_cli.inference.samplers.request import GenerateRequest
+from restore_cli.inference.samplers.request import GenerateRequest, Lora
 from restore_cli.registry import GENERATORS
 
 if TYPE_CHECKING:
@@ -54,8 +56,12 @@ def generate(
             "-o",
             metavar="OUTPUT",
             help="A file for one grid of all images, a folder for a file per image, or a template "
-            "with {prompt} {index} {seed} {model}; - for stdout. [default: {prompt}.png]",
+            "with {prompt} {number} {index} {seed} {model}; - for stdout. [default: {prompt}.png]",
         ),
+    ] = None,
+    prompts_file: Annotated[
+        Path | None,
+        typer.Option("--prompts", metavar="FILE", help="Text file with a further prompt per line."),
     ] = None,
     model: Annotated[
         str | None,
@@ -70,8 +76,8 @@ def generate(
         str | None,
         typer.Option(
             metavar="FOLDER|HUB_ID",
-            help="Stable Diffusion 1.5, 2.1 or XL for ScaleCrafter: a folder, a file, or a name on "
-            "the hub.",
+            help="Stable Diffusion 1.5, 2.1, XL, Turbo or LCM for ScaleCrafter: a folder, a file, "
+            "or a name on the hub.",
         ),
     ] = None,
     vae: Annotated[
@@ -80,8 +86,38 @@ def generate(
             help="Folder of an AutoencoderKL, for weights of FiTv2 or DiMR that need one."
         ),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE[:SCALE]", help="LoRA for --base and its scale; repeatable."),
+    ] = None,
+    controlnet: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="ControlNet for --base.")
+    ] = None,
+    control_image: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Image for the ControlNet, such as edges, a depth map or a pose."
+        ),
+    ] = None,
+    init_image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Image to begin with (only with --base).")
+    ] = None,
+    init_strength: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1",
+            help="Change of the initial image; 1: nothing is kept. [default: by the pipeline]",
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Mask, white where the initial image is replaced."),
+    ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Size in pixels. [default: by the network]")
+        str | None,
+        typer.Option(
+            metavar="WxH", help="Size in pixels. [default: of the input image, or by the network]"
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Sampling steps. [default: by the network]")
@@ -96,10 +132,12 @@ def generate(
     sampler: Annotated[
         str | None,
         typer.Option(
+            "--sampler",
+            "--scheduler",
             metavar="NAME",
             help="Sampler: euler, midpoint, heun, dopri5 or sde for FiTv2; dpm, ddim or unipc "
-            "for DiMR; ddim or ddpm for the UNet; these, dpm, euler or unipc with --base. "
-            "[default: by the network]",
+            "for DiMR; ddim or ddpm for the UNet; with --base ddim, ddpm, dpm, euler, euler_a, "
+            "heun, lcm, pndm or unipc. [default: by the network]",
         ),
     ] = None,
     rope: Annotated[
@@ -127,6 +165,9 @@ def generate(
             "--synchronise", help="Decoding in tiles with shared statistics (only with --base)."
         ),
     ] = False,
+    enhance: Annotated[
+        bool, typer.Option("--enhance", help="Enlargement of the images by 2, as restore upscale.")
+    ] = False,
     list_classes: Annotated[
         bool, typer.Option("--list-classes", help="List the known classes and generate nothing.")
     ] = False,
@@ -145,11 +186,13 @@ def generate(
     from restore_cli.checkpoints.classes import candidates, choose
 
     _refuse_model(model, weights, base)
+    if (controlnet is None) != (control_image is None):
+        raise UsageError("--controlnet and --control-image need each other", hint="give both")
     with reporter("generate", quiet=quiet, json=json, print0=print0) as report:
         if list_classes:
             _list_classes(candidates(model, weights), report)
             return
-        prompts = prompt or []
+        prompts = [*(prompt or []), *(_lines(prompts_file) if prompts_file else [])]
         named = [*prompts, negative] if negative else prompts
         chosen = None if base else choose(named, candidates(model, weights))
         planned = plan_grids(
@@ -174,18 +217,31 @@ def generate(
             freeu=freeu,
             disperse=disperse,
             synchronise=synchronise,
+            init_strength=init_strength,
         )
+        loras = [_lora(each) for each in lora or []]
         if not _work_remains(planned, report, dry_run):
             return
         from restore_cli.batch.generate import generate_grids
-        from restore_cli.inference.generator import load_generator
+        from restore_cli.inference.generator import load_generator, read_input
+        from restore_cli.inference.restorer import RunOptions
+        from restore_cli.inference.upscaler import Target, load_upscaler
 
+        request = replace(
+            request,
+            init_image=None if init_image is None else read_input(init_image),
+            mask=None if mask is None else read_input(mask),
+            control_image=None if control_image is None else read_input(control_image),
+        )
+        enlarge = load_upscaler(RunOptions(device=device), Target(2)) if enhance else None
         stdout = _stdout(planned)
         generator = load_generator(
             model,
             weights=None if chosen is None else chosen.weights,
             base=base,
             vae=vae,
+            loras=loras,
+            controlnet=controlnet,
             device=device,
             precision=precision,
             size=request.size,
@@ -194,6 +250,7 @@ def generate(
             planned.grids,
             generator,
             request,
+            enlarge=enlarge,
             quality=quality,
             existing=planned.existing,
             stdout=stdout,
@@ -213,6 +270,23 @@ def _refuse_model(model: str | None, weights: str | None, base: str | None) -> N
         )
     if base and weights:
         raise UsageError("--base and --weights contradict each other", hint="give one of them")
+
+
+def _lines(file: Path) -> list[str]:
+    """Return the prompts in a file, one a line. Raises UsageError."""
+    try:
+        prompts = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--prompts {file}: {error}", hint="give a text file in UTF-8") from error
+    if not any(prompts):
+        raise UsageError(f"--prompts {file}: no prompt", hint="write one prompt per line")
+    return [prompt for prompt in prompts if prompt]
+
+
+def _lora(given: str) -> Lora:
+    """Read FILE[:SCALE]; a colon before anything but a number belongs to the name."""
+    found = re.fullmatch(r"(.+):([-+]?(?:\d+\.?\d*|\.\d+))", given)
+    return Lora(Path(found[1]), float(found[2])) if found else Lora(Path(given))
 
 
 def _refuse_contradictions(
@@ -290,13 +364,15 @@ def _show_files(files: Iterable[GeneratedFile], generator: Generator, report: Re
 
 
 def _row(file: GeneratedFile, generator: Generator) -> dict[str, object]:
+    report = file.report
+    assert report is not None  # of a file that was written
     return row(file.grid.source, "ok", target=file.grid.target) | {
         "seconds": round(file.seconds, 3),
-        "model": generator.model,
-        "weights": generator.weights,
-        "weights_sha256": generator.sha256,
+        "model": report.model,
+        "weights": report.weights,
+        "weights_sha256": report.sha256,
         "device": str(generator.device),
-        "precision": generator.precision,
+        "precision": report.precision,
         "width": file.width,
         "height": file.height,
         "seed": file.grid.images[0][1],

@@ -33,14 +33,26 @@ def replay(
         ),
     ] = None,
     source: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Source of the result. [default: beside the result]"),
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Source of the result; repeatable for the input images of a generated one. "
+            "[default: beside the result]",
+        ),
     ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME|FILE", help="Weights that were used, if they are not found; repeatable."
+            metavar="NAME|FILE",
+            help="Weights or LoRA files that were used, if they are not found; repeatable.",
         ),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER|HUB_ID", help="Stable Diffusion that generated the result."),
+    ] = None,
+    controlnet: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="ControlNet that was used.")
     ] = None,
     vae: Annotated[
         Path | None,
@@ -66,7 +78,8 @@ def replay(
         if show:
             report.data(json_format.dumps(as_json(record)))
             return
-        _refuse_contradictions(record, source, vae)
+        sources = source or []
+        _refuse_contradictions(record, sources, vae, base, controlnet)
         target = output or result.with_name(f"{result.stem}_replayed{result.suffix}")
         replaying.refuse_target(record, target, overwrite=overwrite)
         began = time.monotonic()
@@ -74,15 +87,19 @@ def replay(
         if record.is_generated:
             replaying.replay_generated(
                 record,
+                result,
                 target,
                 weights=weights or [],
+                base=base,
                 vae=vae,
+                controlnet=controlnet,
+                sources=sources,
                 device=device,
                 overwrite=overwrite,
                 on_progress=report.progress(None, target.name).update,
             )
         else:
-            found = replaying.find_source(record, result, source)
+            found = replaying.find_source(record, result, sources[0] if sources else None)
             replaying.replay_restored(
                 record, found, target, weights=weights or [], device=device, overwrite=overwrite
             )
@@ -94,11 +111,24 @@ def replay(
         report.say(_in_words(compared, record))
 
 
-def _refuse_contradictions(record: Record, source: Path | None, vae: Path | None) -> None:
-    if record.is_generated and source is not None:
-        raise UsageError("a generated image has no --source", hint="leave it out")
-    if not record.is_generated and vae is not None:
-        raise UsageError("--vae has no effect on a restored image", hint="leave it out")
+def _refuse_contradictions(
+    record: Record,
+    sources: list[Path],
+    vae: Path | None,
+    base: str | None,
+    controlnet: Path | None,
+) -> None:
+    if record.is_generated:
+        if sources and not record.inputs:
+            raise UsageError(
+                "a generated image has no --source, except its input images", hint="leave it out"
+            )
+        return
+    for option, given in (("--vae", vae), ("--base", base), ("--controlnet", controlnet)):
+        if given:
+            raise UsageError(f"{option} has no effect on a restored image", hint="leave it out")
+    if len(sources) > 1:
+        raise UsageError("a restored image has one --source", hint="name one")
 
 
 def _row(

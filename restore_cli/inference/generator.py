@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,13 +16,25 @@ from torch import Tensor
 from restore_cli.checkpoints.classes import class_weights
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.errors import OutOfMemory, UsageError, WeightsMismatch
+from restore_cli.files import sha256_of
 from restore_cli.imaging.contact_sheet import columns_for, contact_sheet
 from restore_cli.imaging.image import Image
+from restore_cli.imaging.io import contents, decode
 from restore_cli.inference.device import pick_device
 from restore_cli.inference.report import Report, Restored, StepReport
+from restore_cli.inference.samplers import pipelines
 from restore_cli.inference.samplers.dimr import DiMRSampler
 from restore_cli.inference.samplers.fit import FiTSampler
-from restore_cli.inference.samplers.request import GenerateRequest, OnProgress, Sampler, resolved
+from restore_cli.inference.samplers.memory import apply_plan, plan_for
+from restore_cli.inference.samplers.request import (
+    GenerateRequest,
+    InputImage,
+    Lora,
+    OnProgress,
+    Sampler,
+    resolved,
+)
+from restore_cli.inference.samplers.stable_diffusion import StableDiffusionSampler
 from restore_cli.inference.samplers.unet import UNetSampler
 from restore_cli.inference.samplers.vae import read_vae, vae_sha256
 from restore_cli.memory import is_out_of_memory
@@ -44,18 +56,29 @@ SAMPLERS: Mapping[str, Callable[..., Sampler]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
+class AddedWeights:
+    """A LoRA or a ControlNet beside the weights of a base pipeline."""
+
+    role: str  # lora or controlnet
+    name: str  # of the file or folder
+    sha256: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class Generator:
     """A generator of images on its device."""
 
     sampler: Sampler
     model: str
     weights: str
-    sha256: str | None  # None: a pipeline of many files, which has no checksum
+    sha256: str  # of the weight file, or of all weights of a pipeline
     device: torch.device
     precision: Precision
     autocast: bool = True  # run a network in float32 in `precision`
     vae_sha256: str | None = None  # of a VAE that is no part of the weights
     memory: str | None = None  # measures to fit into the memory
+    added: tuple[AddedWeights, ...] = ()
 
     def __call__(
         self,
@@ -73,11 +96,17 @@ class Generator:
         freeu: bool = False,
         disperse: bool = False,
         synchronise: bool = False,
+        init_image: str | Path | None = None,
+        init_strength: float | None = None,
+        mask: str | Path | None = None,
+        control_image: str | Path | None = None,
         on_progress: OnProgress | None = None,
     ) -> Restored:
         """Generate an image of a class, by its name or number, or of a text.
 
         size: (H, W) in pixels. count: images on a contact sheet; image i has the seed `seed` + i.
+        init_image: begins with this image, of which init_strength, up to 1, changes more; mask:
+        is white where it is changed. control_image: for the ControlNet of the generator.
         None: the default of the network. Raises UsageError, OutOfMemory, BrokenOutput.
         """
         if count < 1:
@@ -95,6 +124,10 @@ class Generator:
                 freeu=freeu,
                 disperse=disperse,
                 synchronise=synchronise,
+                init_image=None if init_image is None else read_input(init_image),
+                init_strength=init_strength,
+                mask=None if mask is None else read_input(mask),
+                control_image=None if control_image is None else read_input(control_image),
             )
         )
         began = time.monotonic()
@@ -136,7 +169,7 @@ class Generator:
         step = StepReport(
             self.model,
             self.weights,
-            self.sha256 or "",
+            self.sha256,
             None,
             self.precision,
             height,
@@ -146,12 +179,21 @@ class Generator:
         return Report((step,))
 
 
+def read_input(path: str | Path) -> InputImage:
+    """Read an image that steers the sampling. Raises InputError."""
+    path = _expanded(path)
+    data = contents(path)
+    return InputImage(path.name, sha256_of(data), decode(data, name=str(path)).pixels)
+
+
 def load_generator(
     model: str | None = None,
     *,
     weights: str | None = None,
     base: str | None = None,
     vae: Path | None = None,
+    loras: Sequence[Lora] = (),
+    controlnet: str | Path | None = None,
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
     size: tuple[int, int] | None = None,
@@ -159,13 +201,17 @@ def load_generator(
     """Load a generator by the name of its network, by its weights or by a base pipeline.
 
     base: a Stable Diffusion for ScaleCrafter: a folder, a file, or a name on the hub.
+    loras, controlnet: files of LoRA and the folder of a ControlNet for that base.
     vae: the folder of an AutoencoderKL, for a network of latents.
     size: (H, W) in pixels, with `base`, of the largest image that the memory has to hold.
     Raises UsageError, WeightsError, DeviceError, MissingExtra, FetchError.
     """
     if base is not None:
         _refuse_with_base(model, weights, vae)
-        return _load_pipeline(base, device, precision, size)
+        return _load_pipeline(base, loras, controlnet, device, precision, size)
+    for option, given in (("--lora", loras), ("--controlnet", controlnet)):
+        if given:
+            raise UsageError(f"{option} has no effect without --base", hint="add --base FOLDER")
     if weights is None:
         weights = find(model or next(iter(GENERATORS))).default_weights
     return _load_weights(weights, model, vae, device, precision)
@@ -210,27 +256,40 @@ def _load_weights(
 
 def _load_pipeline(
     base: str,
+    loras: Sequence[Lora],
+    controlnet: str | Path | None,
     device_name: str,
     precision: Precision | Literal["auto"],
     size: tuple[int, int] | None,
 ) -> Generator:
-    from restore_cli.inference.samplers import stable_diffusion
 
     device = pick_device(device_name)
     if precision == "auto":  # these networks were published in half precision
         precision = "fp16" if device.type in ("cuda", "mps") else "fp32"
-    pipe = stable_diffusion.read_pipeline(base, DTYPES[precision])
-    plan = stable_diffusion.fit_into_memory(pipe, size, device)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = pipelines.read_pipeline(base, DTYPES[precision])
+    checksum, added, net = pipelines.weights_sha256(pipe), [], None
+    for lora in loras:
+        pipelines.fuse_lora(pipe, lora)
+        file = _expanded(lora.file)
+        added.append(AddedWeights("lora", file.name, sha256_of(file), lora.scale))
+    if controlnet is not None:
+        folder = _expanded(controlnet)
+        net = pipelines.read_controlnet(folder, pipe.unet, DTYPES[precision])
+        added.append(
+            AddedWeights("controlnet", folder.resolve().name, pipelines.weights_sha256(net))
+        )
+    pipes = pipelines.pipelines(pipe, net)
+    plan = plan_for(next(iter(pipes.values())), size, device)
     return Generator(
-        stable_diffusion.StableDiffusionSampler(pipe),
+        StableDiffusionSampler(pipes, lambda pipe: apply_plan(pipe, plan, device)),
         "scalecrafter",
         base,
-        None,
+        checksum,
         device,
         precision,
         autocast=False,  # the weights are in that precision
         memory=str(plan),
+        added=tuple(added),
     )
 
 
@@ -245,5 +304,5 @@ def _refuse_with_base(model: str | None, weights: str | None, vae: Path | None) 
         raise UsageError("--vae has no effect on --base", hint="put it into the folder as vae/")
 
 
-def _expanded(path: Path) -> Path:
+def _expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))

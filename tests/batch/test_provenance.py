@@ -113,12 +113,12 @@ def test_a_record_names_its_own_fields():
     ]  # fmt: skip
     row = json.loads(to_text(generated()))
     assert sorted(row) == [
-        "columns", "command", "device", "format", "networks", "prompts", "quality", "record",
-        "restore", "seeds", "settings", "torch", "vae_sha256",
+        "columns", "command", "device", "format", "inputs", "networks", "prompts", "quality",
+        "record", "restore", "seeds", "settings", "torch", "vae_sha256",
     ]  # fmt: skip
     assert sorted(row["settings"]) == [
-        "direct", "disperse", "freeu", "guidance", "guidance_power", "negative", "rope",
-        "sampler", "steps", "synchronise",
+        "direct", "disperse", "freeu", "guidance", "guidance_power", "init_strength",
+        "negative", "rope", "sampler", "steps", "synchronise",
     ]  # fmt: skip
 
 
@@ -246,7 +246,7 @@ def test_a_damaged_record_is_refused(changes):
         {"settings": {**GENERATED_ROW["settings"], "steps": 10**9}},
         {"settings": {**GENERATED_ROW["settings"], "guidance": "3"}},
         {"networks": [{**GENERATED_NETWORK, "width": 10**6}]},
-        {"networks": [GENERATED_NETWORK] * 2},
+        {"networks": [GENERATED_NETWORK] * 21},
         {"columns": 0},
         {"columns": 3},
         {"prompts": ["x"] * 100_000, "seeds": [1] * 100_000, "networks": [WIDE]},

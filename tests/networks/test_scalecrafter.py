@@ -173,6 +173,25 @@ def test_a_layer_dispersed_but_not_dilated_in_the_mild_pass_keeps_its_kernel(une
         assert output_of(unet, inputs).isfinite().all()
 
 
+def test_dispersed_kernels_are_computed_once_and_kept_while_they_are_used(
+    unet, inputs, monkeypatch
+):
+    computed = []
+
+    def counted(weight, matrix):
+        computed.append(weight.shape)
+        return disperse(weight, matrix)
+
+    monkeypatch.setattr("restore_cli.networks.scalecrafter.model.disperse", counted)
+    with scalecrafter(unet, DISPERSED, steps=4) as rescaling:
+        kept = []
+        for rescaling.step in range(4):
+            output_of(unet, inputs)
+            kept.append(len(rescaling._kernels))
+    assert len(computed) == len(MIDDLE)
+    assert kept == [4, 4, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [

@@ -14,13 +14,14 @@ from restore_cli.checkpoints.classes import class_number
 from restore_cli.errors import UsageError
 from restore_cli.inference.samplers.dpm_solver import Noise, dpm_solver
 from restore_cli.inference.samplers.request import (
+    SHARED,
     GenerateRequest,
     OnProgress,
     default,
     guidance_or,
     in_units,
     one_of,
-    refuse_unused,
+    refuse_unsupported,
     resolved,
     steps_or,
     to_unit_range,
@@ -33,11 +34,12 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
     {"ddim": "DDIMScheduler", "unipc": "UniPCMultistepScheduler"}
 )
 SAMPLERS = ("dpm", *SCHEDULERS)
-UNUSED = ("rope", "direct", "freeu", "disperse", "synchronise")
 
 
 class DiMRSampler:
     """A DiMR that generates images of up to the size of its position tables."""
+
+    supports = SHARED | {"guidance_power"}
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class DiMRSampler:
 
     def resolve(self, request: GenerateRequest) -> GenerateRequest:
         """See Sampler. The defaults in latents are the published ones."""
-        refuse_unused(request, UNUSED, network="DiMR")
+        refuse_unsupported(request, self.supports, network="DiMR")
         for prompt in (request.prompt, request.negative):
             self._label(prompt)
         height, width = (self.scale * side for side in self.network.largest)

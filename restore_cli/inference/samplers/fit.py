@@ -14,13 +14,14 @@ from torch import Tensor
 from restore_cli.checkpoints.classes import class_number
 from restore_cli.inference.samplers import ode
 from restore_cli.inference.samplers.request import (
+    SHARED,
     GenerateRequest,
     OnProgress,
     default,
     guidance_or,
     in_units,
     one_of,
-    refuse_unused,
+    refuse_unsupported,
     resolved,
     steps_or,
     to_unit_range,
@@ -42,11 +43,12 @@ SOLVERS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
 )
 FLOW_SAMPLERS = (*SOLVERS, "dopri5", "sde")
 ROPES = ("auto", *get_args(RopeMode))
-UNUSED = ("direct", "freeu", "disperse", "synchronise")
 
 
 class FiTSampler:
     """A FiTv2 or a FiT that generates images of any size."""
+
+    supports = SHARED | {"rope", "guidance_power"}
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class FiTSampler:
     def resolve(self, request: GenerateRequest) -> GenerateRequest:
         """See Sampler. FiT, unlike FiTv2, has no choice of samplers."""
         config = self.network.config
-        refuse_unused(request, UNUSED, network="FiT")
+        refuse_unsupported(request, self.supports, network="FiT")
         for prompt in (request.prompt, request.negative):
             self._label(prompt)
         side = math.isqrt(config.context_size) * self.unit

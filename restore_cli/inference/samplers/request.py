@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from restore_cli.errors import BrokenOutput, UsageError
@@ -12,6 +13,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OnProgress = Callable[[int, int], None]  # steps done, steps in all
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image that steers the sampling."""
+
+    name: str  # of its file
+    sha256: str
+    pixels: Tensor = field(compare=False, repr=False)  # (1 or 3, H, W) in [0, 1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)"""
+        height, width = self.pixels.shape[-2:]
+        return height, width
 
 
 @dataclass(frozen=True)
@@ -30,10 +46,31 @@ class GenerateRequest:
     freeu: bool = False
     disperse: bool = False  # ScaleCrafter: dispersed kernels
     synchronise: bool = False  # decode in tiles that share their statistics
+    init_image: InputImage | None = None  # to begin with, instead of noise alone
+    init_strength: float | None = None  # from 0, which keeps that image, to 1
+    mask: InputImage | None = None  # white where the image is generated anew
+    control_image: InputImage | None = None  # for a ControlNet
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A file of low-rank changes of weights, and how much of them to add."""
+
+    file: str | Path
+    scale: float = 1.0
+
+
+SHARED = frozenset({"prompt", "size", "steps", "guidance", "negative", "sampler"})
+NEEDS = {"init_strength": "init_image", "mask": "init_image"}  # fields without effect on their own
 
 
 class Sampler(Protocol):
     """A network with its sampling loop."""
+
+    @property
+    def supports(self) -> Collection[str]:
+        """Fields of a request that have an effect."""
+        ...
 
     def resolve(self, request: GenerateRequest) -> GenerateRequest:
         """Return the request with all defaults filled in; idempotent.
@@ -71,11 +108,24 @@ def default(value: Value | None, otherwise: Value) -> Value:
     return otherwise if value is None else value
 
 
-def refuse_unused(request: GenerateRequest, unused: Collection[str], *, network: str) -> None:
+def refuse_unsupported(
+    request: GenerateRequest, supports: Collection[str], *, network: str
+) -> None:
     """Raise UsageError for a field that was set and has no effect on the network."""
-    for field in fields(request):
-        if field.name in unused and getattr(request, field.name) != field.default:
-            raise UsageError(f"--{field.name} has no effect on {network}", hint="leave it out")
+    given = {each.name for each in fields(request) if getattr(request, each.name) != each.default}
+    for name in sorted(given - {*supports}):
+        raise UsageError(f"{option(name)} has no effect on {network}", hint="leave it out")
+    for name, needed in NEEDS.items():
+        if name in given and needed not in given:
+            raise UsageError(
+                f"{option(name)} has no effect without {option(needed)}",
+                hint=f"add {option(needed)} FILE",
+            )
+
+
+def option(name: str) -> str:
+    """Return the option of the command line that sets a field of a request."""
+    return f"--{name.replace('_', '-')}"
 
 
 def one_of(word: str | None, words: Collection[str], otherwise: str, *, option: str) -> str:

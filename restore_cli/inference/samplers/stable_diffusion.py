@@ -1,35 +1,35 @@
-"""Stable Diffusion 1.5, 2.1 and XL through the pipelines of diffusers, with ScaleCrafter.
+"""Stable Diffusion through the pipelines of diffusers, with ScaleCrafter.
 
-A pipeline comes from a folder, a single file or a hub. Its text encoders need transformers, an
-optional package, which is checked for first.
+Any pipeline with a UNet: 1.5, 2.1, XL, Turbo, LCM, for texts, images, masks and ControlNets.
 """
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
-from pathlib import Path
+from dataclasses import replace
+from inspect import Parameter, signature
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from restore_cli.assets import environment
-from restore_cli.errors import FetchError, MissingExtra, UsageError, WeightsError, WeightsMissing
-from restore_cli.inference.device import free_memory
+from restore_cli.errors import UsageError
+from restore_cli.imaging.resize import resize_matlab
+from restore_cli.inference.samplers.memory import own_size
+from restore_cli.inference.samplers.pipelines import Kind
 from restore_cli.inference.samplers.presets import family_of, settings_for
 from restore_cli.inference.samplers.request import (
     GenerateRequest,
+    InputImage,
     OnProgress,
+    default,
     guidance_or,
     in_units,
     one_of,
-    refuse_unused,
+    refuse_unsupported,
     resolved,
     steps_or,
     to_unit_range,
@@ -41,18 +41,31 @@ from restore_cli.networks.scalecrafter.model import (
     scalecrafter,
 )
 
-TEXT_PACKAGES = ("transformers", "accelerate")
-SINGLE_FILES = (".safetensors", ".ckpt")
 SCHEDULERS: Mapping[str, str] = MappingProxyType(
     {
         "ddim": "DDIMScheduler",
         "ddpm": "DDIMScheduler",  # with eta = 1, as the paper used it
         "dpm": "DPMSolverMultistepScheduler",
         "euler": "EulerDiscreteScheduler",
+        "euler_a": "EulerAncestralDiscreteScheduler",
+        "heun": "HeunDiscreteScheduler",
+        "lcm": "LCMScheduler",
+        "pndm": "PNDMScheduler",
         "unipc": "UniPCMultistepScheduler",
     }
 )
-UNUSED = ("rope", "guidance_power")
+ALWAYS = frozenset({"prompt", "size", "direct", "freeu", "disperse", "synchronise"})
+ARGUMENTS: Mapping[str, str] = MappingProxyType(
+    {  # field of a request: argument of the pipelines that support it
+        "steps": "num_inference_steps",
+        "guidance": "guidance_scale",
+        "negative": "negative_prompt",
+        "sampler": "eta",  # of pipelines for any scheduler; LCM has its own
+        "init_image": "image",
+        "init_strength": "strength",
+        "mask": "mask_image",
+    }
+)
 FREEU: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {  # of the official scripts; diffusers applies them per block, not per number of channels
         "sd1": {"b1": 1.2, "b2": 1.4, "s1": 0.9, "s2": 0.2},
@@ -60,197 +73,10 @@ FREEU: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "sdxl": {"b1": 1.1, "b2": 1.2, "s1": 0.6, "s2": 0.4},
     }
 )
-# Estimated numbers in memory at once, from the shapes of the largest features: of the UNet per
-# latent pixel, of the VAE per pixel.
-UNET_NUMBERS = 64 * 320 * 2
-VAE_NUMBERS = 4 * 256
-TILED_VAE = 1 / 8  # share of the VAE's numbers with tiles
-USABLE = 0.9  # share of the free memory
-
-Offload = Literal["none", "model", "sequential"]
-
-
-@dataclass(frozen=True)
-class MemoryPlan:
-    """Measures that keep a pipeline within the free memory."""
-
-    offload: Offload = "none"  # on the GPU: all of the pipeline, one model, or one layer at a time
-    tiles: bool = False  # the VAE decodes in tiles
-    slices: bool = False  # attention in slices: slow, so the last resort
-
-    def __str__(self) -> str:
-        chosen = {
-            "one model at a time on the GPU": self.offload == "model",
-            "one layer at a time on the GPU": self.offload == "sequential",
-            "VAE in tiles": self.tiles,
-            "attention in slices": self.slices,
-        }
-        return ", ".join(name for name, used in chosen.items() if used) or "all at once"
-
-
-PLANS = (  # the fastest first
-    MemoryPlan(),
-    MemoryPlan(tiles=True),
-    MemoryPlan("model"),
-    MemoryPlan("model", tiles=True),
-    MemoryPlan("sequential", tiles=True, slices=True),
-)
-LAST_ON_CPU = MemoryPlan(tiles=True, slices=True)
-
-
-def plan_memory(
-    free: int, models: Sequence[int], size: tuple[int, int], *, width: int, on_gpu: bool
-) -> MemoryPlan:
-    """Return the fastest plan that fits into `free` bytes, else the one that needs least.
-
-    models: bytes of the weights of each; size: (H, W) of the image; width: bytes per number.
-    """
-    pixels = size[0] * size[1]
-    unet, vae = UNET_NUMBERS * width * pixels / 64, VAE_NUMBERS * width * pixels
-    plans = PLANS if on_gpu else (*PLANS[:2], LAST_ON_CPU)
-    for plan in plans[:-1]:
-        weights = sum(models) if plan.offload == "none" else max(models)
-        features = max(unet, vae * TILED_VAE if plan.tiles else vae)
-        if weights + features <= free * USABLE:
-            return plan
-    return plans[-1]
-
-
-def apply_plan(pipe: Any, plan: MemoryPlan, device: torch.device) -> None:
-    """Move a pipeline to the device as planned."""
-    if plan.tiles:
-        pipe.vae.enable_tiling()
-    if plan.slices:
-        pipe.enable_attention_slicing()
-    if plan.offload == "model":
-        pipe.enable_model_cpu_offload(device=device)
-    elif plan.offload == "sequential":
-        pipe.enable_sequential_cpu_offload(device=device)
-    else:
-        pipe.to(device)
-
-
-def read_pipeline(base: str, dtype: torch.dtype) -> Any:
-    """Read a text-to-image pipeline with a UNet. Raises MissingExtra, WeightsError, FetchError."""
-    missing = [package for package in TEXT_PACKAGES if find_spec(package) is None]
-    if missing:
-        raise MissingExtra(
-            f"text models need {' and '.join(missing)}", hint=f"pip install {' '.join(missing)}"
-        )
-    path = Path(os.path.expanduser(base))
-    try:
-        with _quiet_libraries():
-            pipe = _open(base, path, dtype)
-    # diffusers and transformers raise any of these for a part that is missing or does not fit.
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        raise WeightsError(
-            f"{base}: not a readable pipeline: {_first_line(error)}",
-            hint=f"it needs all parts, with the text encoders: {_download(base, path)}",
-        ) from error
-    if not hasattr(getattr(pipe, "unet", None), "config") or not hasattr(pipe, "vae"):
-        raise UsageError(
-            f"{base}: {type(pipe).__name__} has no UNet",
-            hint="ScaleCrafter works on Stable Diffusion 1.5, 2.1 and XL",
-        )
-    return pipe
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Silence the messages of diffusers and transformers about files and deprecations."""
-    import transformers.utils.logging as transformers_logging
-    from diffusers.utils import logging as diffusers_logging
-
-    for library in (transformers_logging, diffusers_logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
-
-
-def _open(base: str, path: Path, dtype: torch.dtype) -> Any:
-    from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
-
-    if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise WeightsMissing(
-                f"{base} contains no model_index.json, so it is no pipeline",
-                hint=f"to get one: {_download(base, path)}",
-            )
-        return DiffusionPipeline.from_pretrained(path, torch_dtype=dtype, local_files_only=True)
-    if path.suffix.lower() in SINGLE_FILES:
-        if not path.is_file():
-            raise WeightsMissing(f"{base}: no such file", hint="check the name")
-        kind = StableDiffusionXLPipeline if _is_xl(path) else StableDiffusionPipeline
-        return kind.from_single_file(
-            str(path), torch_dtype=dtype, local_files_only=environment().offline
-        )
-    if base.count("/") != 1 or base.startswith((".", "/", "~")):
-        raise WeightsMissing(
-            f"{base} is not a folder, a file or a name on a hub",
-            hint=f"to get a folder: {_download(base, path)}",
-        )
-    offline = environment().offline
-    try:
-        return DiffusionPipeline.from_pretrained(base, torch_dtype=dtype, local_files_only=offline)
-    except OSError as error:
-        reason = "not in the cache, and RESTORE_OFFLINE is set" if offline else _first_line(error)
-        raise FetchError(
-            f"{base}: {reason}", hint=f"to download it yourself: {_download(base, path)}"
-        ) from error
-
-
-def _is_xl(path: Path) -> bool:
-    """Tell whether a single file contains the second text encoder of SDXL."""
-    if path.suffix.lower() != ".safetensors":
-        return "xl" in path.stem.lower()
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return any(key.startswith("conditioner.embedders.1.") for key in file.keys())  # noqa: SIM118
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _download(base: str, path: Path) -> str:
-    """Return the command that downloads a pipeline to where it was expected."""
-    if base.count("/") == 1 and not path.exists() and not base.startswith((".", "/", "~")):
-        return f"hf download {base} --local-dir {path.name}"
-    folder = path if not path.suffix else path.with_suffix("")
-    return f"hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --local-dir {folder}"
-
-
-def fit_into_memory(pipe: Any, size: tuple[int, int] | None, device: torch.device) -> MemoryPlan:
-    """Move a pipeline to the device so that images of `size` (H, W) fit; None: its own size."""
-    plan = plan_memory(
-        free_memory(device),
-        _model_bytes(pipe),
-        size or own_size(pipe),
-        width=pipe.unet.dtype.itemsize,
-        on_gpu=device.type == "cuda",
-    )
-    apply_plan(pipe, plan, device)
-    return plan
-
-
-def own_size(pipe: Any) -> tuple[int, int]:
-    """Return the size (H, W) in pixels that a pipeline was trained at."""
-    sample = pipe.unet.config.sample_size
-    height, width = (sample, sample) if isinstance(sample, int) else sample
-    return height * pipe.vae_scale_factor, width * pipe.vae_scale_factor
-
-
-def _model_bytes(pipe: Any) -> list[int]:
-    """Return the size of the weights of each model in a pipeline."""
-    models = (part for part in pipe.components.values() if isinstance(part, torch.nn.Module))
-    return [sum(p.numel() * p.element_size() for p in model.parameters()) for model in models]
-
-
-@contextmanager
-def scalecrafter_pipeline(
+def crafted(
     pipe: Any, size: tuple[int, int], *, settings: Settings | None = None, freeu: bool = False
 ) -> Iterator[None]:
     """Apply ScaleCrafter to any pipeline with a UNet, for images of `size` (H, W), in the context.
@@ -307,26 +133,54 @@ class _Steps:
 class StableDiffusionSampler:
     """A Stable Diffusion pipeline, by ScaleCrafter beyond its training size."""
 
-    def __init__(self, pipe: Any):
-        self.pipe = pipe
-        self._scheduler = pipe.scheduler  # the pipeline's own
+    def __init__(self, pipes: Mapping[Kind, Any], place: Callable[[Any], None] | None = None):
+        """pipes: of the same parts; place: moves one to its device before its first use."""
+        self.pipes = pipes
+        self.pipe = next(iter(pipes.values()))  # of the parts
+        self._scheduler = self.pipe.scheduler  # the pipeline's own
+        self._place = place
+        self._placed: Any = None
+
+    @property
+    def supports(self) -> frozenset[str]:
+        """See Sampler: all that an argument of one of the pipelines stands for."""
+        taken = {name for kind in self.pipes for name in self._arguments(kind)}
+        fields = {field for field, argument in ARGUMENTS.items() if argument in taken}
+        if self._has_controlnet:
+            fields.add("control_image")
+            if self.pipes.keys() == {"text"}:
+                fields.discard("init_image")  # `image` is that of the ControlNet
+        return ALWAYS | fields
 
     def resolve(self, request: GenerateRequest) -> GenerateRequest:
-        """See Sampler. Without a sampler the pipeline's own scheduler is used."""
-        refuse_unused(request, UNUSED, network="Stable Diffusion (--base)")
+        """See Sampler. Without a sampler the pipeline's own scheduler is used.
+
+        The default size is that of the image to begin with, or of the image of the ControlNet.
+        """
+        refuse_unsupported(request, self.supports, network=type(self.pipe).__name__)
+        kind = self._kind(request)
+        defaults = {name: one.default for name, one in self._arguments(kind).items()}
         if request.sampler is not None:
             one_of(request.sampler, SCHEDULERS, "", option="--sampler")
-        size = request.size or own_size(self.pipe)
-        latent_size = in_units(size, self.pipe.vae_scale_factor)
+        self._refuse_inputs(request)
+        unit = self.pipe.vae_scale_factor
+        given = request.init_image or request.control_image
+        size = request.size or (own_size(self.pipe) if given is None else nearest(given.size, unit))
+        latent_size = in_units(size, unit)
         if not request.direct:
             settings_for(self.pipe.unet, latent_size, disperse=request.disperse)  # may refuse
-        return replace(
+        strength = None
+        if request.init_image is not None:
+            strength = default(request.init_strength, defaults["strength"])
+        request = replace(
             request,
             size=size,
-            negative=request.negative or "",
-            steps=steps_or(request.steps, 50),
-            guidance=guidance_or(request.guidance, 7.5),
+            steps=steps_or(request.steps, defaults["num_inference_steps"]),
+            guidance=guidance_or(request.guidance, defaults["guidance_scale"]),
+            init_strength=strength,
         )
+        self._refuse_steps(request, kind)
+        return request
 
     @torch.inference_mode()
     def __call__(
@@ -339,31 +193,105 @@ class StableDiffusionSampler:
     ) -> Tensor:
         """See Sampler."""
         request = self.resolve(request)
-        height, width = resolved(request.size)
+        kind, size = self._kind(request), resolved(request.size)
+        pipe = self._ready(kind)
+        pipe.scheduler = self._scheduler_of(request)
 
         def on_step_end(pipe: Any, step: int, t: Any, state: dict[str, Any]) -> dict[str, Any]:
             if on_progress:
                 on_progress(step + 1, pipe.num_timesteps)
             return state
 
-        self.pipe.scheduler = self._scheduler_of(request)
-        with self._scaled(request):
-            output = self.pipe(
-                prompt=request.prompt,
-                negative_prompt=request.negative,
-                height=height,
-                width=width,
-                num_inference_steps=resolved(request.steps),
-                guidance_scale=resolved(request.guidance),
-                eta=1.0 if request.sampler == "ddpm" else 0.0,
-                num_images_per_prompt=count,
-                generator=[torch.Generator().manual_seed(seed + i) for i in range(count)],
-                output_type="latent" if request.synchronise else "pt",
-                callback_on_step_end=on_step_end,
-            ).images
+        init, mask, control = (
+            None if image is None else fitted(image, size)
+            for image in (request.init_image, request.mask, request.control_image)
+        )
+        arguments = {
+            "prompt": request.prompt,
+            "negative_prompt": request.negative,
+            "height": size[0],
+            "width": size[1],
+            "num_inference_steps": resolved(request.steps),
+            "guidance_scale": resolved(request.guidance),
+            "eta": 1.0 if request.sampler == "ddpm" else 0.0,
+            "num_images_per_prompt": count,
+            "generator": [torch.Generator().manual_seed(seed + i) for i in range(count)],
+            "output_type": "latent" if request.synchronise else "pt",
+            "callback_on_step_end": on_step_end,
+            "image": control if init is None else init,
+            "mask_image": None if mask is None else mask.mean(1, keepdim=True),
+            "control_image": control,
+            "strength": request.init_strength,
+        }
+        taken = self._arguments(kind)
+        with self._scaled(pipe, request):
+            output = pipe(**{name: arguments[name] for name in arguments if name in taken}).images
         if request.synchronise:
-            return to_unit_range(self._decode(output))
-        return to_unit_range(2 * output - 1)
+            images = to_unit_range(self._decode(output))
+        else:
+            images = to_unit_range(2 * output - 1)
+        if init is None or mask is None:
+            return images
+        return init.lerp(images, mask.mean(1, keepdim=True))  # the VAE changes the rest, too
+
+    @property
+    def _has_controlnet(self) -> bool:
+        return getattr(self.pipe, "controlnet", None) is not None
+
+    def _arguments(self, kind: Kind) -> Mapping[str, Parameter]:
+        return signature(self.pipes[kind].__call__).parameters
+
+    def _kind(self, request: GenerateRequest) -> Kind:
+        """Return the kind of pipeline for a request. Raises UsageError where there is none."""
+        kind: Kind = "text"
+        if request.init_image is not None:
+            kind = "image" if request.mask is None else "inpaint"
+        if kind not in self.pipes:
+            needed = "--init-image and --mask" if "inpaint" in self.pipes else "--init-image"
+            raise UsageError(
+                f"{type(self.pipe).__name__} changes images", hint=f"it needs {needed}"
+            )
+        return kind
+
+    def _refuse_inputs(self, request: GenerateRequest) -> None:
+        """Raise UsageError for images that do not fit to each other."""
+        if self._has_controlnet and request.control_image is None:
+            raise UsageError("a ControlNet has no image", hint="add --control-image FILE")
+        init, mask = request.init_image, request.mask
+        if init is not None and mask is not None and init.size != mask.size:
+            raise UsageError(
+                f"{mask.name} is {mask.size[1]}x{mask.size[0]}, "
+                f"but {init.name} {init.size[1]}x{init.size[0]}",
+                hint="a mask has the size of its image",
+            )
+
+    def _refuse_steps(self, request: GenerateRequest, kind: Kind) -> None:
+        """Raise UsageError for steps or a strength that the scheduler cannot do."""
+        steps, strength = resolved(request.steps), request.init_strength
+        most = self._scheduler_of(request).config.get("original_inference_steps")  # of LCM
+        if most is not None and steps > most:
+            raise UsageError(f"{steps} steps: this scheduler takes {most} at most")
+        if strength is None:
+            return
+        if not 0 < strength <= 1:
+            raise UsageError(f"--init-strength {strength:g}", hint="above 0, and at most 1")
+        if "original_inference_steps" in self._arguments(kind):  # all steps, in less of the time
+            done, least = int(most * strength) // steps, steps / most
+        else:
+            done, least = int(steps * strength), 1 / steps
+        if done < 1:
+            raise UsageError(
+                f"--init-strength {strength:g} leaves no step of {steps}",
+                hint=f"at least {math.ceil(100 * least) / 100:g}",
+            )
+
+    def _ready(self, kind: Kind) -> Any:
+        """Return a pipeline on its device: one at a time has the hooks that offload its parts."""
+        pipe = self.pipes[kind]
+        if self._place is not None and pipe is not self._placed:
+            self._place(pipe)
+            self._placed = pipe
+        return pipe
 
     def _scheduler_of(self, request: GenerateRequest) -> Any:
         if request.sampler is None:
@@ -373,13 +301,13 @@ class StableDiffusionSampler:
         scheduler = getattr(diffusers, SCHEDULERS[request.sampler])
         return scheduler.from_config(self._scheduler.config)
 
-    def _scaled(self, request: GenerateRequest) -> AbstractContextManager[None]:
+    def _scaled(self, pipe: Any, request: GenerateRequest) -> AbstractContextManager[None]:
         if request.direct:
             return nullcontext()
         size = resolved(request.size)
-        latent_size = in_units(size, self.pipe.vae_scale_factor)
-        settings = settings_for(self.pipe.unet, latent_size, disperse=request.disperse)
-        return scalecrafter_pipeline(self.pipe, size, settings=settings, freeu=request.freeu)
+        latent_size = in_units(size, pipe.vae_scale_factor)
+        settings = settings_for(pipe.unet, latent_size, disperse=request.disperse)
+        return crafted(pipe, size, settings=settings, freeu=request.freeu)
 
     def _decode(self, latents: Tensor) -> Tensor:
         vae = self.pipe.vae
@@ -388,3 +316,19 @@ class StableDiffusionSampler:
         parameter = next(vae.parameters())
         latents = latents.to(parameter.device, parameter.dtype) / vae.config.scaling_factor
         return decode_with_shared_statistics(vae, latents, tile=vae.tile_latent_min_size)
+
+
+def nearest(size: tuple[int, int], unit: int) -> tuple[int, int]:
+    """Return the nearest size (H, W) of multiples of `unit`."""
+    height, width = (max(unit, round(side / unit) * unit) for side in size)
+    return height, width
+
+
+def fitted(image: InputImage, size: tuple[int, int]) -> Tensor:
+    """Return an image as (1, 3, H, W) of `size`, in [0, 1], its borders cropped to that shape."""
+    pixels, (height, width) = image.pixels.expand(3, -1, -1), image.size
+    scale = min(height / size[0], width / size[1])
+    rows, columns = round(size[0] * scale), round(size[1] * scale)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    cropped = pixels[:, top : top + rows, left : left + columns]
+    return resize_matlab(cropped, *size).clamp(0, 1)[None]

@@ -14,12 +14,13 @@ from torch import Tensor
 from restore_cli.checkpoints.classes import class_number
 from restore_cli.inference.samplers.presets import settings_for
 from restore_cli.inference.samplers.request import (
+    SHARED,
     GenerateRequest,
     OnProgress,
     guidance_or,
     in_units,
     one_of,
-    refuse_unused,
+    refuse_unsupported,
     resolved,
     steps_or,
     to_unit_range,
@@ -28,12 +29,13 @@ from restore_cli.networks.scalecrafter.model import Rescaling, scalecrafter
 
 CPU = torch.device("cpu")
 ETAS: Mapping[str, float] = MappingProxyType({"ddim": 0.0, "ddpm": 1.0})  # noise added per step
-UNUSED = ("rope", "guidance_power", "freeu", "disperse", "synchronise")
 DEFAULT_RATIO = 2  # default side / trained side: ScaleCrafter is for larger sizes
 
 
 class UNetSampler:
     """A class-conditional UNet; by ScaleCrafter for sizes beyond the trained one."""
+
+    supports = SHARED | {"direct"}
 
     def __init__(self, unet: Any, classes: Sequence[str] = (), *, device: torch.device = CPU):
         """classes: names in the order of their numbers."""
@@ -45,7 +47,7 @@ class UNetSampler:
 
     def resolve(self, request: GenerateRequest) -> GenerateRequest:
         """See Sampler."""
-        refuse_unused(request, UNUSED, network="the class-conditional UNet")
+        refuse_unsupported(request, self.supports, network="the class-conditional UNet")
         self._labels(request)
         side = DEFAULT_RATIO * self.unet.config.sample_size
         size = request.size or (side, side)

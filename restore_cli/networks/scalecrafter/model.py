@@ -10,7 +10,7 @@ Checked against: golden cases scalecrafter_*.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 # Re-dilated convolution
 
@@ -137,6 +138,9 @@ class Rescaling:
         self.step = 0
         self._mild = False
         self._matrix = dispersion_matrix(settings.dispersion) if settings.dispersed else None
+        # Dispersed kernels of the weights, as long as they are in use. Weights that are offloaded
+        # one layer at a time are new at each step: their kernels go with them.
+        self._kernels: MutableMapping[Tensor, Tensor] = WeakTensorKeyDictionary()
 
     def _before(self, share: float) -> int:
         return round(share * self.steps)
@@ -158,11 +162,18 @@ class Rescaling:
             plain: Tensor = nn.Conv2d._conv_forward(conv, x, weight, bias)
             return plain
         s = self.settings
-        dispersed = layer in s.dispersed and self.step < self._before(s.disperse_until)
-        if dispersed and self._matrix is not None:
-            # Computed at each call: cheap beside the convolution, and no second copy.
-            weight, factor = disperse(weight, self._matrix), factor / 2
+        if layer in s.dispersed and self.step < self._before(s.disperse_until):
+            weight, factor = self._dispersed(weight), factor / 2
+        else:
+            self._kernels.pop(weight, None)
         return redilated(x, weight, bias, factor=factor, stride=conv.stride[0])
+
+    def _dispersed(self, weight: Tensor) -> Tensor:
+        kernel = self._kernels.get(weight)
+        if kernel is None or kernel.device != weight.device:
+            assert self._matrix is not None  # a layer is dispersed
+            kernel = self._kernels[weight] = disperse(weight, self._matrix)
+        return kernel
 
     def damp(self, unet: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Apply noise-damped guidance: the base of the guidance from a pass with mild factors.

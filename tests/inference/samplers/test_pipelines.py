@@ -6,12 +6,11 @@ from diffusers import DDIMScheduler, HeunDiscreteScheduler
 from torch.testing import assert_close
 
 from restore_cli.errors import UsageError
+from restore_cli.inference.samplers.memory import MemoryPlan, apply_plan, plan_for
 from restore_cli.inference.samplers.request import GenerateRequest
 from restore_cli.inference.samplers.stable_diffusion import (
-    MemoryPlan,
     StableDiffusionSampler,
-    fit_into_memory,
-    scalecrafter_pipeline,
+    crafted,
 )
 from restore_cli.networks.scalecrafter.model import Settings, scalecrafter
 from tests.unets import text_unet, tiny_vae
@@ -27,9 +26,21 @@ class Pipe:
         self.unet, self.vae, self.scheduler = unet, vae, scheduler
         self.told = []
 
-    def __call__(self, *, height, width, num_inference_steps, generator, output_type, **ignored):
+    def __call__(
+        self,
+        *,
+        height,
+        width,
+        generator,
+        output_type,
+        num_inference_steps=50,
+        guidance_scale=7.5,
+        eta=0.0,
+        callback_on_step_end=None,
+        skip=0,
+    ):
         self.scheduler.set_timesteps(num_inference_steps)
-        times = self.scheduler.timesteps[ignored.get("skip", 0) :]
+        times = self.scheduler.timesteps[skip:]
         self.num_timesteps = len(times)
         shape = (1, 4, height // 2, width // 2)
         x = torch.cat([torch.randn(shape, generator=one) for one in generator])
@@ -40,8 +51,8 @@ class Pipe:
             noise = self.unet(scaled, t, encoder_hidden_states=prompts, return_dict=False)[0]
             away, toward = noise.chunk(2)
             x = self.scheduler.step(away + 2 * (toward - away), t, x).prev_sample
-            if end := ignored.get("callback_on_step_end"):
-                end(self, step, t, {})
+            if callback_on_step_end:
+                callback_on_step_end(self, step, t, {})
         images = x if output_type == "latent" else self.vae.decode(x / 0.18215).sample / 2 + 0.5
         return type("Output", (), {"images": images})
 
@@ -86,7 +97,7 @@ def latents(pipe, **changes):
 
 
 def test_a_pipeline_in_the_context_does_what_a_loop_that_sets_each_step_does(pipe, unet):
-    with scalecrafter_pipeline(pipe, (32, 32), settings=HALF):
+    with crafted(pipe, (32, 32), settings=HALF):
         found = latents(pipe)
     with scalecrafter(unet, HALF, steps=4) as rescaling:
 
@@ -99,7 +110,7 @@ def test_a_pipeline_in_the_context_does_what_a_loop_that_sets_each_step_does(pip
 
 def test_a_pipeline_is_itself_after_the_context(pipe, unet):
     before, hooks = latents(pipe), len(unet._forward_pre_hooks)
-    with scalecrafter_pipeline(pipe, (32, 32), settings=HALF):
+    with crafted(pipe, (32, 32), settings=HALF):
         assert not torch.equal(latents(pipe), before)
     assert torch.equal(latents(pipe), before)
     assert len(unet._forward_pre_hooks) == hooks
@@ -108,7 +119,7 @@ def test_a_pipeline_is_itself_after_the_context(pipe, unet):
 def steps_seen(pipe, **changes):
     """(step, of steps) at each evaluation of the UNet."""
     seen = []
-    with scalecrafter_pipeline(pipe, (32, 32), settings=HALF):
+    with crafted(pipe, (32, 32), settings=HALF):
         inside = vars(pipe.unet.get_submodule(LAYER))["_conv_forward"].func.__self__
         hook = pipe.unet.register_forward_hook(
             lambda *_: seen.append((inside.step, inside.steps)) and None
@@ -136,19 +147,19 @@ def test_a_scheduler_that_evaluates_twice_stays_in_its_step(pipe):
 
 def test_within_the_trained_size_a_pipeline_is_left_alone(pipe):
     before = latents(pipe, height=16, width=16)
-    with scalecrafter_pipeline(pipe, (16, 16)):
+    with crafted(pipe, (16, 16)):
         assert torch.equal(latents(pipe, height=16, width=16), before)
 
 
 def test_a_size_that_the_vae_cannot_make_is_refused(pipe):
-    with pytest.raises(UsageError, match="multiples of 2"), scalecrafter_pipeline(pipe, (31, 32)):
+    with pytest.raises(UsageError, match="multiples of 2"), crafted(pipe, (31, 32)):
         pass
 
 
 def test_freeu_without_known_strengths_is_refused(pipe):
     with (
         pytest.raises(UsageError, match="FreeU"),
-        scalecrafter_pipeline(pipe, (32, 32), freeu=True),
+        crafted(pipe, (32, 32), freeu=True),
     ):
         pass
 
@@ -158,9 +169,9 @@ def test_freeu_is_on_inside_only(pipe, monkeypatch):
         "restore_cli.inference.samplers.stable_diffusion.family_of", lambda config: "sd1"
     )
     before = latents(pipe)
-    with scalecrafter_pipeline(pipe, (32, 32), settings=HALF, freeu=True):
+    with crafted(pipe, (32, 32), settings=HALF, freeu=True):
         inside = latents(pipe)
-    with scalecrafter_pipeline(pipe, (32, 32), settings=HALF):
+    with crafted(pipe, (32, 32), settings=HALF):
         assert not torch.equal(latents(pipe), inside)
     assert torch.equal(latents(pipe), before)
 
@@ -170,7 +181,7 @@ PROMPT = {"prompt": "a sunflower", "size": (32, 32), "steps": 3}
 
 @pytest.mark.parametrize(("direct", "seed"), [(True, 0), (False, 1)], ids=["direct", "seed"])
 def test_each_choice_of_a_prompt_changes_its_image(direct, seed, pipe):
-    sampler = StableDiffusionSampler(pipe)
+    sampler = StableDiffusionSampler({"text": pipe})
     images = [
         sampler(GenerateRequest(**PROMPT)),
         sampler(GenerateRequest(**PROMPT, direct=direct), seed=seed),
@@ -180,7 +191,7 @@ def test_each_choice_of_a_prompt_changes_its_image(direct, seed, pipe):
 
 
 def test_a_decode_with_shared_statistics_is_near_the_plain_one(pipe):
-    sampler = StableDiffusionSampler(pipe)
+    sampler = StableDiffusionSampler({"text": pipe})
     plain, stepped = (
         sampler(GenerateRequest(**PROMPT, synchronise=choice)) for choice in (False, True)
     )
@@ -189,20 +200,24 @@ def test_a_decode_with_shared_statistics_is_near_the_plain_one(pipe):
 
 def test_progress_of_a_prompt_is_reported(pipe):
     told = []
-    StableDiffusionSampler(pipe)(
+    StableDiffusionSampler({"text": pipe})(
         GenerateRequest(**PROMPT), on_progress=lambda *now: told.append(now)
     )
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_a_pipeline_is_moved_to_its_device_by_the_plan(pipe):
-    assert fit_into_memory(pipe, None, torch.device("cpu")) == MemoryPlan()
-    assert pipe.told == [torch.device("cpu")]
+    plan, device = plan_for(pipe, None, torch.device("cpu")), torch.device("cpu")
+    sampler = StableDiffusionSampler({"text": pipe}, lambda pipe: apply_plan(pipe, plan, device))
+    for _ in range(2):
+        sampler(GenerateRequest(**PROMPT))
+    assert plan == MemoryPlan()
+    assert pipe.told == [device]  # once
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
 def test_a_scheduler_is_taken_for_one_image_only(pipe):
-    sampler = StableDiffusionSampler(pipe)
+    sampler = StableDiffusionSampler({"text": pipe})
     before = sampler(GenerateRequest(**PROMPT))
     changed = sampler(GenerateRequest(**PROMPT, sampler="euler"))
     assert not torch.equal(changed, before)
@@ -213,11 +228,11 @@ def test_a_scheduler_is_taken_for_one_image_only(pipe):
     ("field", "value"), [("rope", "yarn"), ("guidance_power", 1.0), ("sampler", "sde")]
 )
 def test_a_field_without_effect_on_a_pipeline_is_refused(field, value, pipe):
-    with pytest.raises(UsageError, match=f"--{field}"):
-        StableDiffusionSampler(pipe).resolve(GenerateRequest("a", **{field: value}))
+    with pytest.raises(UsageError, match=f"--{field.replace('_', '-')}"):
+        StableDiffusionSampler({"text": pipe}).resolve(GenerateRequest("a", **{field: value}))
 
 
 def test_resolving_for_a_pipeline_twice_changes_nothing(pipe):
-    request = StableDiffusionSampler(pipe).resolve(GenerateRequest("a"))
+    request = StableDiffusionSampler({"text": pipe}).resolve(GenerateRequest("a"))
     assert (request.size, request.steps, request.guidance) == ((16, 16), 50, 7.5)
-    assert StableDiffusionSampler(pipe).resolve(request) == request
+    assert StableDiffusionSampler({"text": pipe}).resolve(request) == request

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -14,10 +13,10 @@ from restore_cli.cli.main import app
 from restore_cli.errors import MissingExtra, UsageError, WeightsError, WeightsMissing
 from restore_cli.imaging.io import read
 from restore_cli.inference.generator import load_generator
-from restore_cli.inference.samplers import stable_diffusion
+from restore_cli.inference.samplers import memory, pipelines
+from restore_cli.inference.samplers.memory import MemoryPlan, plan_memory
 from restore_cli.inference.samplers.request import GenerateRequest
-from restore_cli.inference.samplers.stable_diffusion import MemoryPlan, plan_memory
-from tests.unets import text_unet, tiny_vae
+from tests.pipelines import tiny_pipeline
 
 GB = 1 << 30
 SD_MODELS = (int(1.7 * GB), int(0.25 * GB), int(0.17 * GB))  # UNet, text encoder, VAE; float16
@@ -71,7 +70,7 @@ class Recorder:
 )
 def test_a_plan_is_carried_out(plan, called):
     pipe = Recorder()
-    stable_diffusion.apply_plan(pipe, plan, torch.device("cpu"))
+    memory.apply_plan(pipe, plan, torch.device("cpu"))
     assert pipe.called == called
 
 
@@ -79,7 +78,7 @@ def test_a_plan_is_carried_out(plan, called):
 
 
 def test_without_the_text_packages_the_command_that_gets_them_is_told(monkeypatch):
-    monkeypatch.setattr(stable_diffusion, "find_spec", lambda name: None)
+    monkeypatch.setattr(pipelines, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="transformers and accelerate") as caught:
         load_generator(base="sd")
     assert caught.value.hint == "pip install transformers accelerate"
@@ -88,14 +87,14 @@ def test_without_the_text_packages_the_command_that_gets_them_is_told(monkeypatc
 @pytest.fixture
 def packages(monkeypatch):
     """As if the text packages were there: what is refused before they are used needs none."""
-    monkeypatch.setattr(stable_diffusion, "find_spec", lambda name: name)
-    monkeypatch.setattr(stable_diffusion, "_quiet_libraries", lambda: pytest.MonkeyPatch.context())
+    monkeypatch.setattr(pipelines, "find_spec", lambda name: name)
+    monkeypatch.setattr(pipelines, "quiet_libraries", lambda: pytest.MonkeyPatch.context())
     monkeypatch.setenv("RESTORE_OFFLINE", "1")
 
 
 def refused(base, error):
     with pytest.raises(error) as caught:
-        stable_diffusion.read_pipeline(str(base), torch.float32)
+        pipelines.read_pipeline(str(base), torch.float32)
     return caught.value
 
 
@@ -117,48 +116,7 @@ def test_a_base_that_is_not_there_is_refused(name, packages, tmp_path, monkeypat
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """The folder of a StableDiffusionPipeline of a few thousand random weights."""
-    transformers = pytest.importorskip("transformers")
-    pytest.importorskip("accelerate")
-    from diffusers import StableDiffusionPipeline
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("base")
-    words = {"<|startoftext|>": 0, "<|endoftext|>": 1}
-    for letter in map(chr, range(33, 127)):
-        words |= {letter: len(words), f"{letter}</w>": len(words) + 1}
-    (folder / "vocab.json").write_text(json.dumps(words))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = transformers.CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16
-    )
-    text = transformers.CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=8,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    pipe = StableDiffusionPipeline(
-        vae=tiny_vae(),
-        text_encoder=transformers.CLIPTextModel(text),
-        tokenizer=tokenizer,
-        unet=text_unet(),
-        scheduler=DDIMScheduler(
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipe.save_pretrained(folder / "sd")
-    return folder / "sd"
+    return tiny_pipeline("sd", tmp_path_factory.mktemp("base"))
 
 
 def generate(*arguments):

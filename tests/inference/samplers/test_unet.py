@@ -49,7 +49,7 @@ def test_resolving_twice_changes_nothing(sampler):
 
 @pytest.mark.parametrize("field", ["rope", "guidance_power"])
 def test_a_field_without_effect_is_refused(field, sampler):
-    with pytest.raises(UsageError, match=f"--{field} has no effect on"):
+    with pytest.raises(UsageError, match=f"--{field.replace('_', '-')} has no effect on"):
         sampler.resolve(GenerateRequest("1", **{field: "yarn"}))
 
 

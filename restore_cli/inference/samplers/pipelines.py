@@ -1,0 +1,263 @@
+"""Diffusion pipelines of the user, read from a folder, a single file or a hub.
+
+Their text encoders need transformers, an optional package, which is checked for first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from restore_cli.assets import environment
+from restore_cli.errors import (
+    FetchError,
+    MissingExtra,
+    UsageError,
+    WeightsError,
+    WeightsMismatch,
+    WeightsMissing,
+)
+from restore_cli.inference.samplers.request import Lora
+
+logger = logging.getLogger(__name__)
+
+TEXT_PACKAGES = ("transformers", "accelerate")
+DOWN = re.compile(r"(lora_A|lora_down|lora\.down|lora_linear_layer\.down)\b")  # one a layer
+SINGLE_FILES = (".safetensors", ".ckpt")
+
+Kind = Literal["text", "image", "inpaint"]  # of a request: with an image, or with a mask, too
+
+
+def read_pipeline(base: str, dtype: torch.dtype) -> Any:
+    """Read a text-to-image pipeline with a UNet. Raises MissingExtra, WeightsError, FetchError."""
+    _require(*TEXT_PACKAGES, purpose="text models need")
+    path = Path(os.path.expanduser(base))
+    try:
+        with quiet_libraries():
+            pipe = _open(base, path, dtype)
+    # diffusers and transformers raise any of these for a part that is missing or does not fit.
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+        raise WeightsError(
+            f"{base}: not a readable pipeline: {_first_line(error)}",
+            hint=f"it needs all parts, with the text encoders: {_download(base, path)}",
+        ) from error
+    if not hasattr(getattr(pipe, "unet", None), "config") or not hasattr(pipe, "vae"):
+        raise UsageError(
+            f"{base}: {type(pipe).__name__} has no UNet",
+            hint="ScaleCrafter works on Stable Diffusion 1.5, 2.1 and XL",
+        )
+    return pipe
+
+
+def pipelines(pipe: Any, controlnet: Any = None) -> Mapping[Kind, Any]:
+    """Return the pipelines that diffusers builds of the parts of one, by the kind of request.
+
+    Raises UsageError for a pipeline that generates no image of a text, such as InstructPix2Pix.
+    """
+    import diffusers
+
+    builders: dict[Kind, Any] = {
+        "text": diffusers.AutoPipelineForText2Image,
+        "image": diffusers.AutoPipelineForImage2Image,
+        "inpaint": diffusers.AutoPipelineForInpainting,
+    }
+    if pipe.unet.config.in_channels != pipe.vae.config.latent_channels:  # it sees a mask, too
+        builders = {"inpaint": builders["inpaint"]}
+    elif pipe.config.get("requires_aesthetics_score"):  # the refiner of SDXL
+        builders = {"image": builders["image"]}
+    parts = {} if controlnet is None else {"controlnet": controlnet}
+    found: dict[Kind, Any] = {}
+    for kind, builder in builders.items():
+        # diffusers raises ValueError where it has no such pipeline, for example LCM with a mask.
+        with quiet_libraries(), suppress(ValueError):
+            found[kind] = builder.from_pipe(pipe, **parts)
+    if not found:
+        with_controlnet = "" if controlnet is None else " with a ControlNet"
+        raise UsageError(
+            f"{type(pipe).__name__}{with_controlnet} is not supported",
+            hint="Stable Diffusion 1.5, 2.1 and XL, their Turbo, LCM and inpainting models are",
+        )
+    for one in found.values():
+        one.set_progress_bar_config(disable=True)
+    return MappingProxyType(found)
+
+
+def read_controlnet(folder: Path, unet: Any, dtype: torch.dtype) -> Any:
+    """Read the ControlNet in a folder. Raises WeightsMissing, WeightsMismatch."""
+    from diffusers import ControlNetModel
+
+    missing = WeightsMissing(
+        f"{folder} contains no readable ControlNet",
+        hint="it needs config.json and diffusion_pytorch_model.safetensors: "
+        f"hf download lllyasviel/control_v11p_sd15_canny --local-dir {folder}",
+    )
+    if not (folder / "config.json").is_file():
+        raise missing  # diffusers would take the folder for a name on the hub
+    try:
+        with quiet_libraries():
+            net = ControlNetModel.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise missing from error
+    for name in ("cross_attention_dim", "block_out_channels"):
+        wanted, given = (tuple(np.atleast_1d(m.config[name])) for m in (unet, net))
+        if wanted != given:
+            raise WeightsMismatch(
+                f"the ControlNet in {folder} has {name} {_plain(given)}, the base {_plain(wanted)}",
+                hint="take the ControlNet that was trained for this base",
+            )
+    return net
+
+
+def fuse_lora(pipe: Any, lora: Lora) -> None:
+    """Add a LoRA to the weights of a pipeline, whose layers stay as they are.
+
+    Raises MissingExtra, WeightsMissing, WeightsMismatch, WeightsError.
+    """
+    _require("peft", purpose="LoRA files need")
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from safetensors import SafetensorError, safe_open
+
+    file = Path(os.path.expanduser(lora.file))
+    if not file.is_file():
+        raise WeightsMissing(f"{file}: no such file", hint="--lora FILE or FILE:SCALE")
+    try:
+        with quiet_libraries(), safe_open(file, framework="pt") as opened:
+            listed = sum(DOWN.search(key) is not None for key in opened.keys())  # noqa: SIM118
+            pipe.load_lora_weights(file.parent, weight_name=file.name, local_files_only=True)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise WeightsError(
+            f"{file}: no LoRA for {type(pipe).__name__}: {_first_line(error)}",
+            hint="take a LoRA that was trained for this base",
+        ) from error
+    models = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    added = sum(isinstance(layer, BaseTunerLayer) for one in models for layer in one.modules())
+    if not added:
+        raise WeightsMismatch(
+            f"{file} holds no LoRA of a layer of this base",
+            hint="take a LoRA that was trained for this base",
+        )
+    if added < listed:
+        missing = f"{listed - added} of its {listed} layers, which the base lacks"
+        logger.warning("%s: added without %s", file.name, missing)
+    with quiet_libraries():
+        pipe.fuse_lora(lora_scale=lora.scale)
+        pipe.unload_lora_weights()
+
+
+def weights_sha256(*parts: Any) -> str:
+    """Return a checksum of pipelines or models: their tensors and the configurations of both."""
+    digest = sha256()
+    for part in parts:
+        models = getattr(part, "components", {"": part})
+        for name, model in sorted(models.items()):
+            config = getattr(model, "config", None)
+            if isinstance(config, Mapping):  # of diffusers; others name versions and paths
+                plain = {key: config[key] for key in sorted(config) if not key.startswith("_")}
+                digest.update(f"{name}{plain}".encode())
+            if isinstance(model, torch.nn.Module):
+                with ThreadPoolExecutor() as pool:  # hashing frees the interpreter lock
+                    state = sorted(model.state_dict().items())
+                    for key, checksum in pool.map(_tensor_sha256, state):
+                        digest.update(key.encode() + checksum)
+    return digest.hexdigest()
+
+
+def _tensor_sha256(item: tuple[str, Tensor]) -> tuple[str, bytes]:
+    name, tensor = item
+    data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+    return name, sha256(data.numpy().data).digest()
+
+
+def _plain(values: tuple[Any, ...]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _require(*packages: str, purpose: str) -> None:
+    """Raise MissingExtra for packages that are not installed."""
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise MissingExtra(
+            f"{purpose} {' and '.join(missing)}", hint=f"pip install {' '.join(missing)}"
+        )
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence the messages of diffusers and transformers about files and deprecations."""
+    import transformers.utils.logging as transformers_logging
+    from diffusers.utils import logging as diffusers_logging
+
+    for library in (transformers_logging, diffusers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+def _open(base: str, path: Path, dtype: torch.dtype) -> Any:
+    from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise WeightsMissing(
+                f"{base} contains no model_index.json, so it is no pipeline",
+                hint=f"to get one: {_download(base, path)}",
+            )
+        return DiffusionPipeline.from_pretrained(path, torch_dtype=dtype, local_files_only=True)
+    if path.suffix.lower() in SINGLE_FILES:
+        if not path.is_file():
+            raise WeightsMissing(f"{base}: no such file", hint="check the name")
+        kind = StableDiffusionXLPipeline if _is_xl(path) else StableDiffusionPipeline
+        return kind.from_single_file(
+            str(path), torch_dtype=dtype, local_files_only=environment().offline
+        )
+    if base.count("/") != 1 or base.startswith((".", "/", "~")):
+        raise WeightsMissing(
+            f"{base} is not a folder, a file or a name on a hub",
+            hint=f"to get a folder: {_download(base, path)}",
+        )
+    offline = environment().offline
+    try:
+        return DiffusionPipeline.from_pretrained(base, torch_dtype=dtype, local_files_only=offline)
+    except OSError as error:
+        reason = "not in the cache, and RESTORE_OFFLINE is set" if offline else _first_line(error)
+        raise FetchError(
+            f"{base}: {reason}", hint=f"to download it yourself: {_download(base, path)}"
+        ) from error
+
+
+def _is_xl(path: Path) -> bool:
+    """Tell whether a single file contains the second text encoder of SDXL."""
+    if path.suffix.lower() != ".safetensors":
+        return "xl" in path.stem.lower()
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return any(key.startswith("conditioner.embedders.1.") for key in file.keys())  # noqa: SIM118
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _download(base: str, path: Path) -> str:
+    """Return the command that downloads a pipeline to where it was expected."""
+    if base.count("/") == 1 and not path.exists() and not base.startswith((".", "/", "~")):
+        return f"hf download {base} --local-dir {path.name}"
+    folder = path if not path.suffix else path.with_suffix("")
+    return f"hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --local-dir {folder}"
