@@ -3,7 +3,7 @@ import pytest
 from benchmarks.giants import peak
 
 
-@pytest.mark.slow
+@pytest.mark.giant
 @pytest.mark.parametrize("command", ["upscale", "derain"])
 def test_400_megapixels_take_less_than_2500_mb(command, tmp_path):
     """All but the network of derain, which would take hours."""
