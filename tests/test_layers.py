@@ -45,6 +45,7 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     "spandrel": ("checkpoints/community",),
     "jinja2": ("report/page",),
     "torchmetrics": ("metrics/perceptual",),
+    "pillow_heif": ("imaging/codecs/heif",),
     **dict.fromkeys(("click", "typer._click", "torchvision"), ()),
 }
 NOT_AT_THE_TOP = {
@@ -54,6 +55,8 @@ NOT_AT_THE_TOP = {
     "ncnn",
     "spandrel",
     "torchmetrics",
+    "pillow_heif",
+    "rawpy",
 }  # slow to import, or optional
 NOT_AT_THE_TOP_OF_HELP = {"torch", "numpy", "rich", "safetensors"}  # of what --help imports
 ONLY_CONSOLE_PRINTS = "cli/console"

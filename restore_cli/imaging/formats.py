@@ -6,12 +6,14 @@ No codec is loaded here, so that planning stays fast: codecs are named by "modul
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeGuard, TypeVar, get_args
 
-from restore_cli.errors import OutputError, UsageError
+from restore_cli.errors import MissingExtra, OutputError, UsageError
+from restore_cli.imaging.kinds import brands_of
 
-Format = Literal["png", "jpeg", "webp", "tiff"]  # still images that can be written
+Format = Literal["png", "jpeg", "webp", "tiff", "avif", "jxl"]  # still images that can be written
 Container = Literal["mp4", "mov", "mkv", "webm"]  # videos that can be written
 
 
@@ -46,6 +48,8 @@ class StillFormat:
     decode: str  # (bytes) -> Decoded
     pillow: str | None  # Pillow's name of it, if Pillow decodes any of its files
     encoding: Encoding | None  # None: it is not written
+    brands: tuple[bytes, ...] = ()  # of the first box, in files of the MP4 family
+    extra: tuple[str, str] | None = None  # ours, and its module that decodes it
 
 
 @dataclass(frozen=True)
@@ -192,6 +196,68 @@ STILLS: tuple[StillFormat, ...] = (
         pillow="PPM",
         encoding=None,
     ),
+    StillFormat(
+        name="AVIF",
+        suffixes=(".avif",),
+        signatures=(),
+        decode="restore_cli.imaging.codecs.avif:decode",
+        pillow=None,
+        encoding=Encoding(
+            format="avif",
+            suffix=".avif",
+            encode="restore_cli.imaging.codecs.avif:encode",
+            alpha=True,
+            depth=8,
+            lossy=True,
+            largest_side=65_536,
+            largest_icc=None,
+            largest_exif=None,
+            largest_xmp=None,
+            keywords=(),
+            largest_text=None,
+            photoshop=False,
+            chunks=False,
+            grey=True,
+        ),
+        brands=(b"avif", b"avis", b"avio"),
+    ),
+    StillFormat(
+        name="JPEG XL",
+        suffixes=(".jxl",),
+        signatures=(b"\xff\x0a", b"\0\0\0\x0cJXL "),
+        decode="restore_cli.imaging.codecs.jpegxl:decode",
+        pillow=None,
+        encoding=Encoding(
+            format="jxl",
+            suffix=".jxl",
+            encode="restore_cli.imaging.codecs.jpegxl:encode",
+            alpha=True,
+            depth=16,
+            lossy=True,
+            largest_side=None,
+            largest_icc=0,  # the codestream holds it, but imagecodecs does not write it
+            largest_exif=None,
+            largest_xmp=None,
+            keywords=(),
+            largest_text=None,
+            photoshop=False,
+            chunks=False,
+            grey=True,
+        ),
+    ),
+    StillFormat(
+        name="HEIC",
+        suffixes=(".heic", ".heif", ".hif"),
+        signatures=(),
+        decode="restore_cli.imaging.codecs.heif:decode",
+        pillow=None,
+        encoding=None,
+        brands=(
+            *(b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"),
+            *(b"mif1", b"mif2", b"msf1"),  # any HEIF image; AVIF, which has them too, is above
+        ),
+        extra=("heif", "pillow_heif"),
+    ),
 )
 
 # H.264 for 8 bits and HEVC for 10, whose H.264 hardly any device plays; VP9 in WebM.
@@ -227,6 +293,24 @@ VIDEO_SUFFIXES = frozenset(suffix for video in VIDEOS for suffix in video.suffix
 LOSSY = frozenset[str](
     [*MUXINGS, *(format for format, encoding in ENCODINGS.items() if encoding.lossy)]
 )
+
+
+def still_of(head: bytes) -> StillFormat | None:
+    """Return the format of a file by its first bytes; None if they do not tell."""
+    for still in STILLS:
+        if head.startswith(still.signatures) or {*still.brands} & {*brands_of(head)}:
+            return still
+    return None
+
+
+def refuse_without_extra(still: StillFormat) -> None:
+    """Refuse a format whose decoder is not installed. Raises MissingExtra."""
+    if still.extra is not None and find_spec(still.extra[1]) is None:
+        extra, module = still.extra
+        raise MissingExtra(
+            f"reading {still.name} needs the package {module.replace('_', '-')}",
+            hint=f"pip install 'restore-cli[{extra}]'",
+        )
 
 
 def format_of(path: Path) -> Format:

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from restore_cli.errors import ImageTooLarge, InputError, UnreadableImage
+from restore_cli.errors import ImageTooLarge, InputError, MissingExtra, UnreadableImage
+from restore_cli.imaging.codecs import boxes, jxl_header
 from restore_cli.imaging.codecs.pages import image_page, pages_of
-from restore_cli.imaging.formats import STILLS, StillFormat
+from restore_cli.imaging.formats import StillFormat, refuse_without_extra, still_of
 from restore_cli.imaging.kinds import HEAD, RAW, RAW_SUFFIXES, other_kind
 
 MOST_PIXELS = 500_000_000  # largest image that is read: 6 GB as float32 RGB
 CHEAP = 1 << 24  # pixels that may be decoded before it is known whether the file holds them
+
+IN_FRONT = 1 << 20  # bytes of a file in boxes that are searched for its size
 
 # Most pixels, or bytes of pixels, that one byte of a file can hold.
 DEFLATED, LZW, RUNS, SCANNED = 1032, 2731, 64, 1024
@@ -56,7 +59,7 @@ def read_header(path: Path) -> Header | None:
     """Return the header of an image file; None for other and for damaged files.
 
     Raises UnreadableImage for a kind of file that is not read and for a file that is too short
-    for its size, ImageTooLarge.
+    for its size, ImageTooLarge, MissingExtra.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
@@ -71,10 +74,10 @@ def inspect(data: bytes, *, name: str) -> Header | None:
     try:
         if kind := other_kind(head):
             raise kind.refusal()
-        for still in STILLS:
-            if head.startswith(still.signatures):
-                return _checked(_measured(still, data, name), len(data))
-    except InputError as error:
+        if still := still_of(head):
+            refuse_without_extra(still)
+            return _checked(_measured(still, data, name), len(data))
+    except (InputError, MissingExtra) as error:
         raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
     except (struct.error, ValueError, LookupError):  # damaged: decoding says how
         pass
@@ -124,6 +127,12 @@ def _measured(still: StillFormat, data: bytes, name: str) -> Header | None:
         case "GIF":
             width, height = struct.unpack_from("<HH", data, 6)
             return Header(still, height, width, width * height / LZW)
+        case "AVIF" | "HEIC":
+            found = boxes.properties(data[:IN_FRONT])
+            return Header(still, found.height, found.width, each=8) if found else None
+        case "JPEG XL":
+            stated = jxl_header.read_header(jxl_header.codestream(data[:IN_FRONT]))
+            return Header(still, stated.height, stated.width, each=8)
         case _:
             return _pnm(still, data)
 

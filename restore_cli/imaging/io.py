@@ -27,7 +27,14 @@ from restore_cli.errors import (
 from restore_cli.files import write_atomically
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs.metadata import outgoing_metadata, refuse_unstated_colours
-from restore_cli.imaging.formats import ENCODINGS, STILLS, Format, format_of, refuse_beyond
+from restore_cli.imaging.formats import (
+    ENCODINGS,
+    STILLS,
+    Format,
+    format_of,
+    refuse_beyond,
+    still_of,
+)
 from restore_cli.imaging.headers import MOST_PIXELS, inspect, is_regular
 from restore_cli.imaging.image import Image, Metadata
 from restore_cli.imaging.kinds import HEAD
@@ -38,7 +45,6 @@ from restore_cli.memory import enough_memory, is_out_of_memory
 logger = logging.getLogger(__name__)
 
 OTHERS = "restore_cli.imaging.codecs.pillow:decode"  # of files without a signature in `STILLS`
-SIGNATURES = tuple(signature for still in STILLS for signature in still.signatures)
 CHUNK = 1 << 20  # bytes that are read from a pipe at a time
 LARGEST_FILE = MOST_PIXELS * 8 + (1 << 28)  # bytes: uncompressed 16-bit RGBA, and metadata
 
@@ -80,7 +86,7 @@ def not_regular(source: Path) -> UnreadableImage:
 def piped(stream: BinaryIO) -> bytes:
     """Return the image in a stream, or its beginning if it is none. Raises ImageTooLarge."""
     parts = [stream.read(HEAD)]
-    if not parts[0].startswith(SIGNATURES):
+    if still_of(parts[0]) is None:
         return parts[0]
     size = len(parts[0])
     while part := stream.read(CHUNK):
@@ -167,8 +173,8 @@ def _quiet_decoders() -> Iterator[None]:
 
 
 def _decoder_for(data: bytes) -> Callable[[bytes, Storage], Decoded]:
-    named = (still.decode for still in STILLS if data[:8].startswith(still.signatures))
-    decoder: Callable[[bytes, Storage], Decoded] = resolve_name(next(named, OTHERS))
+    still = still_of(data[:HEAD])
+    decoder: Callable[[bytes, Storage], Decoded] = resolve_name(still.decode if still else OTHERS)
     return decoder
 
 

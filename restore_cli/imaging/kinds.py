@@ -46,8 +46,6 @@ SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
     (8, b"IIII", RAW),  # IIQ, Phase One: likewise
     (4, b"RED1", RAW),
     (4, b"RED2", RAW),
-    (0, b"\0\0\0\x0cJXL ", Kind("a JPEG XL image")),
-    (0, b"\xff\x0a", Kind("a JPEG XL image")),
     (0, b"\0\0\0\x0cjP  ", Kind("a JPEG 2000 image")),
     (0, b"\xff\x4f\xff\x51", Kind("a JPEG 2000 image")),
     (0, b"\xff\xd8\xff\xf7", Kind("a JPEG-LS image")),
@@ -92,14 +90,9 @@ SIGNATURES: tuple[tuple[int, bytes, Kind], ...] = (
     (8, b"M4A ", Kind("an audio file", "only images and videos are restored")),
 )
 
-HEIF = Kind("a HEIC image")
-# Brands in the first box of a file, and the kind that each stands for.
+# First brands of a file of the MP4 family, and the kind that each stands for.
 BRANDS: dict[bytes, Kind] = {
-    **dict.fromkeys((b"avif", b"avis", b"avio"), Kind("an AVIF image")),
-    **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis"), HEIF),
-    **dict.fromkeys((b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"), HEIF),
-    **dict.fromkeys((b"avci", b"avcs"), Kind("a HEIF image")),
-    b"jxl ": Kind("a JPEG XL image"),
+    **dict.fromkeys((b"avci", b"avcs"), Kind("a HEIF image in H.264")),
     b"crx ": RAW,  # CR3
 }
 SVG = re.compile(rb"<svg[\s>]", re.I)
@@ -121,16 +114,19 @@ def other_kind(head: bytes) -> Kind | None:
     for at, signature, kind in SIGNATURES:
         if head[at : at + len(signature)] == signature:
             return kind
-    if head[4:8] == b"ftyp":
-        length = int.from_bytes(head[:4], "big")
-        brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(length, 128), 4))]
-        # mif1 and msf1 say only that it is an image: another brand says which.
-        if head[8:12] in BRANDS:
-            named = [BRANDS[brand] for brand in brands if brand in BRANDS]
-            return next((kind for kind in named if kind != HEIF), HEIF)
+    if brands := brands_of(head):
+        return BRANDS.get(brands[0])
     text = head.removeprefix(b"\xef\xbb\xbf")
     if SVG_ALONE.match(text) and SVG.search(text):
         return Kind("an SVG drawing")
     if HTML.match(text):
         return Kind("a web page", "download the image itself")
     return None
+
+
+def brands_of(head: bytes) -> tuple[bytes, ...]:
+    """Return the brands in the first box of a file of the MP4 family, the major one first."""
+    if head[4:8] != b"ftyp":
+        return ()
+    end = min(int.from_bytes(head[:4], "big"), 128)
+    return head[8:12], *(head[at : at + 4] for at in range(16, end, 4))

@@ -465,8 +465,8 @@ def test_a_chosen_size_beyond_the_format_is_refused_in_the_plan(here):
 
 @pytest.mark.parametrize("name", ["a.jpg", "a", "a.heic", "a.mp4"])
 def test_a_kind_that_is_not_read_is_refused_in_the_plan(here, name):
-    Path(name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
-    assert refusals(name) == {name: f"{name}: a HEIC image, which is not read"}
+    Path(name).write_bytes(b"\0\0\0\x18ftypavci\0\0\0\0mif1heic" + bytes(100))
+    assert refusals(name) == {name: f"{name}: a HEIF image in H.264, which is not read"}
 
 
 @posix_only
@@ -498,9 +498,9 @@ def test_a_link_to_itself_is_no_output(here, output, error):
 
 
 def test_a_folder_counts_what_it_passes_over(here):
-    touch("in/a.png", "in/b.avif", "in/C.AVIF", "in/notes.txt", "in/README", "in/.hidden")
+    touch("in/a.png", "in/b.psd", "in/C.PSD", "in/notes.txt", "in/README", "in/.hidden")
     found = planned("in", output="out")
-    assert found.passed_over == {".avif": 2, ".txt": 1, "no suffix": 1}
+    assert found.passed_over == {".psd": 2, ".txt": 1, "no suffix": 1}
     assert planned("in/*", output="out").passed_over == found.passed_over
     assert len(found) == 1
 
@@ -508,8 +508,8 @@ def test_a_folder_counts_what_it_passes_over(here):
 @pytest.mark.parametrize(
     ("counts", "text"),
     [
-        ({".avif": 1}, "1 file of another kind (.avif) was passed over"),
-        ({".avif": 3}, "3 files of other kinds (.avif) were passed over"),
+        ({".psd": 1}, "1 file of another kind (.psd) was passed over"),
+        ({".psd": 3}, "3 files of other kinds (.psd) were passed over"),
         ({".a": 1, ".b": 2}, "3 files of other kinds (.b 2, .a 1) were passed over"),
     ],
 )
@@ -517,13 +517,13 @@ def test_what_is_passed_over_is_one_line(counts, text):
     assert describe_passed_over(counts) == text
 
 
-@pytest.mark.parametrize("source", ["in", "in/*.avif"])
+@pytest.mark.parametrize("source", ["in", "in/*.psd"])
 def test_nothing_but_other_kinds_is_said_so(here, source):
-    touch("in/a.avif")
+    touch("in/a.psd")
     with pytest.raises(NothingToDo, match="no image or video") as caught:
         (item,) = planned(source).unreadable
         raise item.error
-    assert "1 file of another kind (.avif)" in caught.value.hint
+    assert "1 file of another kind (.psd)" in caught.value.hint
 
 
 @pytest.mark.parametrize(

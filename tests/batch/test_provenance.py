@@ -122,7 +122,7 @@ def test_a_record_names_its_own_fields():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif", "jxl"])
 def test_every_format_keeps_the_record(photo, tmp_path, suffix):
     target = tmp_path / f"out.{suffix}"
     format = {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
@@ -133,7 +133,7 @@ def test_every_format_keeps_the_record(photo, tmp_path, suffix):
     assert found.format == format
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif", "jxl"])
 def test_every_format_keeps_the_record_of_generated_images(tmp_path, suffix):
     metadata = Metadata(record=to_text(generated()))
     write(Image(torch.rand(3, 5, 7), metadata=metadata), tmp_path / f"out.{suffix}")
@@ -161,7 +161,7 @@ def test_the_record_of_a_source_is_not_that_of_its_result(photo, tmp_path):
     assert of_file(tmp_path / "third.png") is None
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif", "avif", "jxl"])
 def test_the_users_own_xmp_and_exif_stay(tmp_path, suffix):
     exif = Pillow.Exif()
     exif[0x010F] = "camera"

@@ -99,7 +99,7 @@ def test_the_completion_script_of_any_shell_can_be_shown(shell):
         ("restore weights ver", 2, ["verify"]),
         ("restore derain --over", 2, ["--overlap", "--overwrite"]),
         ("restore derain --precision ", 3, ["auto", "fp32", "bf16", "fp16"]),
-        ("restore derain --format ", 3, ["png", "jpeg", "webp", "tiff"]),
+        ("restore derain --format ", 3, ["png", "jpeg", "webp", "tiff", "avif", "jxl"]),
         ("restore derain --device c", 3, ["cpu", "cuda"]),
         ("restore derain --tile ", 3, ["auto", "off", "exact"]),
         ("restore derain --overlap e", 3, ["exact"]),

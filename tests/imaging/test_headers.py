@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -29,6 +30,9 @@ FILES = {
     "jpeg in tiff": pillow_file(COLOUR, "TIFF", compression="jpeg"),
     "bmp": pillow_file(COLOUR, "BMP"),
     "gif": pillow_file(GREY, "GIF"),
+    "avif": pillow_file(COLOUR, "AVIF"),
+    "jpeg xl": imagecodecs.jpegxl_encode(noise(19, 37, 3), lossless=True),
+    "jpeg xl in boxes": imagecodecs.jpegxl_encode(noise(19, 37, 3, 16), lossless=True),
     "pgm": pillow_file(GREY, "PPM"),
     "pbm": b"P1\n# a comment\n37 19\n" + b"1 " * (37 * 19),
 }
@@ -39,6 +43,12 @@ def test_the_header_has_the_size_of_the_decoded_image(data):
     header, image = inspect(data, name="it"), decode(data, name="it")
     assert (header.height, header.width) == (image.height, image.width) == (19, 37)
     assert header.least <= len(data)
+
+
+@pytest.mark.parametrize("data", FILES.values(), ids=FILES)
+def test_the_header_of_a_file_is_that_of_its_bytes(data, tmp_path):
+    (tmp_path / "file").write_bytes(data)
+    assert read_header(tmp_path / "file") == inspect(data, name="it")
 
 
 @pytest.mark.parametrize("data", FILES.values(), ids=FILES)

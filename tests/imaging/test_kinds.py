@@ -1,10 +1,12 @@
 """Files that are not read are refused by their kind, whatever their name."""
 
 import struct
+from importlib.util import find_spec
 
 import pytest
 
-from restore_cli.errors import UnreadableImage
+from restore_cli.errors import MissingExtra, UnreadableImage
+from restore_cli.imaging.formats import still_of
 from restore_cli.imaging.io import decode
 from restore_cli.imaging.kinds import SIGNATURES, other_kind
 
@@ -16,14 +18,8 @@ def first_box(brand, *compatible):
 
 
 KINDS = {
-    "heic": (first_box(b"heic", b"mif1", b"heic"), "a HEIC image"),
-    "heic of ten bits": (first_box(b"heix", b"mif1"), "a HEIC image"),
-    "heif of several images": (first_box(b"msf1", b"heis"), "a HEIC image"),
-    "avif": (first_box(b"avif", b"mif1", b"miaf"), "an AVIF image"),
-    "avif that begins as heif": (first_box(b"mif1", b"avif"), "an AVIF image"),
+    "heif of h264": (first_box(b"avci", b"mif1"), "a HEIF image in H.264"),
     "cr3": (first_box(b"crx ", b"isom"), "a raw photograph: develop it first"),
-    "jpeg xl": (b"\xff\x0a" + bytes(20), "a JPEG XL image"),
-    "jpeg xl in boxes": (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
     "jpeg 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
     "svg": (b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="x">', "an SVG drawing"),
     "svg alone": (b"\xef\xbb\xbf  <svg width='1'>", "an SVG drawing"),
@@ -50,6 +46,31 @@ def test_a_file_is_called_by_its_contents_and_has_a_way_out(data, said, name):
 @pytest.mark.parametrize("brand", [b"isom", b"mp42", b"qt  ", b"avc1", b"3gp4"])
 def test_a_video_is_no_kind_of_image(brand):
     assert other_kind(first_box(brand, b"mp41")) is None
+
+
+@pytest.mark.parametrize(
+    ("brands", "name"),
+    [
+        ((b"heic", b"mif1", b"heic"), "HEIC"),
+        ((b"heix", b"mif1"), "HEIC"),
+        ((b"msf1", b"heis"), "HEIC"),
+        ((b"mif1", b"miaf"), "HEIC"),
+        ((b"avif", b"mif1", b"miaf"), "AVIF"),
+        ((b"avis", b"msf1", b"mif1"), "AVIF"),
+        ((b"mif1", b"avif"), "AVIF"),
+    ],
+)
+def test_brands_tell_the_formats_of_the_mp4_family_apart(brands, name):
+    assert other_kind(first_box(*brands)) is None
+    assert still_of(first_box(*brands)).name == name
+
+
+@pytest.mark.skipif(find_spec("pillow_heif") is not None, reason="pillow-heif is installed")
+def test_a_format_without_its_extra_names_the_command_that_installs_it():
+    with pytest.raises(MissingExtra) as caught:
+        decode(first_box(b"heic", b"mif1"), name="photo.jpg")
+    assert caught.value.message == "photo.jpg: reading HEIC needs the package pillow-heif"
+    assert caught.value.hint == "pip install 'restore-cli[heif]'"
 
 
 def test_every_signature_is_found():

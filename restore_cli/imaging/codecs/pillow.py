@@ -60,7 +60,7 @@ with suppress(AttributeError, OSError):  # libtiff is not shared: on Windows
 def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     """Decode the first frame. Raises UnreadableImage, ImageTooLarge, and what Pillow raises."""
     names = [still.pillow for still in STILLS if still.pillow]
-    with _own_limits(), Pillow.open(io.BytesIO(data), formats=names) as opened:
+    with pillow_limits(), Pillow.open(io.BytesIO(data), formats=names) as opened:
         refuse_giant(opened.height, opened.width)
         if opened.mode not in GREY_MODES + COLOUR_MODES:
             raise UnreadableImage(
@@ -92,7 +92,7 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
 
 
 @contextmanager
-def _own_limits() -> Iterator[None]:
+def pillow_limits() -> Iterator[None]:
     """Disable Pillow's pixel limit (ours replaces it) and its warnings about unusual tags.
 
     Both are global to the process, hence the lock.
@@ -165,7 +165,7 @@ def _levels(image: Pillow.Image) -> Array:
 
 def encode_jpeg(source: Encodable, file: BinaryIO) -> None:
     """Encode a JPEG of quality 95 by default, with full chroma."""
-    image, metadata, options = _pillow_image(source), source.complete_metadata, dict[str, Any]()
+    image, metadata, options = pillow_image(source), source.complete_metadata, dict[str, Any]()
     if metadata.exif is not None:
         options["exif"] = EXIF_PREFIX + metadata.exif
     if metadata.xmp is not None:
@@ -181,7 +181,7 @@ def encode_jpeg(source: Encodable, file: BinaryIO) -> None:
 
 def encode_webp(source: Encodable, file: BinaryIO) -> None:
     """Encode a WebP, lossless by default."""
-    image, metadata = _pillow_image(source), source.complete_metadata
+    image, metadata = pillow_image(source), source.complete_metadata
     exif = metadata.exif
     if metadata.dpi:
         exif = with_resolution(exif, metadata.dpi)  # WebP has no other place for it
@@ -196,6 +196,7 @@ def encode_webp(source: Encodable, file: BinaryIO) -> None:
     )
 
 
-def _pillow_image(source: Encodable) -> Pillow.Image:
+def pillow_image(source: Encodable) -> Pillow.Image:
+    """Return the first frame, 8 bits per channel."""
     levels = source.levels()
     return Pillow.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
