@@ -45,6 +45,7 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     "spandrel": ("checkpoints/community",),
     "jinja2": ("report/page",),
     "torchmetrics": ("metrics/perceptual",),
+    "rawpy": ("imaging/codecs/raw",),
     "pillow_heif": ("imaging/codecs/heif",),
     **dict.fromkeys(("click", "typer._click", "torchvision"), ()),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, TypeGuard, TypeVar, get_args
 
 from restore_cli.errors import MissingExtra, OutputError, UsageError
-from restore_cli.imaging.kinds import brands_of
+from restore_cli.imaging.kinds import RAW_SUFFIXES, brands_of
 
 Format = Literal["png", "jpeg", "webp", "tiff", "avif", "jxl"]  # still images that can be written
 Container = Literal["mp4", "mov", "mkv", "webm"]  # videos that can be written
@@ -258,6 +258,15 @@ STILLS: tuple[StillFormat, ...] = (
         ),
         extra=("heif", "pillow_heif"),
     ),
+    StillFormat(
+        name="RAW",
+        suffixes=(*RAW_SUFFIXES, ".cr3", ".raf", ".mrw", ".x3f"),
+        signatures=(),  # `kinds` and the tags of a TIFF tell
+        decode="restore_cli.imaging.codecs.raw:decode",
+        pillow=None,
+        encoding=None,
+        extra=("raw", "rawpy"),
+    ),
 )
 
 # H.264 for 8 bits and HEVC for 10, whose H.264 hardly any device plays; VP9 in WebM.
@@ -301,6 +310,11 @@ def still_of(head: bytes) -> StillFormat | None:
         if head.startswith(still.signatures) or {*still.brands} & {*brands_of(head)}:
             return still
     return None
+
+
+def still_named(name: str) -> StillFormat:
+    """Return the row of a name."""
+    return next(still for still in STILLS if still.name == name)
 
 
 def refuse_without_extra(still: StillFormat) -> None:

@@ -9,6 +9,7 @@ import mmap
 import re
 import stat
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,12 @@ from typing import cast
 from restore_cli.errors import ImageTooLarge, InputError, MissingExtra, UnreadableImage
 from restore_cli.imaging.codecs import boxes, jxl_header
 from restore_cli.imaging.codecs.pages import image_page, pages_of
-from restore_cli.imaging.formats import StillFormat, refuse_without_extra, still_of
+from restore_cli.imaging.formats import (
+    StillFormat,
+    refuse_without_extra,
+    still_named,
+    still_of,
+)
 from restore_cli.imaging.kinds import HEAD, RAW, RAW_SUFFIXES, other_kind
 
 MOST_PIXELS = 500_000_000  # largest image that is read: 6 GB as float32 RGB
@@ -70,18 +76,36 @@ def read_header(path: Path) -> Header | None:
 
 def inspect(data: bytes, *, name: str) -> Header | None:
     """Return the header of an image in memory; name, raised: as `read_header`."""
-    head = data[:HEAD]
     try:
-        if kind := other_kind(head):
-            raise kind.refusal()
-        if still := still_of(head):
+        if still := still_in(data, name):
             refuse_without_extra(still)
-            return _checked(_measured(still, data, name), len(data))
+            return _checked(_measured(still, data), len(data))
     except (InputError, MissingExtra) as error:
         raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
     except (struct.error, ValueError, LookupError):  # damaged: decoding says how
         pass
     return None
+
+
+def still_in(data: bytes, name: str) -> StillFormat | None:
+    """Return the format of an image in memory, None if its first bytes do not tell.
+
+    Raises UnreadableImage for a kind of file that is not read.
+    """
+    head = data[:HEAD]
+    kind, still = other_kind(head), still_of(head)
+    if kind is RAW or (still is not None and still.name == "TIFF" and _is_raw(data, name)):
+        return still_named("RAW")
+    if kind is not None:
+        raise kind.refusal()
+    return still
+
+
+def _is_raw(tiff: bytes, name: str) -> bool:
+    with suppress(ValueError, struct.error):  # damaged: decoding says how
+        if any(page.is_raw for page in pages_of(tiff)):
+            return True
+    return Path(name).suffix.lower() in RAW_SUFFIXES
 
 
 def _checked(header: Header | None, size: int) -> Header | None:
@@ -108,7 +132,7 @@ def refuse_giant(height: int, width: int) -> None:
         )
 
 
-def _measured(still: StillFormat, data: bytes, name: str) -> Header | None:
+def _measured(still: StillFormat, data: bytes) -> Header | None:
     """Return the header of a format of `STILLS`. Raises UnreadableImage, ValueError, ..."""
     match still.name:
         case "PNG":
@@ -121,7 +145,7 @@ def _measured(still: StillFormat, data: bytes, name: str) -> Header | None:
         case "WebP":
             return _webp(still, data)
         case "TIFF":
-            return _tiff(still, data, name)
+            return _tiff(still, data)
         case "BMP":
             return _bmp(still, data)
         case "GIF":
@@ -133,6 +157,8 @@ def _measured(still: StillFormat, data: bytes, name: str) -> Header | None:
         case "JPEG XL":
             stated = jxl_header.read_header(jxl_header.codestream(data[:IN_FRONT]))
             return Header(still, stated.height, stated.width, each=8)
+        case "RAW":
+            return None  # LibRaw tells
         case _:
             return _pnm(still, data)
 
@@ -168,11 +194,8 @@ def _webp(still: StillFormat, data: bytes) -> Header | None:
     return None
 
 
-def _tiff(still: StillFormat, data: bytes, name: str) -> Header:
-    pages = pages_of(data)
-    if any(page.is_raw for page in pages) or Path(name).suffix.lower() in RAW_SUFFIXES:
-        raise RAW.refusal()
-    tags = image_page(pages).tags
+def _tiff(still: StillFormat, data: bytes) -> Header:
+    tags = image_page(pages_of(data)).tags
     height, width = tags.numbers(257, (0,))[0], tags.numbers(256, (0,))[0]
     bits, samples = max(tags.numbers(258, (1,))), tags.numbers(277, (1,))[0]
     ratio = TIFF_RATIOS.get(tags.numbers(259, (1,))[0])

@@ -35,9 +35,9 @@ from restore_cli.imaging.formats import (
     refuse_beyond,
     still_of,
 )
-from restore_cli.imaging.headers import MOST_PIXELS, inspect, is_regular
+from restore_cli.imaging.headers import MOST_PIXELS, inspect, is_regular, still_in
 from restore_cli.imaging.image import Image, Metadata
-from restore_cli.imaging.kinds import HEAD
+from restore_cli.imaging.kinds import HEAD, RAW, other_kind
 from restore_cli.imaging.quantize import Decoded, Encodable, banded_image, to_image
 from restore_cli.imaging.video.containers import is_video
 from restore_cli.memory import enough_memory, is_out_of_memory
@@ -86,7 +86,7 @@ def not_regular(source: Path) -> UnreadableImage:
 def piped(stream: BinaryIO) -> bytes:
     """Return the image in a stream, or its beginning if it is none. Raises ImageTooLarge."""
     parts = [stream.read(HEAD)]
-    if still_of(parts[0]) is None:
+    if still_of(parts[0]) is None and other_kind(parts[0]) is not RAW:
         return parts[0]
     size = len(parts[0])
     while part := stream.read(CHUNK):
@@ -126,7 +126,7 @@ def _decoded(data: bytes, name: str, storage: Storage) -> Decoded:
     inspect(data, name=name)
     try:
         with _quiet_decoders():
-            return _decoder_for(data)(data, storage)
+            return _decoder_for(data, name)(data, storage)
     except InputError as error:
         raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
     except UnidentifiedImageError as error:
@@ -172,8 +172,8 @@ def _quiet_decoders() -> Iterator[None]:
             each.removeHandler(handler)
 
 
-def _decoder_for(data: bytes) -> Callable[[bytes, Storage], Decoded]:
-    still = still_of(data[:HEAD])
+def _decoder_for(data: bytes, name: str) -> Callable[[bytes, Storage], Decoded]:
+    still = still_in(data, name)
     decoder: Callable[[bytes, Storage], Decoded] = resolve_name(still.decode if still else OTHERS)
     return decoder
 

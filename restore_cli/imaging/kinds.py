@@ -1,4 +1,4 @@
-"""Files that are recognized by their first bytes but are not read, each with a way out."""
+"""Files that are recognized by their first bytes; those that are not read have a way out."""
 
 from __future__ import annotations
 
@@ -12,21 +12,16 @@ HEAD = 4096  # bytes of a file that show its kind
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: its name with an article, and message and hint of its refusal."""
+    """A kind of file: its name with an article, and the hint of its refusal."""
 
     name: str
     hint: str = "export it as PNG, JPEG or TIFF"
-    verdict: str = ", which is not read"
 
     def refusal(self) -> UnreadableImage:
-        return UnreadableImage(self.name + self.verdict, hint=self.hint)
+        return UnreadableImage(f"{self.name}, which is not read", hint=self.hint)
 
 
-RAW = Kind(
-    "a raw photograph",
-    "export it as TIFF or JPEG from a raw converter, for example darktable or RawTherapee",
-    ": develop it first",
-)
+RAW = Kind("a raw photograph")  # this one is read
 PAGES = "export its pages as PNG or TIFF"
 LAYERS = "export it as PNG or TIFF from the program that made it"
 EXTRACT = "extract the images first"
@@ -101,13 +96,13 @@ HTML = re.compile(rb"\s*(<!--.*?-->\s*)*<(!DOCTYPE html|html|head|body)\b", re.I
 
 RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".k25"),
-    *(".kdc", ".mef", ".mos", ".nef", ".nrw", ".orf", ".pef", ".raw", ".rw2", ".rwl", ".sr2"),
+    *(".kdc", ".mef", ".mos", ".nef", ".nrw", ".orf", ".pef", ".rw2", ".rwl", ".sr2"),
     *(".srf", ".srw"),
 )
 
 
 def other_kind(head: bytes) -> Kind | None:
-    """Return the kind of a file that is not read; None for any other file.
+    """Return the kind of a file that is not read, or RAW; None for any other file.
 
     head: its first `HEAD` bytes. Raw photographs that are TIFF are found by their tags instead.
     """

@@ -1,12 +1,12 @@
 """Files that are not read are refused by their kind, whatever their name."""
 
 import struct
-from importlib.util import find_spec
 
 import pytest
 
 from restore_cli.errors import MissingExtra, UnreadableImage
 from restore_cli.imaging.formats import still_of
+from restore_cli.imaging.headers import still_in
 from restore_cli.imaging.io import decode
 from restore_cli.imaging.kinds import SIGNATURES, other_kind
 
@@ -19,7 +19,6 @@ def first_box(brand, *compatible):
 
 KINDS = {
     "heif of h264": (first_box(b"avci", b"mif1"), "a HEIF image in H.264"),
-    "cr3": (first_box(b"crx ", b"isom"), "a raw photograph: develop it first"),
     "jpeg 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
     "svg": (b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg xmlns="x">', "an SVG drawing"),
     "svg alone": (b"\xef\xbb\xbf  <svg width='1'>", "an SVG drawing"),
@@ -27,10 +26,6 @@ KINDS = {
     "docx": (b"PK\x03\x04" + bytes(30), "a ZIP archive"),
     "psd": (b"8BPS\0\1", "a Photoshop document"),
     "exr": (b"v/1\x01" + bytes(8), "an OpenEXR image"),
-    "raf": (b"FUJIFILMCCD-RAW 0201", "a raw photograph: develop it first"),
-    "orf": (b"IIRO\x08\0\0\0", "a raw photograph: develop it first"),
-    "rw2": (b"IIU\0\x18\0\0\0", "a raw photograph: develop it first"),
-    "cr2": (b"II*\0\x10\0\0\0CR\x02\0", "a raw photograph: develop it first"),
 }
 
 
@@ -65,12 +60,35 @@ def test_brands_tell_the_formats_of_the_mp4_family_apart(brands, name):
     assert still_of(first_box(*brands)).name == name
 
 
-@pytest.mark.skipif(find_spec("pillow_heif") is not None, reason="pillow-heif is installed")
-def test_a_format_without_its_extra_names_the_command_that_installs_it():
+RAWS = {
+    "cr3": first_box(b"crx ", b"isom"),
+    "raf": b"FUJIFILMCCD-RAW 0201",
+    "orf": b"IIRO\x08\0\0\0",
+    "rw2": b"IIU\0\x18\0\0\0",
+    "cr2": b"II*\0\x10\0\0\0CR\x02\0",
+}
+
+
+@pytest.mark.parametrize("data", RAWS.values(), ids=RAWS)
+def test_raw_photographs_are_known_by_their_contents(data):
+    assert still_in(data, "photo.jpg").name == "RAW"
+
+
+@pytest.mark.parametrize(
+    ("data", "said", "extra"),
+    [
+        (first_box(b"heic", b"mif1"), "HEIC needs the package pillow-heif", "heif"),
+        (RAWS["raf"], "RAW needs the package rawpy", "raw"),
+    ],
+)
+def test_a_format_without_its_extra_names_the_command_that_installs_it(
+    data, said, extra, monkeypatch
+):
+    monkeypatch.setattr("restore_cli.imaging.formats.find_spec", lambda name: None)
     with pytest.raises(MissingExtra) as caught:
-        decode(first_box(b"heic", b"mif1"), name="photo.jpg")
-    assert caught.value.message == "photo.jpg: reading HEIC needs the package pillow-heif"
-    assert caught.value.hint == "pip install 'restore-cli[heif]'"
+        decode(data, name="photo.jpg")
+    assert caught.value.message == f"photo.jpg: reading {said}"
+    assert caught.value.hint == f"pip install 'restore-cli[{extra}]'"
 
 
 def test_every_signature_is_found():
