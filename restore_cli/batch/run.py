@@ -19,7 +19,8 @@ from restore_cli.batch.provenance import CommandRecord, restored_record, to_text
 from restore_cli.errors import OutOfMemory, OutputError, OutputExists, RestoreError
 from restore_cli.files import sha256_of
 from restore_cli.imaging.canvas import MEMORY, Storage
-from restore_cli.imaging.formats import Container, Format, is_container
+from restore_cli.imaging.codecs.animated import FRAMES, Animation, read_animation
+from restore_cli.imaging.formats import ENCODINGS, Container, Format, is_container
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import contents, decode_unreported, encode, refuse_colours, write
 from restore_cli.inference.report import Report, Restored, Restoring
@@ -70,6 +71,7 @@ class Result:
 @dataclass(frozen=True)
 class _Loaded:
     image: Image
+    animation: Animation | None  # what follows the image
     sha256: str
     seconds: float
 
@@ -77,6 +79,7 @@ class _Loaded:
 @dataclass(frozen=True)
 class _Done:
     restored: Restored
+    animation: Animation | None
     source_sha256: str
     seconds: float  # up to now
 
@@ -354,8 +357,15 @@ def _read(job: Job, stdin: bytes, existing: Existing) -> _Loaded:
         image = decode_unreported(data, name=name)
     if isinstance(job.source, Path):
         image = replace(image, source=job.source)
-    refuse_colours(image, cast(Format, job.format))
-    return _Loaded(image, sha256_of(data), time.monotonic() - began)
+    format = cast(Format, job.format)
+    refuse_colours(image, format)
+    animation = None
+    if FRAMES in image.dropped and ENCODINGS[format].animated:
+        with enough_memory(name):
+            animation = read_animation(data, name)
+    if animation is not None:
+        image = replace(image, dropped=tuple(part for part in image.dropped if part != FRAMES))
+    return _Loaded(image, animation, sha256_of(data), time.monotonic() - began)
 
 
 def _restore(
@@ -364,8 +374,11 @@ def _restore(
     loaded = coming.result()
     began = time.monotonic()
     with enough_memory():
-        restored = restorer(loaded.image, on_progress=on_progress)
-    return _Done(restored, loaded.sha256, loaded.seconds + time.monotonic() - began)
+        animation = loaded.animation
+        restored = restorer(loaded.image, on_progress=None if animation else on_progress)
+        if animation is not None:
+            animation = animation.through(lambda frame: restorer(frame).image, on_progress)
+    return _Done(restored, animation, loaded.sha256, loaded.seconds + time.monotonic() - began)
 
 
 def _write(
@@ -385,9 +398,18 @@ def _write(
                 assert stdout is not None  # whoever plans for stdout hands it over
                 format = cast(Format, job.format)  # no video goes there
                 name = str(image.source or Standard.INPUT.value)
-                pipe_out(encode(image, format=format, quality=quality, name=name), stdout)
+                data = encode(
+                    image, format=format, quality=quality, name=name, animation=done.animation
+                )
+                pipe_out(data, stdout)
             else:
-                write(image, job.target, quality=quality, overwrite=_may_replace(job, existing))
+                write(
+                    image,
+                    job.target,
+                    quality=quality,
+                    overwrite=_may_replace(job, existing),
+                    animation=done.animation,
+                )
     except RestoreError as error:
         return _without_result(job, error, existing, done.seconds + time.monotonic() - began)
     result = Result(

@@ -36,6 +36,7 @@ class Encoding:
     photoshop: bool  # image resources of Photoshop are held, with IPTC captions
     chunks: bool  # statements of a PNG about its colours are held
     grey: bool  # False: grey is written as RGB
+    animated: bool = False  # animations are written
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ STILLS: tuple[StillFormat, ...] = (
             photoshop=False,
             chunks=True,
             grey=True,
+            animated=True,
         ),
     ),
     StillFormat(
@@ -146,6 +148,7 @@ STILLS: tuple[StillFormat, ...] = (
             photoshop=False,
             chunks=False,
             grey=False,
+            animated=True,
         ),
     ),
     StillFormat(

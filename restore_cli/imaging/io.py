@@ -26,6 +26,7 @@ from restore_cli.errors import (
 )
 from restore_cli.files import write_atomically
 from restore_cli.imaging.canvas import MEMORY, Storage
+from restore_cli.imaging.codecs.animated import Animation
 from restore_cli.imaging.codecs.metadata import outgoing_metadata, refuse_unstated_colours
 from restore_cli.imaging.formats import (
     ENCODINGS,
@@ -184,16 +185,24 @@ def refuse_colours(image: Image, format: Format) -> None:
 
 
 def encode(
-    image: Image, *, format: Format, quality: int | None = None, name: str | None = None
+    image: Image,
+    *,
+    format: Format,
+    quality: int | None = None,
+    name: str | None = None,
+    animation: Animation | None = None,
 ) -> bytes:
     """Return the contents of an image file. A warning names anything dropped.
 
+    animation: frames that follow the image, in a format that holds animations.
     quality: 1 to 100; by default 95 for JPEG and lossless for WebP.
     name: for the warning; default: the source of the image.
     Raises OutputError, OutOfMemory.
     """
     file = io.BytesIO()
-    encode_bands(image, (image,), file, format=format, quality=quality, name=name)
+    encode_bands(
+        image, (image,), file, format=format, quality=quality, name=name, animation=animation
+    )
     return file.getvalue()
 
 
@@ -207,6 +216,7 @@ def encode_bands(
     name: str | None = None,
     storage: Storage = MEMORY,
     record: Callable[[], str | None] | None = None,
+    animation: Animation | None = None,
 ) -> None:
     """Encode an image into a file while its bands come, from top to bottom; see `encode`.
 
@@ -227,18 +237,22 @@ def encode_bands(
     metadata, lost = outgoing_metadata(early, encoding)
     if not encoding.alpha and _is_transparent(image):
         lost.insert(0, "its transparency (composited on white)")
-    if image.bit_depth > encoding.depth:
-        lost.append(f"its bits beyond {encoding.depth}")
+    depth = 8 if animation else encoding.depth
+    if image.bit_depth > depth:
+        lost.append(f"its bits beyond {depth}")
     encoder: Callable[[Encodable, BinaryIO], None] = resolve_name(encoding.encode)
     encodable = Encodable(
         image,
         bands,
-        depth=min(image.bit_depth, encoding.depth),
+        depth=min(image.bit_depth, depth),
         on_white=not encoding.alpha,
         metadata=metadata,
         quality=quality,
         storage=storage,
         late_xmp=late,
+        more_frames=animation.frames if animation else (),
+        milliseconds=animation.milliseconds if animation else (),
+        plays=animation.plays if animation else 0,
     )
     with enough_memory():
         encoder(encodable, file)
@@ -251,7 +265,12 @@ def _is_transparent(image: Image) -> bool:
 
 
 def write(
-    image: Image, target: Path, *, quality: int | None = None, overwrite: bool = False
+    image: Image,
+    target: Path,
+    *,
+    quality: int | None = None,
+    overwrite: bool = False,
+    animation: Animation | None = None,
 ) -> None:
     """Write an image in the format of the suffix, completely or not at all; create folders.
 
@@ -259,7 +278,7 @@ def write(
     Raises UsageError, OutputExists, OutputCollision, OutputError, OutOfMemory.
     """
     name = str(image.source or target)
-    data = encode(image, format=format_of(target), quality=quality, name=name)
+    data = encode(image, format=format_of(target), quality=quality, name=name, animation=animation)
     refuse_source(image.source, target)
     write_atomically(target, data, overwrite=overwrite, hint="choose another place with -o")
 

@@ -46,6 +46,9 @@ class Encodable:
     storage: Storage = MEMORY  # of all levels, where the encoder wants them at once
     # Return the XMP where it is known only after the last band, else None.
     late_xmp: Callable[[], bytes | None] | None = None
+    more_frames: tuple[Array, ...] = ()  # of an animation, 8 bits
+    milliseconds: tuple[float, ...] = ()  # of each frame, the first included
+    plays: int = 0  # of an animation; 0: without end
 
     @property
     def channels(self) -> int:

@@ -48,6 +48,7 @@ GREY_MODES = ("1", "L", "LA", "La")
 COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
 
 FINEST_JPEG = 65_535  # dots per inch
+WEBP_FLAGS, WEBP_ALPHA = 20, 16  # offset of its flags, and one of them
 UNITS = (1, 2)  # of JPEG's density, inch and centimetre; 0 is only a ratio
 
 _pillow = threading.Lock()
@@ -186,17 +187,40 @@ def encode_webp(source: Encodable, file: BinaryIO) -> None:
     if metadata.dpi:
         exif = with_resolution(exif, metadata.dpi)  # WebP has no other place for it
     lossless = {"lossless": True, "exact": True}
-    image.save(
-        file,
+    data = io.BytesIO()
+    save(
+        source,
+        image,
+        data,
         "WEBP",
         exif=exif or b"",
         xmp=metadata.xmp or b"",
         icc_profile=metadata.icc,
         **({"quality": source.quality} if source.quality else lossless),
     )
+    if source.more_frames and any(frame.shape[2] == 4 for frame in source.more_frames):
+        # libwebp forgets the transparency around frames that it has cropped to opaque pixels.
+        data.getbuffer()[WEBP_FLAGS] |= WEBP_ALPHA
+    file.write(data.getbuffer())
 
 
 def pillow_image(source: Encodable) -> Pillow.Image:
     """Return the first frame, 8 bits per channel."""
-    levels = source.levels()
+    return _from_levels(source.levels())
+
+
+def _from_levels(levels: Array) -> Pillow.Image:
     return Pillow.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+
+
+def save(
+    source: Encodable, image: Pillow.Image, file: BinaryIO, format: str, **options: Any
+) -> None:
+    """Write the first frame by a plugin of Pillow, and the other frames with their timing."""
+    if source.more_frames:
+        images = [image, *map(_from_levels, source.more_frames)]
+        mode = "RGBA" if any(each.has_transparency_data for each in images) else "RGB"
+        image, *others = (each.convert(mode) for each in images)
+        options |= {"save_all": True, "append_images": others, "loop": source.plays}
+        options["duration"] = [round(value) for value in source.milliseconds]
+    image.save(file, format, **options)

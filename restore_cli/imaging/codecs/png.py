@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ import imagecodecs
 import numpy as np
 
 from restore_cli.imaging.canvas import MEMORY, Storage
+from restore_cli.imaging.codecs import pillow
 from restore_cli.imaging.codecs.metadata import Incoming, comment_of, incoming_metadata
 from restore_cli.imaging.codecs.photoshop import with_iptc
 from restore_cli.imaging.headers import refuse_giant
@@ -18,6 +20,7 @@ from restore_cli.imaging.image import Metadata, Text
 from restore_cli.imaging.quantize import Array, Decoded, Encodable, joined, stored
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEADER_END = len(SIGNATURE) + 25
 CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type; without palettes
 COLOUR_TYPES = {channels: kind for kind, channels in CHANNELS.items()}
 ROWS_BYTES = 1 << 22  # of rows that are decoded at once
@@ -259,7 +262,10 @@ def _resolution(body: bytes | None) -> tuple[float, float] | None:
 
 
 def encode(source: Encodable, file: BinaryIO) -> None:
-    """Encode a PNG of 8 or 16 bits, strip by strip."""
+    """Encode a PNG of 8 or 16 bits, strip by strip; an animation of 8 bits, through Pillow."""
+    if source.more_frames:
+        _encode_animation(source, file)
+        return
     file.write(SIGNATURE)
     size = struct.pack(">2I", source.image.width, source.image.height)
     kind = bytes((source.depth, COLOUR_TYPES[source.channels], 0, 0, 0))
@@ -272,6 +278,16 @@ def encode(source: Encodable, file: BinaryIO) -> None:
     if source.late_xmp is not None:
         file.writelines(_metadata_chunks(Metadata(xmp=source.late_xmp())))
     file.write(_chunk(b"IEND", b""))
+
+
+def _encode_animation(source: Encodable, file: BinaryIO) -> None:
+    frames = io.BytesIO()
+    pillow.save(source, pillow.pillow_image(source), frames, "PNG")
+    data = frames.getbuffer()
+    file.write(data[:HEADER_END])
+    file.writelines(_colour_chunks(source))
+    file.writelines(_metadata_chunks(source.complete_metadata))
+    file.write(data[HEADER_END:])
 
 
 def _packed(source: Encodable) -> Iterator[bytes]:
