@@ -85,9 +85,8 @@ def encode(source: Encodable, file: BinaryIO) -> None:
         options = {"lossless": False, "distance": _distance(source.quality)}
         if source.depth > 8:  # libjxl takes such levels for light, and encodes light
             levels = _linear_levels(levels, colours=len(source.image.pixels))
-    packed = imagecodecs.jpegxl_encode(
-        levels[..., 0] if levels.shape[2] == 1 else levels, effort=EFFORT, numthreads=1, **options
-    )
+    squeezed = levels[..., 0] if levels.shape[2] == 1 else levels
+    packed = bytes(imagecodecs.jpegxl_encode(squeezed, effort=EFFORT, numthreads=1, **options))
     # libjxl writes boxes itself where it states a level of the codestream, as for 16 bits.
     is_bare = packed.startswith(jxl_header.BARE)
     found = {jxl_header.CODESTREAM: packed} if is_bare else dict(boxes(packed))
@@ -105,7 +104,7 @@ def _linear_levels(levels: Array, *, colours: int) -> Array:
     """Return 16-bit levels of sRGB as levels of light; alpha stays."""
     x = np.arange(2**16) / 65535
     light = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
-    linear = levels.copy()
+    linear: Array = levels.copy()
     linear[..., :colours] = np.rint(light * 65535).astype(np.uint16)[levels[..., :colours]]
     return linear
 
