@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeGuard, TypeVar, get_args
 
-from restore_cli.errors import MissingExtra, OutputError, UsageError
+from restore_cli.errors import OutputError, UnreadableImage, UsageError
 from restore_cli.imaging.kinds import RAW_SUFFIXES, brands_of
 
 Format = Literal["png", "jpeg", "webp", "tiff", "avif", "jxl"]  # still images that can be written
@@ -40,6 +40,20 @@ class Encoding:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """An extra of ours whose module decodes a format, and the refusal where it is missing."""
+
+    name: str
+    module: str
+    refusal: str
+    export: str  # the way out without it
+
+    @property
+    def is_installed(self) -> bool:
+        return find_spec(self.module) is not None
+
+
+@dataclass(frozen=True)
 class StillFormat:
     """A format of still images that can be read."""
 
@@ -50,7 +64,7 @@ class StillFormat:
     pillow: str | None  # Pillow's name of it, if Pillow decodes any of its files
     encoding: Encoding | None  # None: it is not written
     brands: tuple[bytes, ...] = ()  # of the first box, in files of the MP4 family
-    extra: tuple[str, str] | None = None  # ours, and its module that decodes it
+    extra: Extra | None = None
 
 
 @dataclass(frozen=True)
@@ -259,7 +273,12 @@ STILLS: tuple[StillFormat, ...] = (
             *(b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"),
             *(b"mif1", b"mif2", b"msf1"),  # any HEIF image; AVIF, which has them too, is above
         ),
-        extra=("heif", "pillow_heif"),
+        extra=Extra(
+            "heif",
+            "pillow_heif",
+            "a HEIC image, which needs the package pillow-heif",
+            "export it as PNG, JPEG or TIFF",
+        ),
     ),
     StillFormat(
         name="RAW",
@@ -268,7 +287,12 @@ STILLS: tuple[StillFormat, ...] = (
         decode="restore_cli.imaging.codecs.raw:decode",
         pillow=None,
         encoding=None,
-        extra=("raw", "rawpy"),
+        extra=Extra(
+            "raw",
+            "rawpy",
+            "a raw photograph: develop it first, or install the package rawpy",
+            "export it as TIFF from a raw converter, for example darktable or RawTherapee",
+        ),
     ),
 )
 
@@ -300,7 +324,15 @@ CONTAINERS: dict[str, Container] = {
     suffix: video.muxing.container for video in VIDEOS if video.muxing for suffix in video.suffixes
 }
 SUFFIX_OF: dict[Format, str] = {format: encoding.suffix for format, encoding in ENCODINGS.items()}
-READABLE_SUFFIXES = frozenset(suffix for still in STILLS for suffix in still.suffixes)
+
+
+def readable_suffixes() -> frozenset[str]:
+    """Return the suffixes of the formats whose decoders are installed."""
+    stills = (still for still in STILLS if still.extra is None or still.extra.is_installed)
+    return frozenset(suffix for still in stills for suffix in still.suffixes)
+
+
+READABLE_SUFFIXES = readable_suffixes()
 VIDEO_SUFFIXES = frozenset(suffix for video in VIDEOS for suffix in video.suffixes)
 LOSSY = frozenset[str](
     [*MUXINGS, *(format for format, encoding in ENCODINGS.items() if encoding.lossy)]
@@ -321,12 +353,11 @@ def still_named(name: str) -> StillFormat:
 
 
 def refuse_without_extra(still: StillFormat) -> None:
-    """Refuse a format whose decoder is not installed. Raises MissingExtra."""
-    if still.extra is not None and find_spec(still.extra[1]) is None:
-        extra, module = still.extra
-        raise MissingExtra(
-            f"reading {still.name} needs the package {module.replace('_', '-')}",
-            hint=f"pip install 'restore-cli[{extra}]'",
+    """Refuse a format whose decoder is not installed. Raises UnreadableImage."""
+    extra = still.extra
+    if extra is not None and not extra.is_installed:
+        raise UnreadableImage(
+            extra.refusal, hint=f"pip install 'restore-cli[{extra.name}]', or {extra.export}"
         )
 
 

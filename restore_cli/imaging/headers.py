@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from restore_cli.errors import ImageTooLarge, InputError, MissingExtra, UnreadableImage
+from restore_cli.errors import ImageTooLarge, InputError, UnreadableImage
 from restore_cli.imaging.codecs import boxes, jxl_header
 from restore_cli.imaging.codecs.pages import image_page, pages_of
 from restore_cli.imaging.formats import (
@@ -64,8 +64,8 @@ def is_regular(path: Path) -> bool:
 def read_header(path: Path) -> Header | None:
     """Return the header of an image file; None for other and for damaged files.
 
-    Raises UnreadableImage for a kind of file that is not read and for a file that is too short
-    for its size, ImageTooLarge, MissingExtra.
+    Raises UnreadableImage for a kind of file that is not read, or not without an extra, and for a
+    file that is too short for its size, ImageTooLarge.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
@@ -80,7 +80,7 @@ def inspect(data: bytes, *, name: str) -> Header | None:
         if still := still_in(data, name):
             refuse_without_extra(still)
             return _checked(_measured(still, data), len(data))
-    except (InputError, MissingExtra) as error:
+    except InputError as error:
         raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
     except (struct.error, ValueError, LookupError):  # damaged: decoding says how
         pass

@@ -25,6 +25,7 @@ from restore_cli.errors import (
     UnreadableImage,
     UsageError,
 )
+from restore_cli.imaging.formats import readable_suffixes
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX file names")
 
@@ -503,6 +504,15 @@ def test_a_folder_counts_what_it_passes_over(here):
     assert found.passed_over == {".psd": 2, ".txt": 1, "no suffix": 1}
     assert planned("in/*", output="out").passed_over == found.passed_over
     assert len(found) == 1
+
+
+def test_a_folder_passes_over_formats_whose_extra_is_missing(here, monkeypatch):
+    monkeypatch.setattr("restore_cli.imaging.formats.find_spec", lambda name: None)
+    monkeypatch.setattr("restore_cli.batch.plan.READABLE_SUFFIXES", readable_suffixes())
+    touch("in/a.png", "in/b.heic", "in/c.dng", "in/D.DNG")
+    found = planned("in", output="out")
+    assert found.passed_over == {".heic": 1, ".dng": 2}
+    assert (len(found), found.unreadable) == (1, ())
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from restore_cli.errors import MissingExtra, UnreadableImage
-from restore_cli.imaging.formats import still_of
+from restore_cli.errors import UnreadableImage
+from restore_cli.imaging.formats import readable_suffixes, still_of
 from restore_cli.imaging.headers import still_in
 from restore_cli.imaging.io import decode
 from restore_cli.imaging.kinds import SIGNATURES, other_kind
@@ -77,18 +77,25 @@ def test_raw_photographs_are_known_by_their_contents(data):
 @pytest.mark.parametrize(
     ("data", "said", "extra"),
     [
-        (first_box(b"heic", b"mif1"), "HEIC needs the package pillow-heif", "heif"),
-        (RAWS["raf"], "RAW needs the package rawpy", "raw"),
+        (first_box(b"heic", b"mif1"), "a HEIC image, which needs the package pillow-heif", "heif"),
+        (RAWS["raf"], "a raw photograph: develop it first, or install the package rawpy", "raw"),
     ],
 )
 def test_a_format_without_its_extra_names_the_command_that_installs_it(
     data, said, extra, monkeypatch
 ):
     monkeypatch.setattr("restore_cli.imaging.formats.find_spec", lambda name: None)
-    with pytest.raises(MissingExtra) as caught:
+    with pytest.raises(UnreadableImage) as caught:
         decode(data, name="photo.jpg")
-    assert caught.value.message == f"photo.jpg: reading {said}"
-    assert caught.value.hint == f"pip install 'restore-cli[{extra}]'"
+    assert caught.value.message == f"photo.jpg: {said}"
+    assert caught.value.hint.startswith(f"pip install 'restore-cli[{extra}]', or export it as ")
+
+
+@pytest.mark.parametrize("spec", [None, object()], ids=["missing", "installed"])
+def test_the_suffixes_of_an_extra_are_read_where_it_is_installed(spec, monkeypatch):
+    monkeypatch.setattr("restore_cli.imaging.formats.find_spec", lambda name: spec)
+    found = {".heic", ".dng", ".avif", ".jxl"} & readable_suffixes()
+    assert found == ({".avif", ".jxl"} if spec is None else {".heic", ".dng", ".avif", ".jxl"})
 
 
 def test_every_signature_is_found():

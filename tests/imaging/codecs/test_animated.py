@@ -54,6 +54,9 @@ class Doubling:
         alpha = None if image.alpha is None else enlarged(image.alpha)
         return Restored(replace(image, pixels=1 - enlarged(image.pixels), alpha=alpha), Report(()))
 
+    def size_after(self, height, width):
+        return 2 * height, 2 * width
+
 
 def restored(data, suffix, target, tmp_path, **options):
     source, target = tmp_path / f"in.{suffix}", tmp_path / f"out.{target}"
