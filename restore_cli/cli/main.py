@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +49,7 @@ class RestoreGroup(TyperGroup):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         completion_init()  # Typer does so only for its own completion options
+        atexit.register(gc.freeze)  # otherwise Python searches all of torch for garbage at exit
         try:
             code = super().main(*arguments, **options | {"standalone_mode": False})
         except TyperUsageError as error:

@@ -52,6 +52,16 @@ def test_wrong_usage_is_one_line_a_hint_and_exit_2(arguments, said):
     assert result.stderr.count("\n") == 2
 
 
+def test_the_exit_searches_no_loaded_module_for_garbage():
+    code = (
+        "import atexit, gc; from restore_cli.cli.main import app\n"
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0))\n"
+        "app(['--version'])"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
+    assert (process.returncode, process.stdout) == (0, f"restore {__version__}\nTrue\n")
+
+
 @pytest.mark.parametrize("arguments", [[], ["weights"]], ids=["restore", "weights"])
 def test_a_command_alone_shows_its_help(arguments):
     result = restore(*arguments)
