@@ -20,7 +20,8 @@ from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.noise import blur
 from restore_cli.data.pairs import load_photos, reduced
 from restore_cli.imaging.codecs.jpeg import through_jpeg
-from restore_cli.inference.restorer import Precision, Restorer, RunOptions, load_restorer
+from restore_cli.inference.options import Precision, RunOptions
+from restore_cli.inference.restorer import Restorer, load_restorer
 from restore_cli.metrics import PROTOCOLS, means_of, measure
 
 QUALITIES = (10, 20, 30, 40)

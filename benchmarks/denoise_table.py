@@ -24,7 +24,8 @@ from torch import Tensor
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.noise import blur
 from restore_cli.imaging.io import read
-from restore_cli.inference.restorer import Precision, Restorer, RunOptions, load_restorer
+from restore_cli.inference.options import Precision, RunOptions
+from restore_cli.inference.restorer import Restorer, load_restorer
 from restore_cli.metrics import PROTOCOLS, measure
 
 MAD = 0.6745  # of a unit normal

@@ -17,7 +17,8 @@ from pathlib import Path
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import read, write
-from restore_cli.inference.restorer import Restorer, RunOptions
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import Restorer
 from restore_cli.metrics import psnr
 
 LIST = Path(__file__).with_suffix(".csv")

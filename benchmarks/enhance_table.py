@@ -19,7 +19,8 @@ from skimage import color, exposure
 from torch import Tensor
 
 from restore_cli.imaging.io import read
-from restore_cli.inference.restorer import Resize, RunOptions, load_restorer
+from restore_cli.inference.options import Resize, RunOptions
+from restore_cli.inference.restorer import load_restorer
 from restore_cli.metrics import PROTOCOLS, Scores, measure
 
 Enhance = Callable[[Tensor], Tensor]

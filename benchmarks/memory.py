@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # otherwise its memory would be in the baseline
-    from restore_cli.inference.restorer import Precision
+    from restore_cli.inference.options import Precision
 
 CASES = [(mode, precision) for mode in ("whole", "blockwise") for precision in ("fp32", "bf16")]
 
@@ -31,7 +31,8 @@ def status(field: str) -> int:
 def one_case(task: str, weights: str | None, side: int, mode: str, precision: Precision) -> None:
     import torch
 
-    from restore_cli.inference.restorer import RunOptions, load_restorer
+    from restore_cli.inference.options import RunOptions
+    from restore_cli.inference.restorer import load_restorer
 
     options = RunOptions(weights=weights, tile="off", device="cpu", precision=precision)
     restorer = load_restorer(task, options)

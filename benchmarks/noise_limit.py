@@ -23,7 +23,8 @@ from restore_cli.data.pairs import VALIDATION_EVERY, VALIDATION_REMAINDER
 from restore_cli.imaging.codecs.jpeg import through_jpeg
 from restore_cli.imaging.io import read
 from restore_cli.inference.noise import limit_to_noise
-from restore_cli.inference.restorer import Restorer, RunOptions
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import Restorer
 from restore_cli.metrics import psnr
 
 CROP = 256  # pixels

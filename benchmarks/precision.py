@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from restore_cli.imaging.io import read
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import load_restorer
 
 
 def decibel(x: Tensor, y: Tensor) -> float:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from restore_cli.imaging.io import read
-from restore_cli.inference.restorer import Restorer, RunOptions, load_restorer
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import Restorer, load_restorer
 from restore_cli.inference.tiling import Span, plan_tiles
 from restore_cli.metrics import psnr
 

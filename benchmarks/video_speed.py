@@ -35,8 +35,9 @@ from restore_cli.imaging.video.reader import open_clip
 from restore_cli.imaging.video.writer import writing
 from restore_cli.imaging.video.yuv import with_luma
 from restore_cli.inference.device import keep_freed_memory
+from restore_cli.inference.options import Precision, RunOptions
 from restore_cli.inference.report import Restored
-from restore_cli.inference.restorer import Precision, Restorer, RunOptions, load_restorer
+from restore_cli.inference.restorer import Restorer, load_restorer
 
 WIDTH, HEIGHT, RATE = 960, 540, 24
 WEIGHTS = "espcn.x2"

@@ -21,9 +21,9 @@ from restore_cli.imaging.convert import Kind, to_image
 from restore_cli.imaging.image import Image
 from restore_cli.inference import restorer as inference
 from restore_cli.inference.factors import usual_network
-from restore_cli.inference.noise import NoiseLimit
-from restore_cli.inference.restorer import Precision, Restorer, RunOptions
-from restore_cli.inference.upscaler import Target, Upscaler, load_upscaler
+from restore_cli.inference.options import NoiseLimit, Precision, RunOptions
+from restore_cli.inference.report import ImageRestorer
+from restore_cli.inference.upscaler import Target, load_upscaler
 from restore_cli.memory import enough_memory
 from restore_cli.tasks import find_task
 from restore_cli.worker import Pending, Worker
@@ -83,7 +83,7 @@ def load_restorer(
     overlap: Overlap = "auto",
     strength: float = 1.0,
     noise_limit: NoiseLimit = "auto",
-) -> Restorer | Upscaler:
+) -> ImageRestorer:
     """Load the network of a task once, for any number of images and threads.
 
     Calling the result with an Image returns a Restored: the fields `image` and `report`.
@@ -160,12 +160,12 @@ def restore_batch(
     return _overlapped(images, _load(task, options))
 
 
-def _load(task: str, options: RestoreOptions) -> Restorer | Upscaler:
+def _load(task: str, options: RestoreOptions) -> ImageRestorer:
     options.setdefault("precision", "fp32")
     return load_restorer(task, **options)
 
 
-def _restored(image: Any, restorer: Restorer | Upscaler) -> Any:
+def _restored(image: Any, restorer: ImageRestorer) -> Any:
     if isinstance(image, Tensor) and image.ndim == 4 and len(image):
         return torch.stack([_restored(each, restorer) for each in image])
     with enough_memory():
@@ -177,7 +177,7 @@ def _read(image: Any) -> Any:
     return read_image(image) if isinstance(image, str | os.PathLike) else image
 
 
-def _overlapped(images: Iterable[Any], restorer: Restorer | Upscaler) -> Iterator[Any]:
+def _overlapped(images: Iterable[Any], restorer: ImageRestorer) -> Iterator[Any]:
     """Read in one thread and restore in another, at most AHEAD images in advance."""
 
     def restored(read: Pending[Any]) -> Any:

@@ -18,7 +18,8 @@ import torch
 import restore_cli as rc
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import OutputExists, UnreadableImage, UsageError
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import load_restorer
 from tests.pipelines import tiny_controlnet, tiny_lora, tiny_pipeline
 
 HEIGHT, WIDTH = 11, 14

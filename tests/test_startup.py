@@ -31,6 +31,8 @@ def loaded_by(code: str) -> set[str]:
         "derain no-such-file.png",
         "derain samples -o out --dry-run",
         "upscale samples -o out --dry-run",
+        "upscale samples -o out --dry-run --weights espcn.x3",
+        "upscale samples -o out --dry-run --weights weights/espcn.x3.safetensors",
         "run samples --steps derain,upscale -o out --dry-run",
         "denoise samples/chelsea_rain.png -o docs/before_after.jpg --skip-existing",
         "upscale samples/chelsea_rain.png -o docs/before_after.jpg --skip-existing",

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from restore_cli.checkpoints.load import Checkpoint
-from restore_cli.inference.restorer import Restorer, RunOptions
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import Restorer
 from restore_cli.networks.facts import Facts, Rgb
 from restore_cli.registry import Configured
 

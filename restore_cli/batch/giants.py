@@ -13,43 +13,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from restore_cli.errors import OutputError
 from restore_cli.files import sha256_of, write_atomically
-from restore_cli.imaging.canvas import Canvas, Storage
+from restore_cli.imaging.canvas import Canvas
 from restore_cli.imaging.formats import Format
 from restore_cli.imaging.headers import read_header
-from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import (
     decode_unreported,
     encode_bands,
     refuse_colours,
     refuse_source,
 )
-from restore_cli.inference.report import Report, Restored, Restoring
+from restore_cli.inference.options import OnProgress
+from restore_cli.inference.report import Report, Restored, Stage
 
 logger = logging.getLogger(__name__)
-
-OnProgress = Callable[[int, int], None]
 
 LARGE = 1 << 26  # pixels of source and result together; below, several are held in memory
 ROW_BY_ROW = ("png", "tiff")  # formats that are encoded without all levels at once
 
 
-class Streams(Protocol):
-    """A restorer that gives its result band by band."""
-
-    def stream(
-        self, image: Image, *, on_progress: OnProgress | None, storage: Storage
-    ) -> Restoring: ...
-
-    def size_after(self, height: int, width: int) -> tuple[int, int]: ...
-
-    def stored_bytes(self, height: int, width: int) -> int: ...
-
-
-def disk_need(source: Path, format: Format, restorer: Streams) -> int | None:
+def disk_need(source: Path, format: Format, restorer: Stage) -> int | None:
     """Return the bytes that a giant takes on disk at most, its result included.
 
     None for an image that is restored in memory, as most are, and for a file without a header.
@@ -70,7 +55,7 @@ def restore_giant(
     source: Path,
     target: Path,
     need: int,
-    restorer: Streams,
+    restorer: Stage,
     *,
     format: Format,
     quality: int | None,

@@ -30,9 +30,9 @@ from restore_cli.imaging.codecs.xmp import record_in
 from restore_cli.imaging.formats import Format
 from restore_cli.imaging.image import Image
 from restore_cli.inference.generator import Generator
+from restore_cli.inference.options import RunOptions
 from restore_cli.inference.rain import Rain
 from restore_cli.inference.report import StepReport
-from restore_cli.inference.restorer import RunOptions
 from restore_cli.inference.samplers.request import GenerateRequest, InputImage
 
 FORMAT_VERSION = 2
@@ -215,7 +215,7 @@ def _network(step: StepReport) -> NetworkRecord:
     return NetworkRecord(
         network=step.network,
         weights=step.weights,
-        sha256=step.sha256 or None,
+        sha256=step.sha256,
         tile=step.tile,
         precision=step.precision,
         height=step.height,
@@ -254,7 +254,7 @@ def steps_of(record: Record) -> tuple[StepReport, ...]:
         StepReport(
             network=one.network,
             weights=one.weights,
-            sha256=one.sha256 or "",
+            sha256=one.sha256,
             tile=one.tile,
             precision=one.precision,
             height=one.height,

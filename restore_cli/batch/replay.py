@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -45,11 +45,9 @@ from restore_cli.inference.generator import (
     load_generator,
     read_input,
 )
+from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.replayed import ReplayChain
-from restore_cli.inference.restorer import RunOptions
 from restore_cli.inference.samplers.request import Lora
-
-OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

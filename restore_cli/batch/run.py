@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, cast
+from typing import BinaryIO, Literal, cast
 
 from restore_cli.batch.giants import disk_need, restore_giant
 from restore_cli.batch.plan import Existing, Job, Plan, Standard, is_taken
 from restore_cli.batch.provenance import CommandRecord, restored_record, to_text
 from restore_cli.errors import OutOfMemory, OutputError, OutputExists, RestoreError
 from restore_cli.files import sha256_of
-from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs.animated import FRAMES, Animation, read_animation
 from restore_cli.imaging.formats import ENCODINGS, Container, Format, is_container
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import contents, decode_unreported, encode, refuse_colours, write
-from restore_cli.inference.report import Report, Restored, Restoring
+from restore_cli.inference.options import OnProgress
+from restore_cli.inference.report import ImageRestorer, Report, Restored
 from restore_cli.memory import enough_memory
 from restore_cli.worker import Pending, Worker
 
@@ -33,24 +33,7 @@ WATCHING = 2.0  # seconds between two plans; a source that has not changed for s
 
 logger = logging.getLogger(__name__)
 
-OnProgress = Callable[[int, int], None]
 OnTile = Callable[[int, int, int], None]
-
-
-class Restores(Protocol):
-    """A restorer of images: inference.restorer.Restorer, or several of them as one."""
-
-    def __call__(
-        self, image: Image, *, on_progress: Callable[[int, int], None] | None = None
-    ) -> Restored: ...
-
-    def stream(
-        self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
-    ) -> Restoring: ...
-
-    def size_after(self, height: int, width: int) -> tuple[int, int]: ...
-
-    def stored_bytes(self, height: int, width: int) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -86,7 +69,7 @@ class _Done:
 
 def run(
     jobs: Iterable[Job],
-    restorer: Restores,
+    restorer: ImageRestorer,
     *,
     existing: Existing = "error",
     quality: int | None = None,
@@ -135,7 +118,7 @@ def run(
 def _pipelined(
     jobs: Iterable[Job],
     *,
-    restorer: Restores,
+    restorer: ImageRestorer,
     existing: Existing,
     quality: int | None,
     stdin: bytes,
@@ -195,7 +178,7 @@ def _pipelined(
 
 def run_plan(
     planned: Plan,
-    restorer: Restores,
+    restorer: ImageRestorer,
     *,
     quality: int | None = None,
     stdin: bytes = b"",
@@ -264,10 +247,10 @@ def _with_checksum(result: Result) -> Result:
 
 def _film(
     job: Job,
-    restorer: Restores,
+    restorer: ImageRestorer,
     quality: int | None,
     existing: Existing,
-    on_frame: Callable[[int, int], None] | None,
+    on_frame: OnProgress | None,
 ) -> Result:
     from restore_cli.batch.video import restore_video  # images need not wait for FFmpeg
 
@@ -296,7 +279,7 @@ def _film(
     )
 
 
-def _disk_need(job: Job, restorer: Restores) -> int | None:
+def _disk_need(job: Job, restorer: ImageRestorer) -> int | None:
     """Return what a job takes on disk that is done band by band, None for others."""
     if not (isinstance(job.source, Path) and isinstance(job.target, Path)):
         return None
@@ -311,11 +294,11 @@ def _disk_need(job: Job, restorer: Restores) -> int | None:
 def _giant(
     job: Job,
     need: int,
-    restorer: Restores,
+    restorer: ImageRestorer,
     quality: int | None,
     existing: Existing,
     record: CommandRecord | None,
-    on_progress: Callable[[int, int], None] | None,
+    on_progress: OnProgress | None,
 ) -> Result:
     assert isinstance(job.source, Path) and isinstance(job.target, Path)  # so it was planned
     began = time.monotonic()
@@ -342,7 +325,7 @@ def _giant(
     )
 
 
-def _within(index: int, on_tile: OnTile | None) -> Callable[[int, int], None] | None:
+def _within(index: int, on_tile: OnTile | None) -> OnProgress | None:
     if on_tile is None:
         return None
     return lambda done, total: on_tile(index, done, total)
@@ -369,7 +352,9 @@ def _read(job: Job, stdin: bytes, existing: Existing) -> _Loaded:
 
 
 def _restore(
-    coming: Pending[_Loaded], restorer: Restores, on_progress: Callable[[int, int], None] | None
+    coming: Pending[_Loaded],
+    restorer: ImageRestorer,
+    on_progress: OnProgress | None,
 ) -> _Done:
     loaded = coming.result()
     began = time.monotonic()

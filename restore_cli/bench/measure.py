@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from restore_cli.bench.baselines import Baseline, baselines_of
-from restore_cli.bench.isolated import OnProgress
 from restore_cli.bench.machine import peak_memory
 from restore_cli.bench.peers import Peer
 from restore_cli.bench.suite import Candidate
 from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import RestoreError
 from restore_cli.imaging.image import Image
+from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.report import StepReport
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.restorer import load_restorer
 from restore_cli.metrics import PROTOCOLS, Scores, measure
 from restore_cli.report.views import at_size, crop, fitted, window_of_largest_difference
 

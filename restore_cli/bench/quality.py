@@ -22,7 +22,7 @@ from restore_cli.bench.rows import Row, empty_row, failed_row, quality_rows
 from restore_cli.bench.suite import Candidate
 from restore_cli.data.sets import PairSet
 from restore_cli.errors import RestoreError
-from restore_cli.inference.restorer import RunOptions
+from restore_cli.inference.options import RunOptions
 from restore_cli.report.views import Side, View, ranked
 
 logger = logging.getLogger(__name__)

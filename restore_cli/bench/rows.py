@@ -14,7 +14,7 @@ from restore_cli.bench.peers import Peer
 from restore_cli.bench.suite import PUBLISHED, Candidate
 from restore_cli.data.sets import PairSet
 from restore_cli.errors import InputError, RestoreError
-from restore_cli.inference.restorer import RunOptions
+from restore_cli.inference.options import RunOptions
 from restore_cli.metrics import means_of
 
 Row = dict[str, Any]  # the fields of empty_row

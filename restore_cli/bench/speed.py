@@ -28,8 +28,9 @@ from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import OutOfMemory, RestoreError
 from restore_cli.imaging.image import Image
 from restore_cli.inference.device import keep_freed_memory, pick_device
+from restore_cli.inference.options import RunOptions
 from restore_cli.inference.preprocessing import prepare
-from restore_cli.inference.restorer import DTYPES, Restorer, RunOptions
+from restore_cli.inference.restorer import DTYPES, Restorer
 from restore_cli.inference.tiling import pad_to_multiple
 from restore_cli.memory import is_out_of_memory
 

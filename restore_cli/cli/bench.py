@@ -17,10 +17,10 @@ from restore_cli.cli.options import (
     ProtocolName,
     Quiet,
     Tile,
-    tiling_of,
+    run_options,
 )
-from restore_cli.cli.restoring import run_options
 from restore_cli.errors import NothingToDo, OutputError, RestoreError, UsageError
+from restore_cli.inference.options import RunOptions
 
 if TYPE_CHECKING:
     from restore_cli.bench.peers import Peer
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from restore_cli.bench.suite import Candidate
     from restore_cli.bench.tables import Table
     from restore_cli.data.sets import PairSet
-    from restore_cli.inference.restorer import RunOptions
+    from restore_cli.inference.options import RunOptions
     from restore_cli.report.page import Page
     from restore_cli.report.views import View
 
@@ -123,7 +123,7 @@ def quality(
         raise UsageError("--resume continues a JSON file", hint="add --json FILE")
     tables = {"csv": csv, "markdown": markdown, "latex": latex}
     _refuse_unwritable(json, html, *tables.values())
-    options = run_options(tiling_of(tile, overlap), None, None, device, precision, seed=0)
+    options = run_options(None, None, tile, overlap, device, precision)
     with reporter("bench", quiet=quiet) as report:
         peers = _peers(peer or [])
         sets = _sets(set or [], data, task, report)
@@ -178,7 +178,7 @@ def speed(
     if set and size:
         raise UsageError("--set and --size contradict each other", hint="give one of them")
     _refuse_unwritable(json, html)
-    options = run_options(tiling_of(tile, overlap), None, None, device, precision, seed=0)
+    options = run_options(None, None, tile, overlap, device, precision)
     with reporter("bench", quiet=quiet) as report:
         sets = _sets(set, data, None, report) if set else []
         from restore_cli.bench.report import speed_page, speed_table

@@ -43,15 +43,14 @@ from restore_cli.cli.options import (
     WeightsName,
     existing_targets,
     network_of,
+    run_options,
     seconds_of,
     shard_of,
-    tiling_of,
 )
 from restore_cli.cli.restoring import (
     refuse_contradictions,
     refuse_report,
     run_batch,
-    run_options,
     work_remains,
 )
 from restore_cli.errors import OutputExists, RestoreError, UsageError
@@ -59,7 +58,7 @@ from restore_cli.errors import OutputExists, RestoreError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from restore_cli.inference.noise import NoiseLimit as NoiseSigma
+    from restore_cli.inference.options import NoiseLimit as NoiseSigma
     from restore_cli.inference.restorer import Restorer
 
 NoiseLimit = Annotated[
@@ -124,13 +123,16 @@ def denoise(
     watch: Watch = False,
 ) -> None:
     """Remove noise from images, folders and videos (MIRNet, C-BSN)."""
-    tiling = tiling_of(tile, overlap)
-    limit = sigma_or_word(noise_limit)
     refuse_adapting(adapt, model, time, save, overwrite, ledger)
     seconds = seconds_of(time or DEFAULT_TIME)
     is_default = model is None and weights is None and not adapt
     if adapt:
         model = ADAPTING
+    options = replace(
+        run_options(model, weights, tile, overlap, device, precision, seed),
+        strength=strength,
+        noise_limit=sigma_or_word(noise_limit),
+    )
     planned = plan(
         source,
         output,
@@ -149,8 +151,7 @@ def denoise(
             return
         from restore_cli.inference.restorer import load_restorer
 
-        options = run_options(tiling, model, weights, device, precision, seed)
-        restorer = load_restorer("denoise", replace(options, strength=strength, noise_limit=limit))
+        restorer = load_restorer("denoise", options)
         if is_default:
             report.say(f"using {restorer.model} (default: removes more noise than {ADAPTING})")
         if adapt:

@@ -40,14 +40,13 @@ from restore_cli.cli.options import (
     WeightsName,
     existing_targets,
     network_of,
+    run_options,
     shard_of,
-    tiling_of,
 )
 from restore_cli.cli.restoring import (
     refuse_contradictions,
     refuse_report,
     run_batch,
-    run_options,
     work_remains,
 )
 
@@ -93,7 +92,7 @@ def enhance(
     watch: Watch = False,
 ) -> None:
     """Brighten dark images and folders of images (TML)."""
-    tiling = tiling_of(tile, overlap)
+    options = run_options(model, weights, tile, overlap, device, precision, seed)
     planned = plan(
         source,
         output,
@@ -112,6 +111,5 @@ def enhance(
             return
         from restore_cli.inference.restorer import load_restorer
 
-        options = run_options(tiling, model, weights, device, precision, seed)
         restorer = load_restorer("enhance", replace(options, strength=strength, resize=resize))
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)

@@ -10,13 +10,8 @@ from restore_cli.errors import RestoreError
 
 if TYPE_CHECKING:
     from restore_cli.batch.run import Result
-    from restore_cli.inference.chain import Chain
     from restore_cli.inference.rain import Rain
-    from restore_cli.inference.report import Report
-    from restore_cli.inference.restorer import Restorer
-    from restore_cli.inference.upscaler import Upscaler
-
-    AnyRestorer = Restorer | Upscaler | Chain
+    from restore_cli.inference.report import ImageRestorer, Report
 
 NEARLY_CLEAN = 0.7 / 255  # noise sigma; rounding alone is 0.3
 GRAINY = 2 / 255  # noise sigma of an enhanced image
@@ -51,7 +46,7 @@ def row(
     } | dict.fromkeys(CIRCUMSTANCES + FINDINGS)
 
 
-def result_row(result: Result, restorer: AnyRestorer) -> dict[str, object]:
+def result_row(result: Result, restorer: ImageRestorer) -> dict[str, object]:
     """Return the JSON row of a result."""
     known = row(result.job.source, result.status, target=result.job.target, error=result.error) | {
         "seconds": round(result.seconds, 3),
@@ -85,7 +80,7 @@ def _rain_row(rain: Rain | None) -> dict[str, float | None] | None:
     }
 
 
-def messages(command: str, result: Result, restorer: AnyRestorer) -> Iterator[str]:
+def messages(command: str, result: Result, restorer: ImageRestorer) -> Iterator[str]:
     """Yield what was found in an image, and the speed of a video."""
     report = result.report
     if report is None:

@@ -224,7 +224,7 @@ def generate(
             return
         from restore_cli.batch.generate import generate_grids
         from restore_cli.inference.generator import load_generator, read_input
-        from restore_cli.inference.restorer import RunOptions
+        from restore_cli.inference.options import RunOptions
         from restore_cli.inference.upscaler import Target, load_upscaler
 
         request = replace(

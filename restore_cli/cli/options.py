@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -14,6 +13,8 @@ from restore_cli import registry
 from restore_cli.batch.plan import Shard, template_fields
 from restore_cli.errors import UsageError
 from restore_cli.imaging.formats import Format
+from restore_cli.inference.options import Precision as PrecisionName
+from restore_cli.inference.options import RunOptions
 
 Word = TypeVar("Word", bound=str)
 
@@ -96,7 +97,7 @@ Device = Annotated[
     ),
 ]
 Precision = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16"],
+    PrecisionName,
     typer.Option(help="Compute precision; auto: 16 bit where it is fast and accurate."),
 ]
 Backend = Annotated[Literal["torch"], typer.Option(help="Engine that runs the network.")]
@@ -179,22 +180,27 @@ Watch = Annotated[
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """Values of --tile and --overlap, as RunOptions has them."""
-
-    tile: int | Literal["auto", "off"]
-    overlap: int | Literal["auto", "exact"]
-    exact: bool
-
-
-def tiling_of(tile: str, overlap: str) -> Tiling:
-    """Read --tile and --overlap. Raises UsageError."""
+def run_options(
+    model: str | None,
+    weights: str | None,
+    tile: str,
+    overlap: str,
+    device: str,
+    precision: PrecisionName,
+    seed: int = 0,
+) -> RunOptions:
+    """Read --tile and --overlap, and return them with the other options. Raises UsageError."""
     side = pixels_or(tile, TILE_WORDS, option="--tile", least=16)  # as records of results have
-    context = pixels_or(overlap, OVERLAP_WORDS, option="--overlap", least=0)
-    if side == "exact":
-        return Tiling("auto", context, exact=True)
-    return Tiling(side, context, exact=False)
+    return RunOptions(
+        model=model,
+        weights=weights,
+        tile="auto" if side == "exact" else side,
+        overlap=pixels_or(overlap, OVERLAP_WORDS, option="--overlap", least=0),
+        exact=side == "exact",
+        device=device,
+        precision=precision,
+        seed=seed,
+    )
 
 
 def pixels_or(text: str, words: Sequence[Word], *, option: str, least: int = 1) -> int | Word:

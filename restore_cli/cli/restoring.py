@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -18,15 +18,14 @@ from restore_cli.batch.plan import (
 )
 from restore_cli.cli.console import Reporter, binary_stdin, binary_stdout
 from restore_cli.cli.findings import how, messages, result_row, row
-from restore_cli.cli.options import Tiling, refuse_mixed_stdout
+from restore_cli.cli.options import refuse_mixed_stdout
 from restore_cli.errors import OutputExists, RestoreError, UsageError
 from restore_cli.imaging.formats import is_container, is_lossy
 from restore_cli.memory import refuse_small_address_space
 
 if TYPE_CHECKING:
     from restore_cli.batch.run import Result
-    from restore_cli.cli.findings import AnyRestorer
-    from restore_cli.inference.restorer import RunOptions
+    from restore_cli.inference.report import ImageRestorer
 
 Failure = tuple[str, RestoreError]  # source, error
 
@@ -110,32 +109,9 @@ def show_plan(planned: Plan, report: Reporter) -> None:
     report.say(f"{len(planned.jobs)} planned, nothing done (--dry-run)")
 
 
-def run_options(
-    tiling: Tiling,
-    model: str | None,
-    weights: str | None,
-    device: str,
-    precision: Literal["auto", "fp32", "bf16", "fp16"],
-    seed: int,
-) -> RunOptions:
-    """Return the options that every restoring command has."""
-    from restore_cli.inference.restorer import RunOptions
-
-    return RunOptions(
-        model=model,
-        weights=weights,
-        tile=tiling.tile,
-        overlap=tiling.overlap,
-        exact=tiling.exact,
-        device=device,
-        precision=precision,
-        seed=seed,
-    )
-
-
 def run_batch(
     planned: Plan,
-    restorer: AnyRestorer,
+    restorer: ImageRestorer,
     report: Reporter,
     *,
     quality: int | None,
@@ -198,7 +174,7 @@ def write_page(
     target: Path,
     planned: Plan,
     results: Sequence[Result],
-    restorer: AnyRestorer,
+    restorer: ImageRestorer,
     report: Reporter,
 ) -> None:
     """Write the page of --report. Raises OutputExists, OutputError."""
@@ -214,7 +190,7 @@ def write_page(
     report.say(f"report: {target}")
 
 
-def show_result(result: Result, restorer: AnyRestorer, report: Reporter, *, alone: bool) -> None:
+def show_result(result: Result, restorer: ImageRestorer, report: Reporter, *, alone: bool) -> None:
     """Report what was found in an image, and its row of JSON or the path of its output."""
     job = result.job
     for message in messages(report.command, result, restorer):

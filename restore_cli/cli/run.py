@@ -39,14 +39,13 @@ from restore_cli.cli.options import (
     existing_targets,
     factor_of,
     network_of,
+    run_options,
     shard_of,
-    tiling_of,
 )
 from restore_cli.cli.restoring import (
     refuse_contradictions,
     refuse_report,
     run_batch,
-    run_options,
     work_remains,
 )
 from restore_cli.cli.upscaling import default_factor, default_network
@@ -106,7 +105,7 @@ def run(
 
     Outputs are named {stem}_restored{ext}. Tiles, overlap and precision apply to each step.
     """
-    tiling = tiling_of(tile, overlap)
+    options = run_options(None, None, tile, overlap, device, precision, seed)
     wanted = steps_of(steps)
     tasks = [task for task, _ in wanted]
     models = by_step(model or [], tasks, option="--model")
@@ -146,7 +145,7 @@ def run(
             Step(task, factor, models.get(task), files.get(task))
             for task, factor in zip(tasks, factors, strict=True)
         ]
-        restorer = load_chain(chain, run_options(tiling, None, None, device, precision, seed))
+        restorer = load_chain(chain, options)
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)
 
 

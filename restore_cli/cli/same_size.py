@@ -42,14 +42,13 @@ from restore_cli.cli.options import (
     WeightsName,
     existing_targets,
     network_of,
+    run_options,
     shard_of,
-    tiling_of,
 )
 from restore_cli.cli.restoring import (
     refuse_contradictions,
     refuse_report,
     run_batch,
-    run_options,
     work_remains,
 )
 
@@ -86,7 +85,7 @@ def restore_same_size(
 ) -> None:
     """Restore images, folders and videos for the task that the command is called by."""
     task = context.command.name or ""
-    tiling = tiling_of(tile, overlap)
+    options = run_options(model, weights, tile, overlap, device, precision, seed)
     planned = plan(
         source,
         output,
@@ -105,6 +104,5 @@ def restore_same_size(
             return
         from restore_cli.inference.restorer import load_restorer
 
-        options = run_options(tiling, model, weights, device, precision, seed)
         restorer = load_restorer(task, replace(options, strength=strength))
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)

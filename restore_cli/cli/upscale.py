@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
@@ -39,15 +40,14 @@ from restore_cli.cli.options import (
     existing_targets,
     factor_of,
     network_of,
+    run_options,
     shard_of,
     size_of,
-    tiling_of,
 )
 from restore_cli.cli.restoring import (
     refuse_contradictions,
     refuse_report,
     run_batch,
-    run_options,
     work_remains,
 )
 from restore_cli.cli.upscaling import default_factor, default_network, describe_default
@@ -121,9 +121,9 @@ def upscale(
     if purpose != "auto" and weights is not None:
         raise UsageError("--for and --weights contradict each other", hint="give one of them")
     factor, pixels = factor_or_size(scale, size, weights)
-    tiling = tiling_of(tile, overlap)
     if model is None and purpose == "photo":
         model = PHOTO_MODEL
+    options = run_options(model, weights, tile, overlap, device, precision, seed)
     videos = contains_videos(source, output, task="upscale", recursive=recursive)
     is_default = model is None and weights is None
     if is_default and "model" in template_fields(output):
@@ -150,7 +150,7 @@ def upscale(
         if is_default:  # only now, since it may load torch to find a GPU
             model = default_network(device, factor, repeat=repeat, videos=videos)
             report.say(describe_default(model, videos=videos))
-        options = run_options(tiling, model, weights, device, precision, seed)
+            options = replace(options, model=model)
         kind = "clean" if purpose == "auto" and videos else purpose  # one for all frames
         restorer = load_upscaler(options, Target(factor, pixels, repeat), kind)
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from restore_cli.inference.factors import BETTER, FASTER, usual_network
+from restore_cli.inference.factors import BETTER, FASTER, scale_of, usual_network
 
 DEFAULT_FACTOR = 2.0
 
 
 def default_factor(weights: str | None) -> float:
     """Return the factor of the named weights, or 2. Raises WeightsError."""
-    if weights is None:
-        return DEFAULT_FACTOR
-    from restore_cli.inference.upscaler import scale_of
-
-    return scale_of(weights)
+    return DEFAULT_FACTOR if weights is None else scale_of(weights)
 
 
 def default_network(device: str, factor: float | None, *, repeat: bool, videos: bool) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.image import Image
+from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.report import Restored, Restoring
-from restore_cli.inference.restorer import OnProgress, Restorer, RunOptions, load_restorer
+from restore_cli.inference.restorer import Restorer, load_restorer
 from restore_cli.inference.upscaler import Target, Upscaler, in_turn, load_upscaler, stored_bytes_of
 
 

@@ -1,14 +1,20 @@
-"""Which networks enlarge by a factor, from names alone: no weight file is read for it."""
+"""Factors of networks and weights, without their tensors: none of this loads torch."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
+from pathlib import Path
 
+from restore_cli import registry
 from restore_cli.checkpoints import manifest
+from restore_cli.checkpoints.load import is_path, load_checkpoint
+from restore_cli.checkpoints.read import read_about
+from restore_cli.errors import UsageError, WeightsMismatch
 from restore_cli.networks.facts import Restoration
-from restore_cli.registry import MODELS
+from restore_cli.registry import MODELS, Configured
 from restore_cli.tasks import TASKS
 
 LARGEST = 16  # times, by repetition; what is invented beyond has nothing to do with the image
@@ -79,3 +85,29 @@ def weights_by_scale(spec: Restoration) -> dict[int, str]:
             if scale > 1 and (scale not in found or entry.name in usual):
                 found[scale] = entry.name
     return found
+
+
+def scale_of(weights: str) -> int:
+    """Return the factor of some weights, a name or a file. Raises WeightsError."""
+    spec = _spec_of(weights)
+    if spec.facts is None or "upscale" not in spec.tasks or spec.facts.scale == 1:
+        name = Path(weights).stem if is_path(weights) else weights
+        raise WeightsMismatch(
+            f"{name} is made to {' or '.join(spec.tasks)}, not to upscale",
+            hint="for example --weights espcn.x2",
+        )
+    return spec.facts.scale
+
+
+def _spec_of(weights: str) -> Configured:
+    """Return what some weights are for; a file that does not describe itself is loaded."""
+    if not is_path(weights):
+        entry = manifest.find(weights)
+        return registry.configured(registry.find(entry.arch), entry.config, entry.tasks)
+    about = read_about(Path(os.path.expanduser(weights)))
+    if about is None:
+        return load_checkpoint(weights).spec
+    try:
+        return registry.configured(registry.find(about.arch), about.config)
+    except (TypeError, UsageError) as error:  # the file is of another version, or damaged
+        raise WeightsMismatch(f"{Path(weights).name}: {error}") from error

@@ -13,15 +13,12 @@ All statistics are of the whole image, whatever the tiles.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from restore_cli.imaging.planes import Planes
-
-NoiseLimit = float | Literal["auto", "off"]
+from restore_cli.inference.options import NoiseLimit
 
 WINDOW = 4  # pixels a side; two of them make a block of JPEG, so that none crosses its grid
 FEWEST_WINDOWS = 128  # in an image, for an estimate

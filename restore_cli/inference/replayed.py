@@ -9,8 +9,9 @@ from typing import cast
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.image import Image
+from restore_cli.inference.options import OnProgress, Precision, RunOptions
 from restore_cli.inference.report import Report, Restored, Restoring, StepReport
-from restore_cli.inference.restorer import OnProgress, Precision, Restorer, RunOptions
+from restore_cli.inference.restorer import Restorer
 from restore_cli.inference.upscaler import BETWEEN, in_turn, sized, stored_bytes_of
 
 
@@ -24,7 +25,7 @@ class ReplayChain:
         self.options = options
         self.report = Report(tuple(step for step, _ in steps))
         self._stages = [_Recorded(step, checkpoint, options) for step, checkpoint in steps]
-        self.device = self._stages[0].restorer.device
+        self.model, self.device = self.report.model, self._stages[0].restorer.device
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
         """Restore an image; the report is the recorded one. Raises OutOfMemory, BrokenOutput."""

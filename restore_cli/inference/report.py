@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.image import Image
+from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.rain import Rain
 
 Value = TypeVar("Value")
@@ -24,7 +25,7 @@ class StepReport:
 
     network: str
     weights: str
-    sha256: str  # of the weight file
+    sha256: str | None  # of the weight file; None: a pipeline of many files
     tile: int | None  # side in pixels; None: the whole image at once
     precision: str
     height: int  # of the output
@@ -51,8 +52,8 @@ class Report:
         return _joined(step.weights for step in self.steps)
 
     @property
-    def sha256(self) -> str:
-        return _joined(step.sha256 for step in self.steps)
+    def sha256(self) -> str | None:
+        return _joined(step.sha256 for step in self.steps if step.sha256 is not None) or None
 
     @property
     def precision(self) -> str:
@@ -143,6 +144,33 @@ class Restoring:
         """Let the last step finish, and return the report."""
         assert next(self.bands, None) is None
         return self.report()
+
+
+class Stage(Protocol):
+    """A restorer, several as one, or one of them."""
+
+    def stream(
+        self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
+    ) -> Restoring:
+        """Restore an image band by band; storage: of an image that is needed as a whole."""
+
+    def size_after(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (H, W) of the result of an image."""
+
+    def stored_bytes(self, height: int, width: int) -> int:
+        """Return the bytes in `storage` of `stream`."""
+
+
+class ImageRestorer(Stage, Protocol):
+    """One network or several, loaded for any number of images: Restorer, Upscaler or Chain."""
+
+    options: RunOptions
+    device: torch.device
+
+    @property
+    def model(self) -> str: ...
+
+    def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored: ...
 
 
 def _joined(names: Iterable[str]) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from threading import Lock
-from typing import Literal
 
 import numpy as np
 import torch
@@ -31,7 +30,8 @@ from restore_cli.inference.device import (
     pick_device,
     release_unused,
 )
-from restore_cli.inference.noise import NoiseLimit, limit_to_noise
+from restore_cli.inference.noise import limit_to_noise
+from restore_cli.inference.options import OnProgress, Resize, RunOptions
 from restore_cli.inference.preprocessing import (
     BAND,
     Feed,
@@ -51,10 +51,6 @@ from restore_cli.tasks import find_task
 
 logger = logging.getLogger(__name__)
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Resize = Literal["detail", "fit", "native"]
-OnProgress = Callable[[int, int], None]
-
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 GATE = 50.0  # dB between the first tile in low precision and in float32
@@ -62,41 +58,6 @@ PROBE = 256  # pixels a side of the first tile that are computed in both
 LARGEST_TILE = 2048  # pixels; what is computed twice around it is little already
 LARGEST_CPU_TILE = 512  # of a network that is not run in pieces: more would leave the caches
 MEMORY_SHARE = 0.5  # of the free memory
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Options of a run."""
-
-    model: str | None = None
-    weights: str | None = None
-    tile: int | Literal["auto", "off"] = "auto"
-    overlap: int | Literal["auto", "exact"] = "auto"
-    device: str = "auto"
-    precision: Precision = "auto"
-    seed: int = 0
-    strength: float = 1.0  # how far from the image (0) to the result (1), where sizes are equal
-    resize: Resize = "detail"  # for a network of one size
-    exact: bool = False  # in tiles, but as if the image were whole
-    noise_limit: NoiseLimit = "auto"  # of denoisers: most that is removed; sigma in levels of 255
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 1:
-            raise UsageError(f"--strength {self.strength:g}: wanted a number from 0 to 1")
-        if isinstance(self.noise_limit, str):
-            known = self.noise_limit in ("auto", "off")
-        else:
-            known = 0 <= self.noise_limit <= 255
-        if not known:
-            raise UsageError(
-                f"--noise-limit {self.noise_limit}: wanted auto, off, or a sigma from 0 to 255",
-                hint="for example --noise-limit 3",
-            )
-        if self.exact and isinstance(self.overlap, int):
-            raise UsageError(
-                f"--tile exact and --overlap {self.overlap} contradict each other",
-                hint="leave one of them out",
-            )
 
 
 class Restorer:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Literal, Protocol
+from typing import Literal
 
 from torch import Tensor
 
 from restore_cli import registry
 from restore_cli.checkpoints.load import load_checkpoint
-from restore_cli.errors import InputError, UsageError, WeightsMismatch, WeightsMissing
+from restore_cli.errors import InputError, UsageError, WeightsMissing
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs.jpeg import has_jpeg_traces
 from restore_cli.imaging.image import Image
@@ -25,10 +25,12 @@ from restore_cli.inference.factors import (
     LARGEST,
     factors_of,
     photo_weights_by_scale,
+    scale_of,
     weights_by_scale,
 )
-from restore_cli.inference.report import Report, Restored, Restoring, StepReport
-from restore_cli.inference.restorer import OnProgress, Restorer, RunOptions
+from restore_cli.inference.options import OnProgress, RunOptions
+from restore_cli.inference.report import Report, Restored, Restoring, Stage, StepReport
+from restore_cli.inference.restorer import Restorer
 
 # Weights for damaged photographs, for clean images, or either by what is found in each image.
 Purpose = Literal["auto", "photo", "clean"]
@@ -57,18 +59,6 @@ class Target:
 
 
 BETWEEN = 16  # bytes a pixel between two networks: RGB and alpha in float32
-
-
-class Stage(Protocol):
-    """A restorer, or several as one."""
-
-    def stream(
-        self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
-    ) -> Restoring: ...
-
-    def size_after(self, height: int, width: int) -> tuple[int, int]: ...
-
-    def stored_bytes(self, height: int, width: int) -> int: ...
 
 
 class Upscaler:
@@ -187,18 +177,6 @@ def load_upscaler(options: RunOptions, target: Target, purpose: Purpose = "clean
             hint="import a file of yours: restore weights import FILE",
         )
     return Upscaler(known, options, target, photo)
-
-
-def scale_of(weights: str) -> int:
-    """Return the factor of some weights. Raises WeightsError."""
-    checkpoint = load_checkpoint(weights)
-    spec = checkpoint.spec
-    if spec.facts is None or "upscale" not in spec.tasks or spec.facts.scale == 1:
-        raise WeightsMismatch(
-            f"{checkpoint.name} is made to {' or '.join(spec.tasks)}, not to upscale",
-            hint="for example --weights espcn.x2",
-        )
-    return spec.facts.scale
 
 
 def _reaching(steps: Sequence[StepReport], height: int, width: int) -> Report:

@@ -18,7 +18,8 @@ from restore_cli.files import sha256_of
 from restore_cli.imaging.codecs import png
 from restore_cli.imaging.io import read, write
 from restore_cli.inference import restorer as pipeline
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import load_restorer
 from tests.imaging.images import camera_exif, icc_profile, image_of, noise, png_file
 
 HEIGHT, WIDTH = 150, 23

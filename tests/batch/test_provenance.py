@@ -28,9 +28,9 @@ from restore_cli.imaging.codecs.xmp import EMPTY
 from restore_cli.imaging.image import Image, Metadata, Text
 from restore_cli.imaging.io import encode, read, write
 from restore_cli.inference.generator import Generator
+from restore_cli.inference.options import RunOptions
 from restore_cli.inference.rain import Rain
 from restore_cli.inference.report import Report, Restored, StepReport
-from restore_cli.inference.restorer import RunOptions
 from restore_cli.inference.samplers.request import GenerateRequest
 
 STEP = StepReport("dpenet", "dpenet.default", "ab" * 32, 64, "fp32", 5, 7, 0.0)

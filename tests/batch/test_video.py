@@ -18,8 +18,9 @@ from restore_cli.errors import BrokenOutput, UnreadableVideo
 from restore_cli.imaging.video.reader import Clip
 from restore_cli.imaging.video.writer import ClipWriter
 from restore_cli.imaging.video.yuv import Layout, from_rgb, to_rgb
+from restore_cli.inference.options import RunOptions
 from restore_cli.inference.report import Report, Restored, StepReport
-from restore_cli.inference.restorer import Restorer, RunOptions, load_restorer
+from restore_cli.inference.restorer import Restorer, load_restorer
 from restore_cli.inference.upscaler import Target, Upscaler
 from tests.imaging.clips import frames_of, make_clip, see
 

@@ -18,7 +18,7 @@ from restore_cli.errors import (
     WeightsMismatch,
     WeightsMissing,
 )
-from restore_cli.inference.restorer import RunOptions
+from restore_cli.inference.options import RunOptions
 
 needs_ncnn = pytest.mark.skipif(
     importlib.util.find_spec("ncnn") is None, reason="the extra peers is not installed"

@@ -10,7 +10,8 @@ from restore_cli.bench.suite import candidates
 from restore_cli.checkpoints.save import save
 from restore_cli.data.sets import SETS, folder_pairs, load_pair, public_pairs
 from restore_cli.imaging.io import read
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import load_restorer
 from restore_cli.metrics import PROTOCOLS, measure
 from restore_cli.tasks import TASKS
 from tests.bench.conftest import image

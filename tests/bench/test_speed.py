@@ -11,7 +11,7 @@ from restore_cli.bench.suite import Candidate, candidates
 from restore_cli.checkpoints.save import save
 from restore_cli.data.sets import folder_pairs
 from restore_cli.errors import OutOfMemory
-from restore_cli.inference.restorer import RunOptions
+from restore_cli.inference.options import RunOptions
 
 CPU = RunOptions(device="cpu", precision="fp32")
 COSTS = ("seconds", "cpu_seconds", "megapixels_per_second", "peak_memory_mb")

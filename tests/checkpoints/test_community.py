@@ -12,7 +12,8 @@ from restore_cli.checkpoints import community
 from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.checkpoints.read import WeightFile
 from restore_cli.errors import InputError, UsageError, WeightsCorrupt, WeightsMismatch
-from restore_cli.inference.restorer import Restorer, RunOptions, load_restorer
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import Restorer, load_restorer
 from tests.community import FOLDERS, SMALL, save_model, state_of
 
 # Small sizes leave some branches without channels, and warnings of other projects stay theirs.

@@ -17,7 +17,8 @@ from restore_cli.imaging.resize import resize_matlab
 from restore_cli.inference import noise, preprocessing, restorer
 from restore_cli.inference.chain import Chain
 from restore_cli.inference.device import SMALLEST_TILE
-from restore_cli.inference.restorer import Restorer, RunOptions
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import Restorer
 from restore_cli.inference.upscaler import in_turn, sized
 from restore_cli.networks.facts import BicubicFirst, Rgb, Standardized
 from tests.toys import restorer_of, toy_facts

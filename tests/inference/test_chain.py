@@ -12,7 +12,8 @@ from restore_cli.errors import WeightsMismatch
 from restore_cli.imaging.colour import quantize
 from restore_cli.imaging.image import Image
 from restore_cli.inference.chain import Step, load_chain
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import load_restorer
 from restore_cli.inference.upscaler import Target, load_upscaler
 
 CPU = RunOptions(device="cpu", precision="fp32")

@@ -3,8 +3,14 @@ import pytest
 from restore_cli import registry
 from restore_cli.checkpoints.library import import_weights
 from restore_cli.checkpoints.save import save
+from restore_cli.errors import WeightsMismatch
 from restore_cli.inference import factors
-from restore_cli.inference.factors import factors_of, usual_network, weights_by_scale
+from restore_cli.inference.factors import (
+    factors_of,
+    scale_of,
+    usual_network,
+    weights_by_scale,
+)
 
 
 @pytest.fixture
@@ -77,3 +83,22 @@ def test_of_several_weights_of_one_factor_the_usual_name_is_taken(tmp_path, usua
     for name in ("espcn.another", usual, "espcn.yet-another"):
         import_weights(path, name)
     assert weights_by_scale(registry.MODELS["espcn"])[5] == usual
+
+
+def test_the_factor_of_a_file_is_read_from_its_header(tmp_path):
+    path = tmp_path / "x5.safetensors"
+    save(registry.build("espcn", scale=5), path, arch="espcn", config={"scale": 5}, record={})
+    path.write_bytes(path.read_bytes()[:-1000])  # some of the tensors are gone
+    assert scale_of(str(path)) == 5
+
+
+@pytest.mark.parametrize(
+    ("arch", "config"),
+    [("espcn", {"scale": "3"}), ("nope", {})],
+    ids=["value", "network"],
+)
+def test_a_header_of_no_known_network_is_refused(tmp_path, arch, config):
+    path = tmp_path / "x.safetensors"
+    save(registry.build("espcn"), path, arch=arch, config=config, record={})
+    with pytest.raises(WeightsMismatch, match=r"x\.safetensors: "):
+        scale_of(str(path))

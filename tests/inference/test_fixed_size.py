@@ -9,13 +9,14 @@ from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import OutOfMemory
 from restore_cli.inference import restorer as module
+from restore_cli.inference.options import RunOptions
 from restore_cli.inference.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     mean_brightness,
     prepare,
 )
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.restorer import load_restorer
 from restore_cli.networks.facts import FixedSize, Stretched
 
 CONFIG = {"stem_channels": 2, "nominal_size": (80, 96)}

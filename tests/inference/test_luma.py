@@ -6,8 +6,9 @@ from torch.testing import assert_close
 from restore_cli.imaging.colour import luma as luma_of
 from restore_cli.imaging.colour import luma_to_grey, quantize, rgb_to_ycbcr
 from restore_cli.imaging.resize import resize_matlab
+from restore_cli.inference.options import RunOptions
 from restore_cli.inference.preprocessing import prepare
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.restorer import load_restorer
 from restore_cli.networks.facts import Luma, Ycbcr
 from restore_cli.registry import build
 

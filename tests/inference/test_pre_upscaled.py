@@ -9,8 +9,9 @@ from restore_cli.checkpoints.save import save
 from restore_cli.errors import WeightsMismatch
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
+from restore_cli.inference.options import RunOptions
 from restore_cli.inference.preprocessing import prepare
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.restorer import load_restorer
 from restore_cli.networks.facts import BicubicFirst
 
 CONFIG = {"n_feat": 8, "n_RRG": 1, "n_MSRB": 1}

@@ -12,7 +12,8 @@ from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.errors import BrokenOutput
 from restore_cli.imaging.image import Image
 from restore_cli.inference import restorer as pipeline
-from restore_cli.inference.restorer import Restorer, RunOptions
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import Restorer
 
 
 class Coarse(nn.Module):

@@ -4,7 +4,8 @@ import torch
 from restore_cli.errors import BrokenOutput, UsageError
 from restore_cli.imaging.image import Image
 from restore_cli.inference import blockwise as pieces
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import load_restorer
 
 
 def restorer(weights, **options):

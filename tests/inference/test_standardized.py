@@ -6,8 +6,9 @@ from torch.testing import assert_close
 
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
+from restore_cli.inference.options import RunOptions
 from restore_cli.inference.preprocessing import prepare
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.restorer import load_restorer
 from restore_cli.networks.facts import Standardized
 
 

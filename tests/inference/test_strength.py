@@ -4,7 +4,8 @@ import torch
 from restore_cli import registry, restore
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import UsageError
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import load_restorer
 
 
 def restorer(weights, strength, **options):

@@ -9,7 +9,8 @@ from torch.testing import assert_close
 from restore_cli import registry
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.imaging.resize import resize_matlab
-from restore_cli.inference.restorer import Restorer, RunOptions
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import Restorer
 from restore_cli.networks.mirnet.model import MIRNet, MIRNetConfig
 
 CONFIG = {"n_feat": 8, "n_RRG": 1, "n_MSRB": 1, "upsampler": "subpixel"}

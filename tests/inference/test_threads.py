@@ -7,7 +7,8 @@ import torch
 
 from restore_cli.imaging.image import Image
 from restore_cli.inference import restorer as module
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import load_restorer
 from restore_cli.inference.upscaler import Target, load_upscaler
 
 CPU = RunOptions(device="cpu", precision="fp32", tile=64)

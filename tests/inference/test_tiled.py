@@ -10,7 +10,8 @@ from restore_cli import registry
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.errors import BrokenOutput, OutOfMemory
 from restore_cli.inference import restorer as pipeline
-from restore_cli.inference.restorer import Restorer, RunOptions
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import Restorer
 from restore_cli.inference.tiled import share_statistics
 from restore_cli.networks.layers import GlobalAverage
 from restore_cli.networks.mirnet.model import MRB, MIRNetConfig

@@ -14,8 +14,10 @@ from restore_cli.checkpoints.save import save
 from restore_cli.errors import InputError, UsageError, WeightsMismatch, WeightsMissing
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
-from restore_cli.inference.restorer import Restorer, RunOptions
-from restore_cli.inference.upscaler import Target, Upscaler, load_upscaler, scale_of
+from restore_cli.inference.factors import scale_of
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import Restorer
+from restore_cli.inference.upscaler import Target, Upscaler, load_upscaler
 
 CPU = {"device": "cpu", "precision": "fp32"}
 

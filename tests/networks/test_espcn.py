@@ -8,7 +8,8 @@ from torch.testing import assert_close
 
 from restore_cli import registry
 from restore_cli.imaging.io import read
-from restore_cli.inference.restorer import RunOptions, load_restorer
+from restore_cli.inference.options import RunOptions
+from restore_cli.inference.restorer import load_restorer
 from restore_cli.metrics import PROTOCOLS, measure
 from restore_cli.networks.espcn.model import ESPCN, ESPCNConfig
 

@@ -1,0 +1,49 @@
+"""Options of a run, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from restore_cli.errors import UsageError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Resize = Literal["detail", "fit", "native"]
+NoiseLimit = float | Literal["auto", "off"]
+OnProgress = Callable[[int, int], None]  # done, total
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of a run."""
+
+    model: str | None = None
+    weights: str | None = None
+    tile: int | Literal["auto", "off"] = "auto"
+    overlap: int | Literal["auto", "exact"] = "auto"
+    device: str = "auto"
+    precision: Precision = "auto"
+    seed: int = 0
+    strength: float = 1.0  # how far from the image (0) to the result (1), where sizes are equal
+    resize: Resize = "detail"  # for a network of one size
+    exact: bool = False  # in tiles, but as if the image were whole
+    noise_limit: NoiseLimit = "auto"  # of denoisers: most that is removed; sigma in levels of 255
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"--strength {self.strength:g}: wanted a number from 0 to 1")
+        if isinstance(self.noise_limit, str):
+            known = self.noise_limit in ("auto", "off")
+        else:
+            known = 0 <= self.noise_limit <= 255
+        if not known:
+            raise UsageError(
+                f"--noise-limit {self.noise_limit}: wanted auto, off, or a sigma from 0 to 255",
+                hint="for example --noise-limit 3",
+            )
+        if self.exact and isinstance(self.overlap, int):
+            raise UsageError(
+                f"--tile exact and --overlap {self.overlap} contradict each other",
+                hint="leave one of them out",
+            )
