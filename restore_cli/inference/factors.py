@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import combinations_with_replacement
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from restore_cli import registry
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.load import is_path, load_checkpoint
 from restore_cli.checkpoints.read import read_about
-from restore_cli.errors import UsageError, WeightsMismatch
+from restore_cli.errors import WeightsMismatch
 from restore_cli.networks.facts import Restoration
-from restore_cli.registry import MODELS, Configured
+from restore_cli.registry import MODELS, NETWORKS, Configured
 from restore_cli.tasks import TASKS
 
 LARGEST = 16  # times, by repetition; what is invented beyond has nothing to do with the image
@@ -100,14 +101,14 @@ def scale_of(weights: str) -> int:
 
 
 def _spec_of(weights: str) -> Configured:
-    """Return what some weights are for; a file that does not describe itself is loaded."""
-    if not is_path(weights):
+    """Return what some weights are for; they are loaded where their header does not tell."""
+    if is_path(weights):
+        about = read_about(Path(os.path.expanduser(weights)))
+        arch, config, tasks = (about.arch, about.config, None) if about else ("", {}, None)
+    else:
         entry = manifest.find(weights)
-        return registry.configured(registry.find(entry.arch), entry.config, entry.tasks)
-    about = read_about(Path(os.path.expanduser(weights)))
-    if about is None:
-        return load_checkpoint(weights).spec
-    try:
-        return registry.configured(registry.find(about.arch), about.config)
-    except (TypeError, UsageError) as error:  # the file is of another version, or damaged
-        raise WeightsMismatch(f"{Path(weights).name}: {error}") from error
+        arch, config, tasks = entry.arch, entry.config, entry.tasks
+    if arch in NETWORKS and "architecture" not in config:  # which a community model has
+        with suppress(TypeError):  # a damaged configuration, which loading names
+            return registry.configured(NETWORKS[arch], config, tasks)
+    return load_checkpoint(weights).spec

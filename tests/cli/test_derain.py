@@ -90,6 +90,11 @@ def test_contradicting_options_are_exit_2(photos):
     assert derain(photos / "a.png", "--overwrite", "--skip-existing").exit_code == 2
 
 
+def test_contradicting_options_are_refused_before_the_plan_is_shown(photos):
+    result = derain(photos / "a.png", "--tile", "exact", "--overlap", 3, "--dry-run")
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
 def test_two_sources_for_one_target_are_refused_before_work(photos, random_weights, tmp_path):
     Image.new("RGB", (3, 3)).save(photos / "a.bmp")
     result = derain(photos, "-o", tmp_path / "out", "--weights", random_weights)

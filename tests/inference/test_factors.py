@@ -100,5 +100,5 @@ def test_the_factor_of_a_file_is_read_from_its_header(tmp_path):
 def test_a_header_of_no_known_network_is_refused(tmp_path, arch, config):
     path = tmp_path / "x.safetensors"
     save(registry.build("espcn"), path, arch=arch, config=config, record={})
-    with pytest.raises(WeightsMismatch, match=r"x\.safetensors: "):
+    with pytest.raises(WeightsMismatch, match=arch):
         scale_of(str(path))
