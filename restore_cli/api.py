@@ -88,8 +88,8 @@ def load_restorer(
 
     Calling the result with an Image returns a Restored: the fields `image` and `report`.
 
-    task: "derain", "denoise", "enhance" or "upscale"; with a community model as `weights` also
-    "deblur", "dejpeg", "dehaze" or "face".
+    task: "derain", "denoise", "enhance" or "upscale"; with a community model as `weights` any name
+    of `restore_cli.tasks.TASKS`.
     model: name of a network; default: that of the task.
     weights: name of weights, or a file; default: those of the network.
     scale: factor of "upscale", such as 2 or 2.5; default: that of the weights.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from restore_cli.cli.options import (
 )
 from restore_cli.errors import NothingToDo, OutputError, RestoreError, UsageError
 from restore_cli.inference.options import RunOptions
+from restore_cli.tasks import TaskName
 
 if TYPE_CHECKING:
     from restore_cli.bench.peers import Peer
@@ -97,7 +98,7 @@ def quality(
     peer: Peers = None,
     data: Data = None,
     task: Annotated[
-        Literal["derain", "denoise", "enhance"] | None,
+        TaskName | None,
         typer.Option(help="Task of folders with input/ and target/."),
     ] = None,
     protocol: Annotated[
@@ -248,7 +249,7 @@ def diff(
 def _sets(
     names: Sequence[str],
     data: Path | None,
-    task: Literal["derain", "denoise", "enhance"] | None,
+    task: TaskName | None,
     report: Reporter,
 ) -> list[PairSet]:
     """Return the pairs of the named sets, or of all public sets found."""

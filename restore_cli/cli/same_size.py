@@ -1,4 +1,4 @@
-"""`restore derain`, `deblur`, `dejpeg`, `dehaze` and `face`: no options but the common ones.
+"""`restore derain`, `deblur` and others: commands without options of their own.
 
 They differ in their task alone, which is the name of the command.
 """

@@ -219,7 +219,7 @@ def folder_pairs(folder: Path, task: TaskName | None = None) -> list[PairSet]:
         if actual is None:
             raise UsageError(
                 f"{folder}: the task of input/ and target/ is not known",
-                hint="add --task derain, denoise or enhance",
+                hint="name it, for example --task derain",
             )
         found.append(PairSet(folder.name, actual, tuple(pairs), factor))
     if not found:
