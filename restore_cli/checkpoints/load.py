@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from restore_cli import registry
 from restore_cli.checkpoints import importers, manifest
 from restore_cli.checkpoints.manifest import WeightsEntry
-from restore_cli.checkpoints.read import WeightFile, read
+from restore_cli.checkpoints.read import WeightFile, read, read_about
 from restore_cli.checkpoints.shapes import check_finite, check_fit, empty_network
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
 from restore_cli.registry import Configured
@@ -47,6 +48,23 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
     if is_path(name_or_path):
         return _load_file(Path(os.path.expanduser(name_or_path)))
     return _load_entry(manifest.find(str(name_or_path)))
+
+
+def spec_of(name_or_path: str) -> Configured:
+    """Return what some weights are for; they are loaded only where their header does not tell.
+
+    Raises WeightsError.
+    """
+    if is_path(name_or_path):
+        about = read_about(Path(os.path.expanduser(name_or_path)))
+        arch, config, tasks = (about.arch, about.config, None) if about else ("", {}, None)
+    else:
+        entry = manifest.find(name_or_path)
+        arch, config, tasks = entry.arch, entry.config, entry.tasks
+    if arch in registry.NETWORKS and "architecture" not in config:  # which community models have
+        with suppress(TypeError):  # a damaged configuration, which loading names
+            return registry.configured(registry.NETWORKS[arch], config, tasks)
+    return load_checkpoint(name_or_path).spec
 
 
 def _verified(entry: WeightsEntry) -> WeightFile:

@@ -11,48 +11,10 @@ import typer
 
 from restore_cli import registry
 from restore_cli.batch.plan import Job, Standard, plan
+from restore_cli.cli import options as option
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.ledger import ledger_of
-from restore_cli.cli.options import (
-    Backend,
-    Device,
-    DryRun,
-    FingerprintName,
-    FormatName,
-    Json,
-    LedgerFile,
-    ModelName,
-    Output,
-    Overlap,
-    Overwrite,
-    Precision,
-    Print0,
-    Quality,
-    Quiet,
-    Record,
-    Recursive,
-    Report,
-    RetryFailed,
-    Seed,
-    ShardName,
-    SkipExisting,
-    Sources,
-    Strength,
-    Tile,
-    Watch,
-    WeightsName,
-    existing_targets,
-    network_of,
-    run_options,
-    seconds_of,
-    shard_of,
-)
-from restore_cli.cli.restoring import (
-    refuse_contradictions,
-    refuse_report,
-    run_batch,
-    work_remains,
-)
+from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 from restore_cli.errors import OutputExists, RestoreError, UsageError
 
 if TYPE_CHECKING:
@@ -90,46 +52,46 @@ ADAPTING = "cbsn"  # the network that learns from noisy images alone
 
 def denoise(
     context: typer.Context,
-    source: Sources,
-    output: Output = None,
-    model: ModelName = None,
-    weights: WeightsName = None,
-    strength: Strength = 1.0,
+    source: option.Sources,
+    output: option.Output = None,
+    model: option.ModelName = None,
+    weights: option.WeightsName = None,
+    strength: option.Strength = 1.0,
     noise_limit: NoiseLimit = "auto",
     adapt: Adapt = False,
     time: Time = None,
     save: Save = None,
-    tile: Tile = "auto",
-    overlap: Overlap = "auto",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    backend: Backend = "torch",
-    recursive: Recursive = False,
-    format: FormatName = None,
-    quality: Quality = None,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
-    json: Json = False,
-    print0: Print0 = False,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
-    seed: Seed = 0,
-    record: Record = True,
-    html: Report = None,
-    ledger: LedgerFile = None,
-    fingerprint: FingerprintName = "mtime",
-    retry_failed: RetryFailed = False,
-    shard: ShardName = None,
-    watch: Watch = False,
+    tile: option.Tile = "auto",
+    overlap: option.Overlap = "auto",
+    device: option.Device = "auto",
+    precision: option.Precision = "auto",
+    backend: option.Backend = "torch",
+    recursive: option.Recursive = False,
+    format: option.FormatName = None,
+    quality: option.Quality = None,
+    overwrite: option.Overwrite = False,
+    skip_existing: option.SkipExisting = False,
+    json: option.Json = False,
+    print0: option.Print0 = False,
+    quiet: option.Quiet = False,
+    dry_run: option.DryRun = False,
+    seed: option.Seed = 0,
+    record: option.Record = True,
+    html: option.Report = None,
+    ledger: option.LedgerFile = None,
+    fingerprint: option.FingerprintName = "mtime",
+    retry_failed: option.RetryFailed = False,
+    shard: option.ShardName = None,
+    watch: option.Watch = False,
 ) -> None:
     """Remove noise from images, folders and videos (MIRNet, C-BSN)."""
     refuse_adapting(adapt, model, time, save, overwrite, ledger)
-    seconds = seconds_of(time or DEFAULT_TIME)
+    seconds = option.seconds_of(time or DEFAULT_TIME)
     is_default = model is None and weights is None and not adapt
     if adapt:
         model = ADAPTING
     options = replace(
-        run_options(model, weights, tile, overlap, device, precision, seed),
+        option.run_options(model, weights, tile, overlap, device, precision, seed),
         strength=strength,
         noise_limit=sigma_or_word(noise_limit),
     )
@@ -137,11 +99,11 @@ def denoise(
         source,
         output,
         task="denoise",
-        model=network_of("denoise", model, weights, output),
+        model=option.network_of("denoise", model, weights, output),
         recursive=recursive,
         format=format,
-        existing=existing_targets(overwrite, skip_existing),
-        shard=shard_of(shard),
+        existing=option.existing_targets(overwrite, skip_existing),
+        shard=option.shard_of(shard),
         ledger=ledger_of(context),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)

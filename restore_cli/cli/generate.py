@@ -11,23 +11,9 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from restore_cli.batch.plan import Standard
+from restore_cli.cli import options as option
 from restore_cli.cli.console import Reporter, binary_stdout, reporter
 from restore_cli.cli.findings import row
-from restore_cli.cli.options import (
-    Device,
-    DryRun,
-    Json,
-    Overwrite,
-    Precision,
-    Print0,
-    Quality,
-    Quiet,
-    SkipExisting,
-    WeightsName,
-    existing_targets,
-    refuse_mixed_stdout,
-    size_of,
-)
 from restore_cli.errors import UsageError
 from restore_cli.inference.samplers.request import GenerateRequest, Lora
 from restore_cli.registry import GENERATORS
@@ -71,7 +57,7 @@ def generate(
             autocompletion=complete_model,
         ),
     ] = None,
-    weights: WeightsName = None,
+    weights: option.WeightsName = None,
     base: Annotated[
         str | None,
         typer.Option(
@@ -171,15 +157,15 @@ def generate(
     list_classes: Annotated[
         bool, typer.Option("--list-classes", help="List the known classes and generate nothing.")
     ] = False,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    quality: Quality = None,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
-    json: Json = False,
-    print0: Print0 = False,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
+    device: option.Device = "auto",
+    precision: option.Precision = "auto",
+    quality: option.Quality = None,
+    overwrite: option.Overwrite = False,
+    skip_existing: option.SkipExisting = False,
+    json: option.Json = False,
+    print0: option.Print0 = False,
+    quiet: option.Quiet = False,
+    dry_run: option.DryRun = False,
 ) -> None:
     """Generate images of a class, or of a text with --base."""
     from restore_cli.batch.grids import plan_grids
@@ -201,13 +187,13 @@ def generate(
             count=count,
             seed=seed,
             model=(chosen and chosen.arch) or "scalecrafter",
-            size=size_of(size),
-            existing=existing_targets(overwrite, skip_existing),
+            size=option.size_of(size),
+            existing=option.existing_targets(overwrite, skip_existing),
         )
         _refuse_contradictions(planned, quality, json, print0)
         request = GenerateRequest(
             prompts[0],
-            size=size_of(size),
+            size=option.size_of(size),
             steps=steps,
             guidance=guidance,
             negative=negative,
@@ -300,7 +286,7 @@ def _refuse_contradictions(
             f"--quality has no effect on {' and '.join(sorted(formats))}", hint="leave it out"
         )
     piped = any(grid.target is Standard.OUTPUT for grid in planned.grids)
-    refuse_mixed_stdout(piped=piped, json=json, print0=print0)
+    option.refuse_mixed_stdout(piped=piped, json=json, print0=print0)
 
 
 def _stdout(planned: GridPlan) -> BinaryIO | None:

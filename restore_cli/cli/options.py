@@ -230,9 +230,9 @@ def network_of(task: str, model: str | None, weights: str | None, output: str | 
     if model is None and weights is not None:
         if "model" not in template_fields(output):
             return ""
-        from restore_cli.checkpoints.load import load_checkpoint
+        from restore_cli.checkpoints.load import spec_of
 
-        return load_checkpoint(weights).spec.arch
+        return spec_of(weights).arch
     return registry.find_for_task(task, model).arch
 
 

@@ -9,45 +9,10 @@ from typing import Annotated
 import typer
 
 from restore_cli.batch.plan import Enlargement, contains_videos, plan, template_fields
+from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
 from restore_cli.cli.ledger import ledger_of
-from restore_cli.cli.options import (
-    Backend,
-    Device,
-    DryRun,
-    FingerprintName,
-    FormatName,
-    Json,
-    LedgerFile,
-    Output,
-    Overlap,
-    Overwrite,
-    Precision,
-    Print0,
-    Quality,
-    Quiet,
-    Record,
-    Recursive,
-    Report,
-    RetryFailed,
-    Seed,
-    ShardName,
-    SkipExisting,
-    Sources,
-    Tile,
-    Watch,
-    existing_targets,
-    factor_of,
-    network_of,
-    run_options,
-    shard_of,
-)
-from restore_cli.cli.restoring import (
-    refuse_contradictions,
-    refuse_report,
-    run_batch,
-    work_remains,
-)
+from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 from restore_cli.cli.upscaling import default_factor, default_network
 from restore_cli.errors import UsageError
 from restore_cli.tasks import TASKS
@@ -73,39 +38,39 @@ WeightsOfSteps = Annotated[
 
 def run(
     context: typer.Context,
-    source: Sources,
+    source: option.Sources,
     steps: Steps,
-    output: Output = None,
+    output: option.Output = None,
     model: Models = None,
     weights: WeightsOfSteps = None,
-    tile: Tile = "auto",
-    overlap: Overlap = "auto",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    backend: Backend = "torch",
-    recursive: Recursive = False,
-    format: FormatName = None,
-    quality: Quality = None,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
-    json: Json = False,
-    print0: Print0 = False,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
-    seed: Seed = 0,
-    record: Record = True,
-    html: Report = None,
-    ledger: LedgerFile = None,
-    fingerprint: FingerprintName = "mtime",
-    retry_failed: RetryFailed = False,
-    shard: ShardName = None,
-    watch: Watch = False,
+    tile: option.Tile = "auto",
+    overlap: option.Overlap = "auto",
+    device: option.Device = "auto",
+    precision: option.Precision = "auto",
+    backend: option.Backend = "torch",
+    recursive: option.Recursive = False,
+    format: option.FormatName = None,
+    quality: option.Quality = None,
+    overwrite: option.Overwrite = False,
+    skip_existing: option.SkipExisting = False,
+    json: option.Json = False,
+    print0: option.Print0 = False,
+    quiet: option.Quiet = False,
+    dry_run: option.DryRun = False,
+    seed: option.Seed = 0,
+    record: option.Record = True,
+    html: option.Report = None,
+    ledger: option.LedgerFile = None,
+    fingerprint: option.FingerprintName = "mtime",
+    retry_failed: option.RetryFailed = False,
+    shard: option.ShardName = None,
+    watch: option.Watch = False,
 ) -> None:
     """Restore images in several steps, with no rounding in between.
 
     Outputs are named {stem}_restored{ext}. Tiles, overlap and precision apply to each step.
     """
-    options = run_options(None, None, tile, overlap, device, precision, seed)
+    options = option.run_options(None, None, tile, overlap, device, precision, seed)
     wanted = steps_of(steps)
     tasks = [task for task, _ in wanted]
     models = by_step(model or [], tasks, option="--model")
@@ -123,13 +88,13 @@ def run(
         output,
         task="run",
         model="+".join(
-            network_of(task, models.get(task), files.get(task), output) for task in tasks
+            option.network_of(task, models.get(task), files.get(task), output) for task in tasks
         ),
         scale=Enlargement(math.prod(factors)),
         recursive=recursive,
         format=format,
-        existing=existing_targets(overwrite, skip_existing),
-        shard=shard_of(shard),
+        existing=option.existing_targets(overwrite, skip_existing),
+        shard=option.shard_of(shard),
         ledger=ledger_of(context),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
@@ -158,7 +123,7 @@ def steps_of(text: str) -> list[tuple[str, float | None]]:
             raise UsageError(f"--steps {text}: no step is called {task!r}", hint=EXAMPLE)
         if colon and task != "upscale":
             raise UsageError(f"--steps {text}: {task} takes no number", hint=EXAMPLE)
-        steps.append((task, factor_of(factor, option=f"--steps {text}") if colon else None))
+        steps.append((task, option.factor_of(factor, option=f"--steps {text}") if colon else None))
     return steps
 
 

@@ -8,48 +8,10 @@ from typing import Annotated, Literal
 import typer
 
 from restore_cli.batch.plan import Enlargement, contains_videos, plan, template_fields
+from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
 from restore_cli.cli.ledger import ledger_of
-from restore_cli.cli.options import (
-    Backend,
-    Device,
-    DryRun,
-    FingerprintName,
-    FormatName,
-    Json,
-    LedgerFile,
-    ModelName,
-    Output,
-    Overlap,
-    Overwrite,
-    Precision,
-    Print0,
-    Quality,
-    Quiet,
-    Record,
-    Recursive,
-    Report,
-    RetryFailed,
-    Seed,
-    ShardName,
-    SkipExisting,
-    Sources,
-    Tile,
-    Watch,
-    WeightsName,
-    existing_targets,
-    factor_of,
-    network_of,
-    run_options,
-    shard_of,
-    size_of,
-)
-from restore_cli.cli.restoring import (
-    refuse_contradictions,
-    refuse_report,
-    run_batch,
-    work_remains,
-)
+from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 from restore_cli.cli.upscaling import default_factor, default_network, describe_default
 from restore_cli.errors import UsageError
 
@@ -86,36 +48,36 @@ For = Annotated[
 
 def upscale(
     context: typer.Context,
-    source: Sources,
-    output: Output = None,
+    source: option.Sources,
+    output: option.Output = None,
     scale: Scale = None,
     size: Size = None,
     repeat: Repeat = False,
     purpose: For = "auto",
-    model: ModelName = None,
-    weights: WeightsName = None,
-    tile: Tile = "auto",
-    overlap: Overlap = "auto",
-    device: Device = "auto",
-    precision: Precision = "auto",
-    backend: Backend = "torch",
-    recursive: Recursive = False,
-    format: FormatName = None,
-    quality: Quality = None,
-    overwrite: Overwrite = False,
-    skip_existing: SkipExisting = False,
-    json: Json = False,
-    print0: Print0 = False,
-    quiet: Quiet = False,
-    dry_run: DryRun = False,
-    seed: Seed = 0,
-    record: Record = True,
-    html: Report = None,
-    ledger: LedgerFile = None,
-    fingerprint: FingerprintName = "mtime",
-    retry_failed: RetryFailed = False,
-    shard: ShardName = None,
-    watch: Watch = False,
+    model: option.ModelName = None,
+    weights: option.WeightsName = None,
+    tile: option.Tile = "auto",
+    overlap: option.Overlap = "auto",
+    device: option.Device = "auto",
+    precision: option.Precision = "auto",
+    backend: option.Backend = "torch",
+    recursive: option.Recursive = False,
+    format: option.FormatName = None,
+    quality: option.Quality = None,
+    overwrite: option.Overwrite = False,
+    skip_existing: option.SkipExisting = False,
+    json: option.Json = False,
+    print0: option.Print0 = False,
+    quiet: option.Quiet = False,
+    dry_run: option.DryRun = False,
+    seed: option.Seed = 0,
+    record: option.Record = True,
+    html: option.Report = None,
+    ledger: option.LedgerFile = None,
+    fingerprint: option.FingerprintName = "mtime",
+    retry_failed: option.RetryFailed = False,
+    shard: option.ShardName = None,
+    watch: option.Watch = False,
 ) -> None:
     """Enlarge images, folders and videos (ESPCN, MIRNet)."""
     if purpose != "auto" and weights is not None:
@@ -123,7 +85,7 @@ def upscale(
     factor, pixels = factor_or_size(scale, size, weights)
     if model is None and purpose == "photo":
         model = PHOTO_MODEL
-    options = run_options(model, weights, tile, overlap, device, precision, seed)
+    options = option.run_options(model, weights, tile, overlap, device, precision, seed)
     videos = contains_videos(source, output, task="upscale", recursive=recursive)
     is_default = model is None and weights is None
     if is_default and "model" in template_fields(output):
@@ -132,12 +94,12 @@ def upscale(
         source,
         output,
         task="upscale",
-        model=network_of("upscale", model, weights, output),
+        model=option.network_of("upscale", model, weights, output),
         scale=Enlargement(factor or 1, pixels),
         recursive=recursive,
         format=format,
-        existing=existing_targets(overwrite, skip_existing),
-        shard=shard_of(shard),
+        existing=option.existing_targets(overwrite, skip_existing),
+        shard=option.shard_of(shard),
         ledger=ledger_of(context),
     )
     refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
@@ -163,5 +125,5 @@ def factor_or_size(
     if scale and size:
         raise UsageError("--scale and --size contradict each other", hint="give one of them")
     if size is not None:
-        return None, size_of(size)
-    return default_factor(weights) if scale is None else factor_of(scale), None
+        return None, option.size_of(size)
+    return default_factor(weights) if scale is None else option.factor_of(scale), None

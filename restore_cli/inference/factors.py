@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import combinations_with_replacement
 from pathlib import Path
 
-from restore_cli import registry
 from restore_cli.checkpoints import manifest
-from restore_cli.checkpoints.load import is_path, load_checkpoint
-from restore_cli.checkpoints.read import read_about
+from restore_cli.checkpoints.load import is_path, spec_of
 from restore_cli.errors import WeightsMismatch
 from restore_cli.networks.facts import Restoration
-from restore_cli.registry import MODELS, NETWORKS, Configured
+from restore_cli.registry import MODELS
 from restore_cli.tasks import TASKS
 
 LARGEST = 16  # times, by repetition; what is invented beyond has nothing to do with the image
@@ -90,7 +86,7 @@ def weights_by_scale(spec: Restoration) -> dict[int, str]:
 
 def scale_of(weights: str) -> int:
     """Return the factor of some weights, a name or a file. Raises WeightsError."""
-    spec = _spec_of(weights)
+    spec = spec_of(weights)
     if spec.facts is None or "upscale" not in spec.tasks or spec.facts.scale == 1:
         name = Path(weights).stem if is_path(weights) else weights
         raise WeightsMismatch(
@@ -98,17 +94,3 @@ def scale_of(weights: str) -> int:
             hint="for example --weights espcn.x2",
         )
     return spec.facts.scale
-
-
-def _spec_of(weights: str) -> Configured:
-    """Return what some weights are for; they are loaded where their header does not tell."""
-    if is_path(weights):
-        about = read_about(Path(os.path.expanduser(weights)))
-        arch, config, tasks = (about.arch, about.config, None) if about else ("", {}, None)
-    else:
-        entry = manifest.find(weights)
-        arch, config, tasks = entry.arch, entry.config, entry.tasks
-    if arch in NETWORKS and "architecture" not in config:  # which a community model has
-        with suppress(TypeError):  # a damaged configuration, which loading names
-            return registry.configured(NETWORKS[arch], config, tasks)
-    return load_checkpoint(weights).spec
