@@ -25,6 +25,8 @@ RestoreError
 Exit code 6 (some files of a batch failed) has no class: each file has an error of its own.
 """
 
+SOME_FAILED = 6  # exit code where some files of a batch failed, each with an error of its own
+
 
 class RestoreError(Exception):
     """A failure with a message for the user and, if possible, a hint how to resolve it."""

@@ -10,11 +10,11 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from restore_cli.errors import DeviceError, RestoreError
+from restore_cli.inference.options import OnProgress
 
 KILLED = -9  # exit code after SIGKILL, which the kernel sends where memory runs out
 
 T = TypeVar("T")
-OnProgress = Callable[[int, int], None]  # done, total
 
 
 def run_in_subprocess(work: Callable[..., T], *arguments: Any, on_progress: OnProgress) -> T:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from restore_cli.bench.isolated import OnProgress, run_in_subprocess
+from restore_cli.bench.isolated import run_in_subprocess
 from restore_cli.bench.machine import peak_memory
 from restore_cli.bench.rows import Row, empty_row, failed_row
 from restore_cli.bench.suite import Candidate
@@ -28,7 +28,7 @@ from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import OutOfMemory, RestoreError
 from restore_cli.imaging.image import Image
 from restore_cli.inference.device import keep_freed_memory, pick_device
-from restore_cli.inference.options import RunOptions
+from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.preprocessing import prepare
 from restore_cli.inference.restorer import DTYPES, Restorer
 from restore_cli.inference.tiling import pad_to_multiple

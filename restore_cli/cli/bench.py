@@ -19,7 +19,7 @@ from restore_cli.cli.options import (
     Tile,
     run_options,
 )
-from restore_cli.errors import NothingToDo, OutputError, RestoreError, UsageError
+from restore_cli.errors import SOME_FAILED, NothingToDo, OutputError, RestoreError, UsageError
 from restore_cli.inference.options import RunOptions
 from restore_cli.tasks import TaskName
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
-SOME_FAILED = 6
 REGRESSION = 7
 
 Sets = Annotated[

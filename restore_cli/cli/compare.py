@@ -10,14 +10,13 @@ import typer
 from restore_cli.batch.plan import refuse_unwritable
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Overwrite, ProtocolName, Quiet
-from restore_cli.errors import OutputCollision, OutputExists, RestoreError
+from restore_cli.errors import SOME_FAILED, OutputCollision, OutputExists, RestoreError
 from restore_cli.imaging.formats import format_of
 from restore_cli.memory import refuse_small_address_space
 
 if TYPE_CHECKING:
     from restore_cli.report.comparison import Compared, Files
 
-SOME_FAILED = 6
 PAGES = (".html", ".htm")
 
 

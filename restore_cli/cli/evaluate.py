@@ -13,7 +13,7 @@ import typer
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Json, ProtocolName, Quiet
 from restore_cli.data.pairing import Pair, pair_up
-from restore_cli.errors import InputError, RestoreError
+from restore_cli.errors import SOME_FAILED, InputError, RestoreError
 from restore_cli.memory import refuse_small_address_space
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def evaluate(
         failed = len(pairing.pairs) - len(rows)
         show_means(rows, failed, protocol, report)
     if failed:
-        raise typer.Exit(6)
+        raise typer.Exit(SOME_FAILED)
 
 
 def load_perceptual(names: str | None, report: Reporter) -> dict[str, Pairwise]:

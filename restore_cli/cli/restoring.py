@@ -19,7 +19,7 @@ from restore_cli.batch.plan import (
 from restore_cli.cli.console import Reporter, binary_stdin, binary_stdout
 from restore_cli.cli.findings import how, messages, result_row, row
 from restore_cli.cli.options import refuse_mixed_stdout
-from restore_cli.errors import OutputExists, RestoreError, UsageError
+from restore_cli.errors import SOME_FAILED, OutputExists, RestoreError, UsageError
 from restore_cli.imaging.formats import is_container, is_lossy
 from restore_cli.memory import refuse_small_address_space
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from restore_cli.inference.report import ImageRestorer
 
 Failure = tuple[str, RestoreError]  # source, error
-
-SOME_FAILED = 6
 
 
 def refuse_contradictions(

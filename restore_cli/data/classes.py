@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from restore_cli.data.pairs import VALIDATION_REMAINDER, hold_out, to_uint8
 from restore_cli.errors import NothingToDo
-from restore_cli.imaging.formats import READABLE_SUFFIXES
+from restore_cli.imaging.folders import image_files
 from restore_cli.imaging.io import read
 from restore_cli.imaging.resize import resize_matlab
 
-HELD_OUT_EVERY = 20  # images of a class whose index modulo 20 is 7 are held out
-HELD_OUT_REMAINDER = 7
-SMALLEST_CLASS = HELD_OUT_REMAINDER + 1  # images, so that each class has one held out
+SMALLEST_CLASS = VALIDATION_REMAINDER + 1  # images, so that each class has one held out
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,9 @@ def load_classes(
         raise NothingToDo(f"{folder}: no folders of classes", hint="add a folder for each class")
     parts: tuple[list[tuple[Tensor, int]], list[tuple[Tensor, int]]] = ([], [])
     for label, path in enumerate(classes):
-        for index, photo in enumerate(_images(path)):
-            held_out = index % HELD_OUT_EVERY == HELD_OUT_REMAINDER
-            small = (shrink(photo).clamp(0, 1) * 255).round().to(torch.uint8)
-            parts[held_out].append((small, label))
+        for part, files in zip(parts, hold_out(_images(path)), strict=True):
+            photos = (read(file).pixels.expand(3, -1, -1) for file in files)
+            part += [(to_uint8(shrink(photo).clamp(0, 1)), label) for photo in photos]
     names = tuple(path.name for path in classes)
     training, validation = (
         ClassImages(names, tuple(image for image, _ in part), tuple(label for _, label in part))
@@ -54,14 +51,13 @@ def load_classes(
     return training, validation
 
 
-def _images(folder: Path) -> Iterator[Tensor]:
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in READABLE_SUFFIXES)
+def _images(folder: Path) -> list[Path]:
+    paths = image_files(folder)
     if len(paths) < SMALLEST_CLASS:
         raise NothingToDo(
             f"{folder}: {len(paths)} images", hint=f"a class needs at least {SMALLEST_CLASS}"
         )
-    for path in paths:
-        yield read(path).pixels.expand(3, -1, -1)
+    return paths
 
 
 def fit_area(image: Tensor, side: int, multiple: int) -> Tensor:

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from restore_cli.errors import InputError, NothingToDo, UnreadableImage, UsageError
-from restore_cli.imaging.formats import READABLE_SUFFIXES
+from restore_cli.errors import NothingToDo, UnreadableImage, UsageError
+from restore_cli.imaging.folders import images_by_name
 from restore_cli.tasks import TASKS
 
 Pair = tuple[Path, Path]  # restored, reference
@@ -64,21 +64,3 @@ def plain_name(name: str) -> str:
     """Return a name without the ending of restored images, such as _derained."""
     stem, _, ending = name.rpartition("_")
     return stem if ending in ENDINGS else name
-
-
-def images_by_name(folder: Path) -> dict[str, Path]:
-    """Map relative paths without suffix to the visible images of a folder. Raises InputError."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in inside.parts)
-        if hidden or path.suffix.lower() not in READABLE_SUFFIXES or not path.is_file():
-            continue
-        name = inside.with_suffix("").as_posix()
-        if name in found:
-            raise InputError(
-                f"{found[name]} and {path} differ in their suffix only",
-                hint="keep one of them in the folder",
-            )
-        found[name] = path
-    return found

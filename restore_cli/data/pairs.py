@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from restore_cli.data.degrade_real import PhotoDegradation
 from restore_cli.errors import InputError, NothingToDo
 from restore_cli.imaging.colour import luma
-from restore_cli.imaging.formats import READABLE_SUFFIXES
+from restore_cli.imaging.folders import image_files, images_by_name
 from restore_cli.imaging.io import read
 from restore_cli.imaging.resize import resize_matlab
 
@@ -43,7 +43,7 @@ def load_photos(
     grey: as 8-bit luma, (1, H, W). is_usable: photographs of which it is false are left out.
     Raises NothingToDo where there are too few to hold one out for validation.
     """
-    paths = image_files(folder)
+    paths = image_files(folder, recursive=True)
     if len(paths) <= VALIDATION_REMAINDER:
         raise NothingToDo(
             f"{folder}: {len(paths)} photographs, at least {VALIDATION_REMAINDER + 1} are needed",
@@ -73,7 +73,7 @@ def load_pairs(
     degraded one; a remainder is cut off. Raises NothingToDo for too few pairs, InputError for an
     image without its counterpart or of another size.
     """
-    sides = [_by_stem(folder) for folder in (degraded, clean)]
+    sides = [images_by_name(folder) for folder in (degraded, clean)]
     for folder, own, other in zip((degraded, clean), sides, reversed(sides), strict=True):
         alone = sorted(own.keys() - other.keys())
         if alone:
@@ -97,25 +97,6 @@ def load_pairs(
             )
         )
     return hold_out(pairs)
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return all image files below `folder`, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in READABLE_SUFFIXES)
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Return image files by relative path without suffix. Raises InputError for duplicates."""
-    found: dict[str, Path] = {}
-    for path in image_files(folder):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        if stem in found:
-            raise InputError(
-                f"{folder}: both {found[stem].name} and {path.name} stand for the image {stem}",
-                hint="keep one of them",
-            )
-        found[stem] = path
-    return found
 
 
 def read_uint8(path: Path, *, grey: bool = False) -> Tensor:

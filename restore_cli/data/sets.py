@@ -26,7 +26,7 @@ from torch import Tensor
 
 from restore_cli.data.noise import gaussian_noise
 from restore_cli.errors import InputError, NothingToDo, UnreadableImage, UsageError
-from restore_cli.imaging.formats import READABLE_SUFFIXES
+from restore_cli.imaging.folders import image_files
 from restore_cli.imaging.io import read
 from restore_cli.tasks import TASKS, TaskName
 
@@ -188,7 +188,7 @@ def public_pairs(known: PublicSet, data: Path, part: str | None = None) -> list[
             f"{known.layout}",
         )
     if known.sigma is not None:
-        clean = [Pair(None, path) for path in _images(folder)]
+        clean = [Pair(None, path) for path in image_files(folder)]
         return [
             PairSet(f"{known.name}+noise{known.sigma:g}", known.task, tuple(clean), 1, known.sigma)
         ]
@@ -254,9 +254,9 @@ def _paired(degraded: Path, clean: Path) -> list[Pair]:
     """Return files of the same plain name, sorted."""
     if not (degraded.is_dir() and clean.is_dir()):
         return []
-    references = {_plain(path): path for path in _images(clean)}
+    references = {_plain(path): path for path in image_files(clean)}
     pairs = []
-    for path in _images(degraded):
+    for path in image_files(degraded):
         if reference := references.get(_plain(path)):
             pairs.append(Pair(path, reference))
         else:
@@ -266,14 +266,6 @@ def _paired(degraded: Path, clean: Path) -> list[Pair]:
 
 def _plain(path: Path) -> str:
     return re.sub(r"_?(LR|HR|x[234])$", "", path.stem)
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in READABLE_SUFFIXES and not path.name.startswith(".")
-    )
 
 
 def _with_parts(pairs: Sequence[Pair], parts: Sequence[str]) -> Iterator[Pair]:

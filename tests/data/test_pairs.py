@@ -211,7 +211,7 @@ def test_of_many_images_without_counterparts_some_are_named(folders, tmp_path):
 def test_two_images_of_one_name_are_refused(folders):
     path = next(folders[0].rglob("3.png"))
     Image.open(path).save(path.with_suffix(".bmp"))
-    with pytest.raises(InputError, match=r"3\.bmp and 3\.png"):
+    with pytest.raises(InputError, match=r"3\.bmp and .*3\.png"):
         load_pairs(*folders)
 
 
