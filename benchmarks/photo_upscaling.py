@@ -37,9 +37,10 @@ def main() -> None:
         for quality in options.quality:
             scores: dict[str, list[tuple[float, float]]] = {}
             for image in clean:
-                whole = image[:, : image.shape[1] // scale * scale, : image.shape[2] // scale * scale]
+                height, width = (side // scale * scale for side in image.shape[1:])
+                whole = image[:, :height, :width]
                 reduced = _saved(whole, scale, quality)
-                results = {"bicubic": resize_matlab(reduced, *whole.shape[-2:]).clamp(0, 1)}
+                results = {"bicubic": resize_matlab(reduced, height, width).clamp(0, 1)}
                 for name, network in zip(names, networks, strict=True):
                     results[name] = network.run(reduced)
                 for name, result in results.items():

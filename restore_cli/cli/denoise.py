@@ -13,7 +13,7 @@ from restore_cli import registry
 from restore_cli.batch.plan import Job, Standard, plan
 from restore_cli.cli import options as option
 from restore_cli.cli.console import Reporter, reporter
-from restore_cli.cli.ledger import ledger_of
+from restore_cli.cli.ledger_options import ledger_of
 from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 from restore_cli.errors import OutputExists, RestoreError, UsageError
 

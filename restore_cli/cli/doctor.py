@@ -35,7 +35,7 @@ class Finding:
 
 
 def doctor(json: Json = False) -> None:
-    """Check versions, devices, weights and folders; run a network once."""
+    """Check versions, devices, weights, folders and one run."""
     with reporter("doctor", json=json) as report:
         found: list[Finding] = []
         for finding in _findings():

@@ -10,7 +10,7 @@ import typer
 from restore_cli.batch.plan import plan
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
-from restore_cli.cli.ledger import ledger_of
+from restore_cli.cli.ledger_options import ledger_of
 from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 
 Resize = Annotated[

@@ -57,7 +57,7 @@ def evaluate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure PSNR, SSIM, MS-SSIM and perceptual metrics against references.
+    """Measure PSNR, SSIM, MS-SSIM and others against references.
 
     Files of two folders are paired by name without suffix; x_derained.png is paired with x.png.
     Alpha is not measured; colours that it hides in both images count as equal.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -172,8 +172,7 @@ def generate(
     from restore_cli.checkpoints.classes import candidates, choose
 
     _refuse_model(model, weights, base)
-    if (controlnet is None) != (control_image is None):
-        raise UsageError("--controlnet and --control-image need each other", hint="give both")
+    _refuse_half_a_controlnet(controlnet, control_image)
     with reporter("generate", quiet=quiet, json=json, print0=print0) as report:
         if list_classes:
             _list_classes(candidates(model, weights), report)
@@ -208,21 +207,12 @@ def generate(
         loras = [_lora(each) for each in lora or []]
         if not _work_remains(planned, report, dry_run):
             return
-        from restore_cli.batch.generate import generate_grids
-        from restore_cli.inference.generator import load_generator, read_input
-        from restore_cli.inference.options import RunOptions
-        from restore_cli.inference.upscaler import Target, load_upscaler
-
-        request = replace(
-            request,
-            init_image=None if init_image is None else read_input(init_image),
-            mask=None if mask is None else read_input(mask),
-            control_image=None if control_image is None else read_input(control_image),
-        )
-        enlarge = load_upscaler(RunOptions(device=device), Target(2)) if enhance else None
-        stdout = _stdout(planned)
-        generator = load_generator(
-            model,
+        _run(
+            planned,
+            _with_inputs(request, init_image, mask, control_image),
+            report,
+            enhance=enhance,
+            model=model,
             weights=None if chosen is None else chosen.weights,
             base=base,
             vae=vae,
@@ -230,19 +220,40 @@ def generate(
             controlnet=controlnet,
             device=device,
             precision=precision,
-            size=request.size,
-        )
-        files = generate_grids(
-            planned.grids,
-            generator,
-            request,
-            enlarge=enlarge,
             quality=quality,
-            existing=planned.existing,
-            stdout=stdout,
-            on_step=report.progress(None, planned.grids[0].source).update,
         )
-        _show_files(files, generator, report)
+
+
+def _run(
+    planned: GridPlan,
+    request: GenerateRequest,
+    report: Reporter,
+    *,
+    enhance: bool,
+    device: str,
+    quality: int | None,
+    **options: Any,
+) -> None:
+    """Load the generator, and generate and report each file. options: of load_generator."""
+    from restore_cli.batch.generate import generate_grids
+    from restore_cli.inference.generator import load_generator
+    from restore_cli.inference.options import RunOptions
+    from restore_cli.inference.upscaler import Target, load_upscaler
+
+    enlarge = load_upscaler(RunOptions(device=device), Target(2)) if enhance else None
+    stdout = _stdout(planned)
+    generator = load_generator(device=device, size=request.size, **options)
+    files = generate_grids(
+        planned.grids,
+        generator,
+        request,
+        enlarge=enlarge,
+        quality=quality,
+        existing=planned.existing,
+        stdout=stdout,
+        on_step=report.progress(None, planned.grids[0].source).update,
+    )
+    _show_files(files, generator, report)
 
 
 def _refuse_model(model: str | None, weights: str | None, base: str | None) -> None:
@@ -256,6 +267,23 @@ def _refuse_model(model: str | None, weights: str | None, base: str | None) -> N
         )
     if base and weights:
         raise UsageError("--base and --weights contradict each other", hint="give one of them")
+
+
+def _refuse_half_a_controlnet(controlnet: Path | None, control_image: Path | None) -> None:
+    if (controlnet is None) != (control_image is None):
+        raise UsageError("--controlnet and --control-image need each other", hint="give both")
+
+
+def _with_inputs(
+    request: GenerateRequest, init_image: Path | None, mask: Path | None, control: Path | None
+) -> GenerateRequest:
+    """Return the request with its images read. Raises InputError."""
+    from restore_cli.inference.generator import read_input
+
+    init, masked, controlling = (
+        None if path is None else read_input(path) for path in (init_image, mask, control)
+    )
+    return replace(request, init_image=init, mask=masked, control_image=controlling)
 
 
 def _lines(file: Path) -> list[str]:

@@ -11,7 +11,7 @@ import typer
 from restore_cli.batch.plan import Enlargement, contains_videos, plan, template_fields
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
-from restore_cli.cli.ledger import ledger_of
+from restore_cli.cli.ledger_options import ledger_of
 from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 from restore_cli.cli.upscaling import default_factor, default_network
 from restore_cli.errors import UsageError

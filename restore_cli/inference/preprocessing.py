@@ -377,7 +377,7 @@ class BandFeed:
         assert self._undo is not None  # rows were read
         scale, border = self._network_scale, self._border * self._network_scale
         above = top - self._low * self._magnified * scale
-        band = output.new_zeros(1, output.shape[1], self._height * scale, self._width * scale)
+        band = output.new_zeros(*output.shape[:2], self._height * scale, self._width * scale)
         known = output[..., : band.shape[-2] - above, : band.shape[-1]]
         bottom = above + known.shape[-2]
         if known.shape == band.shape:
