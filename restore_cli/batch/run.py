@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections import deque
@@ -227,7 +228,10 @@ def _without_result(job: Job, error: RestoreError, existing: Existing, seconds: 
     if existing == "skip" and isinstance(error, OutputExists):
         return Result(job, "skipped", seconds)
     error.__cause__ = error.__context__ = None
-    return Result(job, "failed", seconds, error.with_traceback(None))
+    error = error.with_traceback(None)
+    if isinstance(error, OutOfMemory):
+        gc.collect()  # generators and their frames refer to each other
+    return Result(job, "failed", seconds, error)
 
 
 def _refuse_existing(job: Job, existing: Existing) -> None:
