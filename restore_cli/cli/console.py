@@ -112,7 +112,8 @@ def full_stdout(error: OSError) -> OutputError:
 
 def _to_stderr(line: str) -> None:
     if sys.stderr is not None:  # None when closed; print would write to stdout
-        print(line, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{line}\n")  # at once: a signal may come between two writes
+        sys.stderr.flush()
 
 
 # Control characters, marks of the writing direction, and separators of lines.
