@@ -26,6 +26,19 @@ class Task:
     baselines: tuple[str, ...]  # names of bench.baselines; the first shows the degraded image
 
 
+def _for_community_models(name: TaskName, participle: str, *pair_folders: tuple[str, str]) -> Task:
+    """Return the row of a task without a network of ours."""
+    return Task(
+        name=name,
+        participle=participle,
+        network="",
+        gpu_network="",
+        pair_folders=pair_folders,
+        protocol="rgb",
+        baselines=("input",),
+    )
+
+
 TASKS: Mapping[TaskName, Task] = MappingProxyType(
     {
         task.name: task
@@ -66,42 +79,10 @@ TASKS: Mapping[TaskName, Task] = MappingProxyType(
                 protocol="sr_x{scale}",
                 baselines=("bicubic", "lanczos"),
             ),
-            Task(
-                name="deblur",
-                participle="deblurred",
-                network="",
-                gpu_network="",
-                pair_folders=(("blur", "sharp"),),
-                protocol="rgb",
-                baselines=("input",),
-            ),
-            Task(
-                name="dejpeg",
-                participle="dejpegged",
-                network="",
-                gpu_network="",
-                pair_folders=(("jpeg", "clean"),),
-                protocol="rgb",
-                baselines=("input",),
-            ),
-            Task(
-                name="dehaze",
-                participle="dehazed",
-                network="",
-                gpu_network="",
-                pair_folders=(("hazy", "clear"),),
-                protocol="rgb",
-                baselines=("input",),
-            ),
-            Task(
-                name="face",
-                participle="face",
-                network="",
-                gpu_network="",
-                pair_folders=(),
-                protocol="rgb",
-                baselines=("input",),
-            ),
+            _for_community_models("deblur", "deblurred", ("blur", "sharp")),
+            _for_community_models("dejpeg", "dejpegged", ("jpeg", "clean")),
+            _for_community_models("dehaze", "dehazed", ("hazy", "clear")),
+            _for_community_models("face", "face"),
         )
     }
 )

@@ -17,6 +17,7 @@ from typing import cast
 from restore_cli.errors import ImageTooLarge, InputError, UnreadableImage
 from restore_cli.imaging.codecs import boxes, jxl_header
 from restore_cli.imaging.codecs.pages import image_page, pages_of
+from restore_cli.imaging.codecs.segments import markers
 from restore_cli.imaging.formats import (
     StillFormat,
     refuse_without_extra,
@@ -35,7 +36,6 @@ DEFLATED, LZW, RUNS, SCANNED = 1032, 2731, 64, 1024
 JPEG = 3 * SCANNED  # of three channels
 JPEG_SIZES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8))  # markers SOF, Huffman-coded
 JPEG_ARITHMETIC = (*range(0xC9, 0xCC), *range(0xCD, 0xD0))
-WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 PNM = re.compile(rb"P([1-6])" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * 2)
 PNM_BITS = {b"1": 8, b"2": 16, b"3": 48, b"4": 1, b"5": 8, b"6": 24}
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
@@ -164,19 +164,11 @@ def _measured(still: StillFormat, data: bytes) -> Header | None:
 
 
 def _jpeg(still: StillFormat, data: bytes) -> Header | None:
-    at = 2
-    while data[at] == 0xFF:
-        marker = data[at + 1]
+    for marker, at in markers(data):
         if marker in JPEG_SIZES + JPEG_ARITHMETIC:
             height, width = struct.unpack_from(">HH", data, at + 5)
             least = width * height / SCANNED if marker in JPEG_SIZES else 0
             return Header(still, height, width, least) if height else None  # 0: stated later
-        if marker == 0xFF:  # a fill byte
-            at += 1
-        elif marker in WITHOUT_LENGTH:
-            at += 2
-        else:
-            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
     return None
 
 

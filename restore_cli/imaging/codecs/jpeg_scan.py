@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
 import simplejpeg
 
+from restore_cli.imaging.codecs.segments import SCAN, markers
 from restore_cli.imaging.quantize import Array
 
 COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # by Pillow's mode
@@ -27,8 +27,7 @@ EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 DAMAGED, NO_END = "parts of the image that are damaged", "its end marker"
 
-SCAN, END = 0xDA, b"\xff\xd9"  # markers
-WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
+END = b"\xff\xd9"  # marker
 FOR_PIXELS = (0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD)  # segments of Huffman coding
 LARGEST_FOR_FFMPEG = 200_000_000  # pixels; it refuses more
 MORE = b"\x5a" * 256  # arbitrary data of a scan
@@ -41,16 +40,16 @@ def decode_scan(data: bytes, mode: str, height: int, width: int) -> tuple[Array 
     A file with damaged blocks is read, one without some of its blocks is refused.
     Raises ValueError.
     """
-    markers = dict(_markers(data))
     try:
         levels = _levels(data, mode)
         checked = height * width <= LARGEST_FOR_FFMPEG
         return levels, [DAMAGED] if checked and not _blocks_are_whole(data) else []
     except ValueError as error:
         words = str(error)
-    if SCAN not in markers or not words.startswith(DAMAGE):
+    scan = dict(markers(data)).get(SCAN)
+    if scan is None or not words.startswith(DAMAGE):
         return None, []
-    end = data.find(END, markers[SCAN])
+    end = data.find(END, scan)
     if end < 0:
         data = _without_padding(data) + END
         end = len(data) - len(END)
@@ -76,7 +75,7 @@ def _blocks_are_whole(jpeg: bytes) -> bool:
     import av  # slow to load
 
     parts = [b"\xff\xd8"]
-    for marker, at in _markers(jpeg):
+    for marker, at in markers(jpeg):
         if marker in FOR_PIXELS:
             parts.append(jpeg[at : at + 2 + struct.unpack_from(">H", jpeg, at + 2)[0]])
         elif marker == SCAN:
@@ -92,20 +91,6 @@ def _blocks_are_whole(jpeg: bytes) -> bool:
     except av.FFmpegError:
         return True  # a kind that it does not decode
     return True
-
-
-def _markers(jpeg: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the markers up to the first scan, and their offsets."""
-    at = 2
-    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
-        marker = jpeg[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        yield marker, at
-        if marker == SCAN:
-            return
-        at += 2 if marker in WITHOUT_LENGTH else 2 + struct.unpack_from(">H", jpeg, at + 2)[0]
 
 
 def _without_padding(jpeg: bytes) -> bytes:

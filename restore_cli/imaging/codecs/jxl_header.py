@@ -22,7 +22,7 @@ SRGB, LINEAR = 13, 8  # transfer
 
 @dataclass(frozen=True)
 class Header:
-    """What the codestream states; the size is that before the orientation."""
+    """Facts of a codestream; the size is that before the orientation."""
 
     height: int
     width: int

@@ -64,6 +64,20 @@ def read_beside(data: bytes) -> Beside:
     )
 
 
+def markers(jpeg: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the markers up to the first scan, and their offsets."""
+    at = 2
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker = jpeg[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        yield marker, at
+        if marker == SCAN:
+            return
+        at += 2 if marker in WITHOUT_LENGTH else 2 + struct.unpack_from(">H", jpeg, at + 2)[0]
+
+
 def _walk(data: bytes, at: int) -> tuple[list[Segment], int]:
     """Return comments and application segments of the JPEG at `at`, and the offset of its end."""
     found = list[Segment]()
