@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 endif
 OUT ?= out
 
-.PHONY: demo test fuzz lint clean
+.PHONY: demo test fuzz lint site clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
@@ -35,5 +35,8 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+site: $(VENV)/installed
+	$(BIN)/mkdocs build
+
 clean:
-	rm -rf $(VENV) build dist out
+	rm -rf $(VENV) build dist out site

@@ -1,6 +1,8 @@
 """Documents name files, options and versions that exist."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,13 @@ def test_each_command_that_a_document_names_exists(path):
 def test_the_citation_has_the_version_of_the_package():
     version = re.search(r"^version: (.+)$", text_of(CHECKOUT / "CITATION.cff"), re.M)
     assert version and version[1] == restore_cli.__version__
+
+
+def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("material")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
+    subprocess.run(command, cwd=CHECKOUT, check=True)
+    pages = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.html")}
+    assert {"index.html", "upscaling.html", "weights/dpenet.html", "CHANGELOG.html"} <= pages
+    outside = re.compile(r'<(?:script|img|link rel="stylesheet")[^>]*"https?:')
+    assert not [page for page in pages if outside.search(text_of(tmp_path / page))]
