@@ -1,4 +1,8 @@
-"""Downloads verified by checksum. The only module that opens a socket."""
+"""Downloads: by URL and checksum, or from the Hugging Face Hub. The only module with sockets.
+
+A URL is not fetched by the library of the hub: it follows redirects out of https, and does not
+end a body that is longer than the file.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from restore_cli.assets import environment
-from restore_cli.errors import FetchError, WeightsCorrupt
+from restore_cli.errors import FetchError, UsageError, WeightsCorrupt
 from restore_cli.files import part_of, put_in_place, sha256_of
 
 OnProgress = Callable[[int, int | None], None]  # bytes so far, and in total if known
@@ -25,6 +29,8 @@ LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # status codes worth another attempt
 PARTIAL = 206
 RANGE_BEYOND_END = 416
+HUB = "hf://"
+ON_HUB = re.compile(HUB + r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?/([\w./ +-]+)")
 DIGITS = re.compile(r"[0-9]{1,18}")
 
 
@@ -69,6 +75,55 @@ def fetch(
             hint="make room, or set RESTORE_CACHE to another folder",
         ) from error
     return target
+
+
+def fetch_from_hub(
+    address: str, *, offline: bool = False, on_progress: OnProgress | None = None
+) -> Path:
+    """Return the path of hf://OWNER/REPO[@REVISION]/FILE in the cache of huggingface_hub.
+
+    The library resumes, verifies and caches, and finds the user's token; HF_HOME is its folder.
+    offline: as RESTORE_OFFLINE. Raises UsageError, FetchError.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (  # HTTPError is that of its HTTP library
+        HFValidationError,
+        LocalEntryNotFoundError,
+    )
+    from huggingface_hub.errors import (
+        HTTPError as HubHTTPError,
+    )
+    from huggingface_hub.utils import logging, tqdm
+
+    class Progress(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "disable": True})
+            self.done, self.size = kwargs.get("initial", 0), kwargs.get("total")
+
+        def update(self, n: float | None = 1) -> None:
+            self.done += n or 0
+            if on_progress is not None:
+                on_progress(self.done, self.size)
+
+    match = ON_HUB.fullmatch(address)
+    if match is None:
+        raise UsageError(f"{address}: is no file of the hub", hint=f"write {HUB}OWNER/REPO/FILE")
+    repo, revision, file = match.groups()
+    offline = offline or environment().offline
+    logging.set_verbosity_error()
+    try:
+        path = hf_hub_download(
+            repo, file, revision=revision, local_files_only=offline, tqdm_class=Progress
+        )
+    except LocalEntryNotFoundError as error:
+        why = "the network is disabled" if offline else "the hub cannot be reached"
+        raise FetchError(
+            f"{address} is not on this machine, and {why}",
+            hint="download it on another machine, and: restore weights import FILE",
+        ) from error
+    except (HFValidationError, HubHTTPError, OSError) as error:
+        raise FetchError(f"{address}: {str(error).splitlines()[0]}") from error
+    return Path(path)
 
 
 def refuse_unsafe(url: str) -> None:

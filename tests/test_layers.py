@@ -30,7 +30,8 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     "simplejpeg": ("imaging",),
     "av": ("imaging/codecs/jpeg_scan", "imaging/video/reader", "imaging/video/writer"),
     **dict.fromkeys(("socket", "ssl", "ftplib", "http", "urllib.request"), ("downloads",)),
-    **dict.fromkeys(("requests", "httpx", "huggingface_hub"), ()),
+    **dict.fromkeys(("requests", "httpx"), ()),
+    "huggingface_hub": ("downloads",),
     "diffusers": (
         "inference/samplers/dimr",
         "inference/samplers/fit",

@@ -1,4 +1,4 @@
-"""Weight files as a collection: fetch one, import one, verify what is there."""
+"""Weight files as a collection: fetch one, import one, verify what is there, remove one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from restore_cli import registry
 from restore_cli.checkpoints import manifest
@@ -16,8 +17,8 @@ from restore_cli.checkpoints.manifest import NAME, WeightsEntry
 from restore_cli.checkpoints.read import WeightFile, read
 from restore_cli.checkpoints.save import save_state
 from restore_cli.checkpoints.shapes import check_fit, empty_network
-from restore_cli.downloads import OnProgress, fetch
-from restore_cli.errors import OutputExists, UsageError, WeightsMissing
+from restore_cli.downloads import HUB, OnProgress, fetch, fetch_from_hub
+from restore_cli.errors import OutputExists, UsageError, WeightsCorrupt, WeightsMissing
 from restore_cli.files import sha256_of
 from restore_cli.tasks import find_task
 
@@ -55,6 +56,42 @@ def fetch_weights(
     return fetch(
         entry.url, entry.sha256, path, size=entry.size, offline=offline, on_progress=on_progress
     )
+
+
+def fetch_file(
+    address: str,
+    sha256: str | None,
+    *,
+    offline: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """Return a weight file of the Hugging Face Hub (hf://OWNER/REPO/FILE) or at a URL, to import.
+
+    sha256: its checksum, which a URL requires. Raises UsageError, FetchError, WeightsCorrupt.
+    """
+    if address.startswith(HUB):
+        path = fetch_from_hub(address, offline=offline, on_progress=on_progress)
+        if sha256 is not None and sha256_of(path) != sha256:
+            raise WeightsCorrupt(f"{address}: sha256 {sha256_of(path)[:12]} differs from the given")
+        return path
+    if sha256 is None:
+        raise UsageError(
+            f"{address}: a file at a URL is fetched by its checksum only",
+            hint="add --sha256 with the one that its publisher states",
+        )
+    name = re.sub(r"[^\w.-]", "_", urlsplit(address).path.rpartition("/")[2]) or "weights"
+    target = manifest.weights_cache() / "downloads" / sha256[:16] / name
+    return fetch(address, sha256, target, offline=offline, on_progress=on_progress)
+
+
+def remove_weights(name: str) -> None:
+    """Delete imported or fetched weights. Raises UsageError for bundled ones, WeightsMissing."""
+    bundled = manifest.bundled_entries().get(name)
+    if bundled is not None and manifest.locate(bundled)[0] != "cached":
+        raise UsageError(f"{name} comes with restore and is not removed")
+    if bundled is None and not manifest.is_cached(name):
+        manifest.find(name)  # raises WeightsMissing, with the names that exist
+    manifest.remove_cached(name)
 
 
 def import_weights(

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from glob import glob
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +44,7 @@ class WeightsEntry:
     trained_on: str
     scores: Mapping[str, Mapping[str, float]]  # {"rain100l": {"psnr_y": 38.8}}
     card: str | None  # file name of its model card, beside it
+    purpose: str | None = None  # a few words beyond the task
 
 
 def find(name: str) -> WeightsEntry:
@@ -109,6 +110,12 @@ def locate(entry: WeightsEntry) -> tuple[Where, Path]:
     return ("fetchable" if entry.url else "missing"), cached
 
 
+def remove_cached(name: str) -> None:
+    """Delete the file and the entry of imported weights, whether damaged or not."""
+    for path in (_cached_record(name), weights_cache() / f"{name}.safetensors"):
+        path.unlink(missing_ok=True)
+
+
 def write_cached(entry: WeightsEntry) -> None:
     """Put the entry of an imported file beside it, whole or not at all."""
     text = json.dumps(asdict(entry), indent=2) + "\n"
@@ -124,24 +131,24 @@ def parse(row: object, source: str) -> WeightsEntry:
     if not isinstance(row, dict):
         raise WeightsCorrupt(f"{source}: an entry is a {type(row).__name__}, wanted an object")
     name = row.get("name", "without a name")
-    wanted = {field.name for field in fields(WeightsEntry)}
-    if problem := _difference(wanted, set(row)) or _wrong_value(row):
+    if problem := _difference(set(row)) or _wrong_value(row):
         raise WeightsCorrupt(f"{source}: entry {name}: {problem}")
     tasks = row["tasks"]
     return WeightsEntry(**{**row, "tasks": None if tasks is None else tuple(tasks)})
 
 
-def _difference(wanted: set[str], found: set[str]) -> str | None:
-    if unknown := found - wanted:
+def _difference(found: set[str]) -> str | None:
+    known = fields(WeightsEntry)
+    if unknown := found - {field.name for field in known}:
         return f"unknown field {min(unknown)}"
-    if missing := wanted - found:
+    if missing := {field.name for field in known if field.default is MISSING} - found:
         return f"no field {min(missing)}"
     return None
 
 
 def _wrong_value(row: Mapping[str, Any]) -> str | None:
     """Return the first wrong value of an entry that has exactly the right fields."""
-    optional = {"tasks": list, "url": str, "importer": str, "card": str}
+    optional = {"tasks": list, "url": str, "importer": str, "card": str, "purpose": str}
     required = {"config": dict, "scores": dict, "size": int}
     for field, value in row.items():
         kind = optional.get(field) or required.get(field, str)

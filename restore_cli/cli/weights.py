@@ -1,4 +1,4 @@
-"""`restore weights`: list, inspect, fetch, import and verify weight files."""
+"""`restore weights`: list, inspect, fetch, import, verify and remove weight files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Json, Overwrite, Quiet, weights_names
 from restore_cli.errors import UsageError, WeightsCorrupt
-from restore_cli.tasks import TaskName
+from restore_cli.tasks import TASKS, TaskName
 
 if TYPE_CHECKING:
     from restore_cli.checkpoints.manifest import WeightsEntry
@@ -28,26 +28,29 @@ NameOrFile = Annotated[
         autocompletion=weights_names,
     ),
 ]
-Names = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="NAME...", help="Names, such as dpenet.default.", autocompletion=weights_names
-    ),
+NAMES = typer.Argument(
+    metavar="NAME...", help="Names, such as dpenet.default.", autocompletion=weights_names
+)
+
+ImportTask = Annotated[
+    TaskName | None, typer.Option(help="Task of the weights. [default: by their network]")
 ]
+HEADER = ("NAME", "TASK", "SIZE", "LOCATION", "LICENCE", "PURPOSE")
 
 
 @app.command("list", epilog="Example: restore weights list --json")
 def list_weights(json: Json = False) -> None:
-    """List weight files: task, size, location, score."""
+    """List weight files by task: size, location, licence, purpose."""
     from restore_cli.checkpoints.manifest import entries
 
-    known = entries().values()
+    order = [*TASKS, "generate"]
+    known = sorted(entries().values(), key=lambda entry: order.index(_tasks(entry)[0]))
     with reporter("weights", json=json) as report:
         if json:
             for entry in known:
                 report.data(_summary(entry))
         else:
-            _columns(report, [_line(entry) for entry in known])
+            _columns(report, [HEADER, *map(_line, known)])
 
 
 @app.command(epilog="Example: restore weights info dpenet.default")
@@ -76,32 +79,71 @@ def info(name: NameOrFile, json: Json = False) -> None:
             _columns(report, [(field, _text(value)) for field, value in known.items()])
 
 
-@app.command(epilog="Example: restore weights fetch --all")
+@app.command(epilog="Example: restore weights fetch hf://owner/repo/model.safetensors")
 def fetch(
-    names: Names = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME|ADDRESS...",
+            help="Names, or one file to import: hf://OWNER/REPO[@REVISION]/FILE or a URL.",
+            autocompletion=weights_names,
+        ),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All published weights.")] = False,
+    sha256: Annotated[
+        str | None, typer.Option(metavar="HASH", help="Checksum of the file; required for a URL.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--as", help="Name of the file, NETWORK.TAG. [default: from FILE]")
+    ] = None,
+    task: ImportTask = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="No network access, as with RESTORE_OFFLINE=1.")
     ] = False,
+    overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Download weight files into the cache and check them."""
-    from restore_cli.checkpoints.library import fetch_weights
+    """Download weights into the cache and check them; a file from elsewhere is imported."""
+    from restore_cli.checkpoints.library import fetch_file, fetch_weights, import_weights
     from restore_cli.checkpoints.manifest import entries, find
 
+    names = names or []
     if everything == bool(names):
         raise UsageError("no weights are named", hint="give names, or --all")
-    chosen = [find(name) for name in names or ()]
-    if everything:
-        chosen = [entry for entry in entries().values() if entry.url is not None]
+    remote = any("://" in each for each in names)
+    if remote and len(names) > 1:
+        raise UsageError("one file is imported at a time", hint="give one address")
+    if not remote and (sha256 or name or task):
+        raise UsageError("--sha256, --as and --task describe a file at an address")
     with reporter("weights", quiet=quiet, json=json) as report:
+        if remote:
+            bar = report.progress(None, names[0])
+            path = fetch_file(names[0], sha256, offline=offline, on_progress=bar.update)
+            entry = import_weights(path, name, task=task, overwrite=overwrite)
+            report.data(_summary(entry) if json else entry.name)
+            report.say(f"use it with: --weights {entry.name}")
+            return
+        chosen = [find(each) for each in names]
+        if everything:
+            chosen = [entry for entry in entries().values() if entry.url is not None]
         if not chosen:
             report.say("nothing to fetch: all known weights are bundled")
         for entry in chosen:
             bar = report.progress(entry.size, entry.name)
             path = fetch_weights(entry, offline=offline, on_progress=bar.update)
             report.data({"name": entry.name, "path": str(path)} if json else str(path))
+
+
+@app.command(epilog="Example: restore weights remove dpenet.rain100h")
+def remove(names: Annotated[list[str], NAMES], quiet: Quiet = False) -> None:
+    """Delete imported or fetched weights from the cache."""
+    from restore_cli.checkpoints.library import remove_weights
+
+    with reporter("weights", quiet=quiet) as report:
+        for name in names:
+            remove_weights(name)
+            report.say(f"{name} is removed")
 
 
 @app.command("import", epilog="Example: restore weights import Rain100H.pth --as dpenet.rain100h")
@@ -115,10 +157,7 @@ def import_file(
     name: Annotated[
         str | None, typer.Option("--as", help="Name, NETWORK.TAG. [default: from FILE]")
     ] = None,
-    task: Annotated[
-        TaskName | None,
-        typer.Option(help="Task of the weights. [default: by their network]"),
-    ] = None,
+    task: ImportTask = None,
     scale: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Upscaling factor, which files of MIRNet lack."),
@@ -143,7 +182,7 @@ def import_file(
 
 
 @app.command(epilog="Example: restore weights verify")
-def verify(names: Names = None, json: Json = False) -> None:
+def verify(names: Annotated[list[str] | None, NAMES] = None, json: Json = False) -> None:
     """Compare the named weight files, or all, with their checksums."""
     from restore_cli.checkpoints.library import verify as check
     from restore_cli.checkpoints.manifest import entries, find
@@ -185,6 +224,8 @@ def _summary(entry: WeightsEntry) -> dict[str, object]:
         "size": entry.size,
         "where": where,
         "path": str(path),
+        "licence": entry.licence,
+        "purpose": entry.purpose,
         "scores": {name: dict(scores) for name, scores in entry.scores.items()},
     }
 
@@ -192,14 +233,10 @@ def _summary(entry: WeightsEntry) -> dict[str, object]:
 def _line(entry: WeightsEntry) -> tuple[str, ...]:
     from restore_cli.checkpoints.manifest import locate
 
-    scores = [
-        f"{measured} {metric} {value:g}"
-        for measured, metrics in entry.scores.items()
-        for metric, value in metrics.items()
-    ]
     where, _ = locate(entry)
     size = f"{entry.size / 1e6:.1f} MB" if entry.size >= 1e6 else f"{entry.size / 1e3:.0f} kB"
-    return entry.name, ", ".join(_tasks(entry)), size, where, scores[0] if scores else ""
+    tasks = ",".join(_tasks(entry))
+    return entry.name, tasks, size, where, entry.licence, entry.purpose or entry.origin
 
 
 def _tasks(entry: WeightsEntry) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import pickle
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,6 +58,117 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+class HubHandler(SimpleHTTPRequestHandler):
+    """Serves owner/repo as the Hugging Face Hub does."""
+
+    def do_GET(self, body=True):
+        folder, _, name = self.path.rpartition("/")
+        path = os.path.join(self.directory, name)
+        found = folder == "/owner/repo/resolve/main" and os.path.exists(path)
+        data = Path(path).read_bytes() if found else b""
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("ETag", '"' + hashlib.sha256(data).hexdigest() + '"')
+        if not found:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+    def do_HEAD(self):
+        self.do_GET(body=False)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, random_weights):
+    """The folder of a hub on this machine, with the repository owner/repo."""
+    from huggingface_hub import constants
+
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    (folder / "rainy.safetensors").write_bytes(random_weights.read_bytes())
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("RESTORE_OFFLINE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(HubHandler, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        address = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+        yield folder
+        server.shutdown()
+
+
+ON_HUB = "hf://owner/repo/rainy.safetensors"
+
+
+def test_a_file_of_the_hub_is_imported(hub):
+    result = weights("fetch", ON_HUB, "--json")
+    assert result.exit_code == 0, result.stderr
+    (row,) = rows(result)
+    assert (row["name"], row["tasks"]) == ("dpenet.rainy", ["derain"])
+    assert os.path.exists(row["path"])
+
+
+def test_a_file_of_the_hub_is_fetched_once(hub):
+    weights("fetch", ON_HUB)
+    assert weights("fetch", ON_HUB, "--offline", "--as", "dpenet.again").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "options", "text"),
+    [
+        (ON_HUB, ["--offline"], "the network is disabled"),
+        (ON_HUB, ["--sha256", "0" * 64], "differs from the given"),
+        ("hf://owner/repo/absent.pth", [], "404"),
+        ("hf://owner/rainy", [], "is no file of the hub"),
+        ("https://example.invalid/x.pth", [], "by its checksum only"),
+        ("http://example.invalid/x.pth", ["--sha256", "0" * 64], "downloads from there are"),
+    ],
+)
+def test_a_file_that_cannot_be_fetched_is_named_in_one_line(hub, address, options, text):
+    result = weights("fetch", address, *options)
+    assert result.exit_code in (2, 4)
+    error, *hints = result.stderr.splitlines()
+    assert error.startswith(f"restore: {address}") and text in error
+    assert all(hint.startswith("hint: ") for hint in hints)
+
+
+def test_a_file_at_a_url_is_imported_by_its_checksum(published):
+    data = (published / "far.safetensors").read_bytes()
+    url, digest = manifest.find("dpenet.far").url, hashlib.sha256(data).hexdigest()
+    result = weights("fetch", url, "--sha256", digest, "--as", "dpenet.near")
+    assert (result.exit_code, result.stdout) == (0, "dpenet.near\n"), result.stderr
+    assert manifest.is_cached("dpenet.near")
+
+
+def test_removed_weights_are_gone(hub):
+    weights("fetch", ON_HUB)
+    assert weights("remove", "dpenet.rainy").exit_code == 0
+    assert not manifest.is_cached("dpenet.rainy")
+    assert weights("remove", "dpenet.rainy").exit_code == 4
+
+
+def test_weights_with_a_damaged_entry_can_be_removed(hub):
+    weights("fetch", ON_HUB)
+    (manifest.weights_cache() / "dpenet.rainy.json").write_text("{")
+    assert weights("remove", "dpenet.rainy").exit_code == 0
+
+
+def test_bundled_weights_are_not_removed():
+    result = weights("remove", "dpenet.default")
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (
+        2,
+        "restore: dpenet.default comes with restore and is not removed",
+    )
+    assert os.path.exists(manifest.locate(manifest.find("dpenet.default"))[1])
+
+
 def test_list_shows_what_is_bundled():
     result = weights("list")
     assert result.exit_code == 0
@@ -73,6 +185,8 @@ def test_list_as_json_has_a_line_each(published):
             "size": (published / "far.safetensors").stat().st_size,
             "where": "fetchable",
             "path": str(manifest.weights_cache() / "dpenet.far.safetensors"),
+            "licence": "Apache-2.0",
+            "purpose": None,
             "scores": {"rain100l": {"psnr_y": 38.8}},
         }
     ]
