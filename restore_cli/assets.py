@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from platformdirs import user_cache_path
+from platformdirs import user_cache_path, user_config_path
 
 
 @dataclass(frozen=True)
@@ -16,15 +16,17 @@ class Environment:
 
     cache: Path | None  # RESTORE_CACHE: folder of downloaded and imported files
     offline: bool  # RESTORE_OFFLINE: any value but "" and "0" disables the network
+    settings: Path | None  # RESTORE_CONFIG: the only file of settings that is read
     dumb_terminal: bool  # TERM=dumb: no cursor movement
 
 
 def environment() -> Environment:
     """Read the environment variables; no other module does."""
-    cache = os.environ.get("RESTORE_CACHE")
+    cache, settings = os.environ.get("RESTORE_CACHE"), os.environ.get("RESTORE_CONFIG")
     return Environment(
         cache=Path(os.path.expanduser(cache)) if cache else None,
         offline=os.environ.get("RESTORE_OFFLINE", "") not in ("", "0"),
+        settings=Path(os.path.expanduser(settings)) if settings else None,
         dumb_terminal=os.environ.get("TERM") == "dumb",
     )
 
@@ -43,6 +45,11 @@ def cache_dir() -> Path:
     """Return RESTORE_CACHE, else the platform's cache folder; it may not exist yet."""
     chosen = environment().cache
     return user_cache_path("restore", appauthor=False) if chosen is None else chosen
+
+
+def user_settings() -> Path:
+    """Return restore.toml in the platform's configuration folder; it may not exist."""
+    return user_config_path("restore", appauthor=False) / "restore.toml"
 
 
 def _data_root() -> Path:

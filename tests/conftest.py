@@ -1,3 +1,4 @@
+import os
 import signal
 import sys
 from enum import Enum
@@ -18,8 +19,9 @@ def seeded():
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def own_cache_and_no_settings(tmp_path, monkeypatch):
     monkeypatch.setenv("RESTORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("RESTORE_CONFIG", os.devnull)
 
 
 @pytest.fixture

@@ -230,6 +230,13 @@ class Reporter:
         with self._above_the_bar():
             show_error(error, about=about)
 
+    def columns(self, rows: Sequence[tuple[str, ...]]) -> None:
+        """Write aligned columns to stdout."""
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self.data("  ".join(cells).rstrip())
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Write a table to stderr, unless --quiet; None is an empty cell."""
         if self.quiet:

@@ -54,6 +54,7 @@ def denoise(
     context: typer.Context,
     source: option.Sources,
     output: option.Output = None,
+    preset: option.Preset = None,
     model: option.ModelName = None,
     weights: option.WeightsName = None,
     strength: option.Strength = 1.0,
@@ -106,7 +107,7 @@ def denoise(
         shard=option.shard_of(shard),
         ledger=ledger_of(context),
     )
-    refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
+    refuse_contradictions(planned, context)
     refuse_report(html, planned)
     with reporter("denoise", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):

@@ -76,6 +76,8 @@ def _packages() -> Iterator[Finding]:
         yield Finding("versions", DISTRIBUTION, "not installed, run from source")
         return
     for requirement in wanted:
+        if "python_version" in requirement:
+            continue  # pip has installed what this version needs
         name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
         extra = re.search(r"""extra == ['"]([\w-]+)['"]""", requirement)
         problem = None

@@ -14,6 +14,7 @@ from restore_cli.batch.plan import Standard
 from restore_cli.cli import options as option
 from restore_cli.cli.console import Reporter, binary_stdout, reporter
 from restore_cli.cli.findings import row
+from restore_cli.cli.settings import is_typed
 from restore_cli.errors import UsageError
 from restore_cli.inference.samplers.request import GenerateRequest, Lora
 from restore_cli.registry import GENERATORS
@@ -31,6 +32,7 @@ def complete_model(incomplete: str) -> list[str]:
 
 
 def generate(
+    context: typer.Context,
     prompt: Annotated[
         list[str] | None,
         typer.Argument(help="Classes to generate an image of; with --base, any texts."),
@@ -45,6 +47,7 @@ def generate(
             "with {prompt} {number} {index} {seed} {model}; - for stdout. [default: {prompt}.png]",
         ),
     ] = None,
+    preset: option.Preset = None,
     prompts_file: Annotated[
         Path | None,
         typer.Option("--prompts", metavar="FILE", help="Text file with a further prompt per line."),
@@ -189,7 +192,9 @@ def generate(
             size=option.size_of(size),
             existing=option.existing_targets(overwrite, skip_existing),
         )
-        _refuse_contradictions(planned, quality, json, print0)
+        _refuse_contradictions(
+            planned, quality if is_typed(context, "quality") else None, json, print0
+        )
         request = GenerateRequest(
             prompts[0],
             size=option.size_of(size),

@@ -15,7 +15,7 @@ from restore_cli.errors import UsageError
 
 # Options of restoring commands that change no result, and where results go: keys of the items.
 WITHOUT_EFFECT = {
-    *("source", "output", "recursive", "overwrite", "skip_existing", "device", "backend"),
+    *("source", "output", "preset", "recursive", "overwrite", "skip_existing", "device", "backend"),
     *("json", "print0", "quiet", "dry_run", "html"),
     *("ledger", "fingerprint", "retry_failed", "shard", "watch"),
 }

@@ -8,6 +8,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import typer
@@ -16,7 +17,7 @@ from typer.completion import install_callback, show_callback
 from typer.core import TyperGroup
 
 from restore_cli import __version__
-from restore_cli.cli import bench, console, ledger, signals, weights
+from restore_cli.cli import bench, config, console, ledger, settings, signals, weights
 from restore_cli.cli.compare import compare
 from restore_cli.cli.denoise import denoise
 from restore_cli.cli.doctor import doctor
@@ -27,6 +28,7 @@ from restore_cli.cli.replay import replay
 from restore_cli.cli.run import run
 from restore_cli.cli.same_size import restore_same_size
 from restore_cli.cli.samples import samples
+from restore_cli.cli.settings import RestoringCommand
 from restore_cli.cli.train import train
 from restore_cli.cli.upscale import upscale
 from restore_cli.errors import RestoreError
@@ -56,6 +58,17 @@ class RestoreGroup(TyperGroup):
             console.show_usage_error(error.format_message(), error.ctx and error.ctx.command_path)
             code = error.exit_code
         sys.exit(code)
+
+    def __init__(self, **attributes: Any):
+        super().__init__(**attributes)
+        settings.name_variables(self)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        has_settings = args[:1] != ["config"] and {*ctx.help_option_names}.isdisjoint(args)
+        rest = super().parse_args(ctx, args)
+        if has_settings and not ctx.resilient_parsing:
+            settings.install(ctx)
+        return rest
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with exit_codes():  # --help and --version write to stdout
@@ -113,7 +126,9 @@ def show_version(wanted: bool) -> None:
 def restore(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
+        typer.Option(
+            "--version", "-V", callback=show_version, is_eager=True, help="Show the version."
+        ),
     ] = False,
     install_completion: Annotated[
         Shell | None,
@@ -127,33 +142,35 @@ def restore(
     """Restore photographs with neural networks, offline."""
 
 
-app.command(
+making = partial(app.command, cls=RestoringCommand)  # of images
+making(
     "derain",
     help="Remove rain from images, folders and videos (DPENet).",
     epilog="Example: restore derain photos/ -o out/ --recursive",
 )(restore_same_size)
-app.command(epilog="Example: restore denoise photo.jpg --strength 0.7")(denoise)
-app.command(epilog="Example: restore enhance night.jpg -o bright.jpg")(enhance)
-app.command(epilog="Example: restore upscale photo.png --scale 3")(upscale)
+making(epilog="Example: restore denoise photo.jpg --strength 0.7")(denoise)
+making(epilog="Example: restore enhance night.jpg -o bright.jpg")(enhance)
+making(epilog="Example: restore upscale photo.png --scale 3")(upscale)
 for task, purpose, model in (
     ("deblur", "Remove blur", "NAFNet-GoPro-width64.pth"),
     ("dejpeg", "Remove JPEG artefacts", "fbcnn_color.pth"),
     ("dehaze", "Remove haze", "MixDehazeNet-b.pth"),
     ("face", "Restore a face", "RestoreFormer.ckpt"),
 ):
-    app.command(
+    making(
         task,
         help=f"{purpose} with a community model (--weights).",
         epilog=f"Example: restore {task} photo.jpg --weights {model}",
     )(restore_same_size)
-app.command(epilog="Example: restore run photo.jpg --steps derain,upscale:2")(run)
+making(epilog="Example: restore run photo.jpg --steps derain,upscale:2")(run)
 app.command(epilog="Example: restore replay photo_derained.jpg")(replay)
-app.command(epilog="Example: restore generate sunflower -o out.png")(generate)
+making(epilog="Example: restore generate sunflower -o out.png")(generate)
 app.command("eval", epilog="Example: restore eval out/ clean/ --protocol y")(evaluate)
 app.command(epilog="Example: restore compare photos/ out/ -o page.html")(compare)
 app.add_typer(bench.app, name="bench", help="Measure quality on test sets, and speed.")
 app.command(epilog="Example: restore train dpenet --data photos/ --out run/ --time 2h")(train)
 app.add_typer(ledger.app, name="ledger", help="Show, export, merge ledgers of batch runs.")
 app.add_typer(weights.app, name="weights", help="List, inspect, fetch, import, verify weights.")
+app.add_typer(config.app, name="config", help="Show settings, and the files that they come from.")
 app.command(epilog="Example: restore samples images/")(samples)
 app.command(epilog="Example: restore doctor --json")(doctor)

@@ -12,7 +12,7 @@ import typer
 from restore_cli import registry
 from restore_cli.batch.plan import Shard, template_fields
 from restore_cli.errors import UsageError
-from restore_cli.imaging.formats import Format
+from restore_cli.imaging.formats import SUFFIX_OF, SUFFIXES, Format
 from restore_cli.inference.options import Precision as PrecisionName
 from restore_cli.inference.options import RunOptions
 
@@ -35,6 +35,24 @@ def weights_names(incomplete: str) -> list[str]:
 def _starting(words: Iterable[str]) -> Callable[[str], list[str]]:
     """Return the completion of a word that may also be a number, a file or the like."""
     return lambda incomplete: [word for word in words if word.startswith(incomplete)]
+
+
+def format_named(name: str) -> Format:
+    """Return the format of a name or a suffix, such as jpeg or jpg. Raises BadParameter."""
+    if format := SUFFIXES.get(f".{name.lower()}"):
+        return format
+    raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, SUFFIX_OF))}")
+
+
+def preset_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the presets of the files of settings that complete a word in a shell."""
+    from restore_cli.cli.settings import load
+
+    try:
+        presets = load(context.find_root().command).presets
+    except UsageError:
+        return []
+    return [name for name in presets if name.startswith(incomplete)]
 
 
 Sources = Annotated[
@@ -101,10 +119,25 @@ Precision = Annotated[
     typer.Option(help="Compute precision; auto: 16 bit where it is fast and accurate."),
 ]
 Backend = Annotated[Literal["torch"], typer.Option(help="Engine that runs the network.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="Values of options that restore.toml has under [presets.NAME]: docs/settings.md.",
+        autocompletion=preset_names,
+    ),
+]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders.")]
 FormatName = Annotated[
     Format | None,
-    typer.Option("--format", help="Format of output images. [default: that of the source]"),
+    typer.Option(
+        "--format",
+        metavar="|".join(SUFFIX_OF),
+        parser=format_named,
+        autocompletion=_starting(SUFFIX_OF),
+        help="Format of output images. [default: that of the source]",
+    ),
 ]
 Quality = Annotated[
     int | None,
@@ -115,7 +148,7 @@ Quality = Annotated[
         help="Quality of JPEG, WebP and video. [default: JPEG 95, WebP lossless, video 90]",
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace existing files.")]
 SkipExisting = Annotated[
     bool, typer.Option("--skip-existing", help="Skip sources whose output exists.")
 ]
@@ -271,14 +304,15 @@ def refuse_mixed_stdout(*, piped: bool, json: bool, print0: bool) -> None:
 
 
 def factor_of(text: str, *, option: str = "") -> float:
-    """Read `2`, `2x` or `2.5` as a number above 1. Raises UsageError that names the option."""
-    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)x?", text)
-    if match is None or float(match[1]) <= 1:
+    """Read `2`, `2x`, `x2` or `2.5`, a number above 1. Raises UsageError that names the option."""
+    match = re.fullmatch(r"x?(\d{1,3}(?:\.\d+)?)|(\d{1,3}(?:\.\d+)?)x", text)
+    factor = 0 if match is None else float(match[1] or match[2])
+    if factor <= 1:
         raise UsageError(
             f"{option or f'--scale {text}'}: wanted a factor above 1",
             hint="for example 2, 2x or 2.5",
         )
-    return float(match[1])
+    return factor
 
 
 def size_of(text: str | None) -> tuple[int, int] | None:

@@ -19,6 +19,7 @@ from restore_cli.batch.plan import (
 from restore_cli.cli.console import Reporter, binary_stdin, binary_stdout
 from restore_cli.cli.findings import how, messages, result_row, row
 from restore_cli.cli.options import refuse_mixed_stdout
+from restore_cli.cli.settings import is_typed
 from restore_cli.errors import SOME_FAILED, OutputExists, RestoreError, UsageError
 from restore_cli.imaging.formats import is_container, is_lossy
 from restore_cli.memory import refuse_small_address_space
@@ -30,10 +31,15 @@ if TYPE_CHECKING:
 Failure = tuple[str, RestoreError]  # source, error
 
 
-def refuse_contradictions(
-    planned: Plan, *, quality: int | None, format: str | None, json: bool, print0: bool
-) -> None:
-    """Refuse options that do not fit the planned formats. Raises UsageError."""
+def refuse_contradictions(planned: Plan, context: typer.Context) -> None:
+    """Refuse options that do not fit the planned formats. Raises UsageError.
+
+    A setting is not meant for these sources alone: one without effect is passed over.
+    """
+    given = context.params
+    quality, format = (
+        given[name] if is_typed(context, name) else None for name in ("quality", "format")
+    )
     formats = {job.format for job in planned.jobs}
     videos = {format for format in formats if is_container(format)}
     if quality is not None and formats and not any(map(is_lossy, formats)):
@@ -47,7 +53,7 @@ def refuse_contradictions(
             hint="leave it out; the suffix of -o chooses, for example -o out.mkv",
         )
     piped = any(job.target is Standard.OUTPUT for job in planned.jobs)
-    refuse_mixed_stdout(piped=piped, json=json, print0=print0)
+    refuse_mixed_stdout(piped=piped, json=given["json"], print0=given["print0"])
 
 
 def refuse_report(target: Path | None, planned: Plan) -> None:

@@ -41,6 +41,7 @@ def run(
     source: option.Sources,
     steps: Steps,
     output: option.Output = None,
+    preset: option.Preset = None,
     model: Models = None,
     weights: WeightsOfSteps = None,
     tile: option.Tile = "auto",
@@ -97,7 +98,7 @@ def run(
         shard=option.shard_of(shard),
         ledger=ledger_of(context),
     )
-    refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
+    refuse_contradictions(planned, context)
     refuse_report(html, planned)
     with reporter("run", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):

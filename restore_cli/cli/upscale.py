@@ -50,6 +50,7 @@ def upscale(
     context: typer.Context,
     source: option.Sources,
     output: option.Output = None,
+    preset: option.Preset = None,
     scale: Scale = None,
     size: Size = None,
     repeat: Repeat = False,
@@ -102,7 +103,7 @@ def upscale(
         shard=option.shard_of(shard),
         ledger=ledger_of(context),
     )
-    refuse_contradictions(planned, quality=quality, format=format, json=json, print0=print0)
+    refuse_contradictions(planned, context)
     refuse_report(html, planned)
     with reporter("upscale", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json as json_format
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restore_cli.cli.console import Reporter, reporter
+from restore_cli.cli.console import reporter
 from restore_cli.cli.options import Json, Overwrite, Quiet, weights_names
 from restore_cli.errors import UsageError, WeightsCorrupt
 from restore_cli.tasks import TASKS, TaskName
@@ -50,7 +49,7 @@ def list_weights(json: Json = False) -> None:
             for entry in known:
                 report.data(_summary(entry))
         else:
-            _columns(report, [HEADER, *map(_line, known)])
+            report.columns([HEADER, *map(_line, known)])
 
 
 @app.command(epilog="Example: restore weights info dpenet.default")
@@ -76,7 +75,7 @@ def info(name: NameOrFile, json: Json = False) -> None:
             report.data(facts)
         else:
             known = {field: value for field, value in facts.items() if value not in (None, {})}
-            _columns(report, [(field, _text(value)) for field, value in known.items()])
+            report.columns([(field, _text(value)) for field, value in known.items()])
 
 
 @app.command(epilog="Example: restore weights fetch hf://owner/repo/model.safetensors")
@@ -202,7 +201,7 @@ def verify(names: Annotated[list[str] | None, NAMES] = None, json: Json = False)
                     }
                 )
         else:
-            _columns(report, [(result.status, result.entry.name) for result in results])
+            report.columns([(result.status, result.entry.name) for result in results])
     # Weights that were not fetched are an error only where they are named.
     sound = ("ok",) if names else ("ok", "not fetched")
     bad = [result for result in results if result.status not in sound]
@@ -247,11 +246,3 @@ def _tasks(entry: WeightsEntry) -> tuple[str, ...]:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else json_format.dumps(value, ensure_ascii=False)
-
-
-def _columns(report: Reporter, rows: Sequence[tuple[str, ...]]) -> None:
-    """Write aligned columns to stdout."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        report.data("  ".join(cells).rstrip())
