@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restore_cli.cli import choices
 from restore_cli.cli.console import Bar, Reporter, reporter
 from restore_cli.cli.options import (
     Device,
@@ -46,6 +47,7 @@ Sets = Annotated[
         metavar="NAME|FOLDER",
         help="Public test set, or folder of pairs (docs/evaluation.md); repeatable. "
         "[default: all public sets in --data]",
+        autocompletion=choices.sets,
     ),
 ]
 Models = Annotated[
@@ -55,6 +57,7 @@ Models = Annotated[
         metavar="NAME",
         help="Network, or weights by name or file; repeatable. "
         "[default: all weights on this machine]",
+        autocompletion=choices.models_and_weights,
     ),
 ]
 Data = Annotated[
@@ -252,7 +255,8 @@ def _sets(
     report: Reporter,
 ) -> list[PairSet]:
     """Return the pairs of the named sets, or of all public sets found."""
-    from restore_cli.data.sets import SETS, find_set, folder_pairs, public_pairs
+    from restore_cli.data.public_sets import SETS, find_set
+    from restore_cli.data.sets import folder_pairs, public_pairs
 
     where = Path("data") if data is None else data
     if data is not None and not data.is_dir():

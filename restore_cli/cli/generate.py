@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from restore_cli.batch.plan import Standard
+from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import Reporter, binary_stdout, reporter
 from restore_cli.cli.findings import row
@@ -26,16 +27,14 @@ if TYPE_CHECKING:
     from restore_cli.inference.generator import Generator
 
 
-def complete_model(incomplete: str) -> list[str]:
-    """Return the generators that complete a word in a shell."""
-    return [name for name in GENERATORS if name.startswith(incomplete)]
-
-
 def generate(
     context: typer.Context,
     prompt: Annotated[
         list[str] | None,
-        typer.Argument(help="Classes to generate an image of; with --base, any texts."),
+        typer.Argument(
+            help="Classes to generate an image of; with --base, any texts.",
+            autocompletion=choices.classes,
+        ),
     ] = None,
     output: Annotated[
         str | None,
@@ -57,7 +56,7 @@ def generate(
         typer.Option(
             metavar="|".join(GENERATORS),
             help="Network. [default: the first that knows the classes]",
-            autocompletion=complete_model,
+            autocompletion=choices.starting(GENERATORS),
         ),
     ] = None,
     weights: option.WeightsName = None,
@@ -116,7 +115,12 @@ def generate(
         typer.Option(min=1, help="Guidance scale; 1: no guidance. [default: by the network]"),
     ] = None,
     negative: Annotated[
-        str | None, typer.Option(metavar="PROMPT", help="Negative prompt: a class or a text.")
+        str | None,
+        typer.Option(
+            metavar="PROMPT",
+            help="Negative prompt: a class or a text.",
+            autocompletion=choices.classes,
+        ),
     ] = None,
     sampler: Annotated[
         str | None,

@@ -12,12 +12,11 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import typer
-from typer._completion_classes import completion_init
 from typer.completion import install_callback, show_callback
 from typer.core import TyperGroup
 
 from restore_cli import __version__
-from restore_cli.cli import bench, config, console, ledger, settings, signals, weights
+from restore_cli.cli import bench, config, console, ledger, settings, shells, signals, weights
 from restore_cli.cli.compare import compare
 from restore_cli.cli.denoise import denoise
 from restore_cli.cli.doctor import doctor
@@ -50,7 +49,7 @@ class RestoreGroup(TyperGroup):
     """
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        completion_init()  # Typer does so only for its own completion options
+        shells.prepare()  # Typer does so only for its own completion options
         atexit.register(gc.freeze)  # otherwise Python searches all of torch for garbage at exit
         try:
             code = super().main(*arguments, **options | {"standalone_mode": False})

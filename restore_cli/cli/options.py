@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -11,6 +11,7 @@ import typer
 
 from restore_cli import registry
 from restore_cli.batch.plan import Shard, template_fields
+from restore_cli.cli import choices
 from restore_cli.errors import UsageError
 from restore_cli.imaging.formats import SUFFIX_OF, SUFFIXES, Format
 from restore_cli.inference.options import Precision as PrecisionName
@@ -25,34 +26,11 @@ ProtocolName = Literal["rgb", "rgb_float", "y", "y_float", "sr_x2", "sr_x3", "sr
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
-def weights_names(incomplete: str) -> list[str]:
-    """Return the known names of weights that complete a word in a shell."""
-    from restore_cli.checkpoints import manifest
-
-    return [name for name in manifest.entries() if name.startswith(incomplete)]
-
-
-def _starting(words: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return the completion of a word that may also be a number, a file or the like."""
-    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
-
-
 def format_named(name: str) -> Format:
     """Return the format of a name or a suffix, such as jpeg or jpg. Raises BadParameter."""
     if format := SUFFIXES.get(f".{name.lower()}"):
         return format
     raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, SUFFIX_OF))}")
-
-
-def preset_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Return the presets of the files of settings that complete a word in a shell."""
-    from restore_cli.cli.settings import load
-
-    try:
-        presets = load(context.find_root().command).presets
-    except UsageError:
-        return []
-    return [name for name in presets if name.startswith(incomplete)]
 
 
 Sources = Annotated[
@@ -76,7 +54,7 @@ ModelName = Annotated[
         "--model",
         metavar="NAME",
         help="Network. [default: that of the task]",
-        autocompletion=_starting(registry.MODELS),
+        autocompletion=choices.models,
     ),
 ]
 WeightsName = Annotated[
@@ -86,7 +64,7 @@ WeightsName = Annotated[
         metavar="NAME|FILE",
         help="Weights: a name from `restore weights list`, or a file. "
         "[default: those of the network]",
-        autocompletion=weights_names,
+        autocompletion=choices.weights,
     ),
 ]
 Tile = Annotated[
@@ -95,7 +73,7 @@ Tile = Annotated[
         metavar="auto|off|exact|PIXELS",
         help="Side of the tiles; auto: by the free memory; off: the whole image at once; exact: "
         "tiles with the result of the whole image, for MIRNet several times slower.",
-        autocompletion=_starting(TILE_WORDS),
+        autocompletion=choices.starting(TILE_WORDS),
     ),
 ]
 Overlap = Annotated[
@@ -103,7 +81,7 @@ Overlap = Annotated[
     typer.Option(
         metavar="auto|exact|PIXELS",
         help="Context around each tile; exact: enough for the result of the whole image.",
-        autocompletion=_starting(OVERLAP_WORDS),
+        autocompletion=choices.starting(OVERLAP_WORDS),
     ),
 ]
 Device = Annotated[
@@ -111,7 +89,7 @@ Device = Annotated[
     typer.Option(
         metavar="auto|cpu|cuda|cuda:N|mps",
         help="Compute device; auto: a GPU if there is one.",
-        autocompletion=_starting(DEVICES),
+        autocompletion=choices.starting(DEVICES),
     ),
 ]
 Precision = Annotated[
@@ -125,7 +103,7 @@ Preset = Annotated[
         "--preset",
         metavar="NAME",
         help="Values of options that restore.toml has under [presets.NAME]: docs/settings.md.",
-        autocompletion=preset_names,
+        autocompletion=choices.presets_of_settings,
     ),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders.")]
@@ -135,7 +113,7 @@ FormatName = Annotated[
         "--format",
         metavar="|".join(SUFFIX_OF),
         parser=format_named,
-        autocompletion=_starting(SUFFIX_OF),
+        autocompletion=choices.starting(SUFFIX_OF),
         help="Format of output images. [default: that of the source]",
     ),
 ]
@@ -313,6 +291,14 @@ def factor_of(text: str, *, option: str = "") -> float:
             hint="for example 2, 2x or 2.5",
         )
     return factor
+
+
+def whole_factor(text: str) -> int:
+    """Read `2`, `2x` or `x2` as a whole number. Raises BadParameter."""
+    match = re.fullmatch(r"x?([1-9]\d?)|([1-9]\d?)x", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a factor such as 2 or 2x")
+    return int(match[1] or match[2])
 
 
 def size_of(text: str | None) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from restore_cli.batch.plan import Enlargement, contains_videos, plan, template_fields
+from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
 from restore_cli.cli.ledger_options import ledger_of
@@ -23,16 +24,27 @@ Steps = Annotated[
     str,
     typer.Option(
         metavar="STEP,STEP...",
+        autocompletion=choices.steps,
         help=f"Steps in their order: {', '.join(TASKS)} or upscale:FACTOR.",
     ),
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", metavar="STEP=NAME", help="Network of a step; once for each."),
+    typer.Option(
+        "--model",
+        metavar="STEP=NAME",
+        help="Network of a step; once for each.",
+        autocompletion=choices.models_of_steps,
+    ),
 ]
 WeightsOfSteps = Annotated[
     list[str] | None,
-    typer.Option("--weights", metavar="STEP=NAME|FILE", help="Weights of a step; once for each."),
+    typer.Option(
+        "--weights",
+        metavar="STEP=NAME|FILE",
+        help="Weights of a step; once for each.",
+        autocompletion=choices.weights_of_steps,
+    ),
 ]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restore_cli.cli import choices
 from restore_cli.cli.console import Reporter, reporter
-from restore_cli.cli.options import Json, seconds_of
+from restore_cli.cli.options import Json, seconds_of, whole_factor
 from restore_cli.errors import UsageError
 from restore_cli.training.recipes import RECIPES, find_entry, find_recipe
 
@@ -30,7 +31,10 @@ def workers_of(workers: str) -> int | None:
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="Recipe, for example dpenet; see --list.")
+        str | None,
+        typer.Argument(
+            help="Recipe, for example dpenet; see --list.", autocompletion=choices.recipes
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -64,17 +68,32 @@ def train(
         bool, typer.Option("--resume", help="Continue from the state in OUT; --time starts anew.")
     ] = False,
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    preset: Annotated[str | None, typer.Option(help="Preset of the recipe; see --list.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Preset of the recipe; see --list.", autocompletion=choices.presets_of_recipe
+        ),
+    ] = None,
     loss: Annotated[
-        str | None, typer.Option(help="Loss: l1, mse, ms_ssim, mix, ... [default: by the recipe]")
+        str | None,
+        typer.Option(
+            help="Loss: l1, mse, ms_ssim, mix, ... [default: by the recipe]",
+            autocompletion=choices.losses,
+        ),
     ] = None,
     scale: Annotated[
-        Literal["2", "3", "4"] | None,
-        typer.Option(help="Scale factor. [default: by the recipe]"),
+        int | None,
+        typer.Option(
+            parser=whole_factor, metavar="2|3|4", help="Scale factor. [default: by the recipe]"
+        ),
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE", help="Initial weights, used as far as they fit."),
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Initial weights, used as far as they fit.",
+            autocompletion=choices.weights,
+        ),
     ] = None,
     batch: Annotated[
         int | None,
@@ -130,8 +149,7 @@ def train(
         from restore_cli.inference.device import pick_device
         from restore_cli.training.trainer import TrainingOptions
 
-        factor = None if scale is None else int(scale)
-        chosen = find_recipe(recipe, preset, loss=loss, scale=factor)
+        chosen = find_recipe(recipe, preset, loss=loss, scale=scale)
         chosen = replace(chosen, batch=batch or chosen.batch)
         total = steps or (chosen.steps if limit is None else None)
         options = TrainingOptions(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restore_cli.cli import choices
 from restore_cli.cli.console import reporter
-from restore_cli.cli.options import Json, Overwrite, Quiet, weights_names
+from restore_cli.cli.options import Json, Overwrite, Quiet, whole_factor
 from restore_cli.errors import UsageError, WeightsCorrupt
 from restore_cli.tasks import TASKS, TaskName
 
@@ -24,11 +25,11 @@ NameOrFile = Annotated[
     typer.Argument(
         metavar="NAME|FILE",
         help="Name, such as dpenet.default, or a file.",
-        autocompletion=weights_names,
+        autocompletion=choices.weights,
     ),
 ]
 NAMES = typer.Argument(
-    metavar="NAME...", help="Names, such as dpenet.default.", autocompletion=weights_names
+    metavar="NAME...", help="Names, such as dpenet.default.", autocompletion=choices.weights
 )
 
 ImportTask = Annotated[
@@ -85,7 +86,7 @@ def fetch(
         typer.Argument(
             metavar="NAME|ADDRESS...",
             help="Names, or one file to import: hf://OWNER/REPO[@REVISION]/FILE or a URL.",
-            autocompletion=weights_names,
+            autocompletion=choices.weights,
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All published weights.")] = False,
@@ -159,7 +160,9 @@ def import_file(
     task: ImportTask = None,
     scale: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Upscaling factor, which files of MIRNet lack."),
+        typer.Option(
+            parser=whole_factor, metavar="N", help="Upscaling factor, which files of MIRNet lack."
+        ),
     ] = None,
     second: Annotated[
         Path | None,

@@ -8,7 +8,8 @@ from restore_cli.bench.baselines import BASELINES
 from restore_cli.bench.quality import Earlier, run_quality
 from restore_cli.bench.suite import candidates
 from restore_cli.checkpoints.save import save
-from restore_cli.data.sets import SETS, folder_pairs, load_pair, public_pairs
+from restore_cli.data.public_sets import SETS
+from restore_cli.data.sets import folder_pairs, load_pair, public_pairs
 from restore_cli.imaging.io import read
 from restore_cli.inference.options import RunOptions
 from restore_cli.inference.restorer import load_restorer

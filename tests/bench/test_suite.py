@@ -6,7 +6,8 @@ from restore_cli import registry
 from restore_cli.bench.suite import PUBLISHED, candidates
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.save import save
-from restore_cli.data.sets import SETS, Pair, PairSet
+from restore_cli.data.public_sets import SETS
+from restore_cli.data.sets import Pair, PairSet
 from restore_cli.errors import UsageError, WeightsMissing
 
 ONE_PAIR = (Pair(Path("a"), Path("b")),)

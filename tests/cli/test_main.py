@@ -1,10 +1,13 @@
 """What all commands share: usage errors, exit codes, pipes, interruption, completion."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import typing
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -12,6 +15,8 @@ from PIL import Image
 from restore_cli import __version__
 from restore_cli.cli import signals
 from restore_cli.cli.main import Shell
+from restore_cli.training.losses import LOSSES
+from restore_cli.training.recipes import LOSS_NAMES
 from tests.cli.invoke import restore
 
 PYTHON = [sys.executable, "-m", "restore_cli"]
@@ -28,6 +33,12 @@ def complete(words, position):
     """What a shell offers at `position` of the typed words."""
     request = {"COMP_WORDS": words, "COMP_CWORD": str(position)}
     return restore(env=request | {"_RESTORE_COMPLETE": "complete_bash"})
+
+
+def complete_line(shell, line):
+    """What a shell offers at the end of a line."""
+    request = {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    return restore(env=request | {"_RESTORE_COMPLETE": f"complete_{shell}"}).stdout
 
 
 @pytest.mark.parametrize(
@@ -117,6 +128,20 @@ def test_the_completion_script_of_any_shell_can_be_shown(shell):
         ("restore derain --weights dpenet.def", 3, ["dpenet.default"]),
         ("restore weights info dpenet.def", 3, ["dpenet.default"]),
         ("restore eval a b --protocol rgb_", 5, ["rgb_float"]),
+        ("restore derain --device=cp", 2, ["cpu"]),
+        ("restore upscale --model ", 3, ["espcn", "mirnet"]),
+        ("restore run --steps derain,den", 3, ["derain,denoise"]),
+        ("restore run --steps derain,upscale:", 3, ["2", "3", "4"]),
+        ("restore run --model derain=", 3, ["dpenet"]),
+        ("restore run --weights tml=tml.", 3, ["tml.default"]),
+        ("restore train esp", 2, ["espcn"]),
+        ("restore train dpenet --preset ", 4, ["default", "quick", "paper"]),
+        ("restore train dpenet --loss ms", 4, ["mse", "ms_ssim"]),
+        ("restore bench quality --set rain100", 4, ["rain100l", "rain100h"]),
+        ("restore bench quality --model espcn", 4, ["espcn", "espcn.x2", "espcn.x3", "espcn.x4"]),
+        ("restore generate sun", 2, ["sunflower"]),
+        ("restore weights import a --task der", 5, ["derain"]),
+        ("restore config show up", 3, ["upscale"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -124,17 +149,89 @@ def test_a_shell_completes(words, position, offered):
     assert complete(words, position).stdout.split() == offered
 
 
-def test_completion_loads_no_torch():
-    script = (
-        "import os, sys\n"
-        "os.environ |= {'COMP_WORDS': 'restore derain --weights dpenet.def', 'COMP_CWORD': '3',"
-        " '_RESTORE_COMPLETE': 'complete_bash'}\n"
-        "from restore_cli.cli.main import app\n"
-        "try:\n    app([], prog_name='restore')\n"
-        "except SystemExit:\n    print('torch' in sys.modules)"
-    )
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("restore run --steps derain,upscale:", "2\n3\n4\n"),
+        ("restore run --model derain=", "dpenet\n"),
+        ("restore derain --device=cp", "cpu\n"),
+    ],
+)
+def test_bash_is_offered_the_part_of_a_word_that_it_replaces(line, offered):
+    assert complete_line("bash", line) == offered
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_an_option_with_its_value_is_one_word(shell):
+    assert "--device=cpu" in complete_line(shell, "restore derain --device=cp")
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_help_texts_beside_options_are_whole(shell):
+    assert "[presets.NAME]" in complete_line(shell, "restore derain --pre")
+
+
+COMPLETIONS = """
+import os, sys
+from restore_cli.cli.main import app
+for line in {lines}:
+    os.environ |= {{"_TYPER_COMPLETE_ARGS": line, "_RESTORE_COMPLETE": "complete_zsh"}}
+    try:
+        app([], prog_name="restore")
+    except SystemExit:
+        pass
+print({{"torch", "numpy", "rich"}} & {{*sys.modules}})
+"""
+
+
+def test_completion_loads_no_torch_and_no_rich():
+    lines = [
+        "restore derain --",
+        "restore derain --weights dpenet.def",
+        "restore run --steps der",
+        "restore train mirnet --preset ",
+        "restore train mirnet --loss ",
+        "restore bench quality --set ",
+        "restore generate ",
+    ]
+    script = COMPLETIONS.format(lines=lines)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.split() == ["dpenet.default", "False"]
+    assert done.stderr == ""
+    assert done.stdout.count("_arguments") == len(lines)
+    assert done.stdout.endswith("set()\n")
+
+
+def test_completion_of_losses_knows_all():
+    assert {*LOSS_NAMES} == {*LOSSES}
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_the_first_tab_in_zsh_completes_a_single_match(tmp_path):
+    import pty
+
+    program = tmp_path / "bin" / "restore"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m restore_cli "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / "_restore").write_text(restore("--show-completion", "zsh").stdout)
+    settings = f"PS1=READY; fpath+=({tmp_path}); autoload -Uz compinit; compinit -u\n"
+    (tmp_path / ".zshrc").write_text(settings)
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    root = str(Path(__file__).parents[2])
+    process, terminal = pty.fork()
+    if process == 0:
+        os.environ |= {"ZDOTDIR": str(tmp_path), "PATH": path, "PYTHONPATH": root, "TERM": "xterm"}
+        os.execvp("zsh", ["zsh", "-d", "-i"])
+    shown = b""
+    while b"READY" not in shown:
+        shown += os.read(terminal, 1024)
+    os.write(terminal, b"restore derain --device cp\t")
+    while not re.search(rb"cpu|\x07", shown):
+        shown += os.read(terminal, 1024)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    os.close(terminal)
+    assert b"\x07" not in shown
 
 
 @posix_only

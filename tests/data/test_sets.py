@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restore_cli.data.sets import SETS, find_set, folder_pairs, load_pair, public_pairs
+from restore_cli.data.public_sets import SETS, find_set
+from restore_cli.data.sets import folder_pairs, load_pair, public_pairs
 from restore_cli.errors import InputError, NothingToDo, UsageError
 
 

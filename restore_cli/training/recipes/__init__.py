@@ -26,6 +26,13 @@ class RecipeEntry:
     generates: bool = False  # trained on a folder of images for each class
 
 
+# Names of losses.LOSSES, which loads torch.
+LOSS_NAMES = (
+    *("l1", "mse", "charbonnier", "log_error", "smooth_l1"),
+    *("ms_ssim", "mix", "ssim_edge", "photo"),
+)
+SCALES = (2, 3, 4)
+
 RECIPES: Mapping[str, RecipeEntry] = MappingProxyType(
     {
         "dpenet": RecipeEntry(
@@ -143,6 +150,8 @@ def find_recipe(
     if not isinstance(recipe, RestorationRecipe):
         raise UsageError(f"{name} has one loss and no scale", hint="leave --loss and --scale out")
     if scale is not None:
+        if scale not in SCALES:
+            raise UsageError(f"--scale {scale}: wanted 2, 3 or 4")
         if recipe.scale == 1:
             enlarging = [key for key, other in presets.items() if getattr(other, "scale", 1) > 1]
             raise UsageError(

@@ -1,0 +1,108 @@
+"""Words that complete the value of an option in a shell; none of them loads torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import typer
+
+from restore_cli import registry
+from restore_cli.errors import RestoreError
+from restore_cli.tasks import TASKS
+
+
+def starting(words: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return the completion of a word that may also be a number, a file or the like."""
+    return lambda incomplete: [word for word in words if word.startswith(incomplete)]
+
+
+def weights(incomplete: str) -> list[str]:
+    from restore_cli.checkpoints import manifest
+
+    return starting(manifest.entries())(incomplete)
+
+
+def models(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete a network for the task that the command is called by."""
+    able = [name for name, spec in registry.MODELS.items() if context.command.name in spec.weights]
+    return starting(able)(incomplete)
+
+
+def models_and_weights(incomplete: str) -> list[str]:
+    return [*starting(registry.MODELS)(incomplete), *weights(incomplete)]
+
+
+def models_of_steps(incomplete: str) -> list[str]:
+    """Complete STEP=NAME."""
+    pairs = [
+        f"{task}={name}"
+        for task in TASKS
+        for name, spec in registry.MODELS.items()
+        if task in spec.weights
+    ]
+    return starting(pairs)(incomplete)
+
+
+def weights_of_steps(incomplete: str) -> list[str]:
+    """Complete STEP=NAME|FILE."""
+    step, equals, name = incomplete.partition("=")
+    if not equals:
+        return starting(f"{task}=" for task in TASKS)(incomplete)
+    return [f"{step}={found}" for found in weights(name)]
+
+
+def steps(incomplete: str) -> list[str]:
+    """Complete the last of several steps."""
+    before, comma, last = incomplete.rpartition(",")
+    known = (*TASKS, *(f"upscale:{factor}" for factor in (2, 3, 4)))
+    return [f"{before}{comma}{step}" for step in starting(known)(last)]
+
+
+def recipes(incomplete: str) -> list[tuple[str, str]]:
+    from restore_cli.training.recipes import RECIPES
+
+    found = starting(RECIPES)(incomplete)
+    return [(name, RECIPES[name].presets["default"]) for name in found]
+
+
+def presets_of_recipe(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Complete the presets of the recipe that is typed, or of all."""
+    from restore_cli.training.recipes import RECIPES
+
+    typed = {context.params.get("recipe"), *context.args}  # an option without value ends parsing
+    entries = [entry for name, entry in RECIPES.items() if name in typed] or RECIPES.values()
+    known = {name: text for entry in entries for name, text in entry.presets.items()}
+    return [(name, known[name]) for name in starting(known)(incomplete)]
+
+
+def presets_of_settings(context: typer.Context, incomplete: str) -> list[str]:
+    from restore_cli.cli.settings import load
+
+    try:
+        return starting(load(context.find_root().command).presets)(incomplete)
+    except RestoreError:  # a broken file, which the command names
+        return []
+
+
+def losses(incomplete: str) -> list[str]:
+    from restore_cli.training.recipes import LOSS_NAMES
+
+    return starting(LOSS_NAMES)(incomplete)
+
+
+def classes(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete a class of the weights that are typed, or of the installed ones."""
+    from restore_cli.checkpoints.classes import candidates
+
+    try:
+        found = candidates(context.params.get("model"), context.params.get("weights"))
+    except RestoreError:  # weights that are not on this machine
+        return []
+    return starting(dict.fromkeys(name for one in found for name in one.classes))(incomplete)
+
+
+def sets(incomplete: str) -> list[str]:
+    """Complete a public test set, or a part of one."""
+    from restore_cli.data.public_sets import SETS
+
+    return starting(name for each in SETS.values() for name in (each.name, *each.parts))(incomplete)
