@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import shlex
 import stat
 import string
@@ -46,6 +47,7 @@ from restore_cli.imaging.formats import (
     refuse_beyond,
 )
 from restore_cli.imaging.headers import Header, read_header
+from restore_cli.inference.options import ImageSize
 from restore_cli.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ Existing = Literal["error", "overwrite", "skip"]
 
 # Endings of the names of outputs; `run` does several tasks.
 PARTICIPLES = {str(task.name): task.participle for task in TASKS.values()} | {"run": "restored"}
-FIELDS = ("stem", "ext", "task", "model", "scale", "rel", "suffix", "parent", "hash")
+FIELDS = ("stem", "ext", "task", "model", "scale", "rel", "suffix", "parent", "folder", "hash")
+BESIDE = "{folder}/"  # begins a template of outputs beside their sources
 # Names that keep apart sources of one stem, in the order in which they are tried.
 DISTINCT = ("{stem}", "{stem}_{suffix}", "{parent}_{stem}", "{parent}_{stem}_{suffix}")
 ALWAYS_DISTINCT = "{stem}_{hash}"
@@ -132,16 +135,18 @@ class Shard:
 
 @dataclass(frozen=True)
 class Enlargement:
-    """Size of the results: the size of the source times a factor, or a size of its own."""
+    """ImageSize of the results: the size of the source times a factor, or a size of its own."""
 
     factor: float = 1.0
-    size: tuple[int, int] | None = None  # (height, width)
+    size: ImageSize | None = None
 
     def of(self, height: int, width: int) -> tuple[int, int]:
-        return self.size or (round(height * self.factor), round(width * self.factor))
+        if self.size is not None:
+            return self.size.of(height, width)
+        return round(height * self.factor), round(width * self.factor)
 
     def __str__(self) -> str:
-        return f"{self.factor:g}" if self.size is None else f"{self.size[1]}x{self.size[0]}"
+        return f"{self.factor:g}" if self.size is None else str(self.size)
 
 
 SAME_SIZE = Enlargement()
@@ -301,6 +306,19 @@ class _Naming:
     def ending(self) -> str:
         return PARTICIPLES[self.task]
 
+    @cached_property
+    def own_names(self) -> re.Pattern[str] | None:
+        """Pattern of the names of outputs beside their sources; None: they are elsewhere."""
+        if self.output is None:
+            return re.compile(rf"(?s:.*)_{self.ending}(\.[^.]*)?")
+        template = self.output.removeprefix(BESIDE)
+        if template == self.output or not template_fields(template) & {"task", "scale", "model"}:
+            return None
+        known = {"task": self.ending, "scale": r"[\d.x]+", "ext": r"\.[^.]*", "": ""}
+        parts = string.Formatter().parse(template)
+        words = (re.escape(text) + known.get(name or "", "(?s:.+)") for text, name, _, _ in parts)
+        return re.compile("".join(words))
+
     def job(self, found: _Found, *, alone: bool) -> Job:
         """Return the job of a source; alone: there is no other. Raises UsageError, OutputError."""
         if self.output == "-" or (self.output is None and found.source is Standard.INPUT):
@@ -371,6 +389,7 @@ class _Naming:
             path.parent.relative_to(found.root).as_posix(),
             path.suffix[1:],
             Path(os.path.realpath(path)).parent.name,
+            str(path.parent),
             hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:8],
         )
         try:
@@ -518,7 +537,7 @@ def _glob(root: Path, parts: Sequence[str]) -> list[Path]:
 
 def _is_own_output(name: str, naming: _Naming) -> bool:
     """Return whether a file beside the sources is an output of an earlier run."""
-    return naming.output is None and Path(name).stem.endswith(f"_{naming.ending}")
+    return naming.own_names is not None and naming.own_names.fullmatch(name) is not None
 
 
 def _set_aside(table: JobTable, existing: Existing) -> list[Unreadable]:

@@ -87,6 +87,8 @@ def messages(command: str, result: Result, restorer: ImageRestorer) -> Iterator[
         return
     if result.frames is not None:
         yield f"{result.frames} frames, {result.frames / result.seconds:.1f} frames/s"
+    if command == "upscale" and len(report.steps) > 1:
+        yield _passes(report)
     if report.noise_sigma is not None:
         yield _noise(report.noise_sigma, is_limited=restorer.options.noise_limit == "auto")
     if report.brightness is not None:
@@ -101,6 +103,11 @@ def how(report: Report, device: object) -> str:
     """Return the message that names weights, device, precision and tiles."""
     tiles = f"tiles of {report.tile} px" if report.tile else "untiled"
     return f"{report.weights} on {device}, {report.precision}, {tiles}"
+
+
+def _passes(report: Report) -> str:
+    done = [f"{step.weights} to {step.width}x{step.height}" for step in report.steps]
+    return f"{len(done)} networks in turn: {', then '.join(done)}"
 
 
 def _noise(sigma: float, *, is_limited: bool) -> str:

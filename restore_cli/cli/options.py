@@ -44,7 +44,7 @@ Output = Annotated[
         "-o",
         metavar="OUTPUT",
         help="A file for one image or video, otherwise a folder or a template with {stem} {ext} "
-        "{task} {model} {scale} {rel} {suffix} {parent} {hash}; - for stdout. "
+        "{task} {model} {scale} {rel} {suffix} {parent} {folder} {hash}; - for stdout. "
         "[default: beside the source, as {stem}_{task}{ext}]",
     ),
 ]

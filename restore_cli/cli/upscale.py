@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -14,6 +15,8 @@ from restore_cli.cli.ledger_options import ledger_of
 from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 from restore_cli.cli.upscaling import default_factor, default_network, describe_default
 from restore_cli.errors import UsageError
+from restore_cli.inference.factors import Repetition
+from restore_cli.inference.options import ImageSize
 
 PHOTO_MODEL = "mirnet"  # the only one that is trained on damaged photographs
 
@@ -30,11 +33,19 @@ Scale = Annotated[
 ]
 Size = Annotated[
     str | None,
-    typer.Option(metavar="WxH", help="Exact size in pixels, whatever the proportions were."),
+    typer.Option(
+        metavar="WxH|Wx|xH|LONGEST",
+        help="Size in pixels: exactly 1920x1080, or in proportion 1920x (width), x1080 (height) or "
+        "1920 (longest side). Beyond the largest network several run, up to x16.",
+    ),
 ]
 Repeat = Annotated[
-    bool,
-    typer.Option("--repeat", help="Run a network several times: x4 as x2 after x2. Up to x16."),
+    bool | None,
+    typer.Option(
+        "--repeat/--no-repeat",
+        help="Run a network several times, x4 as x2 after x2, up to x16; or never, also with "
+        "--size.",
+    ),
 ]
 For = Annotated[
     Literal["auto", "photo", "clean"],
@@ -53,7 +64,7 @@ def upscale(
     preset: option.Preset = None,
     scale: Scale = None,
     size: Size = None,
-    repeat: Repeat = False,
+    repeat: Repeat = None,
     purpose: For = "auto",
     model: option.ModelName = None,
     weights: option.WeightsName = None,
@@ -84,13 +95,14 @@ def upscale(
     if purpose != "auto" and weights is not None:
         raise UsageError("--for and --weights contradict each other", hint="give one of them")
     factor, pixels = factor_or_size(scale, size, weights)
+    passes: Repetition = ("beyond" if pixels else False) if repeat is None else repeat
     if model is None and purpose == "photo":
         model = PHOTO_MODEL
     options = option.run_options(model, weights, tile, overlap, device, precision, seed)
     videos = contains_videos(source, output, task="upscale", recursive=recursive)
     is_default = model is None and weights is None
     if is_default and "model" in template_fields(output):
-        model = default_network(device, factor, repeat=repeat, videos=videos)
+        model = default_network(device, factor, repeat=passes, videos=videos)
     planned = plan(
         source,
         output,
@@ -111,20 +123,33 @@ def upscale(
         from restore_cli.inference.upscaler import Target, load_upscaler
 
         if is_default:  # only now, since it may load torch to find a GPU
-            model = default_network(device, factor, repeat=repeat, videos=videos)
+            model = default_network(device, factor, repeat=passes, videos=videos)
             report.say(describe_default(model, videos=videos))
             options = replace(options, model=model)
         kind = "clean" if purpose == "auto" and videos else purpose  # one for all frames
-        restorer = load_upscaler(options, Target(factor, pixels, repeat), kind)
+        restorer = load_upscaler(options, Target(factor, pixels, passes), kind)
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)
 
 
 def factor_or_size(
     scale: str | None, size: str | None, weights: str | None
-) -> tuple[float | None, tuple[int, int] | None]:
+) -> tuple[float | None, ImageSize | None]:
     """Read --scale or --size, or take the default factor. Raises UsageError, WeightsError."""
     if scale and size:
         raise UsageError("--scale and --size contradict each other", hint="give one of them")
     if size is not None:
-        return None, option.size_of(size)
+        return None, enlarged_size(size)
     return default_factor(weights) if scale is None else option.factor_of(scale), None
+
+
+def enlarged_size(text: str) -> ImageSize:
+    """Read `1920x1080`, `1920x`, `x1080` or `1920`, the longest side. Raises UsageError."""
+    side = r"([1-9]\d{0,5})"
+    match = re.fullmatch(rf"{side}x{side}?|x{side}|{side}", text)
+    if match is None:
+        raise UsageError(
+            f"--size {text}: wanted sides in pixels",
+            hint="for example 1920x1080, 1920x (width), x1080 (height) or 1920 (longest side)",
+        )
+    width, height, only_height, longest = (each and int(each) for each in match.groups())
+    return ImageSize(width, height or only_height, longest)

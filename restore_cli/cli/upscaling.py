@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from restore_cli.inference.factors import BETTER, FASTER, scale_of, usual_network
+from restore_cli.inference.factors import BETTER, FASTER, Repetition, scale_of, usual_network
 
 DEFAULT_FACTOR = 2.0
 
@@ -12,7 +12,7 @@ def default_factor(weights: str | None) -> float:
     return DEFAULT_FACTOR if weights is None else scale_of(weights)
 
 
-def default_network(device: str, factor: float | None, *, repeat: bool, videos: bool) -> str:
+def default_network(device: str, factor: float | None, *, repeat: Repetition, videos: bool) -> str:
     """Return the faster network for videos and on a CPU, otherwise the better one.
 
     An hour of video would take the better network days. Only where `device` is "auto" and no

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import Literal
 
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.load import is_path, spec_of
@@ -14,11 +15,14 @@ from restore_cli.networks.facts import Restoration
 from restore_cli.registry import MODELS
 from restore_cli.tasks import TASKS
 
+# Whether networks run one after the other: never, as many as there can be, or as few as reach a
+# factor that is beyond the largest.
+Repetition = bool | Literal["beyond"]
 LARGEST = 16  # times, by repetition; what is invented beyond has nothing to do with the image
 FASTER, BETTER = TASKS["upscale"].network, TASKS["upscale"].gpu_network
 
 
-def usual_network(device: str, factor: float | None, *, repeat: bool = False) -> str:
+def usual_network(device: str, factor: float | None, *, repeat: Repetition = False) -> str:
     """The network that enlarges images where none is named.
 
     The better one on a GPU, where it has weights that reach the factor: x3 as x4 made smaller is
@@ -42,18 +46,22 @@ def _kind(device: str) -> str:
     return pick_device(device).type
 
 
-def factors_of(target: float, known: Sequence[int], *, repeat: bool) -> tuple[int, ...]:
+def factors_of(target: float, known: Sequence[int], *, repeat: Repetition) -> tuple[int, ...]:
     """The networks, one after the other, whose product is the least that reaches `target`.
 
-    One, unless `repeat`: then as many as there can be. Empty where none reaches it.
+    Empty where none reaches it.
     """
-    most = math.ceil(math.log2(LARGEST)) if repeat else 1
+    most = 1 if repeat is False else math.ceil(math.log2(LARGEST))
     chains = [
         chain
         for length in range(1, most + 1)
         for chain in combinations_with_replacement(sorted(known), length)
         if target <= math.prod(chain) <= LARGEST
     ]
+    if repeat == "beyond":
+        return min(
+            chains, key=lambda chain: (len(chain) > 1, math.prod(chain), len(chain)), default=()
+        )
     return min(chains, key=lambda chain: (math.prod(chain), -len(chain)), default=())
 
 

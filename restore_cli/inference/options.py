@@ -15,6 +15,30 @@ OnProgress = Callable[[int, int], None]  # done, total
 
 
 @dataclass(frozen=True)
+class ImageSize:
+    """Wanted size of an image in pixels; a side that is None follows in proportion."""
+
+    width: int | None = None
+    height: int | None = None
+    longest: int | None = None  # side, instead of both
+
+    def of(self, height: int, width: int) -> tuple[int, int]:
+        """Return the (H, W) for an image of height and width."""
+        if self.width is not None and self.height is not None:
+            return self.height, self.width
+        if self.width is not None:
+            factor = self.width / width
+        elif self.height is not None:
+            factor = self.height / height
+        else:
+            factor = (self.longest or 0) / max(height, width)
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def __str__(self) -> str:
+        return str(self.longest) if self.longest else f"{self.width or ''}x{self.height or ''}"
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """Options of a run."""
 

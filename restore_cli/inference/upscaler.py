@@ -23,12 +23,13 @@ from restore_cli.imaging.planes import Planes
 from restore_cli.imaging.resize import resize_matlab, resized_rows
 from restore_cli.inference.factors import (
     LARGEST,
+    Repetition,
     factors_of,
     photo_weights_by_scale,
     scale_of,
     weights_by_scale,
 )
-from restore_cli.inference.options import OnProgress, RunOptions
+from restore_cli.inference.options import ImageSize, OnProgress, RunOptions
 from restore_cli.inference.report import Report, Restored, Restoring, Stage, StepReport
 from restore_cli.inference.restorer import Restorer
 
@@ -41,21 +42,21 @@ class Target:
     """Requested size of an image: a factor, or exactly a size."""
 
     scale: float | None = None
-    size: tuple[int, int] | None = None  # (H, W)
-    repeat: bool = False  # build the factor of the smallest networks, one after the other
+    size: ImageSize | None = None
+    repeat: Repetition = False
 
     def of(self, height: int, width: int) -> tuple[int, int]:
         """Return the (H, W) of the output. Raises InputError for an image that is larger."""
         if self.size is None:
             assert self.scale is not None  # one of both is given
             return round(height * self.scale), round(width * self.scale)
-        if self.size[0] < height or self.size[1] < width:
+        wanted = self.size.of(height, width)
+        if wanted[0] < height or wanted[1] < width:
             raise InputError(
-                f"the image is {width}x{height}, larger than the {self.size[1]}x{self.size[0]} "
-                "that are wanted",
+                f"the image is {width}x{height}, larger than the wanted {self.size}",
                 hint="upscale makes images larger only",
             )
-        return self.size
+        return wanted
 
 
 BETWEEN = 16  # bytes a pixel between two networks: RGB and alpha in float32
@@ -184,14 +185,14 @@ def _reaching(steps: Sequence[StepReport], height: int, width: int) -> Report:
     return Report((*steps[:-1], replace(steps[-1], height=height, width=width)))
 
 
-def _out_of_reach(factor: float, known: Sequence[int], repeat: bool) -> UsageError:
+def _out_of_reach(factor: float, known: Sequence[int], repeat: Repetition) -> UsageError:
     there = ", ".join(f"x{scale}" for scale in sorted(known))
     again = factors_of(factor, known, repeat=True)
-    if again and not repeat:
+    if again and repeat is False:
         steps = " after ".join(f"x{scale}" for scale in again)
         hint = f"--repeat makes it of {steps}"
     else:
-        hint = f"at most x{LARGEST}, with --repeat"
+        hint = f"at most x{LARGEST}"
     return UsageError(f"no weights enlarge x{factor:g}: there are {there}", hint=hint)
 
 

@@ -26,6 +26,7 @@ from restore_cli.errors import (
     UsageError,
 )
 from restore_cli.imaging.formats import readable_suffixes
+from restore_cli.inference.options import ImageSize
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX file names")
 
@@ -57,6 +58,20 @@ def moves(*sources, **options):
 def test_a_file_lands_beside_its_source(here):
     touch("in/a.png")
     assert moves("in/a.png") == {"in/a.png": "in/a_derained.png"}
+
+
+def test_a_template_names_outputs_beside_their_sources_which_are_no_sources_later(here):
+    touch("in/a.png", "in/a_x4.png", "in/a_x2.5.png", "in/a_x1920x.jpg", "in/b_xy.png", "in/a.v1")
+    wanted = {"in/a.png": "in/a_x2.png", "in/b_xy.png": "in/b_xy_x2.png"}
+    output = "{folder}/{stem}_x{scale}{ext}"
+    assert moves("in", output=output, scale=Enlargement(2)) == wanted
+    assert moves("in/*.png", output=output, scale=Enlargement(2)) == wanted
+
+
+def test_a_template_without_a_mark_of_its_own_takes_all_sources(here):
+    touch("in/a.png", "in/b.png")
+    output = "{folder}/{stem}.jpg"
+    assert moves("in", output=output) == {"in/a.png": "in/a.jpg", "in/b.png": "in/b.jpg"}
 
 
 @pytest.mark.parametrize(
@@ -460,7 +475,7 @@ def test_a_result_beyond_its_format_is_refused_in_the_plan(here, width, format, 
 
 def test_a_chosen_size_beyond_the_format_is_refused_in_the_plan(here):
     image("a.jpg")
-    scale = Enlargement(size=(10, 70_000))
+    scale = Enlargement(size=ImageSize(70_000, 10))
     assert "70000 x 10 pixels" in refusals("a.jpg", scale=scale)["a.jpg"]
 
 

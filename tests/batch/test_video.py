@@ -18,7 +18,7 @@ from restore_cli.errors import BrokenOutput, UnreadableVideo
 from restore_cli.imaging.video.reader import Clip
 from restore_cli.imaging.video.writer import ClipWriter
 from restore_cli.imaging.video.yuv import Layout, from_rgb, to_rgb
-from restore_cli.inference.options import RunOptions
+from restore_cli.inference.options import ImageSize, RunOptions
 from restore_cli.inference.report import Report, Restored, StepReport
 from restore_cli.inference.restorer import Restorer, load_restorer
 from restore_cli.inference.upscaler import Target, Upscaler
@@ -86,7 +86,7 @@ def test_espcn_gets_luma_alone(clip):
 
 def test_an_upscaler_of_espcn_gets_luma_alone():
     options, weights = RunOptions(precision="fp32", device="cpu"), {2: "espcn.x2"}
-    upscaler = Upscaler(weights, options, Target(size=(21, 31)))
+    upscaler = Upscaler(weights, options, Target(size=ImageSize(31, 21)))
     assert isinstance(frame_converter(upscaler), LumaFrames)
     luma, report = upscaler.run_luma(torch.rand(1, 12, 16))
     assert luma.shape == (1, 21, 31)

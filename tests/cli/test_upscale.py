@@ -1,3 +1,4 @@
+import json
 from functools import partial
 
 import pytest
@@ -20,6 +21,10 @@ upscale = partial(restore, "upscale")
         (("-s", "x3"), (36, 27)),
         (("--scale", "2.5"), (30, 22)),
         (("--size", "30x20"), (30, 20)),
+        (("--size", "30x"), (30, 22)),
+        (("--size", "x20"), (27, 20)),
+        (("--size", "30"), (30, 22)),
+        (("--size", "100"), (100, 75)),
         (("--scale", "4", "--repeat"), (48, 36)),
     ],
     ids=lambda value: " ".join(value) if value and isinstance(value[0], str) else None,
@@ -42,7 +47,12 @@ def test_json_has_the_new_size_and_the_weights(photo, x3):
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [((), "3"), (("--scale", "2.5"), "2.5"), (("--size", "30x20"), "30x20")],
+    [
+        ((), "3"),
+        (("--scale", "x2.5"), "2.5"),
+        (("--size", "30x20"), "30x20"),
+        (("--size", "30x"), "30x"),
+    ],
     ids=str,
 )
 def test_scale_in_a_template_is_what_was_asked_for(photo, x3, tmp_path, options, name):
@@ -70,7 +80,8 @@ def test_a_factor_without_weights_is_one_line_and_exit_2(photo, x3):
         ("--scale", "nan"),
         ("--scale", "two"),
         ("--scale", "x2x"),
-        ("--size", "30"),
+        ("--size", "x"),
+        ("--size", "30x20x"),
         ("--size", "0x9"),
         ("--scale", "2", "--size", "30x20"),
     ],
@@ -195,3 +206,17 @@ def test_a_result_that_the_format_cannot_hold_is_refused_before_the_weights_are_
         result = restore("upscale", wide, "-s", 3, "-o", tmp_path / "out.jpg", *arguments)
         assert (result.exit_code, result.stdout) == (3, "")
         assert "scroll.jpg: the result has 66000 x 24 pixels, but jpeg" in result.stderr
+
+
+def test_several_networks_in_turn_are_named_and_recorded(photo, x3):
+    result = upscale(photo, "--weights", x3, "--size", "100x75")
+    assert result.exit_code == 0, result.stderr
+    assert "2 networks in turn: x3 to 36x27, then x3 to 100x75\n" in result.stderr
+    record = json.loads(restore("replay", "--show", photo.with_name("photo_upscaled.png")).stdout)
+    assert [network["weights"] for network in record["networks"]] == ["x3", "x3"]
+
+
+def test_networks_are_not_repeated_where_that_is_refused(photo, x3):
+    result = upscale(photo, "--weights", x3, "--size", "100x75", "--no-repeat")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "hint: --repeat makes it of x3 after x3" in result.stderr

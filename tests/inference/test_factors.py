@@ -40,6 +40,11 @@ def scales(monkeypatch):
         (9, [3], True, (3, 3)),
         (16, [2, 3, 4], True, (2, 2, 2, 2)),
         (17, [2, 3, 4], True, ()),
+        (4, [2, 3, 4], "beyond", (4,)),
+        (3.1, [2, 4], "beyond", (4,)),
+        (8, [2, 3, 4], "beyond", (2, 4)),
+        (9.5, [2, 3, 4], "beyond", (3, 4)),
+        (17, [2, 3, 4], "beyond", ()),
     ],
 )
 def test_the_least_factor_that_reaches_is_taken(target, known, repeat, wanted):

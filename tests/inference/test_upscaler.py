@@ -15,7 +15,7 @@ from restore_cli.errors import InputError, UsageError, WeightsMismatch, WeightsM
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.inference.factors import scale_of
-from restore_cli.inference.options import RunOptions
+from restore_cli.inference.options import ImageSize, RunOptions
 from restore_cli.inference.restorer import Restorer
 from restore_cli.inference.upscaler import Target, Upscaler, load_upscaler
 
@@ -96,13 +96,22 @@ def test_repeating_is_one_network_after_the_other_without_8_bit_between(upscaler
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (13, 4)])
 def test_a_size_is_reached_exactly_from_any(upscaler, height, width):
-    large = upscaler(2, 4, size=(13, 16), repeat=True).run(torch.rand(3, height, width))
+    large = upscaler(2, 4, size=ImageSize(16, 13), repeat=True).run(torch.rand(3, height, width))
     assert large.shape == (3, 13, 16)
 
 
+def test_a_size_beyond_the_largest_network_takes_the_fewest_that_reach(upscaler):
+    run = upscaler(2, 4, size=ImageSize(longest=70), repeat="beyond")
+    result = run(Image(torch.rand(3, 6, 9)))
+    assert result.image.pixels.shape == (3, 47, 70)
+    assert [(step.height, step.width) for step in result.report.steps] == [(12, 18), (47, 70)]
+    whole = run._restorer(run._known[4]).run(run._restorer(run._known[2]).run(torch.ones(3, 6, 9)))
+    assert whole.shape == (3, 48, 72)
+
+
 def test_a_image_larger_than_the_size_is_refused_with_both(upscaler):
-    with pytest.raises(InputError, match="9x20, larger than the 30x10"):
-        upscaler(2, size=(10, 30)).run(torch.rand(3, 20, 9))
+    with pytest.raises(InputError, match="9x20, larger than the wanted 30x10"):
+        upscaler(2, size=ImageSize(30, 10)).run(torch.rand(3, 20, 9))
 
 
 def test_a_factor_without_weights_is_refused_with_those_that_exist(upscaler):
@@ -114,7 +123,7 @@ def test_a_factor_without_weights_is_refused_with_those_that_exist(upscaler):
 def test_a_factor_beyond_all_repetition_is_refused(upscaler):
     with pytest.raises(UsageError, match="x17") as caught:
         upscaler(2, scale=17, repeat=True)
-    assert caught.value.hint == "at most x16, with --repeat"
+    assert caught.value.hint == "at most x16"
 
 
 def test_weights_that_keep_the_size_are_refused(random_weights):
