@@ -59,6 +59,7 @@ Existing = Literal["error", "overwrite", "skip"]
 PARTICIPLES = {str(task.name): task.participle for task in TASKS.values()} | {"run": "restored"}
 FIELDS = ("stem", "ext", "task", "model", "scale", "rel", "suffix", "parent", "folder", "hash")
 BESIDE = "{folder}/"  # begins a template of outputs beside their sources
+BY_SCALE = f"{BESIDE}{{stem}}_x{{scale}}{{ext}}"  # keeps enlargements of one image apart
 # Names that keep apart sources of one stem, in the order in which they are tried.
 DISTINCT = ("{stem}", "{stem}_{suffix}", "{parent}_{stem}", "{parent}_{stem}_{suffix}")
 ALWAYS_DISTINCT = "{stem}_{hash}"
@@ -207,7 +208,8 @@ def plan(
         some = [target for _, target, _ in table.first(TAKEN, LISTED_AT_MOST)]
         raise OutputExists(
             f"already exists: {_some(some, count)}",
-            hint=f"add --overwrite or --skip-existing, or {ELSEWHERE}",
+            hint=f"add --overwrite or --skip-existing, or {ELSEWHERE}"
+            + (f", for example -o '{BY_SCALE}'" if output is None and scale != SAME_SIZE else ""),
         )
     if existing == "skip":
         table.change(TAKEN, "skipped")

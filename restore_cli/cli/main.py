@@ -16,7 +16,17 @@ from typer.completion import install_callback, show_callback
 from typer.core import TyperGroup
 
 from restore_cli import __version__
-from restore_cli.cli import bench, config, console, ledger, settings, shells, signals, weights
+from restore_cli.cli import (
+    bench,
+    config,
+    console,
+    ledger,
+    panels,
+    settings,
+    shells,
+    signals,
+    weights,
+)
 from restore_cli.cli.compare import compare
 from restore_cli.cli.denoise import denoise
 from restore_cli.cli.doctor import doctor
@@ -61,6 +71,9 @@ class RestoreGroup(TyperGroup):
     def __init__(self, **attributes: Any):
         super().__init__(**attributes)
         settings.name_variables(self)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        panels.write_commands(self, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         has_settings = args[:1] != ["config"] and {*ctx.help_option_names}.isdisjoint(args)
@@ -141,7 +154,8 @@ def restore(
     """Restore photographs with neural networks, offline."""
 
 
-making = partial(app.command, cls=RestoringCommand)  # of images
+IMAGES, QUALITY, TRAINING, SETUP = "Images", "Quality", "Weights and training", "Runs and setup"
+making = partial(app.command, cls=RestoringCommand, rich_help_panel=IMAGES)
 making(
     "derain",
     help="Remove rain from images, folders and videos (DPENet).",
@@ -162,14 +176,41 @@ for task, purpose, model in (
         epilog=f"Example: restore {task} photo.jpg --weights {model}",
     )(restore_same_size)
 making(epilog="Example: restore run photo.jpg --steps derain,upscale:2")(run)
-app.command(epilog="Example: restore replay photo_derained.jpg")(replay)
+app.command(epilog="Example: restore replay photo_derained.jpg", rich_help_panel=IMAGES)(replay)
 making(epilog="Example: restore generate sunflower -o out.png")(generate)
-app.command("eval", epilog="Example: restore eval out/ clean/ --protocol y")(evaluate)
-app.command(epilog="Example: restore compare photos/ out/ -o page.html")(compare)
-app.add_typer(bench.app, name="bench", help="Measure quality on test sets, and speed.")
-app.command(epilog="Example: restore train dpenet --data photos/ --out run/ --time 2h")(train)
-app.add_typer(ledger.app, name="ledger", help="Show, export, merge ledgers of batch runs.")
-app.add_typer(weights.app, name="weights", help="List, inspect, fetch, import, verify weights.")
-app.add_typer(config.app, name="config", help="Show settings, and the files that they come from.")
-app.command(epilog="Example: restore samples images/")(samples)
-app.command(epilog="Example: restore doctor --json")(doctor)
+app.command(
+    "eval", epilog="Example: restore eval out/ clean/ --protocol y", rich_help_panel=QUALITY
+)(evaluate)
+app.command(epilog="Example: restore compare photos/ out/ -o page.html", rich_help_panel=QUALITY)(
+    compare
+)
+app.add_typer(
+    bench.app,
+    name="bench",
+    help="Measure quality on test sets, and speed.",
+    rich_help_panel=QUALITY,
+)
+app.command(
+    epilog="Example: restore train dpenet --data photos/ --out run/ --time 2h",
+    rich_help_panel=TRAINING,
+)(train)
+app.add_typer(
+    ledger.app,
+    name="ledger",
+    help="Show, export, merge ledgers of batch runs.",
+    rich_help_panel=SETUP,
+)
+app.add_typer(
+    weights.app,
+    name="weights",
+    help="List, inspect, fetch, import, verify weights.",
+    rich_help_panel=TRAINING,
+)
+app.add_typer(
+    config.app,
+    name="config",
+    help="Show settings, and the files that they come from.",
+    rich_help_panel=SETUP,
+)
+app.command(epilog="Example: restore samples images/", rich_help_panel=SETUP)(samples)
+app.command(epilog="Example: restore doctor --json", rich_help_panel=SETUP)(doctor)

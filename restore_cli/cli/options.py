@@ -17,6 +17,8 @@ from restore_cli.imaging.formats import SUFFIX_OF, SUFFIXES, Format
 from restore_cli.inference.options import Precision as PrecisionName
 from restore_cli.inference.options import RunOptions
 
+COMPUTING, FILES = "Network and computation", "Files"  # panels of --help
+MESSAGES, BATCHES = "Messages", "Large batches"
 Word = TypeVar("Word", bound=str)
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -55,6 +57,7 @@ ModelName = Annotated[
         metavar="NAME",
         help="Network. [default: that of the task]",
         autocompletion=choices.models,
+        rich_help_panel=COMPUTING,
     ),
 ]
 WeightsName = Annotated[
@@ -65,6 +68,7 @@ WeightsName = Annotated[
         help="Weights: a name from `restore weights list`, or a file. "
         "[default: those of the network]",
         autocompletion=choices.weights,
+        rich_help_panel=COMPUTING,
     ),
 ]
 Tile = Annotated[
@@ -74,6 +78,7 @@ Tile = Annotated[
         help="Side of the tiles; auto: by the free memory; off: the whole image at once; exact: "
         "tiles with the result of the whole image, for MIRNet several times slower.",
         autocompletion=choices.starting(TILE_WORDS),
+        rich_help_panel=COMPUTING,
     ),
 ]
 Overlap = Annotated[
@@ -82,6 +87,7 @@ Overlap = Annotated[
         metavar="auto|exact|PIXELS",
         help="Context around each tile; exact: enough for the result of the whole image.",
         autocompletion=choices.starting(OVERLAP_WORDS),
+        rich_help_panel=COMPUTING,
     ),
 ]
 Device = Annotated[
@@ -90,13 +96,19 @@ Device = Annotated[
         metavar="auto|cpu|cuda|cuda:N|mps",
         help="Compute device; auto: a GPU if there is one.",
         autocompletion=choices.starting(DEVICES),
+        rich_help_panel=COMPUTING,
     ),
 ]
 Precision = Annotated[
     PrecisionName,
-    typer.Option(help="Compute precision; auto: 16 bit where it is fast and accurate."),
+    typer.Option(
+        help="Compute precision; auto: 16 bit where it is fast and accurate.",
+        rich_help_panel=COMPUTING,
+    ),
 ]
-Backend = Annotated[Literal["torch"], typer.Option(help="Engine that runs the network.")]
+Backend = Annotated[
+    Literal["torch"], typer.Option(help="Engine that runs the network.", rich_help_panel=COMPUTING)
+]
 Preset = Annotated[
     str | None,
     typer.Option(
@@ -106,7 +118,9 @@ Preset = Annotated[
         autocompletion=choices.presets_of_settings,
     ),
 ]
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Include subfolders.")]
+Recursive = Annotated[
+    bool, typer.Option("--recursive", "-r", help="Include subfolders.", rich_help_panel=FILES)
+]
 FormatName = Annotated[
     Format | None,
     typer.Option(
@@ -115,6 +129,7 @@ FormatName = Annotated[
         parser=format_named,
         autocompletion=choices.starting(SUFFIX_OF),
         help="Format of output images. [default: that of the source]",
+        rich_help_panel=FILES,
     ),
 ]
 Quality = Annotated[
@@ -124,21 +139,44 @@ Quality = Annotated[
         max=100,
         metavar="1..100",
         help="Quality of JPEG, WebP and video. [default: JPEG 95, WebP lossless, video 90]",
+        rich_help_panel=FILES,
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace existing files.")]
-SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Skip sources whose output exists.")
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", "-y", help="Replace existing files.", rich_help_panel=FILES)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Write one JSON object per line to stdout.")]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing", help="Skip sources whose output exists.", rich_help_panel=FILES
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Write one JSON object per line to stdout.", rich_help_panel=MESSAGES
+    ),
+]
 Print0 = Annotated[
-    bool, typer.Option("--print0", help="End output paths on stdout with NUL, for xargs -0.")
+    bool,
+    typer.Option(
+        "--print0",
+        help="End output paths on stdout with NUL, for xargs -0.",
+        rich_help_panel=MESSAGES,
+    ),
 ]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="No progress and no summary; only warnings and errors."),
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="No progress and no summary; only warnings and errors.",
+        rich_help_panel=MESSAGES,
+    ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and do nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the plan and do nothing.", rich_help_panel=MESSAGES)
+]
 Strength = Annotated[
     float,
     typer.Option(
@@ -151,13 +189,18 @@ Strength = Annotated[
 Record = Annotated[
     bool,
     typer.Option(
-        "--record/--no-record", help="Record in the metadata for restore replay, or no record."
+        "--record/--no-record",
+        help="Record in the metadata for restore replay, or no record.",
+        rich_help_panel=FILES,
     ),
 ]
 Report = Annotated[
     Path | None,
     typer.Option(
-        "--report", metavar="FILE.html", help="File for an HTML page with images before and after."
+        "--report",
+        metavar="FILE.html",
+        help="File for an HTML page with images before and after.",
+        rich_help_panel=MESSAGES,
     ),
 ]
 LedgerFile = Annotated[
@@ -166,6 +209,7 @@ LedgerFile = Annotated[
         "--ledger",
         metavar="FILE",
         help="Database of the state of each item: a run goes on where the last one ended.",
+        rich_help_panel=BATCHES,
     ),
 ]
 FingerprintName = Annotated[
@@ -173,22 +217,33 @@ FingerprintName = Annotated[
     typer.Option(
         "--fingerprint",
         help="Sign of an unchanged source for --ledger: size and modification time, or contents.",
+        rich_help_panel=BATCHES,
     ),
 ]
 RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Try again what failed by --ledger.")
+    bool,
+    typer.Option(
+        "--retry-failed", help="Try again what failed by --ledger.", rich_help_panel=BATCHES
+    ),
 ]
 ShardName = Annotated[
     str | None,
     typer.Option(
-        "--shard", metavar="I/N", help="Part I of N of the sources, by their relative paths."
+        "--shard",
+        metavar="I/N",
+        help="Part I of N of the sources, by their relative paths.",
+        rich_help_panel=BATCHES,
     ),
 ]
 Watch = Annotated[
     bool,
-    typer.Option("--watch", help="Wait for further sources, until Ctrl-C; needs --ledger."),
+    typer.Option(
+        "--watch",
+        help="Wait for further sources, until Ctrl-C; needs --ledger.",
+        rich_help_panel=BATCHES,
+    ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.", rich_help_panel=COMPUTING)]
 
 
 def run_options(

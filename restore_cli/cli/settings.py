@@ -21,6 +21,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from restore_cli.assets import environment, user_settings
+from restore_cli.cli import panels
 from restore_cli.errors import UsageError
 
 NAME = "restore.toml"
@@ -104,6 +105,9 @@ class AllSettings:
 
 class RestoringCommand(TyperCommand):
     """A command that makes images: with --preset and the settings of [common]."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        panels.write_options(self, ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         settings: AllSettings | None = ctx.meta.get(ALL)

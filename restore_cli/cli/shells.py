@@ -51,13 +51,17 @@ class Bash(_WholeWords, BashComplete):
         return "\n".join(item.value.removeprefix(incomplete[:end]) for item in found)
 
 
+def _plain(text: str) -> str:
+    """Return a help text as it is: rich takes time to load, and takes brackets for markup."""
+    return text
+
+
 def prepare() -> None:
     """Set up the completion of all shells."""
+    for own in (Bash, Zsh, Fish):
+        setattr(_completion_classes, f"{own.__name__}Complete", own)
+    _completion_classes._sanitize_help_text = _plain
     _completion_classes.completion_init()
-    for shell in (Bash, Zsh, Fish):
-        _completion_classes.add_completion_class(shell, shell.name)
-    # Rich takes time to load, and takes brackets in a help text for markup.
-    _completion_classes._sanitize_help_text = str
     scripts = _completion_shared._completion_scripts
     scripts["bash"] = _completion_shared.COMPLETION_SCRIPT_BASH.replace("COMP_WORDS=", LINE)
     scripts["zsh"] = _completion_shared.COMPLETION_SCRIPT_ZSH + FIRST_TAB

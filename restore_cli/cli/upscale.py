@@ -151,5 +151,5 @@ def enlarged_size(text: str) -> ImageSize:
             f"--size {text}: wanted sides in pixels",
             hint="for example 1920x1080, 1920x (width), x1080 (height) or 1920 (longest side)",
         )
-    width, height, only_height, longest = (each and int(each) for each in match.groups())
+    width, height, only_height, longest = (int(each) if each else None for each in match.groups())
     return ImageSize(width, height or only_height, longest)

@@ -89,11 +89,25 @@ def test_help_is_asked_for_and_so_goes_to_stdout(arguments):
 
 def test_each_command_is_one_whole_line_of_help():
     result = restore("--help", "--help")
-    assert "..." not in result.stdout.split("Commands:")[1]
+    assert "..." not in result.stdout.split("Images:")[1]
 
 
-def test_the_version_is_shown():
-    assert restore("--version").stdout == f"restore {__version__}\n"
+@pytest.mark.parametrize(
+    ("arguments", "panels"),
+    [
+        ([], ["Images:", "Quality:", "Weights and training:", "Runs and setup:"]),
+        (["upscale"], ["Network and computation:", "Files:", "Messages:", "Large batches:"]),
+    ],
+    ids=["commands", "options"],
+)
+def test_help_has_panels(arguments, panels):
+    headings = [line for line in restore(*arguments, "-h").stdout.splitlines() if line[:1] != " "]
+    assert [line for line in headings if line in panels] == panels
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_shown(option):
+    assert restore(option).stdout == f"restore {__version__}\n"
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):

@@ -1,11 +1,15 @@
 """Settings in files and variables, presets, and the command that shows them."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
 from restore_cli.cli import settings
 from tests.cli.invoke import restore, rows
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -177,6 +181,15 @@ def test_every_option_of_projects_exists():
     commands = settings.commands_of(settings.typer.main.get_command(app)).values()
     known = {flag for command in commands for flag in settings.options_of(command)}
     assert known >= settings.OF_PROJECTS
+
+
+def test_the_document_names_the_options_of_projects():
+    assert {*re.findall(r"`([a-z-]+)`", DOCUMENT)} >= settings.OF_PROJECTS
+
+
+def test_the_example_of_the_document_is_sound(files):
+    files(user=re.search("```toml\n(.*?)```", DOCUMENT, re.DOTALL)[1])
+    assert shown("upscale", "output") == ("{folder}/{stem}_x{scale}{ext}", "user")
 
 
 @pytest.mark.parametrize(("marker", "found"), [(None, True), (".git", False)])

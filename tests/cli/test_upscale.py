@@ -220,3 +220,23 @@ def test_networks_are_not_repeated_where_that_is_refused(photo, x3):
     result = upscale(photo, "--weights", x3, "--size", "100x75", "--no-repeat")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "hint: --repeat makes it of x3 after x3" in result.stderr
+
+
+def test_enlargements_of_one_image_are_kept_apart_by_a_template(photo, x3):
+    upscale(photo, "--weights", x3)
+    again = upscale(photo, "--weights", x3)
+    assert again.exit_code == 3
+    assert "choose another output with -o, for example -o '{folder}/{stem}_x{scale}" in again.stderr
+    result = upscale(photo, "--weights", x3, "-o", "{folder}/{stem}_x{scale}{ext}")
+    assert result.stdout == f"{photo.with_name('photo_x3.png')}\n"
+
+
+@pytest.mark.parametrize("name", ["jpg", "JPEG"])
+def test_a_format_is_named_by_its_suffix_too(photo, name):
+    assert upscale(photo, "--dry-run", "--format", name).stdout.endswith("photo_upscaled.jpg\n")
+
+
+def test_y_replaces_existing_files(photo, x3):
+    photo.with_name("photo_upscaled.png").touch()
+    assert upscale(photo, "--weights", x3, "-y").exit_code == 0
+    assert size_of(photo.with_name("photo_upscaled.png")) == (36, 27)

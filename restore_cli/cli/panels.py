@@ -1,0 +1,41 @@
+"""Help in panels: options and commands under headings, by `rich_help_panel` but without rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+Record = tuple[str, str]  # name and help
+
+
+def write_options(command: Any, context: Any, formatter: Any) -> None:
+    """Write the parameters of a command; those without a panel are arguments or options."""
+    _write(
+        formatter,
+        (
+            (param.rich_help_panel or f"{param.param_type_name.title()}s", record)
+            for param in command.get_params(context)
+            if (record := param.get_help_record(context)) is not None
+        ),
+    )
+
+
+def write_commands(group: Any, formatter: Any) -> None:
+    """Write the commands of a group."""
+    width = formatter.width - 6 - max(map(len, group.commands))
+    _write(
+        formatter,
+        (
+            (command.rich_help_panel or "Commands", (name, command.get_short_help_str(width)))
+            for name, command in group.commands.items()
+        ),
+    )
+
+
+def _write(formatter: Any, entries: Iterable[tuple[str, Record]]) -> None:
+    panels: dict[str, list[Record]] = {}
+    for panel, record in entries:
+        panels.setdefault(panel, []).append(record)
+    for panel, records in panels.items():
+        with formatter.section(panel):
+            formatter.write_dl(records)
