@@ -115,6 +115,8 @@ class RestoringCommand(TyperCommand):
             typed, _, _ = self.make_parser(ctx).parse_args(args=[*args])
             variables = from_variables(self, ctx)
             preset, given = typed.get("preset"), {*typed, *variables}
+            if "-" in (typed.get("source") or ()):
+                given.add("output")  # from stdin to stdout
             found = settings.of(str(self.name), preset=preset, given=given)
             ctx.meta[USED] = found | variables
             ctx.default_map = {name: setting.value for name, setting in found.items()}

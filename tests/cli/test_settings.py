@@ -268,6 +268,11 @@ def test_a_preset_without_files_is_exit_2(photo):
     assert restore("derain", photo, "--preset", "x").exit_code == 2
 
 
+def test_the_output_of_settings_is_not_for_an_image_from_stdin(files):
+    files(user="[common]\noutput = 'out'")
+    assert restore("derain", "-", "--format", "png", "--dry-run").stdout == "- -> -\n"
+
+
 def test_a_setting_without_effect_on_these_sources_is_passed_over(files, photo):
     files(user="[common]\nquality = 90")
     assert restore("derain", photo, "--dry-run").exit_code == 0
