@@ -136,7 +136,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Enlargement:
-    """ImageSize of the results: the size of the source times a factor, or a size of its own."""
+    """Size of the results: the size of the source times a factor, or a size of its own."""
 
     factor: float = 1.0
     size: ImageSize | None = None
