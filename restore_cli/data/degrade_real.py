@@ -71,8 +71,11 @@ def random_jpeg(clean: Tensor, generator: Generator) -> Tensor:
 
 def apply_stage(stage: Stage, x: Tensor, generator: Generator) -> Tensor:
     """Apply blur, resizing and noise of one stage."""
+    from kornia.filters import filter2d
+
     if happens(stage.blur, generator):
-        x = convolve_same(x, random_blur_kernel(stage.sigma, generator))
+        kernel = random_blur_kernel(stage.sigma, generator)
+        x = filter2d(x[None], kernel[None], border_type="replicate")[0]
     factor = log_uniform(*stage.resize, generator)
     height, width = (max(SMALLEST, round(side * factor)) for side in x.shape[-2:])
     x = resized(x, height, width, generator)
@@ -103,13 +106,6 @@ def random_blur_kernel(sigma: tuple[float, float], generator: Generator) -> Tens
     v = (y * math.cos(angle) - x * math.sin(angle)) / across
     kernel = torch.exp(-((u * u + v * v) ** beta) / 2)
     return kernel / kernel.sum()
-
-
-def convolve_same(x: Tensor, kernel: Tensor) -> Tensor:
-    """Convolve each channel with `kernel` (K, K), with replicated borders."""
-    half, channels = kernel.shape[0] // 2, x.shape[0]
-    padded = F.pad(x[None], (half,) * 4, mode="replicate")
-    return F.conv2d(padded, kernel.expand(channels, 1, -1, -1), groups=channels)[0]
 
 
 def resized(x: Tensor, height: int, width: int, generator: Generator) -> Tensor:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from restore_cli.data.degrade import gaussian_kernel, happens, log_uniform, uniform
+from restore_cli.data.degrade import happens, log_uniform, uniform
 
 UPRIGHT, HAZY = 0.3, 0.1  # shares of the images
 
@@ -37,6 +36,8 @@ def add_uprights(clean: Tensor, generator: Generator) -> Tensor:
 
     They are thin, bright and upright like streaks of rain, but belong to the scene.
     """
+    from kornia.filters import gaussian_blur2d
+
     height, width = clean.shape[-2:]
     angle = uniform(-4, 4, generator) if happens(0.7, generator) else uniform(-25, 25, generator)
     alone = happens(0.4, generator)  # one pole instead of a row of bars
@@ -54,7 +55,8 @@ def add_uprights(clean: Tensor, generator: Generator) -> Tensor:
         level, gap = uniform(0, height, generator), uniform(0.3, 1, generator) * height
         rail, _ = bars(width, height, period=gap, thickness=thickness, angle=-angle, start=level)
         cover = torch.maximum(cover, rail.T * (rows >= top - thickness))
-    cover = _softened(cover, uniform(0.3, 0.9, generator))
+    sigma = uniform(0.3, 0.9, generator)
+    cover = gaussian_blur2d(cover[None, None], (5, 5), (sigma, sigma), "replicate")[0, 0]
     paint = uniform(0.35, 1, generator) + 0.08 * torch.randn(3, 1, 1, generator=generator)
     shade = 1 - uniform(0, 0.5, generator) * (across + uniform(-0.5, 0.5, generator)).square()
     slope = torch.linspace(uniform(0.7, 1, generator), uniform(0.7, 1, generator), height)[:, None]
@@ -74,11 +76,3 @@ def random_scene(clean: Tensor, generator: Generator) -> Tensor:
     if happens(HAZY, generator):
         clean = add_haze(clean, generator)
     return add_uprights(clean, generator) if happens(UPRIGHT, generator) else clean
-
-
-def _softened(x: Tensor, sigma: float) -> Tensor:
-    """Blur `x` (H, W) by a Gaussian."""
-    kernel = gaussian_kernel(sigma)
-    reach = kernel.shape[0] // 2
-    padded = F.pad(x[None, None], (reach,) * 4, mode="replicate")
-    return F.conv2d(padded, kernel[None, None])[0, 0]

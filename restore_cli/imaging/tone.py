@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from restore_cli.imaging.planes import Planes
@@ -60,20 +59,17 @@ def keep_black(pixels: Tensor | Planes, changed: Tensor, toe: float) -> None:
     A pixel is black if it lies in 5 x 5 dark pixels: single dark pixels of noise do not count, and
     black areas extend to their edges.
     """
+    from kornia.morphology import closing
+
     planes = Planes.of(pixels)
     for top, bottom in planes.spans():
         above = max(top - 4, 0)
         around = planes.read(above, min(bottom + 4, planes.height))
-        closed = -_highest_around(-_highest_around(around.amax(0, keepdim=True)))
+        closed = closing(around.amax(0)[None, None], torch.ones(5, 5))[0]
         inner = slice(top - above, bottom - above)
         share = _smooth(closed[:, inner] / (PURE * toe))
         strip = changed[:, top:bottom]
         strip.copy_(torch.lerp(around[:, inner], strip, share))
-
-
-def _highest_around(x: Tensor) -> Tensor:
-    """Return the maximum of 5 x 5 pixels, first along rows, then along columns."""
-    return F.max_pool2d(F.max_pool2d(x, (1, 5), 1, (0, 2)), (5, 1), 1, (2, 0))
 
 
 def _smooth(x: Tensor) -> Tensor:

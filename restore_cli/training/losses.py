@@ -32,9 +32,11 @@ PHOTO_MS_SSIM, PHOTO_EDGE = 0.2, 0.2
 
 def _pyramid_blur(x: Tensor) -> Tensor:
     """Blur by a 5x5 separable kernel (.05, .25, .4, .25, .05) with replicated borders."""
-    taps = x.new_tensor([0.05, 0.25, 0.4, 0.25, 0.05])
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 5, 5)
-    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), kernel, groups=x.shape[1])
+    from kornia.filters import filter2d_separable
+
+    taps = x.new_tensor([[0.05, 0.25, 0.4, 0.25, 0.05]])
+    blurred: Tensor = filter2d_separable(x, taps, taps, border_type="replicate")
+    return blurred
 
 
 def laplacian(x: Tensor) -> Tensor:
