@@ -47,6 +47,9 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     "jinja2": ("report/page",),
     "torchmetrics": ("metrics/perceptual",),
     "rawpy": ("imaging/codecs/raw",),
+    **dict.fromkeys(("OpenEXR", "Imath"), ("imaging/codecs/exr",)),
+    "pydicom": ("imaging/codecs/dicom",),
+    "astropy": ("imaging/codecs/fits",),
     "pillow_heif": ("imaging/codecs/heif",),
     **dict.fromkeys(("click", "typer._click", "torchvision"), ()),
 }
@@ -59,6 +62,9 @@ NOT_AT_THE_TOP = {
     "torchmetrics",
     "pillow_heif",
     "rawpy",
+    "OpenEXR",
+    "pydicom",
+    "astropy",
 }  # slow to import, or optional
 NOT_AT_THE_TOP_OF_HELP = {"torch", "numpy", "rich", "safetensors"}  # of what --help imports
 ONLY_CONSOLE_PRINTS = "cli/console"

@@ -20,7 +20,7 @@ from restore_cli.batch.plan import (
 )
 from restore_cli.errors import OutputCollision, OutputError, OutputExists, UsageError
 from restore_cli.imaging.contact_sheet import columns_for, sheet_size
-from restore_cli.imaging.formats import Format, format_of, refuse_beyond
+from restore_cli.imaging.formats import Format, format_of_new, refuse_beyond
 
 FIELDS = ("prompt", "number", "index", "seed", "model")
 LONGEST_NAME = 60  # characters of a prompt in a file name
@@ -37,7 +37,7 @@ class Grid:
     @property
     def format(self) -> Format:
         """Raises UsageError for a suffix that cannot be written."""
-        return "png" if isinstance(self.target, Standard) else format_of(self.target)
+        return "png" if isinstance(self.target, Standard) else format_of_new(self.target)
 
     def refuse_beyond(self, size: tuple[int, int]) -> None:
         """Refuse images of a size (H, W) whose sheet the format cannot hold. Raises OutputError."""

@@ -11,7 +11,7 @@ from restore_cli.batch.plan import refuse_unwritable
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Overwrite, ProtocolName, Quiet
 from restore_cli.errors import SOME_FAILED, OutputCollision, OutputExists, RestoreError
-from restore_cli.imaging.formats import format_of
+from restore_cli.imaging.formats import format_of_new
 from restore_cli.memory import refuse_small_address_space
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def compare(
 def refuse_output(output: Path, sources: tuple[Path | None, ...], *, overwrite: bool) -> None:
     """Refuse an output before any work. Raises UsageError, OutputError."""
     if output.suffix.lower() not in PAGES:
-        format_of(output)
+        format_of_new(output)
     refuse_unwritable([output])
     if output.exists() and any(
         each and each.exists() and output.samefile(each) for each in sources

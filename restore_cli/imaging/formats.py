@@ -10,10 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeGuard, TypeVar, get_args
 
-from restore_cli.errors import OutputError, UnreadableImage, UsageError
+from restore_cli.errors import MissingExtra, OutputError, UnreadableImage, UsageError
 from restore_cli.imaging.kinds import RAW_SUFFIXES, brands_of
 
-Format = Literal["png", "jpeg", "webp", "tiff", "avif", "jxl"]  # still images that can be written
+# Still images that can be written.
+Format = Literal["png", "jpeg", "webp", "dicom", "tiff", "avif", "jxl", "exr", "hdr", "fits"]
 Container = Literal["mp4", "mov", "mkv", "webm"]  # videos that can be written
 
 
@@ -37,6 +38,7 @@ class Encoding:
     chunks: bool  # statements of a PNG about its colours are held
     grey: bool  # False: grey is written as RGB
     animated: bool = False  # animations are written
+    values: Literal["levels", "light", "own"] = "levels"  # own: only of sources of this format
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class StillFormat:
     encoding: Encoding | None  # None: it is not written
     brands: tuple[bytes, ...] = ()  # of the first box, in files of the MP4 family
     extra: Extra | None = None
+    offset: int = 0  # of the signatures
+    end: bytes | None = None  # last bytes of a file
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,38 @@ STILLS: tuple[StillFormat, ...] = (
         ),
     ),
     StillFormat(
+        name="DICOM",
+        suffixes=(".dcm", ".dicom"),
+        signatures=(b"DICM",),
+        decode="restore_cli.imaging.codecs.dicom:decode",
+        pillow=None,
+        encoding=Encoding(
+            format="dicom",
+            suffix=".dcm",
+            encode="restore_cli.imaging.codecs.dicom:encode",
+            alpha=True,
+            depth=16,
+            lossy=False,
+            largest_side=65_535,
+            largest_icc=0,
+            largest_exif=0,
+            largest_xmp=0,
+            keywords=(),
+            largest_text=None,
+            photoshop=False,
+            chunks=False,
+            grey=True,
+            values="own",
+        ),
+        extra=Extra(
+            "science",
+            "pydicom",
+            "a DICOM file, which needs the package pydicom",
+            "export its image as PNG or TIFF of 16 bits",
+        ),
+        offset=128,  # before TIFF, which may be what precedes
+    ),
+    StillFormat(
         name="TIFF",
         suffixes=(".tif", ".tiff"),
         signatures=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
@@ -212,6 +248,15 @@ STILLS: tuple[StillFormat, ...] = (
         decode="restore_cli.imaging.codecs.pnm:decode",
         pillow="PPM",
         encoding=None,
+    ),
+    StillFormat(
+        name="Targa, QOI, DDS, SGI, PCX",
+        suffixes=(".tga", ".qoi", ".dds", ".sgi", ".pcx"),
+        signatures=(b"qoif", b"DDS ", b"\x01\xda", b"\n\x02\x01", b"\n\x03\x01", b"\n\x05\x01"),
+        decode="restore_cli.imaging.codecs.plugins:decode",
+        pillow=None,
+        encoding=None,
+        end=b"TRUEVISION-XFILE.\0",  # of Targa, which has no signature at its start
     ),
     StillFormat(
         name="AVIF",
@@ -294,6 +339,93 @@ STILLS: tuple[StillFormat, ...] = (
             "export it as TIFF from a raw converter, for example darktable or RawTherapee",
         ),
     ),
+    StillFormat(
+        name="OpenEXR",
+        suffixes=(".exr",),
+        signatures=(b"v/1\x01",),
+        decode="restore_cli.imaging.codecs.exr:decode",
+        pillow=None,
+        encoding=Encoding(
+            format="exr",
+            suffix=".exr",
+            encode="restore_cli.imaging.codecs.exr:encode",
+            alpha=True,
+            depth=16,
+            lossy=False,
+            largest_side=None,
+            largest_icc=0,
+            largest_exif=0,
+            largest_xmp=None,
+            keywords=(),
+            largest_text=None,
+            photoshop=False,
+            chunks=False,
+            grey=True,
+            values="light",
+        ),
+        extra=Extra(
+            "exr",
+            "OpenEXR",
+            "an OpenEXR image, which needs the package OpenEXR",
+            "save it as Radiance HDR, or as TIFF of 16 bits",
+        ),
+    ),
+    StillFormat(
+        name="Radiance HDR",
+        suffixes=(".hdr", ".rgbe"),
+        signatures=(b"#?RADIANCE", b"#?RGBE"),
+        decode="restore_cli.imaging.codecs.radiance:decode",
+        pillow=None,
+        encoding=Encoding(
+            format="hdr",
+            suffix=".hdr",
+            encode="restore_cli.imaging.codecs.radiance:encode",
+            alpha=False,
+            depth=16,
+            lossy=False,
+            largest_side=None,
+            largest_icc=0,
+            largest_exif=0,
+            largest_xmp=0,
+            keywords=(),
+            largest_text=None,
+            photoshop=False,
+            chunks=False,
+            grey=False,
+            values="light",
+        ),
+    ),
+    StillFormat(
+        name="FITS",
+        suffixes=(".fits", ".fit", ".fts"),
+        signatures=(b"SIMPLE  =",),
+        decode="restore_cli.imaging.codecs.fits:decode",
+        pillow=None,
+        encoding=Encoding(
+            format="fits",
+            suffix=".fits",
+            encode="restore_cli.imaging.codecs.fits:encode",
+            alpha=True,
+            depth=16,
+            lossy=False,
+            largest_side=None,
+            largest_icc=0,
+            largest_exif=0,
+            largest_xmp=0,
+            keywords=(),
+            largest_text=None,
+            photoshop=False,
+            chunks=False,
+            grey=True,
+            values="own",
+        ),
+        extra=Extra(
+            "science",
+            "astropy",
+            "a FITS image, which needs the package astropy",
+            "export it as TIFF of 16 bits",
+        ),
+    ),
 )
 
 # H.264 for 8 bits and HEVC for 10, whose H.264 hardly any device plays; VP9 in WebM.
@@ -342,7 +474,7 @@ LOSSY = frozenset[str](
 def still_of(head: bytes) -> StillFormat | None:
     """Return the format of a file by its first bytes; None if they do not tell."""
     for still in STILLS:
-        if head.startswith(still.signatures) or {*still.brands} & {*brands_of(head)}:
+        if head.startswith(still.signatures, still.offset) or {*still.brands} & {*brands_of(head)}:
             return still
     return None
 
@@ -362,8 +494,29 @@ def refuse_without_extra(still: StillFormat) -> None:
 
 
 def format_of(path: Path) -> Format:
-    """Return the still format that the suffix of `path` stands for. Raises UsageError."""
-    return _by_suffix(path, SUFFIXES, "cannot write")
+    """Return the still format that the suffix of `path` stands for.
+
+    Raises UsageError, MissingExtra.
+    """
+    format = _by_suffix(path, SUFFIXES, "cannot write")
+    still = next(each for each in STILLS if each.encoding and each.encoding.format == format)
+    if still.extra is not None and not still.extra.is_installed:
+        raise MissingExtra(
+            f"{path.name}: {still.name} is written by the package {still.extra.module}",
+            hint=f"pip install 'restore-cli[{still.extra.name}]'",
+        )
+    return format
+
+
+def format_of_new(path: Path) -> Format:
+    """Return the format for an image without a source. Raises UsageError, MissingExtra."""
+    format = format_of(path)
+    if ENCODINGS[format].values == "own":
+        raise UsageError(
+            f"{path.name}: {format.upper()} is written only from a source of that format",
+            hint="write PNG or TIFF",
+        )
+    return format
 
 
 def container_of(path: Path) -> Container:

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import cast
 
 from restore_cli.errors import ImageTooLarge, InputError, UnreadableImage
-from restore_cli.imaging.codecs import boxes, jxl_header
+from restore_cli.imaging.codecs import boxes, exr_header, jxl_header
 from restore_cli.imaging.codecs.pages import image_page, pages_of
+from restore_cli.imaging.codecs.radiance_header import read_radiance
 from restore_cli.imaging.codecs.segments import markers
 from restore_cli.imaging.formats import (
+    STILLS,
     StillFormat,
     refuse_without_extra,
     still_named,
@@ -33,11 +35,14 @@ IN_FRONT = 1 << 20  # bytes of a file in boxes that are searched for its size
 
 # Most pixels, or bytes of pixels, that one byte of a file can hold.
 DEFLATED, LZW, RUNS, SCANNED = 1032, 2731, 64, 1024
+RGBE_RUNS = 16  # pixels: a run of 127 in two bytes, four runs for the channels
 JPEG = 3 * SCANNED  # of three channels
 JPEG_SIZES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8))  # markers SOF, Huffman-coded
 JPEG_ARITHMETIC = (*range(0xC9, 0xCC), *range(0xCD, 0xD0))
 PNM = re.compile(rb"P([1-6])" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * 2)
 PNM_BITS = {b"1": 8, b"2": 16, b"3": 48, b"4": 1, b"5": 8, b"6": 24}
+FITS_BLOCK = 2880  # bytes; the first cards state the size
+FITS_NUMBER = re.compile(rb"(BITPIX|NAXIS\d?) *= *(-?\d{1,9})\b")
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 TIFF_RATIOS = {1: 1, 5: LZW, 6: JPEG, 7: JPEG, 8: DEFLATED, 32946: DEFLATED, 32773: RUNS}
 
@@ -98,7 +103,7 @@ def still_in(data: bytes, name: str) -> StillFormat | None:
         return still_named("RAW")
     if kind is not None:
         raise kind.refusal()
-    return still
+    return still or next((each for each in STILLS if each.end and data[-18:] == each.end), None)
 
 
 def _is_raw(tiff: bytes, name: str) -> bool:
@@ -157,8 +162,18 @@ def _measured(still: StillFormat, data: bytes) -> Header | None:
         case "JPEG XL":
             stated = jxl_header.read_header(jxl_header.codestream(data[:IN_FRONT]))
             return Header(still, stated.height, stated.width, each=8)
-        case "RAW":
-            return None  # LibRaw tells
+        case "OpenEXR":
+            part = exr_header.read_parts(data)[0]
+            part.colours()  # refused where there are none
+            return Header(still, part.height, part.width, part.least, each=16)
+        case "Radiance HDR":
+            radiance = read_radiance(data)
+            pixels = radiance.height * radiance.width
+            return Header(still, radiance.height, radiance.width, pixels / RGBE_RUNS, each=12)
+        case "FITS":
+            return _fits(still, data)
+        case "RAW" | "DICOM" | "Targa, QOI, DDS, SGI, PCX":
+            return None  # the libraries tell
         case _:
             return _pnm(still, data)
 
@@ -203,6 +218,15 @@ def _bmp(still: StillFormat, data: bytes) -> Header:
         width, height, _, bits, packed = struct.unpack_from("<iiHHI", data, 18)
     height = abs(height)  # negative: from top to bottom
     return Header(still, height, width, 0 if packed in (1, 2) else width * height * bits / 8)
+
+
+def _fits(still: StillFormat, data: bytes) -> Header | None:
+    cards = (data[at : at + 80] for at in range(0, FITS_BLOCK, 80))
+    numbers = {found[1]: int(found[2]) for card in cards if (found := FITS_NUMBER.match(card))}
+    if numbers[b"NAXIS"] < 2 or b"NAXIS2" not in numbers:
+        return None  # in an extension: astropy tells
+    width, height = numbers[b"NAXIS1"], numbers[b"NAXIS2"]
+    return Header(still, height, width, height * width * abs(numbers[b"BITPIX"]) / 8, each=16)
 
 
 def _pnm(still: StillFormat, data: bytes) -> Header | None:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from restore_cli.imaging.curves import Curve, LightCurve
 from restore_cli.imaging.planes import Planes
 
 
@@ -22,6 +23,15 @@ class Text(NamedTuple):
     text: str
     language: str = ""
     translated: str = ""  # the keyword in that language
+
+
+@dataclass(frozen=True)
+class Native:
+    """Values of a file that are no levels, and its header, which only its own format holds."""
+
+    format: str  # a `Format`
+    curve: Curve  # by which the values became pixels in [0, 1]
+    header: Any  # for the encoder of the format
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,13 @@ class Metadata:
     texts: tuple[Text, ...] = ()
     photoshop: bytes | None = None  # image resources of Photoshop: IPTC captions, clipping paths
     chunks: tuple[tuple[bytes, bytes], ...] = ()  # (kind, body) of a PNG, about its colours
+    native: Native | None = None
+
+    @property
+    def light(self) -> LightCurve | None:
+        """The curve of an image whose values are light."""
+        curve = self.native.curve if self.native else None
+        return curve if isinstance(curve, LightCurve) else None
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,13 @@ class Image:
     def with_pixels(self, pixels: Tensor) -> Image:
         """Return a copy with other pixels, and all else unchanged."""
         return replace(self, pixels=pixels)
+
+    def displayed(self) -> Image:
+        """Return a copy in sRGB, where the values are light: light above 1 is clipped."""
+        light = self.metadata.light
+        if light is None:
+            return self
+        return replace(self, pixels=torch.from_numpy(light.displayed(self.pixels.numpy())))
 
     def visible_colours(self) -> Image:
         """Return a copy with surrounding colours in fully transparent pixels.

@@ -163,7 +163,7 @@ def _report(name: str, dropped: Sequence[str], lost: Sequence[str]) -> None:
 def _quiet_decoders() -> Iterator[None]:
     """Keep log messages of the decoders off stderr unless the user has configured logging."""
     handler = logging.NullHandler()
-    loggers = [logging.getLogger(name) for name in ("PIL", "tifffile", "imagecodecs")]
+    loggers = [logging.getLogger(name) for name in ("PIL", "tifffile", "imagecodecs", "pydicom")]
     for each in loggers:
         each.addHandler(handler)
     try:
@@ -237,6 +237,8 @@ def encode_bands(
     metadata, lost = outgoing_metadata(early, encoding)
     if not encoding.alpha and _is_transparent(image):
         lost.insert(0, "its transparency (composited on white)")
+    if encoding.values == "levels":
+        bands = (replace(band, metadata=image.metadata).displayed() for band in bands)
     depth = 8 if animation else encoding.depth
     if image.bit_depth > depth:
         lost.append(f"its bits beyond {depth}")

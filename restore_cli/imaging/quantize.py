@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from restore_cli.imaging.canvas import MEMORY, Storage
+from restore_cli.imaging.curves import Curve, LightCurve
 from restore_cli.imaging.image import BandedImage, Image, Metadata
 
 Array = NDArray[Any]
@@ -24,7 +25,9 @@ LEVELS = {8: np.uint8, 16: np.uint16}  # by depth
 class Decoded:
     """An image as stored in a file."""
 
-    levels: Array  # (H, W, C) unsigned; C = 1 (grey) or 3 (RGB), plus 1 for alpha
+    # (H, W, C) unsigned, C = 1 (grey) or 3 (RGB), plus 1 for alpha; with metadata.native the values
+    # before its curve, and alpha in [0, 1].
+    levels: Array
     largest: int = 255  # level that stands for 1
     orientation: int = 1  # EXIF orientation, 1 to 8; not yet applied
     premultiplied: bool = False  # colours are multiplied by alpha
@@ -63,10 +66,39 @@ class Encodable:
         """Yield the levels in strips (h, W, C) of equal height, but for the last."""
         return strips(self.bands, self.depth, on_white=self.on_white)
 
+    def values(self, curve: Curve) -> Array:
+        """Return all values, (H, W, C), before the curve that made pixels of them; last alpha."""
+        result: Array | None = None
+        bottom = 0
+        for band in self.bands:
+            step = max(1, STRIP // band.width)
+            for start in range(0, band.height, step):
+                rows = slice(start, start + step)
+                part = curve.from_unit(band.pixels[:, rows].numpy()).transpose(1, 2, 0)
+                if band.alpha is not None:
+                    alpha = band.alpha[:, rows].numpy().transpose(1, 2, 0)
+                    if self.on_white:
+                        part = part * alpha + (1 - alpha)
+                    else:
+                        part = np.concatenate([part, alpha.astype(part.dtype)], axis=-1)
+                if result is None:
+                    shape = (self.image.height, self.image.width, self.channels)
+                    result = self.storage.new(shape, part.dtype)
+                top, bottom = bottom, bottom + len(part)
+                result[top:bottom] = part
+                self.storage.release()
+        assert result is not None
+        return result
+
     def levels(self) -> Array:
         """Return all levels, (H, W, C)."""
         shape = (self.image.height, self.image.width, self.channels)
         return joined(self.strips(), self.storage.new(shape, LEVELS[self.depth]), self.storage)
+
+
+def light_of_file(source: Encodable) -> Array:
+    """Return the light of an image, (H, W, C) float32; levels are taken for sRGB."""
+    return source.values(source.image.metadata.light or LightCurve())
 
 
 def to_image(decoded: Decoded) -> Image:
@@ -74,14 +106,18 @@ def to_image(decoded: Decoded) -> Image:
     height, width, channels = decoded.levels.shape
     size = (width, height) if decoded.orientation >= 5 else (height, width)
     values = np.empty((channels, *size), np.float32)
-    np.divide(
+    stored_order, out = (
         decoded.levels.transpose(2, 0, 1),
-        decoded.largest,
-        out=_view_as_stored(values, decoded.orientation),
-        dtype=np.float32,
+        _view_as_stored(values, decoded.orientation),
     )
-    tensor = torch.from_numpy(values)
     colours = channels - (channels in (2, 4))
+    native = decoded.metadata.native
+    if native is None:
+        np.divide(stored_order, decoded.largest, out=out, dtype=np.float32)
+    else:
+        out[:colours] = native.curve.to_unit(stored_order[:colours])
+        out[colours:] = stored_order[colours:]
+    tensor = torch.from_numpy(values)
     pixels, alpha = tensor[:colours], tensor[colours:] if channels > colours else None
     if alpha is not None and decoded.premultiplied:
         pixels.div_(alpha.clamp(min=1 / decoded.largest)).clamp_(max=1)

@@ -31,7 +31,9 @@ from restore_cli.imaging.image import Image, Metadata
 from restore_cli.imaging.io import decode, encode
 from tests.imaging.images import XMP, camera_exif, icc_profile
 
-each_encoding = pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=ENCODINGS)
+# DICOM and FITS need a source: their own tests show what they hold.
+OF_ANY = {name: each for name, each in ENCODINGS.items() if each.values != "own"}
+each_encoding = pytest.mark.parametrize("encoding", OF_ANY.values(), ids=OF_ANY)
 
 
 def test_every_name_that_can_be_chosen_has_one_row():
@@ -90,8 +92,7 @@ def test_metadata_that_a_format_cannot_hold_is_dropped_and_named(held):
     found, lost = outgoing_metadata(Image(torch.zeros(3, 4, 4), metadata=sent), encoding)
     dropped = {part for part in ("icc", "exif", "xmp") if getattr(found, part) is None}
     assert dropped == {held}
-    assert len(lost) == 1
-    assert "of at most 0 kB" in lost[0]
+    assert lost == [{"icc": "its ICC profile", "exif": "its EXIF", "xmp": "its XMP"}[held]]
 
 
 @pytest.mark.parametrize(("suffix", "format"), [*SUFFIXES.items(), (".TIF", "tiff")])

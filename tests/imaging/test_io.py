@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 
 import numpy as np
+import OpenEXR
 import pytest
 import tifffile
 import torch
@@ -33,6 +34,7 @@ from tests.imaging.images import (
     pillow_file,
     png_file,
 )
+from tests.imaging.scientific import dicom_file, exr_file, fits_file, hdr_file, light
 
 LOSSLESS = [("png", 8), ("png", 16), ("tiff", 8), ("tiff", 16), ("webp", 8)]
 SUFFIXES = ["png", "jpg", "webp", "tif"]
@@ -268,6 +270,17 @@ WHOLE = {
     "gif": pillow_file(PHOTO, "gif"),
     "ppm": pillow_file(PHOTO, "ppm"),
     "ppm-16": b"P6 20 20 65535\n" + noise(20, 20, 3, 16).tobytes(),
+    "tga": pillow_file(PHOTO, "tga", compression="tga_rle"),
+    "qoi": pillow_file(PHOTO.convert("RGBA"), "qoi"),
+    "sgi": pillow_file(PHOTO, "sgi"),
+    "pcx": pillow_file(PHOTO, "pcx"),
+    "dds": pillow_file(PHOTO, "dds"),
+    "exr": exr_file(light(40, 30, 4)),
+    "exr-tiles": exr_file(light(40, 70), type=OpenEXR.tiledimage, tiles=OpenEXR.TileDescription()),
+    "hdr": hdr_file(light(40, 30)),
+    "fits": fits_file(light(40, 36, 1)[..., 0]),  # in full blocks: padding may be lost
+    "fits-extension": fits_file(noise(40, 36, 1, 16)[..., 0], extension=True),
+    "dicom": dicom_file(noise(40, 30, 1, 16)[..., 0]),
 }
 
 
@@ -353,6 +366,7 @@ def with_size(kind, at, code, value=100_000):
 
 
 GIANTS = {
+    "dicom": dicom_file(noise(4, 4, 1)[..., 0], Rows=65_535, Columns=65_535),
     "png": with_size("png", (16, 20), ">I"),
     "bmp": with_size("bmp", (18, 22), "<i"),
     "gif": with_size("gif", (6, 8), "<H", 65_535),

@@ -25,7 +25,7 @@ KINDS = {
     "web page": (b"\n<!DOCTYPE html><html>no such file</html>", "a web page"),
     "docx": (b"PK\x03\x04" + bytes(30), "a ZIP archive"),
     "psd": (b"8BPS\0\1", "a Photoshop document"),
-    "exr": (b"v/1\x01" + bytes(8), "an OpenEXR image"),
+    "jpeg xr": (b"II\xbc\x01" + bytes(8), "a JPEG XR image"),
 }
 
 

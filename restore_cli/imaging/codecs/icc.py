@@ -73,11 +73,21 @@ def profile_of(chunks: Mapping[bytes, bytes], *, grey: bool) -> bytes | None:
     return _pack(chromaticities, curve, grey=grey)
 
 
+def profile_of_primaries(chromaticities: Sequence[float]) -> bytes | None:
+    """Return a profile with the curve of sRGB; None for its own primaries, and for none at all."""
+    if np.allclose(chromaticities, SRGB, atol=ALIKE):
+        return None
+    try:
+        return _pack(chromaticities, SRGB_CURVE, grey=False)
+    except ValueError:
+        return None
+
+
 def _pack(chromaticities: Sequence[float], curve: Sequence[float], *, grey: bool) -> bytes:
     to_xyz, adaptation = _to_d50(chromaticities)
     parametric = struct.pack(">4s4xHH", b"para", 3 if len(curve) > 1 else 0, 0) + _fixed(curve)
     tags = {
-        b"desc": _text("Colours as stated by the PNG"),
+        b"desc": _text("Colours as stated by the source"),
         b"cprt": _text("No copyright"),
         b"wtpt": b"XYZ \0\0\0\0" + _fixed(D50),
         b"chad": b"sf32\0\0\0\0" + _fixed(adaptation.flat),

@@ -138,6 +138,13 @@ def refuse_unstated_colours(image: Image, encoding: Encoding) -> None:
             f"{encoding.format.upper()} cannot state",
             hint="write PNG",
         )
+    native = image.metadata.native
+    if encoding.values == "own" and (native is None or native.format != encoding.format):
+        raise OutputError(
+            f"{image.source or 'the image'} cannot become {encoding.format.upper()}, which is "
+            "written only from a source of that format",
+            hint="write PNG or TIFF",
+        )
 
 
 def outgoing_metadata(image: Image, encoding: Encoding) -> tuple[Metadata, list[str]]:
@@ -148,6 +155,13 @@ def outgoing_metadata(image: Image, encoding: Encoding) -> tuple[Metadata, list[
     """
     refuse_unstated_colours(image, encoding)
     metadata, lost = image.metadata, list[str]()
+    native = metadata.native
+    if native is not None and native.format == encoding.format:
+        metadata = replace(metadata, icc=None)  # the header states the colours
+    elif native is not None:
+        lost.append(f"its header ({native.format.upper()})")
+        if metadata.light and metadata.light.peak > 1 and encoding.values == "levels":
+            lost.append("light above white (1)")
     if metadata.exif is not None:
         sized = with_size(metadata.exif, image.height, image.width)
         metadata = replace(metadata, exif=sized)
@@ -168,7 +182,8 @@ def outgoing_metadata(image: Image, encoding: Encoding) -> tuple[Metadata, list[
     def fitting(name: str, value: bytes | None, limit: int | None) -> bytes | None:
         if value is None or _fits(value, limit):
             return value
-        lost.append(f"its {name} ({len(value) // 1000} of at most {(limit or 0) // 1000} kB)")
+        size = f" ({len(value) // 1000} of at most {limit // 1000} kB)" if limit else ""
+        lost.append(f"its {name}{size}")
         return None
 
     written = Metadata(
@@ -179,6 +194,7 @@ def outgoing_metadata(image: Image, encoding: Encoding) -> tuple[Metadata, list[
         texts=tuple(text for text in metadata.texts if _holds(encoding, text)),
         photoshop=metadata.photoshop if encoding.photoshop else None,
         chunks=metadata.chunks if encoding.chunks else (),
+        native=native,
     )
     if metadata.photoshop and not encoding.photoshop:
         lost += photoshop.named(metadata.photoshop)

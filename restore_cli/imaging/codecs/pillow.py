@@ -51,7 +51,7 @@ FINEST_JPEG = 65_535  # dots per inch
 WEBP_FLAGS, WEBP_ALPHA = 20, 16  # offset of its flags, and one of them
 UNITS = (1, 2)  # of JPEG's density, inch and centimetre; 0 is only a ratio
 
-_pillow = threading.Lock()
+_process = threading.Lock()
 
 with suppress(AttributeError, OSError):  # libtiff is not shared: on Windows
     # It would write to stderr, past Python; what it says is an exception as well.
@@ -93,13 +93,17 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
 
 
 @contextmanager
-def pillow_limits() -> Iterator[None]:
-    """Disable Pillow's pixel limit (ours replaces it) and its warnings about unusual tags.
-
-    Both are global to the process, hence the lock.
-    """
-    with _pillow, warnings.catch_warnings():
+def without_warnings() -> Iterator[None]:
+    """Disable warnings about contents that are not standard, in the process, hence the lock."""
+    with _process, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def pillow_limits() -> Iterator[None]:
+    """Disable Pillow's pixel limit (ours replaces it) and its warnings about unusual tags."""
+    with without_warnings():
         before, Pillow.MAX_IMAGE_PIXELS = Pillow.MAX_IMAGE_PIXELS, None
         try:
             yield
