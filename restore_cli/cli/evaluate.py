@@ -126,7 +126,8 @@ def measure_pair(
     from restore_cli.imaging.io import read
     from restore_cli.metrics import measure
 
-    image, truth = read(restored).displayed(), read(reference).displayed()
+    truth = read(reference)
+    image, truth = read(restored).on_scale_of(truth).displayed(), truth.displayed()
     try:
         pixels = image.hidden_colours_of(truth).pixels
         scores = measure(pixels, truth.pixels, protocol)

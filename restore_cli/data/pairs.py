@@ -101,7 +101,7 @@ def load_pairs(
 
 def read_uint8(path: Path, *, grey: bool = False) -> Tensor:
     """Read an image as uint8, RGB (3, H, W) or luma (1, H, W)."""
-    pixels = read(path).pixels
+    pixels = read(path).displayed().pixels
     return to_uint8(luma(pixels) if grey else pixels.expand(3, -1, -1))
 
 

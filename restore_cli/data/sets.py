@@ -122,9 +122,10 @@ def folder_pairs(folder: Path, task: TaskName | None = None) -> list[PairSet]:
 def load_pair(pairs: PairSet, index: int) -> tuple[Tensor, Tensor]:
     """Read (degraded, clean), each (C, H, W) in [0, 1]. Raises InputError."""
     pair = pairs.pairs[index]
-    clean = read(pair.clean).pixels
+    truth = read(pair.clean)
+    clean = truth.displayed().pixels
     if pair.degraded is not None:
-        return read(pair.degraded).pixels, clean
+        return read(pair.degraded).on_scale_of(truth).displayed().pixels, clean
     assert pairs.sigma is not None  # sets without degraded files get noise
     generator = torch.Generator().manual_seed(index)
     return gaussian_noise(clean, pairs.sigma / 255, generator), clean

@@ -119,6 +119,14 @@ class Image:
             return self
         return replace(self, pixels=torch.from_numpy(light.displayed(self.pixels.numpy())))
 
+    def on_scale_of(self, other: Image) -> Image:
+        """Return a copy whose measured values became pixels by the curve of another image."""
+        own, its = self.metadata.native, other.metadata.native
+        if own is None or its is None or own.format != its.format or self.metadata.light:
+            return self
+        pixels = its.curve.to_unit(own.curve.from_unit(self.pixels.numpy()))
+        return replace(self, pixels=torch.from_numpy(pixels))
+
     def visible_colours(self) -> Image:
         """Return a copy with surrounding colours in fully transparent pixels.
 

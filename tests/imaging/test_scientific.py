@@ -62,6 +62,18 @@ def test_a_format_without_its_package_names_the_command(format, extra, monkeypat
     assert refused.value.hint == command
 
 
+@pytest.mark.parametrize("kind", ["fits", "dicom"])
+def test_measured_values_are_compared_on_one_scale(kind):
+    values = (light(20, 30)[..., 0] * 100).astype(np.int16)
+    other = values.copy()
+    other[3, 4] = 30_000
+    make = {"fits": fits_file, "dicom": dicom_file}[kind]
+    truth, image = (decode(make(each), name="a") for each in (values, other))
+    assert (image.pixels - truth.pixels).abs().mean() > 0.01
+    differs = (image.on_scale_of(truth).pixels - truth.pixels).abs() > 1e-6
+    assert differs.sum() == 1
+
+
 @pytest.mark.parametrize("name", ["out.fits", "out.dcm"])
 def test_an_image_without_a_source_has_no_measured_values(name):
     with pytest.raises(UsageError, match="is written only from a source of that format"):
