@@ -94,7 +94,7 @@ def load_restorer(
     weights: name of weights, or a file; default: those of the network.
     scale: factor of "upscale", such as 2 or 2.5; default: that of the weights.
     device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-    precision: "auto", "fp32", "bf16" or "fp16".
+    precision: "auto", "fp32", "tf32" (CUDA), "bf16" or "fp16".
     tile: side in pixels, "auto", "off", or "exact" for the result of the whole image.
     overlap: context around a tile in pixels, "auto" or "exact".
     strength: from 0, which leaves the image unchanged, to 1.

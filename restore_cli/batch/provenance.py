@@ -29,6 +29,7 @@ from restore_cli.imaging.codecs.png import text_in
 from restore_cli.imaging.codecs.xmp import record_in
 from restore_cli.imaging.formats import Format
 from restore_cli.imaging.image import Image
+from restore_cli.inference.device import DTYPES
 from restore_cli.inference.generator import Generator
 from restore_cli.inference.options import RunOptions
 from restore_cli.inference.rain import Rain
@@ -429,7 +430,7 @@ NETWORK = {
     "weights": NAME,
     "sha256": SHA256,
     "tile": maybe(checked.whole(SMALLEST_TILE, LARGEST_SIDE)),
-    "precision": one_of("fp32", "bf16", "fp16"),
+    "precision": one_of(*DTYPES),
     "height": SIDE,
     "width": SIDE,
     "noise_sigma": maybe(UNIT),

@@ -27,10 +27,15 @@ from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.sets import PairSet, load_pair
 from restore_cli.errors import OutOfMemory, RestoreError
 from restore_cli.imaging.image import Image
-from restore_cli.inference.device import keep_freed_memory, pick_device
+from restore_cli.inference.device import (
+    DTYPES,
+    compute_in,
+    keep_freed_memory,
+    pick_device,
+)
 from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.preprocessing import prepare
-from restore_cli.inference.restorer import DTYPES, Restorer
+from restore_cli.inference.restorer import Restorer
 from restore_cli.inference.tiling import pad_to_multiple
 from restore_cli.memory import is_out_of_memory
 
@@ -292,7 +297,8 @@ def matrix_speed(precision: str, device: torch.device) -> Callable[[], float]:
     def measure() -> float:
         _synchronise(device)
         began = time.perf_counter()
-        torch.mm(matrix, matrix)
+        with compute_in(precision, device):
+            torch.mm(matrix, matrix)
         _synchronise(device)
         return 2 * GEMM**3 / (time.perf_counter() - began)
 

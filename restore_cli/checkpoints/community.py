@@ -152,7 +152,7 @@ def _facts(descriptor: ImageModelDescriptor[nn.Module]) -> Facts:
 
 def _precisions(descriptor: ImageModelDescriptor[nn.Module]) -> tuple[str, ...]:
     low = {"bf16": descriptor.supports_bfloat16, "fp16": descriptor.supports_half}
-    return ("fp32", *(precision for precision, supported in low.items() if supported))
+    return ("fp32", "tf32", *(precision for precision, supported in low.items() if supported))
 
 
 def _properties(descriptor: ImageModelDescriptor[nn.Module]) -> dict[str, Any]:

@@ -6,10 +6,9 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -17,9 +16,6 @@ from restore_cli import __version__, assets, registry
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Json
 from restore_cli.errors import MissingExtra, RestoreError, WeightsError, WeightsMissing
-
-if TYPE_CHECKING:
-    import torch
 
 DISTRIBUTION = "restore-cli"
 
@@ -92,7 +88,7 @@ def _packages() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from restore_cli.inference.device import fastest_low_precision, free_memory
+    from restore_cli.inference.device import free_memory, low_precisions
 
     devices = [("cpu", f"{torch.get_num_threads()} threads")]
     for index in range(torch.cuda.device_count()):
@@ -102,13 +98,11 @@ def _devices() -> Iterator[Finding]:
     for name, what in devices:
         device = torch.device(name)
         free = f"{free_memory(device) / 2**30:.1f} GiB free"
-        yield Finding("devices", name, f"{what}, {free}, {_kinds(fastest_low_precision(device))}")
+        yield Finding("devices", name, f"{what}, {free}, {_kinds(low_precisions(device))}")
 
 
-def _kinds(low: torch.dtype | None) -> str:
-    if low is None:
-        return "fp32, no fast 16 bit"
-    return f"fp32 and fast {str(low).removeprefix('torch.')}"
+def _kinds(low: Sequence[str]) -> str:
+    return f"fp32 and fast {', '.join(low)}" if low else "fp32, no fast 16 bit"
 
 
 def _weights() -> Iterator[Finding]:

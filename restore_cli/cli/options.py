@@ -102,7 +102,7 @@ Device = Annotated[
 Precision = Annotated[
     PrecisionName,
     typer.Option(
-        help="Compute precision; auto: 16 bit where it is fast and accurate.",
+        help="Compute precision; auto: the fastest that stays close to fp32; tf32: on CUDA alone.",
         rich_help_panel=COMPUTING,
     ),
 ]

@@ -1,4 +1,8 @@
-"""Which device, how much memory, which precision."""
+"""Which device, how much memory, which precision.
+
+On CUDA, PyTorch computes convolutions of float32 in TF32 unless told otherwise: 10 significant bits
+instead of 23. Here that is a precision of its own, and float32 is float32.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,25 @@ import ctypes
 import os
 import platform
 import sys
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from threading import RLock
+from types import MappingProxyType
 
 import torch
 
-from restore_cli.errors import DeviceMissing
+from restore_cli.errors import DeviceMissing, UsageError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+DTYPES: Mapping[str, torch.dtype] = MappingProxyType(  # by precision
+    {
+        "fp32": torch.float32,
+        "tf32": torch.float32,
+        "bf16": torch.bfloat16,
+        "fp16": torch.float16,
+    }
+)
 SMALLEST_TILE = 64  # pixels; below this the context around a tile costs more than the tile
 
 
@@ -122,13 +137,53 @@ def _windows_available() -> int:
     return int(status.available)
 
 
-def fastest_low_precision(device: torch.device) -> torch.dtype | None:
-    """The 16-bit type for which the device has instructions, if any."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
-    if device.type == "cpu" and _cpu_multiplies_bfloat16():
-        return torch.bfloat16
-    return None
+def low_precisions(device: torch.device) -> tuple[str, ...]:
+    """The precisions below float32 for which the device has instructions, lowest first."""
+    if device.type == "cuda":  # TF32 came with bfloat16
+        return ("bf16", "tf32") if torch.cuda.is_bf16_supported(False) else ("fp16",)
+    return ("bf16",) if device.type == "cpu" and _cpu_multiplies_bfloat16() else ()
+
+
+def refuse_precision(precision: str, device: torch.device) -> None:
+    """Refuse TF32 where there is none: its results would be those of float32. Raises UsageError."""
+    if precision == "tf32" and "tf32" not in low_precisions(device):
+        raise UsageError(
+            f"{device} has no TF32, which takes a CUDA device of the Ampere generation or later",
+            hint="use --precision fp32",
+        )
+
+
+_switches = RLock()  # those of CUDA are of the whole process
+
+
+@contextmanager
+def compute_in(
+    precision: str, device: torch.device, *, autocast: bool = True, benchmark: bool = False
+) -> Iterator[None]:
+    """Compute in a precision within this block: "fp32" is without TF32.
+
+    autocast: for 16 bit. benchmark: let cuDNN time its convolutions and use the fastest.
+    On CUDA only one thread at a time is in such a block. It only starts what the device computes.
+    """
+    low = DTYPES[precision] is not torch.float32
+    with torch.autocast(device.type, DTYPES[precision], enabled=autocast and low):
+        if device.type != "cuda":
+            yield
+            return
+        with _switches:
+            matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
+            before = matmul, cudnn.allow_tf32, cudnn.benchmark
+            _switch("highest" if precision == "fp32" else "high", precision != "fp32", benchmark)
+            try:
+                yield
+            finally:
+                _switch(*before)
+
+
+def _switch(matmul: str, convolution: bool, benchmark: bool) -> None:
+    torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.allow_tf32 = convolution
+    torch.backends.cudnn.benchmark = benchmark
 
 
 def _cpu_multiplies_bfloat16() -> bool:

@@ -20,7 +20,7 @@ from restore_cli.files import sha256_of
 from restore_cli.imaging.contact_sheet import columns_for, contact_sheet
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import contents, decode
-from restore_cli.inference.device import pick_device
+from restore_cli.inference.device import DTYPES, compute_in, pick_device, refuse_precision
 from restore_cli.inference.report import Report, Restored, StepReport
 from restore_cli.inference.samplers import pipelines
 from restore_cli.inference.samplers.dimr import DiMRSampler
@@ -40,10 +40,7 @@ from restore_cli.inference.samplers.vae import read_vae, vae_sha256
 from restore_cli.memory import is_out_of_memory
 from restore_cli.registry import GENERATORS, find
 
-Precision = Literal["fp32", "bf16", "fp16"]
-DTYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
-    {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-)
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 # Of each network of registry.GENERATORS; `vae` is for those that may generate latents.
 SAMPLERS: Mapping[str, Callable[..., Sampler]] = MappingProxyType(
     {
@@ -149,9 +146,8 @@ class Generator:
         Images are generated one at a time, so that each depends on its own seed alone, to the bit.
         Raises OutOfMemory, BrokenOutput.
         """
-        low = self.autocast and self.precision != "fp32"
         try:
-            with torch.autocast(self.device.type, DTYPES[self.precision], enabled=low):
+            with compute_in(self.precision, self.device, autocast=self.autocast):
                 images = self.sampler(request, seed=seed, on_progress=on_progress)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -206,6 +202,7 @@ def load_generator(
     size: (H, W) in pixels, with `base`, of the largest image that the memory has to hold.
     Raises UsageError, WeightsError, DeviceError, MissingExtra, FetchError.
     """
+    refuse_precision(precision, pick_device(device))
     if base is not None:
         _refuse_with_base(model, weights, vae)
         return _load_pipeline(base, loras, controlnet, device, precision, size)

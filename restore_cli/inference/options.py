@@ -8,7 +8,7 @@ from typing import Literal
 
 from restore_cli.errors import UsageError
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 Resize = Literal["detail", "fit", "native"]
 NoiseLimit = float | Literal["auto", "off"]
 OnProgress = Callable[[int, int], None]  # done, total

@@ -9,6 +9,7 @@ from typing import cast
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.image import Image
+from restore_cli.inference.device import low_precisions, pick_device
 from restore_cli.inference.options import OnProgress, Precision, RunOptions
 from restore_cli.inference.report import Report, Restored, Restoring, StepReport
 from restore_cli.inference.restorer import Restorer
@@ -72,6 +73,8 @@ class _Recorded:
 
 def _options_for(step: StepReport, options: RunOptions) -> RunOptions:
     precision = cast("Precision", step.precision)
+    if precision == "tf32" and "tf32" not in low_precisions(pick_device(options.device)):
+        precision = "fp32"  # what TF32 comes near to
     return replace(options, tile=step.tile or "off", precision=precision)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from threading import Lock
@@ -25,9 +24,11 @@ from restore_cli.imaging.resize import REACH, resize_matlab
 from restore_cli.inference.blockwise import blocks_of, blockwise, blockwise_chains
 from restore_cli.inference.device import (
     SMALLEST_TILE,
-    fastest_low_precision,
+    compute_in,
     free_memory,
+    low_precisions,
     pick_device,
+    refuse_precision,
     release_unused,
 )
 from restore_cli.inference.noise import limit_to_noise
@@ -51,8 +52,6 @@ from restore_cli.tasks import find_task
 
 logger = logging.getLogger(__name__)
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
 GATE = 50.0  # dB between the first tile in low precision and in float32
 PROBE = 256  # pixels a side of the first tile that are computed in both
 LARGEST_TILE = 2048  # pixels; what is computed twice around it is little already
@@ -87,6 +86,7 @@ class Restorer:
                 f"{checkpoint.name} does not work in {self._precision}",
                 hint=f"use --precision {' or '.join(facts.precisions)}",
             )
+        refuse_precision(options.precision, self.device)
         if options.resize == "native":
             checkpoint.module.allow_any_size()  # type: ignore[operator]
         if isinstance(checkpoint.module, CommunityNetwork):
@@ -285,7 +285,7 @@ class Restorer:
         Raises BrokenOutput.
         """
         for precision in dict.fromkeys((run.precision, "fp32")):
-            output = self._forward(cut(image, row, column), DTYPES[precision])
+            output = self._forward(cut(image, row, column), precision)
             piece = kept(output, row, column, self.facts.network_scale).cpu()
             if torch.isfinite(piece).all():
                 return piece
@@ -300,13 +300,9 @@ class Restorer:
                 logger.warning("NaN or infinity in %s: such tiles use float32", precision)
                 self._overflowed = True
 
-    def _forward(self, piece: Tensor, dtype: torch.dtype) -> Tensor:
+    def _forward(self, piece: Tensor, precision: str) -> Tensor:
         """Return the last output of the network for one tile, float32."""
-        low = dtype is not torch.float32
-        context: AbstractContextManager[object] = (
-            torch.autocast(self.device.type, dtype) if low else nullcontext()
-        )
-        with context:
+        with compute_in(precision, self.device):
             output = self.network(
                 piece.to(self.device, non_blocking=True).contiguous(memory_format=self._layout)
             )
@@ -321,17 +317,25 @@ class Restorer:
             return self._precision
 
     def _fastest_precision(self, first: Tensor) -> str:
-        """Return a 16-bit type if the device is fast in it and the output stays within the gate."""
-        dtype = fastest_low_precision(self.device)
-        if dtype is None or NAMES[dtype] not in self.facts.precisions:
+        """Return the lowest precision that is fast here and keeps the output within the gate."""
+        candidates = [name for name in low_precisions(self.device) if self._is_faster_in(name)]
+        if not candidates:
             return "fp32"
         side = PROBE - PROBE % self.facts.multiple
         probe = first if self.facts.tiling == "never" else first[..., :side, :side]
-        error = self._forward(probe, dtype) - self._forward(probe, torch.float32)
-        decibel = -10 * error.square().mean().clamp(min=1e-12).log10().item()
-        taken = NAMES[dtype] if decibel >= GATE else "fp32"
-        logger.info("%s stands %.1f dB from float32: taking %s", NAMES[dtype], decibel, taken)
-        return taken
+        exact = self._forward(probe, "fp32")
+        for precision in candidates:
+            error = self._forward(probe, precision) - exact
+            decibel = -10 * error.square().mean().clamp(min=1e-12).log10().item()
+            logger.info("%s stands %.1f dB from float32", precision, decibel)
+            if decibel >= GATE:
+                return precision
+        return "fp32"
+
+    def _is_faster_in(self, precision: str) -> bool:
+        """Return True if the network works in a precision and gains by it."""
+        gains = precision == "tf32" or self.device.type == "cpu" or self.facts.faster_in_16_bit
+        return gains and precision in self.facts.precisions
 
     def _context(self) -> tuple[int, int]:
         """(overlap, blend) in pixels."""

@@ -99,7 +99,8 @@ class Facts:
     # Receptive radius apart from layers.GlobalAverage, of a network that is one block for exact
     # tiles; None: its blocks name their own `radius`, or it has no exact tiles.
     local_radius: int | None = None
-    precisions: tuple[str, ...] = ("fp32", "bf16", "fp16")  # that it works in
+    precisions: tuple[str, ...] = ("fp32", "tf32", "bf16", "fp16")  # that it works in
+    faster_in_16_bit: bool = True  # on a GPU than in TF32, by benchmarks/gpu.py
     channels_last: bool = True  # False: its tensors must be contiguous
 
     @property

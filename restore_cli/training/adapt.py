@@ -20,7 +20,7 @@ from restore_cli.checkpoints.save import encoded
 from restore_cli.data.pairs import turned
 from restore_cli.errors import NothingToDo, UsageError
 from restore_cli.files import sha256_of, write_atomically
-from restore_cli.inference.device import fastest_low_precision
+from restore_cli.inference.device import low_precisions
 from restore_cli.inference.preprocessing import channel_statistics
 from restore_cli.networks.cbsn.model import CBSN
 from restore_cli.training.recipes.cbsn import ADAPT
@@ -183,5 +183,4 @@ def _positions(height: int, width: int) -> Iterator[tuple[int, int]]:
 
 def _uses_bfloat16(network: CBSN, device: torch.device) -> bool:
     """True where the device is fast in bfloat16 and 16 divides the channels; see recipes.cbsn."""
-    fast = fastest_low_precision(device) is torch.bfloat16
-    return fast and network.config.channels % 16 == 0
+    return "bf16" in low_precisions(device) and network.config.channels % 16 == 0

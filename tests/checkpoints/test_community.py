@@ -125,7 +125,7 @@ def test_random_numbers_of_the_caller_go_on(spandrel, tmp_path):
 def test_the_facts_are_those_of_the_descriptor(spandrel, tmp_path):
     facts = load_checkpoint(save_model(tmp_path, "Uformer")).spec.facts
     assert (facts.scale, facts.channels, facts.multiple) == (1, 3, 128)
-    assert (facts.tiling, facts.precisions) == ("approximate", ("fp32", "bf16"))
+    assert (facts.tiling, facts.precisions) == ("approximate", ("fp32", "tf32", "bf16"))
 
 
 def test_tiling_that_is_discouraged_waits_for_the_memory_to_run_out(

@@ -161,7 +161,7 @@ def test_info_shows_a_file_before_its_import(x4, random_weights):
     (row,) = rows(restore("weights", "info", x4, "--json"))
     assert (row["arch"], row["tasks"], row["where"]) == ("esrgan", ["upscale"], "file")
     assert row["config"]["scale"] == 4
-    assert row["config"]["precisions"] == ["fp32", "bf16", "fp16"]
+    assert row["config"]["precisions"] == ["fp32", "tf32", "bf16", "fp16"]
     assert rows(restore("weights", "info", random_weights, "--json"))[0]["arch"] == "dpenet"
 
 

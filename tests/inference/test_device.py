@@ -9,8 +9,8 @@ from restore_cli.errors import DeviceMissing
 from restore_cli.inference.device import (
     available_memory,
     cgroup_room,
-    fastest_low_precision,
     free_memory,
+    low_precisions,
     pick_device,
 )
 
@@ -135,8 +135,7 @@ def test_the_cpu_takes_bfloat16_only_where_it_has_the_instructions(monkeypatch, 
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
     arm = supported if machine == "aarch64" else True  # oneDNN says so on any AVX-512
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: arm)
-    expected = torch.bfloat16 if supported else None
-    assert fastest_low_precision(torch.device("cpu")) == expected
+    assert low_precisions(torch.device("cpu")) == (("bf16",) if supported else ())
 
 
 COUNT_NEW_PAGES = """

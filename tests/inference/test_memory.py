@@ -78,7 +78,7 @@ def test_a_small_image_still_goes_whole_after_a_large_one_did_not():
 
 
 def test_the_trial_of_low_precision_may_run_out_of_memory_too(monkeypatch, caplog):
-    monkeypatch.setattr(pipeline, "fastest_low_precision", lambda device: torch.bfloat16)
+    monkeypatch.setattr(pipeline, "low_precisions", lambda device: ("bf16",))
     small = restorer(SmallMemory(100), precision="auto", tile=256)
     with caplog.at_level(logging.WARNING):
         report = small(Image(torch.rand(3, 16, 256))).report

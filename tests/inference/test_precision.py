@@ -1,18 +1,24 @@
 """Which precision is taken, and why."""
 
-import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from restore_cli import registry, restore
-from restore_cli.checkpoints.load import Checkpoint
-from restore_cli.errors import BrokenOutput
+from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
+from restore_cli.errors import BrokenOutput, UsageError
 from restore_cli.imaging.image import Image
+from restore_cli.inference import device as device_module
 from restore_cli.inference import restorer as pipeline
+from restore_cli.inference.device import DTYPES, compute_in
 from restore_cli.inference.options import RunOptions
+from restore_cli.inference.replayed import ReplayChain
 from restore_cli.inference.restorer import Restorer
 
 
@@ -35,7 +41,7 @@ def restorer(network, **options):
 
 @pytest.fixture
 def fast_bfloat16(monkeypatch):
-    monkeypatch.setattr(pipeline, "fastest_low_precision", lambda device: torch.bfloat16)
+    monkeypatch.setattr(pipeline, "low_precisions", lambda device: ("bf16",))
 
 
 @pytest.mark.usefixtures("fast_bfloat16")
@@ -44,17 +50,113 @@ def fast_bfloat16(monkeypatch):
     [(0.003, "bf16"), (0.004, "fp32"), (float("nan"), "fp32")],
     ids=["50.5 dB", "48.0 dB", "not a number"],
 )
-def test_auto_takes_16_bit_from_50_db_on(error, taken, caplog):
+def test_auto_takes_16_bit_from_50_db_on(error, taken):
     run = restorer(Coarse(error))
-    with caplog.at_level(logging.INFO):
-        report = run(Image(torch.rand(3, 8, 8))).report
-    assert report.precision == taken
-    assert f"taking {taken}" in caplog.text
+    assert run(Image(torch.rand(3, 8, 8))).report.precision == taken
 
 
 def test_auto_takes_float32_where_nothing_is_faster(monkeypatch):
-    monkeypatch.setattr(pipeline, "fastest_low_precision", lambda device: None)
+    monkeypatch.setattr(pipeline, "low_precisions", lambda device: ())
     assert restorer(Coarse(0))(Image(torch.rand(3, 8, 8))).report.precision == "fp32"
+
+
+CUDA = torch.device("cuda")
+
+
+class Switched(nn.Module):
+    """Is off by `low` under autocast, by `tf32` where TF32 is on, and remembers the switches."""
+
+    def __init__(self, low: float, tf32: float):
+        super().__init__()
+        self.low, self.tf32, self.seen = low, tf32, []
+
+    def forward(self, x):
+        self.seen.append(switches())
+        if torch.is_autocast_enabled("cpu"):
+            return x + self.low
+        return x + self.tf32 if torch.backends.cudnn.allow_tf32 else x
+
+
+def switches():
+    return torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+
+
+@pytest.fixture
+def like_cuda(monkeypatch):
+    """Networks run on the CPU, with the switches and the precisions of CUDA."""
+
+    @contextmanager
+    def switched(precision, device, **options):
+        with torch.autocast("cpu", DTYPES[precision], enabled=precision in ("bf16", "fp16")):
+            yield from device_module.compute_in.__wrapped__(
+                precision, CUDA, autocast=False, **options
+            )
+
+    monkeypatch.setattr(pipeline, "compute_in", switched)
+    monkeypatch.setattr(pipeline, "low_precisions", lambda device: ("bf16", "tf32"))
+    monkeypatch.setattr(device_module, "low_precisions", lambda device: ("bf16", "tf32"))
+
+
+@pytest.mark.usefixtures("like_cuda")
+@pytest.mark.parametrize(
+    ("low", "tf32", "taken"),
+    [(0.001, 0.001, "bf16"), (0.1, 0.001, "tf32"), (0.1, 0.1, "fp32")],
+)
+def test_auto_takes_the_lowest_precision_within_the_gate(low, tf32, taken):
+    run = restorer(Switched(low, tf32))
+    assert run(Image(torch.rand(3, 8, 8))).report.precision == taken
+
+
+@pytest.mark.usefixtures("like_cuda")
+def test_auto_takes_tf32_on_a_gpu_where_a_network_gains_nothing_by_16_bit(monkeypatch):
+    run = restorer(Switched(0, 0))
+    run.facts = replace(run.facts, faster_in_16_bit=False)
+    assert run._fastest_precision(torch.rand(1, 3, 8, 8)) == "bf16"  # on a CPU
+    run.device = CUDA
+    monkeypatch.setattr(Tensor, "to", lambda self, *_, **__: self)
+    assert run._fastest_precision(torch.rand(1, 3, 8, 8)) == "tf32"
+
+
+@pytest.mark.usefixtures("like_cuda")
+@pytest.mark.parametrize(
+    ("asked", "during"),
+    [("fp32", (False, "highest")), ("tf32", (True, "high")), ("bf16", (True, "high"))],
+)
+@pytest.mark.parametrize("before", [True, False])
+def test_float32_is_without_tf32_and_the_switches_return(asked, during, before, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
+    outside = switches()
+    run = restorer(Switched(0, 0), precision=asked)
+    run.run(torch.rand(3, 8, 8))
+    assert run.network.seen == [during]
+    assert switches() == outside
+
+
+def test_threads_in_float32_and_in_tf32_do_not_meet():
+    def seen(precision):
+        with compute_in(precision, CUDA, autocast=False):
+            first = switches()
+            time.sleep(0.002)
+            return first, switches()
+
+    asked = ["fp32", "tf32"] * 8
+    with ThreadPoolExecutor(4) as threads:
+        for precision, both in zip(asked, threads.map(seen, asked), strict=True):
+            assert (
+                both == ((precision == "tf32", "high" if precision == "tf32" else "highest"),) * 2
+            )
+
+
+def test_tf32_is_refused_where_there_is_none():
+    with pytest.raises(UsageError, match="cpu has no TF32"):
+        restorer(Coarse(0), precision="tf32")
+
+
+def test_a_replay_of_tf32_without_tf32_is_in_float32(random_weights):
+    report = restorer(Coarse(0))(Image(torch.rand(3, 8, 8))).report
+    made = replace(report.steps[0], precision="tf32")
+    chain = ReplayChain([(made, load_checkpoint(str(random_weights)))], RunOptions(device="cpu"))
+    assert chain._stages[0].restorer.options.precision == "fp32"
 
 
 @pytest.mark.usefixtures("fast_bfloat16")

@@ -75,8 +75,9 @@ def test_threads_settle_the_precision_once(monkeypatch):
 
     def trial(device):
         trials.append(device)
+        return ()
 
-    monkeypatch.setattr(module, "fastest_low_precision", trial)
+    monkeypatch.setattr(module, "low_precisions", trial)
     restorer = load_restorer("derain", RunOptions(device="cpu"))
     with ThreadPoolExecutor(4) as threads:
         reports = [restored.report for restored in threads.map(restorer, images())]

@@ -17,6 +17,7 @@ def facts(scale: int = 3, in_channels: int = 1, **config: object) -> Facts:
         bytes_per_pixel=640,
         tiling="exact",
         preprocessing=feed(scale, border=RADIUS),
+        faster_in_16_bit=False,
     )
 
 
