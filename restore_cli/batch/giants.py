@@ -84,7 +84,7 @@ def restore_giant(
             with part.open("wb") as file:
                 encode_bands(
                     restoring.image,
-                    restoring.bands,
+                    restoring.completed(),
                     file,
                     format=format,
                     quality=quality,

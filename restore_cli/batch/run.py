@@ -14,6 +14,8 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
+import torch
+
 from restore_cli.batch.giants import disk_need, restore_giant
 from restore_cli.batch.plan import Existing, Job, Plan, Standard, is_taken
 from restore_cli.batch.provenance import CommandRecord, restored_record, to_text
@@ -134,8 +136,9 @@ def _pipelined(
 
         def begin(job: Job) -> tuple[Job, int | None, Pending[_Loaded] | None]:
             need = _disk_need(job, restorer)
-            alone = is_container(job.format) or need is not None
-            return job, need, None if alone else reader.submit(_read, job, stdin, existing)
+            if is_container(job.format) or need is not None:
+                return job, need, None
+            return job, need, reader.submit(_read, job, stdin, existing, restorer.device)
 
         coming = map(begin, jobs)
         ahead = deque(islice(coming, WAITING))
@@ -335,13 +338,13 @@ def _within(index: int, on_tile: OnTile | None) -> OnProgress | None:
     return lambda done, total: on_tile(index, done, total)
 
 
-def _read(job: Job, stdin: bytes, existing: Existing) -> _Loaded:
+def _read(job: Job, stdin: bytes, existing: Existing, device: torch.device) -> _Loaded:
     began = time.monotonic()
     _refuse_existing(job, existing)
     name = job.source.value if isinstance(job.source, Standard) else str(job.source)
     with enough_memory(name):
         data = stdin if isinstance(job.source, Standard) else contents(job.source)
-        image = decode_unreported(data, name=name)
+        image = decode_unreported(data, name=name, device=device)
     if isinstance(job.source, Path):
         image = replace(image, source=job.source)
     format = cast(Format, job.format)

@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from restore_cli.imaging.formats import Container
 from restore_cli.imaging.image import Image
+from restore_cli.imaging.transfer import CPU, beside, home_of
 from restore_cli.imaging.video.reader import Clip, Frame, open_clip
 from restore_cli.imaging.video.writer import ClipWriter, writing
 from restore_cli.imaging.video.yuv import Planes, from_rgb, to_luma, to_rgb, with_change, with_luma
+from restore_cli.inference.chain import Chain
 from restore_cli.inference.report import Report, Restored
 from restore_cli.inference.restorer import Restorer
 from restore_cli.inference.upscaler import Upscaler
@@ -46,6 +49,8 @@ class FrameConverter(Protocol):
     `prepare` and `finish` run in threads of their own, concurrently with `restore`.
     """
 
+    device: torch.device  # of the planes
+
     def prepare(self, planes: Planes) -> Tensor: ...
 
     def restore(self, prepared: Tensor) -> tuple[Tensor, Report]: ...
@@ -58,6 +63,7 @@ class LumaFrames:
 
     def __init__(self, restorer: Restorer | Upscaler):
         self.restore = restorer.run_luma
+        self.device = home_of(restorer.device)
 
     def prepare(self, planes: Planes) -> Tensor:
         return to_luma(planes)
@@ -69,8 +75,8 @@ class LumaFrames:
 class RgbFrames:
     """Restores frames in RGB."""
 
-    def __init__(self, restorer: RestoresImages):
-        self.restorer = restorer
+    def __init__(self, restorer: RestoresImages, device: torch.device = CPU):
+        self.restorer, self.device = restorer, device
 
     def prepare(self, planes: Planes) -> Tensor:
         return to_rgb(planes)
@@ -89,6 +95,8 @@ def frame_converter(restorer: RestoresImages) -> FrameConverter:
     """Choose the conversion for a restorer: luma if it needs nothing else."""
     if isinstance(restorer, Restorer | Upscaler) and restorer.luma_alone:
         return LumaFrames(restorer)
+    if isinstance(restorer, Restorer | Upscaler | Chain):
+        return RgbFrames(restorer, home_of(restorer.device))
     return RgbFrames(restorer)
 
 
@@ -144,9 +152,14 @@ class _Pipeline:
 
     def _read(self) -> tuple[Frame, Tensor] | None:
         frame = next(self.frames, None)
-        return None if frame is None else (frame, self.converter.prepare(frame.planes))
+        if frame is None:
+            return None
+        with beside(self.converter.device, "upload"):
+            planes = frame.planes.to(self.converter.device)
+        return replace(frame, planes=planes), self.converter.prepare(planes)
 
     def _write(self, frame: Frame, prepared: Tensor, restored: Tensor) -> Planes:
-        planes = self.converter.finish(frame.planes, prepared, restored)
+        with beside(self.converter.device, "download"):
+            planes = self.converter.finish(frame.planes, prepared, restored).to(CPU)
         self.writer.write(replace(frame, planes=planes))
         return planes

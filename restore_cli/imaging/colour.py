@@ -34,33 +34,35 @@ def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
 
     Grey (..., 1, H, W) counts as three equal channels.
     """
-    levels = torch.cat([_mix(rgb, row) for row in RGB_TO_YCBCR], dim=-3)
-    return (levels + _per_channel(rgb, OFFSET)) / 255
+    return torch.cat(
+        [(mix(rgb, row) + offset) / 255 for row, offset in zip(RGB_TO_YCBCR, OFFSET, strict=True)],
+        dim=-3,
+    )
 
 
 def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
     """Invert `rgb_to_ycbcr`, (..., 3, H, W), not clamped."""
     inverse = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64).inverse().tolist()
-    levels = ycbcr * 255 - _per_channel(ycbcr, OFFSET)
-    return torch.cat([_mix(levels, row) for row in inverse], dim=-3)
+    return _mixed(255 * ycbcr, OFFSET, inverse)
 
 
 def rgb_to_full_range(rgb: Tensor) -> Tensor:
     """Convert RGB to JPEG's YCbCr, (..., 3, H, W) in [0, 1]; grey counts as three channels."""
-    planes = torch.cat([_mix(rgb, row) for row in FULL_RANGE], dim=-3)
-    return planes + _per_channel(rgb, FULL_RANGE_OFFSET)
+    return torch.cat(
+        [mix(rgb, row) + offset for row, offset in zip(FULL_RANGE, FULL_RANGE_OFFSET, strict=True)],
+        dim=-3,
+    )
 
 
 def full_range_to_rgb(ycbcr: Tensor) -> Tensor:
     """Invert `rgb_to_full_range`, (..., 3, H, W), not clamped."""
     inverse = torch.tensor(FULL_RANGE, dtype=torch.float64).inverse().tolist()
-    planes = ycbcr - _per_channel(ycbcr, FULL_RANGE_OFFSET)
-    return torch.cat([_mix(planes, row) for row in inverse], dim=-3)
+    return _mixed(ycbcr, FULL_RANGE_OFFSET, inverse)
 
 
 def luma(rgb: Tensor) -> Tensor:
     """Return Y of `rgb_to_ycbcr` alone: (..., 3 or 1, H, W) -> (..., 1, H, W)."""
-    return (_mix(rgb, RGB_TO_YCBCR[0]) + OFFSET[0]) / 255
+    return (mix(rgb, RGB_TO_YCBCR[0]) + OFFSET[0]) / 255
 
 
 def luma_to_grey(y: Tensor) -> Tensor:
@@ -73,10 +75,17 @@ def quantize(x: Tensor) -> Tensor:
     return x.clamp(0, 1).mul_(255).add_(0.5).floor_().div_(255)
 
 
-def _mix(pixels: Tensor, weights: Sequence[float]) -> Tensor:
-    """Return the weighted sum of channels, (..., 1, H, W); a matmul might use TF32."""
-    return (pixels * _per_channel(pixels, weights)).sum(-3, keepdim=True)
+def mix(pixels: Tensor, weights: Sequence[float]) -> Tensor:
+    """Return the weighted sum of three channels, or of grey as three, (..., 1, H, W).
+
+    A matmul might use TF32, and weights in a tensor would be copied to the device.
+    """
+    first, second, third = pixels.expand(*pixels.shape[:-3], 3, -1, -1).split(1, dim=-3)
+    return (first * weights[0]).add_(second, alpha=weights[1]).add_(third, alpha=weights[2])
 
 
-def _per_channel(like: Tensor, values: Sequence[float]) -> Tensor:
-    return like.new_tensor(values)[:, None, None]
+def _mixed(planes: Tensor, offsets: Sequence[float], rows: Sequence[Sequence[float]]) -> Tensor:
+    """Return the weighted sums of planes from which offsets were subtracted."""
+    channels = zip(planes.split(1, dim=-3), offsets, strict=True)
+    levels = torch.cat([plane - offset for plane, offset in channels], dim=-3)
+    return torch.cat([mix(levels, row) for row in rows], dim=-3)

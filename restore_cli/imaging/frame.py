@@ -45,7 +45,7 @@ def inside_frame(pixels: Tensor | Planes) -> Box:
 
 def _differs(pixels: Tensor, colour: Tensor) -> Tensor:
     """Tell for each of the pixels (C, h, W) whether it differs from a colour (C, 1, 1)."""
-    result = torch.zeros(pixels.shape[-2:], dtype=torch.bool)
+    result = torch.zeros(pixels.shape[-2:], dtype=torch.bool, device=pixels.device)
     for channel, level in zip(pixels, colour, strict=True):
         result |= (channel - level).abs() > SAME
     return result
@@ -62,7 +62,7 @@ def _edges(planes: Planes, colour: Tensor) -> Iterator[Tensor]:
 
 def _extents(planes: Planes, colour: Tensor) -> Box:
     """Return the shortest rows and columns that cover all pixels that differ."""
-    down, across = [], torch.zeros(planes.width, dtype=torch.bool)
+    down, across = [], torch.zeros(planes.width, dtype=torch.bool, device=colour.device)
     for strip in planes.strips():
         differs = _differs(strip, colour)
         down.append(differs.any(1))

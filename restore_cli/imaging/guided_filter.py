@@ -83,7 +83,7 @@ def noise_std(pixels: Tensor | Planes) -> Tensor:
     planes = Planes.of(pixels)
     channels, height, width = planes.shape
     if min(height, width) < 3:
-        return torch.zeros(channels, 1, 1)
+        return torch.zeros(channels, 1, 1, device=planes.device)
     step = max(1, round((height * width / SAMPLES) ** 0.5))
     sample = planes.sampled(step, rows=3)
     differences = torch.zeros(())
@@ -123,7 +123,7 @@ def apply(coefficients: LinearCoefficients, pixels: Tensor | Planes, result: Ten
         torch.cat([coefficients.slope, coefficients.offset])[None], (rows, width), mode="bilinear"
     )[0]
     for top, bottom in planes.spans():
-        down = torch.arange(top, bottom, dtype=torch.float32)
+        down = torch.arange(top, bottom, dtype=torch.float32, device=wide.device)
         place = ((down + 0.5) * rows / height - 0.5).clamp(0, rows - 1)
         above = place.long()
         below = (above + 1).clamp(max=rows - 1)

@@ -83,6 +83,17 @@ class Image:
         """The pixels, to be read by rows."""
         return Planes.of(self.pixels)
 
+    @property
+    def device(self) -> torch.device:
+        return self.pixels.device
+
+    def to(self, device: torch.device) -> Image:
+        """Return the image on a device."""
+        if self.device == device:
+            return self
+        alpha = None if self.alpha is None else self.alpha.to(device)
+        return replace(self, pixels=self.pixels.to(device), alpha=alpha)
+
     def rows(self, top: int, bottom: int) -> Image:
         """Return the rows from `top` to `bottom` as an image."""
         alpha = None if self.alpha is None else self.alpha[:, top:bottom]
@@ -159,6 +170,10 @@ class BandedImage(Image):
     release: Callable[[], None] = field(kw_only=True)  # take what was read out of memory
 
     @property
+    def device(self) -> torch.device:
+        return self.read(0, 1).device
+
+    @property
     def planes(self) -> Planes:
         shape = (len(self.pixels), self.height, self.width)
         return Planes(shape, lambda top, bottom: self.read(top, bottom).pixels, self.release)
@@ -230,7 +245,7 @@ class BandedFill:
         if level == len(self._sizes) - 1 or bool((weight > 0).all()):
             return mean
         (height, width), (rows, _) = self._sizes[level : level + 2]
-        place = (torch.arange(top, bottom) + 0.5) * rows / height - 0.5
+        place = (torch.arange(top, bottom, device=weight.device) + 0.5) * rows / height - 0.5
         place = place.clamp(0, rows - 1)
         above = place.long()
         below = (above + 1).clamp(max=rows - 1)

@@ -16,6 +16,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import BinaryIO
 
+import torch
 from PIL import UnidentifiedImageError
 
 from restore_cli.errors import (
@@ -40,6 +41,7 @@ from restore_cli.imaging.headers import MOST_PIXELS, inspect, is_regular, still_
 from restore_cli.imaging.image import Image, Metadata
 from restore_cli.imaging.kinds import HEAD, RAW, other_kind
 from restore_cli.imaging.quantize import Decoded, Encodable, banded_image, to_image
+from restore_cli.imaging.transfer import CPU
 from restore_cli.imaging.video.containers import is_video
 from restore_cli.memory import enough_memory, is_out_of_memory
 
@@ -110,15 +112,18 @@ def decode(data: bytes, *, name: str) -> Image:
     return replace(image, dropped=())
 
 
-def decode_unreported(data: bytes, *, name: str, storage: Storage = MEMORY) -> Image:
+def decode_unreported(
+    data: bytes, *, name: str, storage: Storage = MEMORY, device: torch.device = CPU
+) -> Image:
     """Decode an image as `decode` does, but leave the warning to `encode`.
 
+    device: of an image in memory, where it is CUDA and has room.
     storage: of the levels; other than in memory, they are converted when rows are read.
     Raises UnreadableImage, ImageTooLarge, OutOfMemory.
     """
     with enough_memory(name):
         decoded = _decoded(data, name, storage)
-        return to_image(decoded) if storage is MEMORY else banded_image(decoded, storage)
+        return to_image(decoded, device) if storage is MEMORY else banded_image(decoded, storage)
 
 
 def _decoded(data: bytes, name: str, storage: Storage) -> Decoded:

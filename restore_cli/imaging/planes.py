@@ -5,10 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-STRIP = 64  # rows read at a time
+from restore_cli.imaging.canvas import MEMORY, Storage
+
+STRIP = 64  # rows worked on at a time, which stay in the caches of a CPU
+ON_DEVICE = 1 << 22  # pixels worked on at a time on a GPU, which wants few large operations
+
+
+def strip_rows(device: torch.device, width: int) -> int:
+    """Return the rows to be worked on at a time."""
+    return STRIP if device.type == "cpu" else max(STRIP, ON_DEVICE // width)
+
+
+def new_planes(storage: Storage, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return float32 planes to be filled: on a device, unless a storage other than memory is."""
+    if storage is MEMORY:
+        return torch.empty(shape, device=device)
+    return torch.from_numpy(storage.new(shape, np.float32))
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,11 @@ class Planes:
     def width(self) -> int:
         return self.shape[2]
 
+    @property
+    def device(self) -> torch.device:
+        """Device on which rows are read."""
+        return self.read(0, 1).device
+
     def inside(self, rows: slice, columns: slice) -> Planes:
         """Return a part of the planes."""
         shape = (self.shape[0], rows.stop - rows.start, columns.stop - columns.start)
@@ -46,8 +67,9 @@ class Planes:
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """Yield the rows of each strip, (top, bottom); release the pixels after each."""
-        for top in range(0, self.height, STRIP):
-            yield top, min(top + STRIP, self.height)
+        step = strip_rows(self.device, self.width)
+        for top in range(0, self.height, step):
+            yield top, min(top + step, self.height)
             self.release()
 
     def strips(self) -> Iterator[Tensor]:

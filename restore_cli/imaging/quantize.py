@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.curves import Curve, LightCurve
 from restore_cli.imaging.image import BandedImage, Image, Metadata
+from restore_cli.imaging.transfer import CPU, beside, can_upload, downloaded, uploaded
 
 Array = NDArray[Any]
 
@@ -71,6 +72,7 @@ class Encodable:
         result: Array | None = None
         bottom = 0
         for band in self.bands:
+            band = band.to(CPU)
             step = max(1, STRIP // band.width)
             for start in range(0, band.height, step):
                 rows = slice(start, start + step)
@@ -101,23 +103,18 @@ def light_of_file(source: Encodable) -> Array:
     return source.values(source.image.metadata.light or LightCurve())
 
 
-def to_image(decoded: Decoded) -> Image:
-    """Convert to float and apply the orientation; only the result needs memory."""
-    height, width, channels = decoded.levels.shape
-    size = (width, height) if decoded.orientation >= 5 else (height, width)
-    values = np.empty((channels, *size), np.float32)
-    stored_order, out = (
-        decoded.levels.transpose(2, 0, 1),
-        _view_as_stored(values, decoded.orientation),
-    )
+def to_image(decoded: Decoded, device: torch.device = CPU) -> Image:
+    """Convert to float and apply the orientation; only the result needs memory.
+
+    device: of the image, where it is CUDA and has room for its levels.
+    """
+    channels = decoded.levels.shape[2]
     colours = channels - (channels in (2, 4))
-    native = decoded.metadata.native
-    if native is None:
-        np.divide(stored_order, decoded.largest, out=out, dtype=np.float32)
+    if decoded.metadata.native is None and can_upload(decoded.levels, device):
+        upright = _upright(decoded.levels, decoded.orientation)
+        tensor = uploaded(upright, decoded.largest, device)
     else:
-        out[:colours] = native.curve.to_unit(stored_order[:colours])
-        out[colours:] = stored_order[colours:]
-    tensor = torch.from_numpy(values)
+        tensor = torch.from_numpy(_values(decoded, colours))
     pixels, alpha = tensor[:colours], tensor[colours:] if channels > colours else None
     if alpha is not None and decoded.premultiplied:
         pixels.div_(alpha.clamp(min=1 / decoded.largest)).clamp_(max=1)
@@ -129,6 +126,24 @@ def to_image(decoded: Decoded) -> Image:
         jpeg_quality=decoded.jpeg_quality,
         dropped=decoded.dropped,
     )
+
+
+def _values(decoded: Decoded, colours: int) -> Array:
+    """Return the levels, (C, H, W) in [0, 1], upright."""
+    height, width, channels = decoded.levels.shape
+    size = (width, height) if decoded.orientation >= 5 else (height, width)
+    values = np.empty((channels, *size), np.float32)
+    stored_order, out = (
+        decoded.levels.transpose(2, 0, 1),
+        _view_as_stored(values, decoded.orientation),
+    )
+    native = decoded.metadata.native
+    if native is None:
+        np.divide(stored_order, decoded.largest, out=out, dtype=np.float32)
+    else:
+        out[:colours] = native.curve.to_unit(stored_order[:colours])
+        out[colours:] = stored_order[colours:]
+    return values
 
 
 def banded_image(decoded: Decoded, storage: Storage) -> BandedImage:
@@ -184,11 +199,13 @@ def strips(bands: Iterable[Image], depth: int, *, on_white: bool = False) -> Ite
     missing = 0
     for band in bands:
         step = max(1, STRIP // band.width)
+        whole = None if band.device.type == "cpu" else _levels(band, slice(None), depth, on_white)
         top = 0
         while top < band.height:
             missing = missing or step
             rows = slice(top, top + missing)
-            parts.append(_levels(band, rows, depth, on_white))
+            part = _levels(band, rows, depth, on_white) if whole is None else whole[rows]
+            parts.append(part)
             top += len(parts[-1])
             missing -= len(parts[-1])
             if not missing:
@@ -199,12 +216,13 @@ def strips(bands: Iterable[Image], depth: int, *, on_white: bool = False) -> Ite
 
 
 def _levels(image: Image, rows: slice, depth: int, on_white: bool) -> Array:
-    values = image.pixels[:, rows]
-    if image.alpha is not None:
-        alpha = image.alpha[:, rows]
-        values = values * alpha + (1 - alpha) if on_white else torch.cat([values, alpha])
-    levels = values.clamp(0, 1).mul_(2**depth - 1).round_().permute(1, 2, 0)
-    return np.ascontiguousarray(levels.numpy(), LEVELS[depth])
+    with beside(image.device, "download"):
+        values = image.pixels[:, rows]
+        if image.alpha is not None:
+            alpha = image.alpha[:, rows]
+            values = values * alpha + (1 - alpha) if on_white else torch.cat([values, alpha])
+        levels = values.clamp(0, 1).mul_(2**depth - 1).round_().permute(1, 2, 0)
+        return downloaded(levels, depth)
 
 
 def _stacked(parts: list[Array]) -> Array:

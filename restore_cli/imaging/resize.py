@@ -59,7 +59,10 @@ def resize_matlab(
 
 
 def resized_rows(planes: Planes, height: int, width: int) -> Iterator[Tensor]:
-    """Yield the rows of `resize_matlab` in bands from top to bottom."""
+    """Yield the rows of `resize_matlab` in bands from top to bottom; on a GPU in one."""
+    if planes.device.type != "cpu":
+        yield resize_matlab(planes.read(0, planes.height), height, width)
+        return
     for taken, weights in _blocks(planes.height, height, (CENTRE, CENTRE)):
         rows = planes.read(taken.start, taken.stop)
         yield _resize_axis(weights.to(rows).T @ rows, -1, width, (CENTRE, CENTRE))
@@ -77,6 +80,8 @@ def resize_lanczos(x: Tensor, height: int, width: int) -> Tensor:
 def _resize_axis(x: Tensor, axis: int, size: int, anchors: tuple[float, float]) -> Tensor:
     if size == x.shape[axis]:
         return x
+    if x.device.type != "cpu":
+        return _sum_of_taps(x, axis, size, anchors)
     shape = list(x.shape)
     shape[axis] = size
     result, start = x.new_empty(shape), 0
@@ -89,6 +94,31 @@ def _resize_axis(x: Tensor, axis: int, size: int, anchors: tuple[float, float]) 
             result[..., outputs, :] = matrix.T @ x[..., taken, :]
         start = outputs.stop
     return result
+
+
+def _sum_of_taps(x: Tensor, axis: int, size: int, anchors: tuple[float, float]) -> Tensor:
+    """Add up the inputs of all outputs, one after the other: on a GPU few launches, and no TF32."""
+    index, weight = _taps_on(x.device, x.dtype, x.shape[axis], size, anchors)
+    result: Tensor | None = None
+    for places, shares in zip(index, weight, strict=True):
+        factor = shares if axis == -1 else shares[:, None]
+        taken = x.index_select(axis, places)
+        result = taken.mul_(factor) if result is None else result.addcmul_(taken, factor)
+    assert result is not None  # there is at least one tap
+    return result
+
+
+@lru_cache(maxsize=32)  # images of one size follow each other
+def _taps_on(
+    device: torch.device,
+    dtype: torch.dtype,
+    source: int,
+    target: int,
+    anchors: tuple[float, float],
+) -> tuple[Tensor, Tensor]:
+    """Return the inputs and the weights of each output sample, (taps, target), on a device."""
+    index, weight = _taps(source, target, anchors)
+    return index.T.contiguous().to(device), weight.T.to(dtype).contiguous().to(device)
 
 
 @lru_cache(maxsize=32)  # training resizes many crops of one size

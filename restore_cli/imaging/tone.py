@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from restore_cli.imaging.colour import mix
 from restore_cli.imaging.planes import Planes
 
 LUMINANCE = (0.299, 0.587, 0.114)  # of RGB
@@ -22,7 +23,7 @@ TINY = 1e-6
 
 def luminance(pixels: Tensor) -> Tensor:
     """Return the brightness of each pixel of (3, H, W) as (1, H, W)."""
-    return (pixels * pixels.new_tensor(LUMINANCE)[:, None, None]).sum(0, keepdim=True)
+    return mix(pixels, LUMINANCE)
 
 
 def keep_hue(pixels: Tensor, changed: Tensor) -> Tensor:

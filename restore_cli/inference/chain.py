@@ -41,7 +41,7 @@ class Chain:
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
         """Restore an image in all steps. Raises OutOfMemory, BrokenOutput."""
-        return self.stream(image, on_progress=on_progress).whole()
+        return self.stream(image, on_progress=on_progress).whole(image.device)
 
     def stream(
         self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY

@@ -19,6 +19,7 @@ from types import MappingProxyType
 import torch
 
 from restore_cli.errors import DeviceMissing, UsageError
+from restore_cli.imaging.transfer import free_cuda_memory
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(  # by precision
@@ -57,7 +58,7 @@ def pick_device(name: str) -> torch.device:
 def free_memory(device: torch.device) -> int:
     """Bytes that a run may take: what is free on the GPU, or in main memory for this process."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return free_cuda_memory(device)
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     rooms = (available_memory(), cgroup_room())

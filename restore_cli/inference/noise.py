@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from restore_cli.imaging.planes import Planes
+from restore_cli.imaging.planes import Planes, strip_rows
 from restore_cli.inference.options import NoiseLimit
 
 WINDOW = 4  # pixels a side; two of them make a block of JPEG, so that none crosses its grid
@@ -55,7 +55,7 @@ def limit_to_noise(
     sample = _sampled(planes), _sampled(denoised)
     variance = estimate_variance(planes, *sample)
     if isinstance(limit, float | int):
-        constant = torch.full((len(denoised), LEVELS), (limit / 255) ** 2)
+        constant = denoised.new_full((len(denoised), LEVELS), (limit / 255) ** 2)
         keep_detail(planes, denoised, constant)
     elif limit == "auto" and variance is not None:
         keep_detail(planes, denoised, tolerance**2 * variance)
@@ -88,7 +88,7 @@ def estimate_variance(pixels: Tensor | Planes, noisy: Tensor, denoised: Tensor) 
         chosen = flat[channel] & usable & _is_quiet(contrast[channel], varied)
         none = int((constant[channel] & usable).sum())
         if int(chosen.sum()) < max(FEWEST_FLAT, BESIDE_CONSTANT * none):
-            curves.append(torch.zeros(LEVELS))
+            curves.append(brightness.new_zeros(LEVELS))
             continue
         curve, mean = _curve(brightness[channel, chosen], variance[channel, chosen])
         usual = removed[channel, varied].median()
@@ -99,7 +99,7 @@ def estimate_variance(pixels: Tensor | Planes, noisy: Tensor, denoised: Tensor) 
 
 def _levels(planes: Planes) -> Tensor:
     """Count the levels of 256 that occur in each channel, (C,)."""
-    counts = torch.zeros(planes.shape[0], 256)
+    counts = torch.zeros(planes.shape[0], 256, device=planes.device)
     for strip in planes.strips():
         counts += torch.stack([torch.histc(plane, 256, 0, 1) for plane in strip])
     return (counts > 0).sum(1)
@@ -111,8 +111,9 @@ def keep_detail(planes: Planes, denoised: Tensor, variance: Tensor) -> None:
     variance: of the noise, (C, LEVELS).
     """
     above = denoised[:, :0]  # removed from the last rows of the strip before, as it was
-    for top in range(0, planes.height, STRIP):
-        bottom = min(top + STRIP, planes.height)
+    step = max(STRIP, strip_rows(planes.device, planes.width))
+    for top in range(0, planes.height, step):
+        bottom = min(top + step, planes.height)
         below = min(bottom + REACH, planes.height)
         pixels = planes.read(top, below)
         removed = torch.cat([above, pixels - denoised[:, top:below]], dim=1)
@@ -130,7 +131,7 @@ def _sampled(pixels: Tensor | Planes) -> Tensor:
     channels, height, width = planes.shape
     rows, columns = height // WINDOW, width // WINDOW
     if not rows * columns:
-        return torch.empty(channels, 0, WINDOW * WINDOW)
+        return torch.empty(channels, 0, WINDOW * WINDOW, device=planes.device)
     step = max(1, rows * columns // LARGEST_SAMPLE)
     sample = planes.sampled(step * WINDOW, WINDOW)[..., : columns * WINDOW]
     grid = sample.reshape(channels, -1, WINDOW, columns, WINDOW)
@@ -151,7 +152,8 @@ def _curve(brightness: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     spread = brightness.var(correction=0) + 1e-4
     slope = ((brightness - centre) * (variance - mean)).mean() / spread
     low, high = brightness.aminmax()
-    levels = ((torch.arange(LEVELS) + 0.5) / LEVELS).clamp(low, high)  # a line ends where seen
+    levels = (torch.arange(LEVELS, device=brightness.device) + 0.5) / LEVELS
+    levels = levels.clamp(low, high)  # a line ends where seen
     line = (mean + slope * (levels - centre)).clamp(min=mean / 20)
     index = (brightness * LEVELS).long().clamp(0, LEVELS - 1)
     counts = torch.bincount(index, minlength=LEVELS)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial, singledispatch
+from functools import lru_cache, partial, singledispatch
 from typing import Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,7 +25,7 @@ from restore_cli.imaging.colour import (
 )
 from restore_cli.imaging.frame import inside_frame
 from restore_cli.imaging.guided_filter import apply, downsample, fit_coefficients, noise_std
-from restore_cli.imaging.planes import Planes
+from restore_cli.imaging.planes import Planes, new_planes, strip_rows
 from restore_cli.imaging.resize import REACH, resize_matlab
 from restore_cli.imaging.tone import (
     LUMINANCE,
@@ -36,6 +35,7 @@ from restore_cli.imaging.tone import (
     stretch_contrast,
     toe_of,
 )
+from restore_cli.imaging.transfer import CPU
 from restore_cli.inference.tiling import pad_to_multiple, round_up
 from restore_cli.networks.facts import (
     BicubicFirst,
@@ -94,7 +94,7 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def statistics_of(planes: Planes) -> tuple[Tensor, Tensor]:
     """Return `channel_statistics` of an image, (C, 1, 1) each, as read by rows."""
-    sums = torch.zeros(2, planes.shape[0], dtype=torch.float64)
+    sums = torch.zeros(2, planes.shape[0], dtype=torch.float64, device=planes.device)
     for strip in planes.strips():
         levels = strip.double()
         sums += torch.stack([levels.sum((-2, -1)), levels.square().sum((-2, -1))])
@@ -128,6 +128,12 @@ IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)  # of RGB
 IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
+@lru_cache
+def _imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and std of ImageNet on a device: each copy would wait for a GPU."""
+    return IMAGENET_MEAN.to(device), IMAGENET_STD.to(device)
+
+
 DARK, NOT_DARK = 0.2, 0.4  # mean brightness up to which all, and from which nothing is changed
 BRIGHT = 0.55  # mean brightness from which the black and white points stay, too
 
@@ -135,11 +141,11 @@ BRIGHT = 0.55  # mean brightness from which the black and white points stay, too
 def mean_brightness(pixels: Tensor | Planes) -> float:
     """Mean brightness of an image (C, H, W), C 1 or 3, in [0, 1]."""
     planes = Planes.of(pixels)
-    sums = torch.zeros(planes.shape[0], dtype=torch.float64)
+    sums = torch.zeros(planes.shape[0], dtype=torch.float64, device=planes.device)
     for strip in planes.strips():
         sums += strip.sum((-2, -1), dtype=torch.float64)
-    means = (sums / (planes.height * planes.width)).expand(3)
-    return torch.dot(means, means.new_tensor(LUMINANCE)).item()
+    means: list[float] = (sums / (planes.height * planes.width)).expand(3).cpu().tolist()
+    return sum(mean * weight for mean, weight in zip(means, LUMINANCE, strict=True))
 
 
 def darkness(brightness: float) -> float:
@@ -178,13 +184,13 @@ def fixed_size(
     def undo(output: Tensor) -> Tensor:
         brightness = mean_brightness(inside)
         share = darkness(brightness)
-        result = torch.from_numpy(storage.new(planes.shape, np.float32))
+        result = new_planes(storage, planes.shape, copy.pixels.device)
         for top, bottom in planes.spans():
             result[:, top:bottom] = planes.read(top, bottom)
         changed = result[:, box[0], box[1]]
         if share > 0:
             toe = toe_of(brightness)
-            restored = keep_hue(copy.pixels, undo_small(output).clamp(0, 1))
+            restored = keep_hue(copy.pixels, undo_small(output.to(result.device)).clamp(0, 1))
             restored = keep_dark(copy.pixels, restored, toe)
             lines = fit_coefficients(copy, restored, noise_std(inside))
             apply(lines.weakened(share), inside, changed)
@@ -234,16 +240,14 @@ def normalized(way: Normalized, pixels: Tensor) -> tuple[Tensor, Undo]:
     colours, undo_rgb = rgb(Rgb(), pixels)
     height, width = pixels.shape[-2:]
     missing = (0, max(0, LEAST_SIDE - width), 0, max(0, LEAST_SIDE - height))
-    padded = (F.pad(colours, missing, mode="replicate") - IMAGENET_MEAN) / IMAGENET_STD
+    mean, std = _imagenet(pixels.device)
+    padded = (F.pad(colours, missing, mode="replicate") - mean) / std
 
     def undo(output: Tensor) -> Tensor:
         inner = output[..., :height, :width]
-        return undo_rgb(inner * IMAGENET_STD + IMAGENET_MEAN)
+        return undo_rgb(inner * std + mean)
 
     return padded, undo
-
-
-STRIP = 64  # rows that are converted at once
 
 
 @prepare.register
@@ -257,13 +261,14 @@ def luma(way: Luma, pixels: Tensor) -> tuple[Tensor, Undo]:
         if pixels.shape[0] == 1:
             return luma_to_grey(enlarged)
         height, width = enlarged.shape[-2:]
-        colours = torch.empty(3, height, width)  # filled in place: a panorama fits only once
+        colours = enlarged.new_empty(3, height, width)  # filled in place: a panorama fits only once
         colours[:1] = enlarged
         del output, enlarged
         for channel in (1, 2):
             colours[channel] = resize_matlab(ycbcr[channel], height, width)
-        for top in range(0, height, STRIP):
-            strip = colours[:, top : top + STRIP]
+        step = strip_rows(colours.device, width)
+        for top in range(0, height, step):
+            strip = colours[:, top : top + step]
             strip.copy_(ycbcr_to_rgb(strip))
         return colours
 
@@ -292,7 +297,7 @@ def extend_border(planes: Tensor, way: Luma | Ycbcr) -> tuple[Tensor, Callable[[
     start = way.border * way.scale
     for axis in (-2, -1):
         side = planes.shape[axis]
-        places = torch.arange(-way.border, side + way.border) % (2 * side)
+        places = torch.arange(-way.border, side + way.border, device=planes.device) % (2 * side)
         planes = planes.index_select(axis, torch.minimum(places, 2 * side - 1 - places))
 
     def crop(output: Tensor) -> Tensor:
@@ -322,9 +327,16 @@ class Feed(Protocol):
         """
 
 
-def feed(facts: Facts, planes: Planes, storage: Storage = MEMORY) -> Feed:
-    """Return an image as the input of a network; storage: of all that is kept of the image."""
-    return WholeFeed(facts, planes, storage) if facts.tiling == "never" else BandFeed(facts, planes)
+def feed(
+    facts: Facts, planes: Planes, storage: Storage = MEMORY, device: torch.device = CPU
+) -> Feed:
+    """Return an image as the input of a network.
+
+    storage: of all that is kept of the image. device: on which it is prepared.
+    """
+    if facts.tiling == "never":
+        return WholeFeed(facts, planes, storage, device)
+    return BandFeed(facts, planes, device)
 
 
 class Prepared:
@@ -345,13 +357,14 @@ class Prepared:
 class BandFeed:
     """An image that is prepared band by band."""
 
-    def __init__(self, facts: Facts, planes: Planes):
-        self._planes, self._multiple = planes, facts.multiple
+    def __init__(self, facts: Facts, planes: Planes, device: torch.device):
+        self._planes, self._multiple, self._device = planes, facts.multiple, device
         self._scale, self._network_scale = facts.scale, facts.network_scale
         way = facts.preprocessing
         self._prepare = partial(prepare, way)
         if isinstance(way, Standardized):
-            self._prepare = partial(standardized, way, statistics=statistics_of(planes))
+            mean, std = (each.to(device) for each in statistics_of(planes))
+            self._prepare = partial(standardized, way, statistics=(mean, std))
         self._magnified = way.scale if isinstance(way, BicubicFirst) else 1
         self._border, across = (_border(way, side) for side in planes.shape[1:])
         self._reach = REACH if isinstance(way, Luma | BicubicFirst) else 0
@@ -368,7 +381,8 @@ class BandFeed:
         low = max(0, min(first, height - least))
         low -= low % self._multiple
         self._low, self._high = low, min(height, max(last, low + least))
-        prepared, self._undo = self._prepare(self._planes.read(self._low, self._high))
+        pixels = self._planes.read(self._low, self._high).to(self._device, non_blocking=True)
+        prepared, self._undo = self._prepare(pixels)
         self._height = prepared.shape[-2]
         above = start - low * self._magnified
         return pad_to_multiple(prepared, self._multiple)[..., above : above + stop - start, :]
@@ -393,13 +407,13 @@ class BandFeed:
 class WholeFeed(Prepared):
     """An image that a network takes as a whole only, at a size of its own or of the image."""
 
-    def __init__(self, facts: Facts, planes: Planes, storage: Storage):
+    def __init__(self, facts: Facts, planes: Planes, storage: Storage, device: torch.device):
         way = facts.preprocessing
         if isinstance(way, FixedSize):
             prepared, self._undo = fixed_size(way, planes, storage)
         else:
-            prepared, self._undo = prepare(way, planes.read(0, planes.height))
-        super().__init__(pad_to_multiple(prepared, facts.multiple))
+            prepared, self._undo = prepare(way, planes.read(0, planes.height).to(device))
+        super().__init__(pad_to_multiple(prepared.to(device), facts.multiple))
         self._height, self._width = (side * facts.network_scale for side in prepared.shape[-2:])
         self.result: Tensor  # of the image, once there is one
 
@@ -409,12 +423,12 @@ class WholeFeed(Prepared):
 
     def blended(self, planes: Planes, strength: float) -> Planes:
         """Return the result, as far from the image as `strength` says."""
-        return replace(
-            planes,
-            read=lambda top, bottom: torch.lerp(
-                planes.read(top, bottom), self.result[:, top:bottom], strength
-            ),
-        )
+
+        def read(top: int, bottom: int) -> Tensor:
+            result = self.result[:, top:bottom]
+            return torch.lerp(planes.read(top, bottom).to(result.device), result, strength)
+
+        return replace(planes, read=read)
 
 
 def _border(way: Preprocessing, side: int) -> int:

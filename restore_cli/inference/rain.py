@@ -11,13 +11,13 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from restore_cli.imaging.planes import strip_rows
 
 WET = 4 / 255  # change of brightness above which a pixel counts as changed
 FEWEST = 0.02  # share of the image: a network takes something from dry ones too
 COHERENT = 0.4  # of the removed layer, 0 to 1: below, it has no direction
-STRIP = 64  # rows that are worked on at once
 
 
 @dataclass(frozen=True)
@@ -38,36 +38,37 @@ class RainMeter:
     """The rain in an image, measured from top to bottom by what is left without it."""
 
     def __init__(self) -> None:
-        self._pixels = self._changed = 0
-        self._total = 0.0
-        self._tensor = torch.zeros(3, dtype=torch.float64)
+        self._pixels = 0
+        self._sums = torch.zeros((), dtype=torch.float64)  # of what follows, on the device
 
     def add(self, rainy: Tensor, derained: Tensor) -> None:
         """Measure the next rows (C, h, W)."""
-        for top in range(0, rainy.shape[-2], STRIP):
-            rows = slice(top, top + STRIP)
+        step = strip_rows(derained.device, derained.shape[-1])
+        for top in range(0, rainy.shape[-2], step):
+            rows = slice(top, top + step)
             removed = (rainy[:, rows] - derained[:, rows]).mean(0)
             wet = removed.abs() > WET
             self._pixels += wet.numel()
-            self._changed += int(wet.sum())
-            self._total += float(removed.abs().mul_(wet).sum())
-            self._tensor += structure_tensor(removed)
+            changed, total = wet.sum(), removed.abs().mul_(wet).sum()
+            sums = torch.stack([changed.double(), total.double(), *structure_tensor(removed)])
+            self._sums = self._sums + sums
 
     def rain(self) -> Rain:
         """Return the rain of all rows."""
-        share = self._changed / self._pixels
-        strength = self._total / max(self._changed, 1)
-        return Rain(share, strength, direction(*self._tensor.tolist()))
+        changed, total, *tensor = self._sums.cpu().tolist()
+        return Rain(changed / self._pixels, total / max(changed, 1), direction(*tensor))
 
 
 def structure_tensor(x: Tensor) -> Tensor:
     """(horizontal, mixed, vertical) products of the gradients of `x` (H, W), summed, float64."""
     if min(x.shape) < 3:
-        return torch.zeros(3, dtype=torch.float64)
-    # Scharr's kernels: plain differences turn thin streaks by up to 7 degrees.
-    smooth, slope = x.new_tensor([3, 10, 3]) / 32, x.new_tensor([-1, 0, 1])
-    kernels = torch.stack([torch.outer(smooth, slope), torch.outer(slope, smooth)])[:, None]
-    across, down = F.conv2d(x[None, None], kernels)[0].flatten(1)  # (H - 2) * (W - 2) each
+        return x.new_zeros(3, dtype=torch.float64)
+    # Scharr's kernels: plain differences turn thin streaks by up to 7 degrees. (A convolution
+    # might use TF32.)
+    by_row = (3 * x[:-2] + 10 * x[1:-1] + 3 * x[2:]) / 32
+    by_column = (3 * x[:, :-2] + 10 * x[:, 1:-1] + 3 * x[:, 2:]) / 32
+    across = (by_row[:, 2:] - by_row[:, :-2]).flatten()  # (H - 2) * (W - 2) each
+    down = (by_column[2:] - by_column[:-2]).flatten()
     return torch.stack([across @ across, across @ down, down @ down]).double()
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.image import Image
+from restore_cli.imaging.planes import new_planes
+from restore_cli.imaging.transfer import complete
 from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.rain import Rain
 
@@ -110,15 +111,22 @@ class Restoring:
     bands: Iterator[Image]
     report: Callable[[], Report]  # once the last band has come
 
-    def whole(self) -> Restored:
-        """Return the image in memory."""
+    def whole(self, device: torch.device) -> Restored:
+        """Return the image in the memory of a device."""
         first = next(self.bands)
         if first.height == self.image.height:
-            return Restored(
-                replace(self.image, pixels=first.pixels, alpha=first.alpha), self._end()
-            )
-        pixels, alpha = self._filled(chain((first,), self.bands), MEMORY)
-        return Restored(replace(self.image, pixels=pixels, alpha=alpha), self.report())
+            pixels, alpha, report = first.pixels, first.alpha, self._end()
+        else:
+            pixels, alpha = self._filled(chain((first,), self.bands), MEMORY)
+            report = self.report()
+        complete(pixels)
+        return Restored(replace(self.image, pixels=pixels, alpha=alpha).to(device), report)
+
+    def completed(self) -> Iterator[Image]:
+        """Yield the bands, each of them once the device has done with it."""
+        for band in self.bands:
+            complete(band.pixels)
+            yield band
 
     def stored(self, storage: Storage) -> Image:
         """Return the image in a storage, from which it is read by rows."""
@@ -130,9 +138,10 @@ class Restoring:
         """Return the pixels and the alpha of bands, in a storage."""
         colours, height, width = self.image.pixels.shape
         channels = colours + (self.image.alpha is not None)
-        both = torch.from_numpy(storage.new((channels, height, width), np.float32))
-        bottom = 0
+        both, bottom = torch.empty(0), 0
         for band in bands:
+            if not bottom:
+                both = new_planes(storage, (channels, height, width), band.device)
             top, bottom = bottom, bottom + band.height
             both[:colours, top:bottom] = band.pixels
             if band.alpha is not None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from threading import Lock
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,9 +17,10 @@ from restore_cli.checkpoints.community import CommunityNetwork
 from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
 from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError, WeightsMismatch
 from restore_cli.imaging.canvas import MEMORY, Storage
-from restore_cli.imaging.image import Image
-from restore_cli.imaging.planes import Planes
+from restore_cli.imaging.image import BandedImage, Image
+from restore_cli.imaging.planes import Planes, new_planes
 from restore_cli.imaging.resize import REACH, resize_matlab
+from restore_cli.imaging.transfer import CPU, complete, home_of
 from restore_cli.inference.blockwise import blocks_of, blockwise, blockwise_chains
 from restore_cli.inference.device import (
     SMALLEST_TILE,
@@ -57,6 +57,7 @@ PROBE = 256  # pixels a side of the first tile that are computed in both
 LARGEST_TILE = 2048  # pixels; what is computed twice around it is little already
 LARGEST_CPU_TILE = 512  # of a network that is not run in pieces: more would leave the caches
 MEMORY_SHARE = 0.5  # of the free memory
+WORKING_BYTES = 64  # for each pixel of source and result, what is done to them included
 
 
 class Restorer:
@@ -76,6 +77,7 @@ class Restorer:
         self.facts = _resized(facts, options.resize, checkpoint.spec.arch)
         self.options = options
         self.device = pick_device(options.device)
+        self._home = home_of(self.device)
         self.limited = limited
         self._lock = Lock()  # of the three that follow
         self._overflowed = False  # in low precision, which has been reported
@@ -107,7 +109,7 @@ class Restorer:
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
         """Restore an image. Raises OutOfMemory, BrokenOutput."""
-        return self.stream(image, on_progress=on_progress).whole()
+        return self.stream(image, on_progress=on_progress).whole(image.device)
 
     def stream(
         self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
@@ -117,11 +119,20 @@ class Restorer:
         storage: of the result, where a band of it depends on the others.
         """
         run = _Run(on_progress)
+        image = self._placed(image)
         result = image.without_pixels(*self.size_after(image.height, image.width))
         bands = self._with_alpha(
             image, self._restored(image.visible_colours().planes, run, storage)
         )
         return Restoring(result, bands, lambda: Report((self._step(result, run),)))
+
+    def _placed(self, image: Image) -> Image:
+        """Return the image on the device, if it has room; else its rows go there band by band."""
+        if isinstance(image, BandedImage):
+            return image
+        both = image.height * image.width * (1 + self.facts.scale**2)  # source and result
+        fits = both * WORKING_BYTES <= free_memory(self._home) * MEMORY_SHARE
+        return image.to(self._home if fits else CPU)
 
     def size_after(self, height: int, width: int) -> tuple[int, int]:
         """Return the (H, W) of the result of an image."""
@@ -132,7 +143,7 @@ class Restorer:
         return height * width * 12 if self.limited or self.facts.tiling == "never" else 0
 
     def run(self, pixels: Tensor, *, on_progress: OnProgress | None = None) -> Tensor:
-        """(C, H, W) in [0, 1] -> (C, scale * H, scale * W) in [0, 1], float32 on the CPU."""
+        """(C, H, W) in [0, 1] -> (C, scale * H, scale * W) in [0, 1], float32, where it was."""
         return self(Image(pixels), on_progress=on_progress).image.pixels
 
     @property
@@ -148,9 +159,11 @@ class Restorer:
         """
         assert isinstance(self.facts.preprocessing, Luma)
         run = _Run(None)
-        padded, crop = extend_border(luma[None], self.facts.preprocessing)
+        padded, crop = extend_border(luma[None].to(self._home), self.facts.preprocessing)
         bands = [band for _, band in self._output(Prepared(padded), run)]
         result = crop(torch.cat(bands, dim=-2))[0]
+        complete(result)
+        result = result.to(luma.device)
         return result, Report((self._step(Image(result), run),))
 
     @torch.inference_mode()
@@ -160,15 +173,16 @@ class Restorer:
         for pixels in bands:
             top, bottom = bottom, bottom + pixels.shape[-2]
             if scale == 1:
-                own = image.rows(top, bottom)
+                own = image.rows(top, bottom).to(pixels.device)
                 yield own.with_pixels(own.keep_hidden_colours(pixels))
             else:
-                yield Image(pixels, _enlarged_alpha(image, scale, top, bottom))
+                alpha = _enlarged_alpha(image, scale, top, bottom)
+                yield Image(pixels, None if alpha is None else alpha.to(pixels.device))
 
     @torch.inference_mode()
     def _restored(self, planes: Planes, run: _Run, storage: Storage) -> Iterator[Tensor]:
         """Yield the restored pixels band by band."""
-        source = feed(self.facts, planes, storage)
+        source = feed(self.facts, planes, storage, self._home)
         bands = self._clamped(source, run)
         if self.limited:
             bands = self._limited_to_noise(planes, bands, run, storage)
@@ -177,7 +191,9 @@ class Restorer:
         bottom, strength = 0, self.options.strength
         for band in bands:
             top, bottom = bottom, bottom + band.shape[-2]
-            yield band if strength == 1 else torch.lerp(planes.read(top, bottom), band, strength)
+            if strength != 1:
+                band = torch.lerp(planes.read(top, bottom).to(band.device), band, strength)
+            yield band
             planes.release()
         if isinstance(source, WholeFeed):
             run.brightness, run.grain = brightness_and_grain(
@@ -193,7 +209,7 @@ class Restorer:
         self, planes: Planes, bands: Iterator[Tensor], run: _Run, storage: Storage
     ) -> Iterator[Tensor]:
         """Keep what the network took away beyond the noise, once all bands are known."""
-        denoised = torch.from_numpy(storage.new(planes.shape, np.float32))
+        denoised = new_planes(storage, planes.shape, planes.device)
         bottom = 0
         for band in bands:
             top, bottom = bottom, bottom + band.shape[-2]
@@ -253,7 +269,7 @@ class Restorer:
         )
         side = run.tile if in_blocks else None
         progress = _Progress(self.network, len(plan), run.on_progress)
-        faded = torch.empty(1, 1, 0, 1)  # rows that the next row of tiles shares
+        faded: Tensor | None = None  # rows that the next row of tiles shares
         for row, below in zip_longest(plan.rows, plan.rows[1:]):
             if row.keep_stop * scale <= done:
                 progress.skip(len(plan.columns))
@@ -263,15 +279,12 @@ class Restorer:
                 first = cut(band, row.counted_from(row.start), plan.columns[0])
                 with blocks_of(side):
                     run.precision = self._settled_precision(first)
-            size = ((row.keep_stop - row.keep_start) * scale, width * scale)
-            result = torch.zeros(*band.shape[:2], *size)
-            result[..., : faded.shape[-2], :] = faded
-            read, written = row.counted_from(row.start), row.counted_from(row.keep_start)
             with blocks_of(side, progress.block_done):
-                for column in plan.columns:
-                    piece = self._piece(band, read, column, run)
-                    blend_in(result, piece, written, column, scale)
-                    progress.tile_done()
+                result = self._row(band, row, plan.columns, run.precision, faded, progress)
+            # Looking at each tile would wait for a GPU each time.
+            if not torch.isfinite(result).all():
+                with blocks_of(side):
+                    result = self._row(band, row, plan.columns, run.precision, faded, None)
             top, owned = row.keep_start * scale, result.shape[-2]
             if below is not None:
                 owned = (below.keep_start - row.keep_start) * scale
@@ -279,20 +292,45 @@ class Restorer:
             if top + owned > done:
                 yield max(top, done), result[..., max(0, done - top) : owned, :]
 
-    def _piece(self, image: Tensor, row: Span, column: Span, run: _Run) -> Tensor:
-        """Return what a tile keeps, in float32 where a lower precision makes NaN or infinity.
+    def _row(
+        self,
+        band: Tensor,
+        row: Span,
+        columns: Sequence[Span],
+        precision: str,
+        faded: Tensor | None,
+        progress: _Progress | None,
+    ) -> Tensor:
+        """Return the output of a row of tiles, blended.
 
-        Raises BrokenOutput.
+        band: the input, from the start of the row. faded: the rows that the row above shares.
+        Without progress, tiles with NaN or infinity are computed in float32. Raises BrokenOutput.
         """
-        for precision in dict.fromkeys((run.precision, "fp32")):
-            output = self._forward(cut(image, row, column), precision)
-            piece = kept(output, row, column, self.facts.network_scale).cpu()
-            if torch.isfinite(piece).all():
-                return piece
-            self._warn_of_overflow(precision)
-        raise BrokenOutput(
-            f"{self.checkpoint.name} produced NaN or infinity in float32", hint="try other weights"
-        )
+        scale = self.facts.network_scale
+        height, width = row.keep_stop - row.keep_start, band.shape[-1]
+        result = band.new_zeros(*band.shape[:2], height * scale, width * scale)
+        if faded is not None:
+            result[..., : faded.shape[-2], :] = faded
+        read, written = row.counted_from(row.start), row.counted_from(row.keep_start)
+        for column in columns:
+            piece = self._piece(band, read, column, precision)
+            if progress is None and not torch.isfinite(piece).all():
+                self._warn_of_overflow(precision)
+                piece = self._piece(band, read, column, "fp32")
+                if not torch.isfinite(piece).all():
+                    raise BrokenOutput(
+                        f"{self.checkpoint.name} produced NaN or infinity in float32",
+                        hint="try other weights",
+                    )
+            blend_in(result, piece, written, column, scale)
+            if progress is not None:
+                progress.tile_done()
+        return result
+
+    def _piece(self, band: Tensor, row: Span, column: Span, precision: str) -> Tensor:
+        """Return what a tile keeps."""
+        output = self._forward(cut(band, row, column), precision)
+        return kept(output, row, column, self.facts.network_scale).to(band.device)
 
     def _warn_of_overflow(self, precision: str) -> None:
         with self._lock:
@@ -484,7 +522,7 @@ def _measured_rain(planes: Planes, bands: Iterator[Tensor], run: _Run) -> Iterat
     meter, bottom = RainMeter(), 0
     for band in bands:
         top, bottom = bottom, bottom + band.shape[-2]
-        meter.add(planes.read(top, bottom), band)
+        meter.add(planes.read(top, bottom).to(band.device), band)
         yield band
     run.rain = meter.rain()
 

@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from restore_cli.imaging.transfer import CPU
+
 
 @dataclass(frozen=True)
 class Span:
@@ -152,23 +154,23 @@ def place(result: Tensor, row: Span, column: Span, scale: int = 1) -> Tensor:
 
 def blend_in(result: Tensor, piece: Tensor, row: Span, column: Span, scale: int = 1) -> None:
     """Add what is kept of a tile to the result, faded towards its neighbours."""
-    faded = piece * fade_window(row, scale)[:, None] * fade_window(column, scale)
+    down, across = (fade_window(span, scale, piece.device) for span in (row, column))
+    faded = piece * down[:, None] * across
     place(result, row, column, scale).add_(faded)
 
 
-def fade_window(span: Span, scale: int = 1) -> Tensor:
+def fade_window(span: Span, scale: int = 1, device: torch.device = CPU) -> Tensor:
     """Weight of each kept output pixel along one axis; neighbouring windows sum to one."""
-    return _window(
-        (span.keep_stop - span.keep_start) * scale, span.fade_in * scale, span.fade_out * scale
-    )
+    length = (span.keep_stop - span.keep_start) * scale
+    return _window(length, span.fade_in * scale, span.fade_out * scale, device)
 
 
 @lru_cache(maxsize=64)  # the tiles of a plan have at most a few different windows
-def _window(length: int, fade_in: int, fade_out: int) -> Tensor:
+def _window(length: int, fade_in: int, fade_out: int, device: torch.device) -> Tensor:
     window = torch.ones(length)
     window[:fade_in] *= _ramp(fade_in)
     window[length - fade_out :] *= _ramp(fade_out).flip(0)
-    return window
+    return window.to(device)
 
 
 def _ramp(length: int) -> Tensor:

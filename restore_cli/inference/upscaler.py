@@ -89,7 +89,7 @@ class Upscaler:
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
         """Enlarge an image. Raises InputError, UsageError, OutOfMemory, BrokenOutput."""
-        return self.stream(image, on_progress=on_progress).whole()
+        return self.stream(image, on_progress=on_progress).whole(image.device)
 
     def stream(
         self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY

@@ -77,6 +77,11 @@ class Planes:
     chroma: Tensor
     layout: Layout
 
+    def to(self, device: torch.device) -> Planes:
+        """Return the planes on a device, within `transfer.beside` of it."""
+        luma, chroma = (each.to(device, non_blocking=True) for each in (self.luma, self.chroma))
+        return replace(self, luma=luma, chroma=chroma)
+
     @property
     def height(self) -> int:
         return self.luma.shape[0]
