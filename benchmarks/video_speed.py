@@ -58,12 +58,15 @@ class Variant:
         self.cpu.append(time.process_time() - cpu)
 
 
-def make_source(clip: Path, target: Path, frames: int) -> None:
-    """Write `frames` frames of a clip in 960x540, repeated if it is shorter, nearly lossless."""
+def make_source(
+    clip: Path, target: Path, frames: int, size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> None:
+    """Write `frames` frames of a clip in a size, repeated if it is shorter, nearly lossless."""
     with av.open(str(clip)) as source, av.open(str(target), "w") as out:
-        images = [p.reformat(WIDTH, HEIGHT, "yuv420p") for p in source.decode(video=0)]
+        images = [p.reformat(*size, "yuv420p") for p in source.decode(video=0)]
         stream = out.add_stream("libx264", rate=RATE, options={"crf": "10"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
         for number in range(frames):
             image = images[number % len(images)]
             image.pts, image.time_base = number, Fraction(1, RATE)

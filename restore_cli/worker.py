@@ -1,4 +1,4 @@
-"""A thread that runs calls in their order and survives an interrupt of its caller."""
+"""Threads that take calls in their order and survive an interrupt of their caller."""
 
 from __future__ import annotations
 
@@ -39,18 +39,22 @@ class Pending(Generic[T]):
 
 
 class Worker:
-    """A thread for one kind of work beside the main thread, such as decoding.
+    """One or more threads for one kind of work beside the main thread, such as decoding.
+
+    Calls begin in their order.
 
     Where a signal handler raises in the main thread while that holds a lock of `threading` or
     `concurrent.futures`, the lock is never released, and a thread of an executor would wait for
     it forever. SimpleQueue and start_new_thread are written in C and leave no lock behind.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
         self._calls: SimpleQueue[Pending[Any] | None] = SimpleQueue()
         self._ended: SimpleQueue[None] = SimpleQueue()
         self._cancelled = False
-        start_new_thread(self._run, ())
+        for _ in range(threads):
+            start_new_thread(self._run, ())
 
     def submit(self, call: Callable[P, T], *args: P.args, **options: P.kwargs) -> Pending[T]:
         pending = Pending(lambda: call(*args, **options))
@@ -66,10 +70,12 @@ class Worker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Drop the calls that have not begun, and wait for the one that has."""
+        """Drop the calls that have not begun, and wait for those that have."""
         self._cancelled = True
-        self._calls.put(None)
-        self._ended.get()
+        for _ in range(self._threads):
+            self._calls.put(None)
+        for _ in range(self._threads):
+            self._ended.get()
 
     def _run(self) -> None:
         while (pending := self._calls.get()) is not None:

@@ -1,7 +1,10 @@
+import _thread
 import gc
 import sys
 import threading
+import time
 from collections import deque
+from threading import Barrier
 
 import pytest
 
@@ -102,3 +105,20 @@ def test_an_interrupt_at_any_line_leaves_no_lock_behind(without_garbage_collecti
         caller.start()
         caller.join(20)
         assert not caller.is_alive(), f"waits forever after an interrupt at line {line}"
+
+
+def test_several_threads_work_at_the_same_time():
+    meeting = Barrier(3, timeout=60)
+    with Worker(threads=3) as worker:
+        calls = [worker.submit(meeting.wait) for _ in range(3)]
+        assert sorted(call.result() for call in calls) == [0, 1, 2]
+
+
+def test_several_threads_end_with_the_worker():
+    before = _thread._count()
+    with Worker(threads=3) as worker:
+        worker.submit(int).result()
+    deadline = time.monotonic() + 60
+    while _thread._count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert _thread._count() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -30,7 +31,8 @@ from restore_cli.inference.report import ImageRestorer, Report, Restored
 from restore_cli.memory import enough_memory
 from restore_cli.worker import Pending, Worker
 
-WAITING = 2  # images at most on either side of the network
+WAITING = 2  # images at most on either side of the network, for each thread there
+MOST_THREADS = 8  # on either side
 
 WATCHING = 2.0  # seconds between two plans; a source that has not changed for so long is complete
 
@@ -132,7 +134,9 @@ def _pipelined(
 ) -> Generator[Result, None, None]:
     """Yield a Result for each job; reading, computing and writing overlap."""
     behind: deque[Pending[Result]] = deque()
-    with Worker() as reader, Worker() as writer:
+    threads = _codec_threads(restorer.device)
+    waiting = WAITING * threads
+    with Worker(threads) as reader, Worker(threads) as writer:
 
         def begin(job: Job) -> tuple[Job, int | None, Pending[_Loaded] | None]:
             need = _disk_need(job, restorer)
@@ -141,7 +145,7 @@ def _pipelined(
             return job, need, reader.submit(_read, job, stdin, existing, restorer.device)
 
         coming = map(begin, jobs)
-        ahead = deque(islice(coming, WAITING))
+        ahead = deque(islice(coming, waiting))
         for index in count():
             if not ahead:
                 break
@@ -174,7 +178,7 @@ def _pipelined(
                 )
             except RestoreError as error:
                 yield _without_result(job, error, existing, time.monotonic() - began)
-            while behind and (len(behind) > WAITING or behind[0].done()):
+            while behind and (len(behind) > waiting or behind[0].done()):
                 yield behind.popleft().result()
         while behind:
             yield behind.popleft().result()
@@ -221,6 +225,14 @@ def run_plan(
             if item.source not in told:
                 logger.warning("%s: %s", item.source, item.error.message)
         told |= {item.source for item in planned.unreadable}
+
+
+def _codec_threads(device: torch.device) -> int:
+    """Return the threads that decode, and those that encode.
+
+    Beside a GPU all cores are theirs; a network on the CPU takes the cores itself.
+    """
+    return 1 if device.type == "cpu" else max(1, min(MOST_THREADS, (os.cpu_count() or 1) // 2))
 
 
 def _without_result(job: Job, error: RestoreError, existing: Existing, seconds: float) -> Result:

@@ -13,7 +13,7 @@ from torch import Tensor
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.planes import new_planes
-from restore_cli.imaging.transfer import complete
+from restore_cli.imaging.transfer import CPU, complete
 from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.rain import Rain
 
@@ -111,7 +111,7 @@ class Restoring:
     bands: Iterator[Image]
     report: Callable[[], Report]  # once the last band has come
 
-    def whole(self, device: torch.device) -> Restored:
+    def whole(self, device: torch.device = CPU) -> Restored:
         """Return the image in the memory of a device."""
         first = next(self.bands)
         if first.height == self.image.height:

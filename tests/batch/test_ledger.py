@@ -14,6 +14,7 @@ from restore_cli.batch.plan import Shard, plan
 from restore_cli.batch.run import run_plan
 from restore_cli.errors import InputError, OutputExists, UnreadableImage, UsageError
 from restore_cli.files import sha256_of
+from restore_cli.imaging.transfer import CPU
 from restore_cli.inference.report import Report, Restored, StepReport
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX file names")
@@ -35,6 +36,8 @@ def draw(name, size=(7, 5)):
 
 class Inverting:
     """A restorer without a network."""
+
+    device = CPU
 
     def __call__(self, image, *, on_progress=None):
         size = (image.height, image.width)

@@ -64,6 +64,8 @@ def of_file(path):
 
 
 class Inverting:
+    device = torch.device("cpu")
+
     def size_after(self, height, width):
         return height, width
 

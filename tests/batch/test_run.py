@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
@@ -16,12 +17,15 @@ from restore_cli.batch import run as module
 from restore_cli.batch.plan import Job, Standard
 from restore_cli.batch.run import WAITING, run
 from restore_cli.errors import BrokenOutput
+from restore_cli.imaging.transfer import CPU
 from restore_cli.inference.report import Report, Restored, StepReport
+from restore_cli.worker import Worker
 
 
 class Inverting:
     """A quick stand-in for a Restorer that remembers what was done, and can be told to fail."""
 
+    device = CPU
     report = Report((StepReport("none", "inverting", "ab" * 32, 64, "fp32", 5, 7, 0.1),))
 
     def __init__(self, before=lambda number: None):
@@ -288,7 +292,7 @@ def test_memory_that_runs_out_in_any_thread_fails_that_image_alone(stage, jobs, 
     giant = planned[1]
     fails = {
         "contents": lambda path: path == giant.source,
-        "decode_unreported": lambda data, name: name == str(giant.source),
+        "decode_unreported": lambda data, name, **_: name == str(giant.source),
         "write": lambda image, target, **options: target == giant.target,
     }[stage]
 
@@ -328,3 +332,17 @@ def test_an_error_keeps_no_image_in_memory(jobs):
     results = list(run(jobs(2), Watched(fail)))
     assert [result.status for result in results] == ["failed", "failed"]
     assert [reference() for reference in seen] == [None, None]
+
+
+def test_beside_a_gpu_several_threads_decode_and_encode_in_order(jobs, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr(Inverting, "device", torch.device("cuda"))
+    monkeypatch.setattr("restore_cli.imaging.quantize.can_upload", lambda levels, device: False)
+    started = []
+    monkeypatch.setattr(
+        module, "Worker", lambda threads: started.append(threads) or Worker(threads)
+    )
+    results = list(run(jobs(9), Inverting()))
+    assert started == [4, 4]
+    assert [result.job.source.name for result in results] == [f"{n}.png" for n in range(9)]
+    assert {result.status for result in results} == {"ok"}

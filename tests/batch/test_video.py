@@ -28,6 +28,7 @@ from tests.imaging.clips import frames_of, make_clip, see
 class Same:
     """A restorer that returns each image unchanged, and counts."""
 
+    device = torch.device("cpu")
     report = Report((StepReport("dpenet", "same", "ab" * 32, None, "fp32", 48, 64, 0.1),))
 
     def __init__(self, before=lambda number: None):

@@ -63,7 +63,7 @@ def test_snow_has_no_direction():
 def test_strips_change_nothing(monkeypatch):
     rainy, dry = streaked(12.0)
     whole = rain_in(rainy, dry)
-    monkeypatch.setattr(rain, "STRIP", 50)
+    monkeypatch.setattr(rain, "strip_rows", lambda device, width: 50)
     in_strips = rain_in(rainy, dry)
     assert in_strips.share == whole.share
     assert in_strips.strength == pytest.approx(whole.strength, rel=1e-5)  # float32 sum order

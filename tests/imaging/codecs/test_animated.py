@@ -13,6 +13,7 @@ from restore_cli.batch.plan import Job
 from restore_cli.batch.run import run
 from restore_cli.errors import ImageTooLarge, UnreadableImage
 from restore_cli.imaging.codecs.animated import read_animation
+from restore_cli.imaging.transfer import CPU
 from restore_cli.inference.report import Report, Restored
 from tests.imaging.images import camera_exif
 
@@ -46,6 +47,8 @@ def animation(format, *, plays=0, times=TIMES, colours=COLOURS, **options):
 
 class Doubling:
     """Enlarges by repetition, and inverts the colours."""
+
+    device = CPU
 
     def __call__(self, image, *, on_progress=None):
         def enlarged(values):
