@@ -80,12 +80,14 @@ def mix(pixels: Tensor, weights: Sequence[float]) -> Tensor:
 
     A matmul might use TF32, and weights in a tensor would be copied to the device.
     """
-    first, second, third = pixels.expand(*pixels.shape[:-3], 3, -1, -1).split(1, dim=-3)
+    wide = pixels.expand(*pixels.shape[:-3], 3, -1, -1)
+    first, second, third = (wide.narrow(-3, channel, 1) for channel in range(3))
     return (first * weights[0]).add_(second, alpha=weights[1]).add_(third, alpha=weights[2])
 
 
 def _mixed(planes: Tensor, offsets: Sequence[float], rows: Sequence[Sequence[float]]) -> Tensor:
     """Return the weighted sums of planes from which offsets were subtracted."""
-    channels = zip(planes.split(1, dim=-3), offsets, strict=True)
-    levels = torch.cat([plane - offset for plane, offset in channels], dim=-3)
+    levels = torch.cat(
+        [planes.narrow(-3, channel, 1) - offset for channel, offset in enumerate(offsets)], dim=-3
+    )
     return torch.cat([mix(levels, row) for row in rows], dim=-3)

@@ -91,7 +91,7 @@ def complete(pixels: Tensor) -> None:
 
 @lru_cache
 def _stream(device: torch.device, name: str) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _page_locked(shape: Sequence[int], dtype: torch.dtype) -> Tensor:

@@ -31,6 +31,7 @@ from restore_cli.inference.device import (
     refuse_precision,
     release_unused,
 )
+from restore_cli.inference.graphs import Graphs
 from restore_cli.inference.noise import limit_to_noise
 from restore_cli.inference.options import OnProgress, Resize, RunOptions
 from restore_cli.inference.preprocessing import (
@@ -101,6 +102,9 @@ class Restorer:
         self.network = blockwise(network) if self.device.type == "cpu" else network
         if options.exact and self.facts.tiling in ("approximate", "discouraged"):
             self.network = share_statistics(network, self.facts, self.model)
+        # Exact tiles decide on the way, and community models may do anything.
+        fixed = not tiled_blocks(self.network) and self.model in registry.MODELS
+        self._graphs = Graphs() if self.device.type == "cuda" and fixed else None
         self._overlap, self._blend = self._context()
 
     @property
@@ -250,6 +254,8 @@ class Restorer:
                 if not is_out_of_memory(error):
                     raise
                 run.tile = self._smaller_tile(run.tile, source.size, error)
+            if self._graphs is not None:
+                self._graphs.clear()
             release_unused(self.device)  # only now is nothing held by the traceback
 
     def _tile_rows(self, source: Feed, run: _Run, done: int) -> Iterator[tuple[int, Tensor]]:
@@ -340,12 +346,18 @@ class Restorer:
 
     def _forward(self, piece: Tensor, precision: str) -> Tensor:
         """Return the last output of the network for one tile, float32."""
-        with compute_in(precision, self.device):
-            output = self.network(
-                piece.to(self.device, non_blocking=True).contiguous(memory_format=self._layout)
-            )
-        last: Tensor = output[-1] if isinstance(output, tuple) else output
-        return last.float()
+        here = piece.to(self.device, non_blocking=True)
+
+        def network(x: Tensor, again: bool) -> Tensor:
+            # Kernels that are timed are faster, but maybe less exact: not for float32.
+            with compute_in(precision, self.device, benchmark=again and precision != "fp32"):
+                output = self.network(x.contiguous(memory_format=self._layout))
+            last: Tensor = output[-1] if isinstance(output, tuple) else output
+            return last.float()
+
+        if self._graphs is None:
+            return network(here, False)
+        return self._graphs.run(network, here, precision)
 
     def _settled_precision(self, first: Tensor) -> str:
         """Return the precision of all images; "auto" is settled by the first tile of the first."""

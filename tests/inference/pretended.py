@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from restore_cli.imaging import transfer
 from restore_cli.inference import device as device_module
+from restore_cli.inference import graphs
 from restore_cli.inference import restorer as restorer_module
 
 CUDA = torch.device("cuda:0")
@@ -137,6 +138,8 @@ def pretended_cuda(monkeypatch):
     """Yield the counts of a device `cuda` within this block."""
 
     class Stream:
+        cuda_stream = 0
+
         def synchronize(self):
             mode.counts["end"] += 1
 
@@ -155,5 +158,6 @@ def pretended_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
     monkeypatch.setattr(torch.nn.Module, "to", _moved)
+    monkeypatch.setattr(graphs, "BEFORE", 1 << 30)  # no graph is recorded
     with Pretended() as mode:
         yield mode.counts

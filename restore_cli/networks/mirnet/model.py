@@ -166,7 +166,9 @@ class Up(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        double: Tensor = self.body(x) + self.shortcut(x)  # (B, C, H, W) -> (B, C/2, 2H, 2W)
+        enlarge, mix = self.shortcut
+        # The 1x1 convolution comes to the same before the enlargement, with a quarter of the work.
+        double: Tensor = self.body(x) + enlarge(mix(x))  # (B, C, H, W) -> (B, C/2, 2H, 2W)
         return double
 
 

@@ -1,0 +1,88 @@
+"""CUDA graphs: all kernels of a network for one shape, started by one call.
+
+Small images keep the CPU busy with starting kernels rather than the GPU with running them. A shape
+that comes again is recorded, and replayed from then on if the replay gives what the network gives.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+Network = Callable[[Tensor, bool], Tensor]  # input, and whether inputs of its shape came before
+
+LARGEST = 1 << 20  # pixels of an input; with more, starting the kernels is the smaller part
+MOST = 4  # graphs of a network: each keeps the memory of its features
+BEFORE = 2  # inputs of a shape before it is recorded
+WARM_UP = 3  # runs, in which libraries choose their kernels
+CLOSE = 2e-2  # values of a replay and of the network, in bfloat16
+
+
+class Graphs:
+    """Recorded shapes of one network; for several threads, one at a time."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._seen: Counter[Hashable] = Counter()
+        self._recorded: dict[Hashable, Callable[[Tensor], Tensor]] = {}
+        self._usable = True
+
+    def run(self, network: Network, x: Tensor, precision: str) -> Tensor:
+        """Return the output of a network in a precision, by a graph where there is one."""
+        key = (tuple(x.shape), precision, torch.cuda.current_stream(x.device).cuda_stream)
+        with self._lock:
+            if key in self._recorded:
+                return self._recorded[key](x)
+            output = network(x, self._seen[key] > 0)
+            self._seen[key] += 1
+            small = x.shape[-2:].numel() <= LARGEST
+            if small and self._usable and self._seen[key] > BEFORE and len(self._recorded) < MOST:
+                self._try(key, network, x, output)
+            return output
+
+    def clear(self) -> None:
+        """Free the memory of all graphs, and record no more."""
+        with self._lock:
+            self._recorded.clear()
+            self._usable = False
+
+    def _try(self, key: Hashable, network: Network, x: Tensor, output: Tensor) -> None:
+        try:
+            replay = record(network, x)
+            if not torch.allclose(replay(x), output, rtol=CLOSE, atol=CLOSE, equal_nan=True):
+                raise RuntimeError("the replay differs from the network")
+        except RuntimeError as error:
+            self._usable = False
+            reason = str(error).strip().partition("\n")[0]
+            logger.warning("no CUDA graph, which is slower for small images: %s", reason)
+        else:
+            self._recorded[key] = replay
+
+
+def record(network: Network, sample: Tensor) -> Callable[[Tensor], Tensor]:
+    """Record a network for the shape of a sample. Raises RuntimeError."""
+    given = sample.clone()
+    aside = torch.cuda.Stream(sample.device)  # type: ignore[no-untyped-call]
+    here = torch.cuda.current_stream(sample.device)
+    aside.wait_stream(here)
+    with torch.cuda.stream(aside):
+        for _ in range(WARM_UP):
+            network(given, True)
+    here.wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may go on
+        output = network(given, True)
+
+    def replay(x: Tensor) -> Tensor:
+        given.copy_(x)
+        graph.replay()
+        return output.clone()
+
+    return replay
