@@ -134,6 +134,8 @@ class Restorer:
         """Return the image on the device, if it has room; else its rows go there band by band."""
         if isinstance(image, BandedImage):
             return image
+        if self._home == CPU:
+            return image.to(CPU)
         both = image.height * image.width * (1 + self.facts.scale**2)  # source and result
         fits = both * WORKING_BYTES <= free_memory(self._home) * MEMORY_SHARE
         return image.to(self._home if fits else CPU)

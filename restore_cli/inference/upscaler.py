@@ -21,6 +21,7 @@ from restore_cli.imaging.codecs.jpeg import has_jpeg_traces
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.planes import Planes
 from restore_cli.imaging.resize import resize_matlab, resized_rows
+from restore_cli.imaging.transfer import complete
 from restore_cli.inference.factors import (
     LARGEST,
     Repetition,
@@ -131,7 +132,9 @@ class Upscaler:
         for weights in self._chain(max(height / luma.shape[-2], width / luma.shape[-1])):
             luma, report = self._restorer(weights).run_luma(luma)
             steps += report.steps
-        return resize_matlab(luma, height, width), _reaching(steps, height, width)
+        result = resize_matlab(luma, height, width)
+        complete(result)
+        return result, _reaching(steps, height, width)
 
     def _chain(self, factor: float, image: Image | None = None) -> tuple[str, ...]:
         """The weights that run one after the other; image: what they are for, if it matters."""
