@@ -14,6 +14,7 @@ from torch import Tensor
 
 from restore_cli.imaging.curves import Curve, LightCurve
 from restore_cli.imaging.planes import Planes
+from restore_cli.imaging.transfer import CPU
 
 
 class Text(NamedTuple):
@@ -128,7 +129,8 @@ class Image:
         light = self.metadata.light
         if light is None:
             return self
-        return replace(self, pixels=torch.from_numpy(light.displayed(self.pixels.numpy())))
+        here = self.to(CPU)
+        return replace(here, pixels=torch.from_numpy(light.displayed(here.pixels.numpy())))
 
     def on_scale_of(self, other: Image) -> Image:
         """Return a copy whose measured values became pixels by the curve of another image."""

@@ -66,7 +66,7 @@ def keep_black(pixels: Tensor | Planes, changed: Tensor, toe: float) -> None:
     for top, bottom in planes.spans():
         above = max(top - 4, 0)
         around = planes.read(above, min(bottom + 4, planes.height))
-        closed = closing(around.amax(0)[None, None], torch.ones(5, 5))[0]
+        closed = closing(around.amax(0)[None, None], around.new_ones(5, 5))[0]
         inner = slice(top - above, bottom - above)
         share = _smooth(closed[:, inner] / (PURE * toe))
         strip = changed[:, top:bottom]
