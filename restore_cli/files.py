@@ -1,4 +1,7 @@
-"""Atomic writing and checksums of files; no other module renames files or computes SHA-256."""
+"""Atomic writing, checksums and temporary copies of files, also of those behind URLs.
+
+No other module renames files or computes SHA-256.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 from restore_cli.errors import OutputError, OutputExists
+from restore_cli.storage import Location, Url, download, upload
 
 try:
     import fcntl
@@ -20,24 +25,46 @@ except ImportError:  # Windows, where a file that is open cannot be removed anyw
     fcntl = None  # type: ignore[assignment]
 
 CHUNK = 1 << 20  # bytes per read of a checksum
-PART = re.compile(r"\.restore-\d+-[0-9a-f]{16}\.part")  # names of `_new_part`
+PART = re.compile(r"\.restore-\d+-[0-9a-f]{16}\.part(\.\w+)?")  # names of `_new_part`
 
 _parts: set[Path] = set()  # temporary files of this process
 
 
-def sha256_of(source: Path | bytes) -> str:
-    """Return the SHA-256 of a file of any size, or of bytes, in hexadecimal digits."""
+def sha256_of(source: Location | bytes) -> str:
+    """Return the SHA-256 of a file of any size, or of bytes, in hexadecimal digits.
+
+    Raises OSError, and what `local_copy` raises.
+    """
     if isinstance(source, bytes):
         return hashlib.sha256(source).hexdigest()
     digest = hashlib.sha256()
-    with source.open("rb") as file:
+    with local_copy(source) as path, path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
 
 
+@contextmanager
+def local_copy(source: Location, *, most: int | None = None) -> Iterator[Path]:
+    """Yield a file itself, or a temporary copy of an object of a store.
+
+    most: bytes, beyond which no image is copied. Raises as `storage.download`, and OSError.
+    """
+    if isinstance(source, Path):
+        yield source
+        return
+    with _temporary_path(scratch_folder(source), source.suffix) as part:
+        download(source, part, most=most)
+        yield part
+
+
+def scratch_folder(target: Location) -> Path:
+    """Return the folder of the temporary files for a target: its own, where it is a file."""
+    return target.parent if isinstance(target, Path) else Path(tempfile.gettempdir())
+
+
 def write_atomically(
-    path: Path,
+    path: Location,
     data: bytes | Callable[[Path], object],
     *,
     overwrite: bool = False,
@@ -56,31 +83,47 @@ def write_atomically(
 
 
 @contextmanager
-def atomic_path(path: Path, *, overwrite: bool = False, hint: str | None = None) -> Iterator[Path]:
+def atomic_path(
+    path: Location, *, overwrite: bool = False, hint: str | None = None
+) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` at the end.
 
-    After an exception the temporary file is removed, and `path` is unchanged. Those that killed
-    processes have left in the folder are removed.
-    Raises OutputExists if `path` exists by then, OutputError.
+    That of a URL is in the folder for temporary files, and is uploaded at the end. After an
+    exception the temporary file is removed, and `path` is unchanged. Those that killed processes
+    have left in the folder are removed.
+    Raises OutputExists if `path` exists by then, OutputError, and as `storage.upload`.
     """
-    with _output_errors(path, hint):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(os.path.realpath(path.parent))
-        part, lock = _new_part(path)
-    try:
+    with ExitStack() as stack:
+        with _output_errors(path, hint):
+            folder = scratch_folder(path)
+            folder.mkdir(parents=True, exist_ok=True)
+            suffix = path.suffix if isinstance(path, Url) else ""  # stores guess the type by it
+            part = stack.enter_context(_temporary_path(folder, suffix))
         yield part
+        if isinstance(path, Url):
+            upload(part, path, overwrite=overwrite)
+            return
         with _output_errors(path, hint):
             put_in_place(part, path, overwrite=overwrite)
+
+
+@contextmanager
+def _temporary_path(folder: Path, suffix: str) -> Iterator[Path]:
+    """Yield a file that is removed at the end; after a kill, by another process."""
+    _sweep(os.path.realpath(folder))
+    part, lock = _new_part(folder, suffix)
+    try:
+        yield part
     finally:
         part.unlink(missing_ok=True)
         _parts.discard(part)
         os.close(lock)
 
 
-def _new_part(path: Path) -> tuple[Path, int]:
+def _new_part(folder: Path, suffix: str) -> tuple[Path, int]:
     """Create a temporary file that is locked for as long as its descriptor is open."""
     while True:
-        part = part_of(path, f"{os.getpid()}-{secrets.token_hex(8)}")
+        part = folder / f".restore-{os.getpid()}-{secrets.token_hex(8)}.part{suffix}"
         _parts.add(part)
         lock = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         # Until it is locked, another process may take it for one that was left, and remove it.
@@ -128,11 +171,12 @@ def remove_open_parts() -> None:
 
 
 @contextmanager
-def _output_errors(path: Path, hint: str | None) -> Iterator[None]:
+def _output_errors(path: Location, hint: str | None) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise OutputError(f"{path}: no permission to write to {path.parent}", hint=hint) from error
+        folder = scratch_folder(path)
+        raise OutputError(f"{path}: no permission to write to {folder}", hint=hint) from error
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written: {error.strerror or error}", hint=hint

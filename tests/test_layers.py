@@ -20,8 +20,9 @@ LAYERS = {
     "networks": 2,
     "imaging": 1,
     **dict.fromkeys(
-        ("__init__", "tasks", "errors", "assets", "downloads", "files", "memory", "worker"), 0
+        ("__init__", "tasks", "errors", "assets", "downloads", "files", "memory", "storage"), 0
     ),
+    "worker": 0,
 }
 GROUND = 0  # its modules are single files, which may use each other
 ONLY_IN = {  # library -> where it may be imported: folders, or files of them
@@ -32,6 +33,7 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     **dict.fromkeys(("socket", "ssl", "ftplib", "http", "urllib.request"), ("downloads",)),
     **dict.fromkeys(("requests", "httpx"), ()),
     "huggingface_hub": ("downloads",),
+    **dict.fromkeys(("fsspec", "aiohttp", "s3fs", "gcsfs", "adlfs"), ("storage",)),
     "diffusers": (
         "inference/samplers/dimr",
         "inference/samplers/fit",
@@ -54,7 +56,9 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     **dict.fromkeys(("click", "typer._click", "torchvision"), ()),
 }
 NOT_AT_THE_TOP = {
+    "aiohttp",
     "diffusers",
+    "fsspec",
     "ray",
     "kornia",
     "ncnn",

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from restore_cli.errors import OutputError
-from restore_cli.files import sha256_of, write_atomically
+from restore_cli.files import local_copy, scratch_folder, sha256_of, write_atomically
 from restore_cli.imaging.canvas import Canvas
 from restore_cli.imaging.formats import Format
 from restore_cli.imaging.headers import read_header
@@ -27,6 +27,7 @@ from restore_cli.imaging.io import (
 )
 from restore_cli.inference.options import OnProgress
 from restore_cli.inference.report import Report, Restored, Stage
+from restore_cli.storage import Location
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ def disk_need(source: Path, format: Format, restorer: Stage) -> int | None:
 
 
 def restore_giant(
-    source: Path,
-    target: Path,
+    source: Location,
+    target: Location,
     need: int,
     restorer: Stage,
     *,
@@ -66,19 +67,23 @@ def restore_giant(
     """Restore an image band by band; the Restored has no pixels.
 
     record: gives the record of the result, from its report and the SHA-256 of the source.
-    Raises InputError, OutputError, DeviceError.
+    Raises InputError, OutputError, DeviceError, FetchError.
     """
     refuse_source(source, target)
-    with _room_in(target, need) as folder, Canvas(folder) as canvas:
+    with (
+        _room_for(target, need) as folder,
+        local_copy(source) as path,
+        Canvas(folder) as canvas,
+    ):
         logger.warning("%s: a large image, takes up to %.1f GB in %s", source, need / 1e9, folder)
-        data = canvas.contents(source)
+        data = canvas.contents(path)
         image = decode_unreported(data, name=str(source), storage=canvas)
         refuse_colours(image, format)
         image = replace(image, source=source)
         restoring = restorer.stream(image, on_progress=on_progress, storage=canvas)
 
         def finished() -> str | None:
-            return None if record is None else record(restoring.report(), sha256_of(source))
+            return None if record is None else record(restoring.report(), sha256_of(path))
 
         def encode_into(part: Path) -> None:
             with part.open("wb") as file:
@@ -98,9 +103,9 @@ def restore_giant(
 
 
 @contextmanager
-def _room_in(target: Path, need: int) -> Iterator[Path]:
-    """Yield the folder of a target, which has room for that many bytes. Raises OutputError."""
-    folder = target.parent
+def _room_for(target: Location, need: int) -> Iterator[Path]:
+    """Yield the folder of a target's temporary files, if it has room. Raises OutputError."""
+    folder = scratch_folder(target)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free

@@ -21,6 +21,7 @@ from restore_cli.batch.plan import (
 from restore_cli.errors import OutputCollision, OutputError, OutputExists, UsageError
 from restore_cli.imaging.contact_sheet import columns_for, sheet_size
 from restore_cli.imaging.formats import Format, format_of_new, refuse_beyond
+from restore_cli.storage import is_url
 
 FIELDS = ("prompt", "number", "index", "seed", "model")
 LONGEST_NAME = 60  # characters of a prompt in a file name
@@ -81,6 +82,8 @@ def plan_grids(
         raise UsageError("no prompt", hint="name a class, one of: restore generate --list-classes")
     if "" in prompts or output == "":
         raise UsageError("a prompt or -o is empty", hint="perhaps a variable is not set")
+    if output is not None and is_url(output):
+        raise UsageError("-o takes local files here", hint="copy them to the store afterwards")
     grids = _grids(prompts, output, range(seed, seed + count), model)
     targets = [grid.target for grid in grids if isinstance(grid.target, Path)]
     _refuse_collisions(targets)

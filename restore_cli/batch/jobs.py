@@ -8,11 +8,11 @@ import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, cast
 
 from restore_cli.errors import RestoreError
 from restore_cli.imaging.formats import Container, Format
+from restore_cli.storage import Location, Url, location
 
 State = Literal["open", "elsewhere", "skipped", "arriving", "failed"]  # elsewhere: other shards
 
@@ -22,8 +22,8 @@ CREATE TEMP TABLE plan (
     number INTEGER PRIMARY KEY,
     state TEXT NOT NULL,
     replaces INTEGER NOT NULL DEFAULT 0,
-    source TEXT,     -- NULL: stdin
-    target TEXT,     -- NULL: stdout
+    source TEXT,     -- path or address, NULL: stdin
+    target TEXT,     -- path or address, NULL: stdout
     format TEXT NOT NULL,
     origin TEXT,     -- source, with real folders
     result TEXT,     -- target, with real folders
@@ -60,8 +60,8 @@ class Job:
     replaces: the target may be replaced, since an earlier run with the same ledger began it.
     """
 
-    source: Path | Standard
-    target: Path | Standard
+    source: Location | Standard
+    target: Location | Standard
     format: Format | Container
     replaces: bool = False
 
@@ -130,7 +130,8 @@ class JobTable:
     def first(self, condition: str, count: int = 1) -> list[tuple[str, ...]]:
         """Return source, target and `other` of the first jobs that meet a condition in SQL."""
         sql = f"SELECT source, target, other FROM plan WHERE {condition} ORDER BY number LIMIT ?"
-        return self.connection.execute(sql, (count,)).fetchall()
+        rows = self.connection.execute(sql, (count,))
+        return [tuple(text and str(location(text)) for text in row) for row in rows]
 
     def count(self, condition: str) -> int:
         sql = f"SELECT COUNT(*) FROM plan WHERE {condition}"
@@ -152,7 +153,7 @@ class JobTable:
             "SELECT job.target, source.source FROM plan AS job "
             "JOIN plan AS source ON job.present = source.file LIMIT 1"
         ).fetchone()
-        return cast("tuple[str, str] | None", found)
+        return None if found is None else (str(location(found[0])), str(location(found[1])))
 
 
 class Jobs:
@@ -180,8 +181,8 @@ class Jobs:
                 yield (
                     last,
                     Job(
-                        Standard.INPUT if source is None else Path(source),
-                        Standard.OUTPUT if target is None else Path(target),
+                        Standard.INPUT if source is None else location(source),
+                        Standard.OUTPUT if target is None else location(target),
                         format,
                         bool(replaces),
                     ),
@@ -205,6 +206,8 @@ def _row(place: Place) -> tuple[object, ...]:
     )
 
 
-def _bytes(path: Path | Standard | str | None) -> bytes | None:
-    """Return a file name for CAST(? AS TEXT), None for a pipe."""
+def _bytes(path: Location | Standard | str | None) -> bytes | None:
+    """Return a file name or an address for CAST(? AS TEXT), None for a pipe."""
+    if isinstance(path, Url):
+        return os.fsencode(path.address)
     return None if path is None or isinstance(path, Standard) else os.fsencode(path)

@@ -20,6 +20,7 @@ from restore_cli import errors
 from restore_cli.batch.jobs import Job, Jobs, JobTable, Standard, Unreadable, connect
 from restore_cli.errors import InputError, OutputError, RestoreError, UsageError
 from restore_cli.files import sha256_of
+from restore_cli.storage import Location, location, refuse_url
 
 if TYPE_CHECKING:
     from restore_cli.batch.run import Result
@@ -123,8 +124,9 @@ class Ledger:
     ):
         """exists: a missing file is refused. dry_run: it is not created.
 
-        Raises InputError, OutputError.
+        Raises UsageError, InputError, OutputError.
         """
+        refuse_url(path, "a ledger")
         if exists and not path.exists():
             raise InputError(f"{path}: no such ledger", hint="check the name")
         self.path = path
@@ -163,7 +165,7 @@ class Ledger:
         """Yield the jobs, each once its row says `started`. Raises OutputError."""
         for number, job in jobs.numbered():
             with _database_errors(self.path):
-                row = (self._sha256_of(job), self.options, time.time(), number)
+                row = (self._sha256_of(job.source), self.options, time.time(), number)
                 self.connection.execute(START, row)
             self._working[job] = number
             yield job
@@ -210,12 +212,12 @@ class Ledger:
             self.connection.execute(MERGE)
             self.connection.execute("DETACH other")
 
-    def _sha256_of(self, job: Job) -> str | None:
+    def _sha256_of(self, source: Location | Standard) -> str | None:
         """Return the hash of a source, if sources are compared by it and it can be read."""
-        if not self.by_hash or isinstance(job.source, Standard):
+        if not self.by_hash or isinstance(source, Standard):
             return None
-        with suppress(OSError):  # restoring reports it
-            return sha256_of(job.source)
+        with suppress(OSError, RestoreError):  # restoring reports it
+            return sha256_of(source)
         return None
 
     def _find_current_weights(self) -> None:
@@ -231,8 +233,9 @@ class Ledger:
         rows = self.connection.execute(SAME, (status, self.by_hash, self.options))
         for number, source, *row in rows:
             item = Item(*row)
-            if not self.by_hash or item.source_sha256 == sha256_of(Path(source)):
-                yield number, source, item
+            known = location(source)
+            if not self.by_hash or item.source_sha256 == self._sha256_of(known):
+                yield number, str(known), item
 
     def _failed(self) -> dict[int, Unreadable]:
         """Return the unchanged jobs that failed, by number."""

@@ -48,6 +48,17 @@ from restore_cli.imaging.formats import (
 )
 from restore_cli.imaging.headers import Header, read_header
 from restore_cli.inference.options import ImageSize
+from restore_cli.storage import (
+    Entry,
+    Location,
+    Objects,
+    Url,
+    entries,
+    find,
+    is_url,
+    location,
+    matching,
+)
 from restore_cli.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -91,18 +102,20 @@ class Plan:
 class _Found:
     """A source, and the folder whose tree is mirrored in the output folder."""
 
-    source: Path | Standard
-    root: Path
-    status: os.stat_result | None = None
+    source: Location | Standard
+    root: Location
+    status: os.stat_result | Entry | None = None
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Location:
         """Path for naming: stdin counts as a file of that name."""
-        return self.source if isinstance(self.source, Path) else self.root / self.source.value
+        return self.root / self.source.value if isinstance(self.source, Standard) else self.source
 
     @property
     def inside(self) -> str:
         """Path below the root."""
+        if isinstance(self.source, Url) and isinstance(self.root, Url):
+            return self.source.below(self.root)
         text, root = str(self.path), str(self.root)
         return text if root == "." else text[len(root) :].lstrip(os.sep)
 
@@ -189,7 +202,7 @@ def plan(
         known = f"known suffixes: {' '.join(sorted(READABLE_SUFFIXES | VIDEO_SUFFIXES))}"
         wider = known if recursive else "--recursive includes subfolders"
         raise NothingToDo(
-            f"no image or video in {', '.join(sources)}",
+            f"no image or video in {', '.join(map(_shown, sources))}",
             hint=f"{describe_passed_over(passed_over)}; {known}" if passed_over else wider,
         )
     if "-" in sources and len(first) > 1:
@@ -301,8 +314,12 @@ class _Naming:
     format: Format | None
 
     @cached_property
-    def _chosen(self) -> Path:
-        return _path(self.output or "")
+    def chosen(self) -> Location:
+        """Place of the outputs. Raises UsageError."""
+        path = _path(self.output or "")
+        if isinstance(path, Url) and path.is_web:
+            raise UsageError(f"-o {path}: web servers take no outputs", hint=ELSEWHERE)
+        return path
 
     @property
     def ending(self) -> str:
@@ -343,25 +360,26 @@ class _Naming:
             )
         return Job(found.source, target, format)
 
-    def _target(self, found: _Found, alone: bool) -> Path:
-        path = found.path
+    def _target(self, found: _Found, alone: bool) -> Location:
+        path, chosen = found.path, self.chosen
         if self.output is None:
+            if isinstance(path, Url) and path.is_web:
+                raise UsageError(f"{path}: web servers take no outputs", hint="add -o FOLDER")
             return path.with_name(f"{path.stem}_{self.ending}{self._suffix(found)}")
-        chosen = self._chosen
-        if "{" in self.output and not os.path.isdir(chosen):
+        if "{" in self.output and not _is_folder(chosen):
             return self._fill_template(self.output, found)
-        if self._is_folder(chosen, alone):
-            return Path(chosen, os.path.splitext(found.inside)[0] + self._suffix(found))
+        if self._names_folder(chosen, alone):
+            return chosen / (os.path.splitext(found.inside)[0] + self._suffix(found))
         if not alone:
             raise UsageError(
-                f"-o {self.output} is one file, but there are several sources",
+                f"-o {_shown(self.output)} is one file, but there are several sources",
                 hint="name a folder, for example -o out/",
             )
         return chosen
 
-    def _is_folder(self, chosen: Path, alone: bool) -> bool:
+    def _names_folder(self, chosen: Location, alone: bool) -> bool:
         looks_so = str(self.output).endswith(("/", os.sep)) or not chosen.suffix
-        if looks_so or os.path.isdir(chosen):
+        if looks_so or _is_folder(chosen):
             return True
         # With several sources, run.2 is a folder, and only a known suffix makes a file.
         return not alone and chosen.suffix.lower() not in READABLE_SUFFIXES | VIDEO_SUFFIXES
@@ -380,19 +398,20 @@ class _Naming:
             return own if written else ".png"  # BMP, GIF and PPM are not written
         return own if written == self.format else SUFFIX_OF[self.format]
 
-    def _fill_template(self, template: str, found: _Found) -> Path:
+    def _fill_template(self, template: str, found: _Found) -> Location:
         path = found.path
+        real = str(path) if isinstance(path, Url) else os.path.realpath(path)
         values = (
             path.stem,
             self._suffix(found) if "{ext}" in template else "",
             self.ending,
             self.model,
             self.scale,
-            path.parent.relative_to(found.root).as_posix(),
+            Path(found.inside).parent.as_posix(),
             path.suffix[1:],
-            Path(os.path.realpath(path)).parent.name,
+            Path(real).parent.name,
             str(path.parent),
-            hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:8],
+            hashlib.sha256(os.fsencode(real)).hexdigest()[:8],
         )
         try:
             for _, name, _, _ in string.Formatter().parse(template):
@@ -401,31 +420,46 @@ class _Naming:
             filled = template.format(**dict(zip(FIELDS, values, strict=True)))
         except ValueError as error:
             raise UsageError(
-                f"-o {template}: {error}",
+                f"-o {_shown(template)}: {error}",
                 hint=f"fields: {' '.join('{' + name + '}' for name in FIELDS)}",
             ) from error
         return _path(filled)
 
     def distinct(self, name: str, found: Sequence[_Found]) -> str:
         """Return a template like the output, whose names are `name` in place of {stem}."""
+        folder: Location
         if self.output is None:
             roots = {item.root for item in found}
             folder, ending = (roots.pop() if len(roots) == 1 else Path("out")), "_{task}{ext}"
         elif "{stem}" in self.output:
             return self.output.replace("{stem}", name)
-        elif "{" in self.output and not os.path.isdir(_path(self.output)):
-            folder, ending = Path(self.output).parent, Path(self.output).suffix or "{ext}"
+        elif "{" in self.output and not _is_folder(self.chosen):
+            given = location(self.output)
+            folder, ending = given.parent, given.suffix or "{ext}"
             return str(folder / f"{name}{ending}")
         else:
-            folder, ending = Path(self.output), "{ext}"
-        plain = str(folder).replace("{", "{{").replace("}", "}}")
-        is_deep = any(item.path.parent != item.root for item in found)
-        return str(Path(plain, "{rel}" if is_deep else "", f"{name}{ending}"))
+            folder, ending = location(self.output), "{ext}"
+        plain = location(str(folder).replace("{", "{{").replace("}", "}}"))
+        is_deep = any("/" in item.inside.replace(os.sep, "/") for item in found)
+        return str(plain / ("{rel}" if is_deep else "") / f"{name}{ending}")
 
 
-def _path(text: str) -> Path:
-    """Expand ~ to the home folder; ~name of an unknown user stays."""
-    return Path(os.path.expanduser(text))
+def _path(text: str) -> Location:
+    """Return a URL, or a path with ~ expanded to the home folder. Raises UsageError.
+
+    ~name of an unknown user stays.
+    """
+    return location(os.path.expanduser(text))
+
+
+def _shown(text: str) -> str:
+    """Return the text of a source without its secrets."""
+    return str(location(text)) if is_url(text) else text
+
+
+def _is_folder(path: Location) -> bool:
+    """Return whether a local folder exists; stores have none."""
+    return isinstance(path, Path) and os.path.isdir(path)
 
 
 def is_video(name: str) -> bool:
@@ -448,6 +482,9 @@ def _expand(text: str, naming: _Naming, recursive: bool) -> Iterator[_Item]:
         yield _Found(Standard.INPUT, Path())
         return
     path = _path(text)
+    if isinstance(path, Url):
+        yield from _in_store(path, naming, recursive)
+        return
     try:
         if path.is_dir():
             yield from _in_folder(path, naming, recursive)
@@ -478,14 +515,54 @@ def _file(path: Path, root: Path) -> _Found | Unreadable:
     return _Found(path, root, status)
 
 
+def _in_store(url: Url, naming: _Naming, recursive: bool) -> Iterator[_Item]:
+    """Yield the object of a URL, those that match a glob, or those of a folder."""
+    try:
+        found = find(url) if url.name else None
+        if found is not None:
+            yield _Found(url, url.parent, found)
+        elif url.is_web:
+            yield Unreadable(
+                str(url), UnreadableImage(f"{url}: no such file", hint="check the URL")
+            )
+        else:
+            yield from _in_listing(url, naming, recursive)
+    except RestoreError as error:
+        yield Unreadable(str(url), error)
+
+
+def _in_listing(url: Url, naming: _Naming, recursive: bool) -> Iterator[_Item]:
+    """Yield the sources of a folder or a glob, without earlier outputs and the output folder."""
+    is_glob = glob.has_magic(url.address)
+    output = naming.chosen
+    root, listed = matching(url) if is_glob else (url, entries(url, recursive=recursive))
+    is_empty = True
+    for entry in listed:
+        is_empty = False
+        name = entry.url.name
+        if isinstance(output, Url) and output.is_below(root) and entry.url.is_below(output):
+            continue
+        if not is_source(name):
+            yield _PassedOver(_suffix_of(name))
+        elif not _is_own_output(name, naming):
+            yield _Found(entry.url, root, entry)
+    if is_empty and is_glob:
+        nothing = NothingToDo(f"no image or video matches {url}", hint="check folder and suffix")
+        yield Unreadable(str(url), nothing)
+    elif is_empty and next(entries(url, recursive=True), None) is None:
+        missing = UnreadableImage(f"{url}: no such object or folder", hint="check the name")
+        yield Unreadable(str(url), missing)
+
+
 def _in_folder(folder: Path, naming: _Naming, recursive: bool) -> Iterator[_Item]:
     """Yield the sources of a folder, without earlier outputs and without the output folder."""
     failures: list[OSError] = []
-    output = os.path.realpath(_path(naming.output)) if naming.output else None
+    output = _path(naming.output or "")
+    beyond = os.path.realpath(output) if naming.output and isinstance(output, Path) else None
     for parent, folders, names in os.walk(folder, onerror=failures.append):
         visible = sorted(name for name in folders if recursive and not name.startswith("."))
         folders[:] = [
-            name for name in visible if os.path.realpath(os.path.join(parent, name)) != output
+            name for name in visible if os.path.realpath(os.path.join(parent, name)) != beyond
         ]
         for name in sorted(names):
             if is_source(name):
@@ -562,6 +639,7 @@ class _Places:
         self._naming = naming
         self._alone = alone
         self._real: dict[str, str] = {}  # folder -> the same without links
+        self._objects = Objects()
         self.folders: set[str] = set()  # of targets
 
     def of(self, items: Iterable[_Found], shard: Shard | None = None) -> Iterator[Place]:
@@ -578,7 +656,14 @@ class _Places:
             result = self._without_links(job.target)
             is_link = present is not None and os.path.islink(job.target)
             name = name_everywhere(job.target) if is_link else _same_everywhere(result)
-        if found.status is not None and isinstance(job.source, Path):
+        elif isinstance(job.target, Url):
+            exists = find(job.target) if self._alone else job.target in self._objects
+            present = job.target.address if exists else None
+            result, name = str(job.target), job.target.address
+        if isinstance(found.status, Entry):
+            origin, file = str(job.source), found.status.url.address
+            size, mtime = found.status.size, found.status.modified
+        elif found.status is not None and isinstance(job.source, Path):
             origin = self._without_links(job.source)
             file = f"{found.status.st_dev}:{found.status.st_ino}"
             size, mtime = found.status.st_size, found.status.st_mtime_ns
@@ -768,8 +853,10 @@ def refuse_full_disk(needs: Mapping[Path, int]) -> None:
             )
 
 
-def is_taken(target: Path | Standard) -> bool:
+def is_taken(target: Location | Standard) -> bool:
     """Return whether a target exists, if only as a broken link."""
+    if isinstance(target, Url):
+        return find(target) is not None
     return isinstance(target, Path) and os.path.lexists(target)
 
 

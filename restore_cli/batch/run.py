@@ -18,14 +18,21 @@ from typing import BinaryIO, Literal, cast
 import torch
 
 from restore_cli.batch.giants import disk_need, restore_giant
-from restore_cli.batch.plan import Existing, Job, Plan, Standard, is_taken
+from restore_cli.batch.plan import ELSEWHERE, Existing, Job, Plan, Standard, is_taken
 from restore_cli.batch.provenance import CommandRecord, restored_record, to_text
 from restore_cli.errors import OutOfMemory, OutputError, OutputExists, RestoreError
-from restore_cli.files import sha256_of
+from restore_cli.files import local_copy, sha256_of, write_atomically
 from restore_cli.imaging.codecs.animated import FRAMES, Animation, read_animation
 from restore_cli.imaging.formats import ENCODINGS, Container, Format, is_container
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.io import contents, decode_unreported, encode, refuse_colours, write
+from restore_cli.imaging.io import (
+    LARGEST_FILE,
+    contents,
+    decode_unreported,
+    encode,
+    refuse_colours,
+    refuse_source,
+)
 from restore_cli.inference.options import OnProgress
 from restore_cli.inference.report import ImageRestorer, Report, Restored
 from restore_cli.memory import enough_memory
@@ -138,44 +145,38 @@ def _pipelined(
     waiting = WAITING * threads
     with Worker(threads) as reader, Worker(threads) as writer:
 
-        def begin(job: Job) -> tuple[Job, int | None, Pending[_Loaded] | None]:
-            need = _disk_need(job, restorer)
-            if is_container(job.format) or need is not None:
-                return job, need, None
-            return job, need, reader.submit(_read, job, stdin, existing, restorer.device)
+        def begin(job: Job) -> tuple[Job, Pending[_Loaded | int] | None]:
+            if is_container(job.format):
+                return job, None
+            return job, reader.submit(_read, job, restorer, stdin, existing)
 
         coming = map(begin, jobs)
         ahead = deque(islice(coming, waiting))
         for index in count():
             if not ahead:
                 break
-            job, need, loaded = ahead.popleft()
+            job, loaded = ahead.popleft()
             ahead.extend(islice(coming, 1))
             began = time.monotonic()
+            progress = _within(index, on_tile)
             try:
-                if loaded is None:
+                done = None if loaded is None else _restore(loaded, restorer, progress)
+                if isinstance(done, _Done):
+                    behind.append(
+                        writer.submit(
+                            _write, job, done, quality, existing, stdout, record, checksums
+                        )
+                    )
+                    del done  # so that an image is freed once the writer has done with it
+                else:
                     while behind:  # this may take hours: what is done before is told before
                         yield behind.popleft().result()
-                    progress = _within(index, on_tile)
-                    if need is None:
+                    if done is None:
                         result = _film(job, restorer, quality, existing, progress)
                     else:
-                        result = _giant(job, need, restorer, quality, existing, record, progress)
+                        result = _giant(job, done, restorer, quality, existing, record, progress)
                     yield _with_checksum(result) if checksums else result
                     continue
-                # Unnamed, so that an image is freed once the writer has done with it.
-                behind.append(
-                    writer.submit(
-                        _write,
-                        job,
-                        _restore(loaded, restorer, _within(index, on_tile)),
-                        quality,
-                        existing,
-                        stdout,
-                        record,
-                        checksums,
-                    )
-                )
             except RestoreError as error:
                 yield _without_result(job, error, existing, time.monotonic() - began)
             while behind and (len(behind) > waiting or behind[0].done()):
@@ -261,7 +262,7 @@ def _may_replace(job: Job, existing: Existing) -> bool:
 
 def _with_checksum(result: Result) -> Result:
     target = result.job.target
-    return replace(result, sha256=sha256_of(target)) if isinstance(target, Path) else result
+    return result if isinstance(target, Standard) else replace(result, sha256=sha256_of(target))
 
 
 def _film(
@@ -273,7 +274,7 @@ def _film(
 ) -> Result:
     from restore_cli.batch.video import restore_video  # images need not wait for FFmpeg
 
-    assert isinstance(job.source, Path) and isinstance(job.target, Path)  # so it was planned
+    assert not isinstance(job.source, Standard) and not isinstance(job.target, Standard)
     began = time.monotonic()
     _refuse_existing(job, existing)
     with enough_memory(str(job.source)):
@@ -298,15 +299,13 @@ def _film(
     )
 
 
-def _disk_need(job: Job, restorer: ImageRestorer) -> int | None:
+def _disk_need(source: Path, job: Job, restorer: ImageRestorer) -> int | None:
     """Return what a job takes on disk that is done band by band, None for others."""
-    if not (isinstance(job.source, Path) and isinstance(job.target, Path)):
-        return None
-    if is_container(job.format):
+    if isinstance(job.target, Standard):
         return None
     try:
-        return disk_need(job.source, cast(Format, job.format), restorer)
-    except RestoreError:  # it fails in its turn
+        return disk_need(source, cast(Format, job.format), restorer)
+    except RestoreError:  # decoding reports it
         return None
 
 
@@ -319,9 +318,8 @@ def _giant(
     record: CommandRecord | None,
     on_progress: OnProgress | None,
 ) -> Result:
-    assert isinstance(job.source, Path) and isinstance(job.target, Path)  # so it was planned
+    assert not isinstance(job.source, Standard) and not isinstance(job.target, Standard)
     began = time.monotonic()
-    _refuse_existing(job, existing)
     with enough_memory(str(job.source)):
         restored = restore_giant(
             job.source,
@@ -350,14 +348,22 @@ def _within(index: int, on_tile: OnTile | None) -> OnProgress | None:
     return lambda done, total: on_tile(index, done, total)
 
 
-def _read(job: Job, stdin: bytes, existing: Existing, device: torch.device) -> _Loaded:
+def _read(job: Job, restorer: ImageRestorer, stdin: bytes, existing: Existing) -> _Loaded | int:
+    """Read the image of a job; of a giant return what it takes on disk."""
     began = time.monotonic()
     _refuse_existing(job, existing)
     name = job.source.value if isinstance(job.source, Standard) else str(job.source)
     with enough_memory(name):
-        data = stdin if isinstance(job.source, Standard) else contents(job.source)
-        image = decode_unreported(data, name=name, device=device)
-    if isinstance(job.source, Path):
+        if isinstance(job.source, Standard):
+            data = stdin
+        else:
+            with local_copy(job.source, most=LARGEST_FILE) as path:
+                need = _disk_need(path, job, restorer)
+                if need is not None:
+                    return need
+                data = contents(path, name=name)
+        image = decode_unreported(data, name=name, device=restorer.device)
+    if not isinstance(job.source, Standard):
         image = replace(image, source=job.source)
     format = cast(Format, job.format)
     refuse_colours(image, format)
@@ -371,11 +377,14 @@ def _read(job: Job, stdin: bytes, existing: Existing, device: torch.device) -> _
 
 
 def _restore(
-    coming: Pending[_Loaded],
+    coming: Pending[_Loaded | int],
     restorer: ImageRestorer,
     on_progress: OnProgress | None,
-) -> _Done:
+) -> _Done | int:
+    """Restore an image that has been read; of a giant return what it takes on disk."""
     loaded = coming.result()
+    if isinstance(loaded, int):
+        return loaded
     began = time.monotonic()
     with enough_memory():
         animation = loaded.animation
@@ -398,33 +407,32 @@ def _write(
     image = done.restored.image if record is None else _recorded(done, job, record, quality)
     try:
         with enough_memory():
-            if isinstance(job.target, Standard):
-                assert stdout is not None  # whoever plans for stdout hands it over
-                format = cast(Format, job.format)  # no video goes there
-                name = str(image.source or Standard.INPUT.value)
-                data = encode(
-                    image, format=format, quality=quality, name=name, animation=done.animation
-                )
-                pipe_out(data, stdout)
-            else:
-                write(
-                    image,
-                    job.target,
-                    quality=quality,
-                    overwrite=_may_replace(job, existing),
-                    animation=done.animation,
-                )
+            data = encode(
+                image,
+                format=cast(Format, job.format),  # videos are written elsewhere
+                quality=quality,
+                name=str(image.source or Standard.INPUT.value),
+                animation=done.animation,
+            )
+        if isinstance(job.target, Standard):
+            assert stdout is not None  # whoever plans for stdout hands it over
+            pipe_out(data, stdout)
+        else:
+            refuse_source(image.source, job.target)
+            write_atomically(
+                job.target, data, overwrite=_may_replace(job, existing), hint=ELSEWHERE
+            )
     except RestoreError as error:
         return _without_result(job, error, existing, done.seconds + time.monotonic() - began)
-    result = Result(
+    return Result(
         job,
         "ok",
         done.seconds + time.monotonic() - began,
         report=done.restored.report,
         width=image.width,
         height=image.height,
+        sha256=sha256_of(data) if checksums else None,
     )
-    return _with_checksum(result) if checksums else result
 
 
 def _recorded(done: _Done, job: Job, record: CommandRecord, quality: int | None) -> Image:

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -22,6 +21,7 @@ from restore_cli.inference.chain import Chain
 from restore_cli.inference.report import Report, Restored
 from restore_cli.inference.restorer import Restorer
 from restore_cli.inference.upscaler import Upscaler
+from restore_cli.storage import Location
 from restore_cli.worker import Pending, Worker
 
 WAITING = 2  # most frames that wait before the network, and behind it
@@ -101,8 +101,8 @@ def frame_converter(restorer: RestoresImages) -> FrameConverter:
 
 
 def restore_video(
-    source: Path,
-    target: Path,
+    source: Location,
+    target: Location,
     restorer: RestoresImages,
     *,
     format: Container,

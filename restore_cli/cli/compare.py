@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from restore_cli.cli.options import Overwrite, ProtocolName, Quiet
 from restore_cli.errors import SOME_FAILED, OutputCollision, OutputExists, RestoreError
 from restore_cli.imaging.formats import format_of_new
 from restore_cli.memory import refuse_small_address_space
+from restore_cli.storage import Location, location, refuse_url
 
 if TYPE_CHECKING:
     from restore_cli.report.comparison import Compared, Files
@@ -21,12 +23,8 @@ PAGES = (".html", ".htm")
 
 
 def compare(
-    before: Annotated[
-        Path, typer.Argument(metavar="BEFORE", readable=False, help="Image, or folder of images.")
-    ],
-    after: Annotated[
-        Path, typer.Argument(metavar="AFTER", readable=False, help="Restored image, or folder.")
-    ],
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help="Image, or folder of images.")],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="Restored image, or folder.")],
     output: Annotated[
         Path,
         typer.Option(
@@ -38,10 +36,8 @@ def compare(
         ),
     ],
     reference: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="REFERENCE", readable=False, help="Reference, or folder, for scores."
-        ),
+        str | None,
+        typer.Argument(metavar="REFERENCE", help="Reference, or folder, for scores."),
     ] = None,
     protocol: Annotated[
         ProtocolName, typer.Option(help="Protocol of the scores; see docs/evaluation.md.")
@@ -54,10 +50,11 @@ def compare(
     Files of folders are paired by name as in restore eval. Of more than 12 images the worst, the
     median and the best are shown.
     """
-    refuse_output(output, (before, after, reference), overwrite=overwrite)
+    sources = [location(text) for text in (before, after, reference) if text is not None]
+    refuse_output(output, sources, overwrite=overwrite)
     refuse_small_address_space()
     with reporter("compare", quiet=quiet) as report:
-        paired = pair_files(before, after, reference, report)
+        paired = pair_files(*sources, report=report)
         compared = measure_all(paired, protocol, report)
         if compared:
             write_comparison(compared, protocol, output, overwrite=overwrite)
@@ -66,30 +63,33 @@ def compare(
         raise typer.Exit(SOME_FAILED)
 
 
-def refuse_output(output: Path, sources: tuple[Path | None, ...], *, overwrite: bool) -> None:
+def refuse_output(output: Path, sources: Sequence[Location], *, overwrite: bool) -> None:
     """Refuse an output before any work. Raises UsageError, OutputError."""
+    refuse_url(output, "-o")
     if output.suffix.lower() not in PAGES:
         format_of_new(output)
     refuse_unwritable([output])
     if output.exists() and any(
-        each and each.exists() and output.samefile(each) for each in sources
+        isinstance(each, Path) and each.exists() and output.samefile(each) for each in sources
     ):
         raise OutputCollision(f"{output} is a source", hint="choose another output with -o")
     if output.exists() and not overwrite:
         raise OutputExists(f"already exists: {output}", hint="add --overwrite")
 
 
-def pair_files(before: Path, after: Path, reference: Path | None, report: Reporter) -> list[Files]:
+def pair_files(
+    before: Location, after: Location, reference: Location | None = None, *, report: Reporter
+) -> list[Files]:
     """Return the files of each image that is on all sides; a warning names the others."""
     from restore_cli.data.pairing import pair_up
     from restore_cli.report.comparison import Files
 
     pairing = pair_up(after, before)
     unpaired = pairing.unpaired
-    references: dict[Path, Path | None] = dict.fromkeys(path for path, _ in pairing.pairs)
+    references: dict[Location, Location | None] = dict.fromkeys(path for path, _ in pairing.pairs)
     if reference is not None:
         referenced = pair_up(after, reference)
-        unpaired = sorted({*unpaired, *referenced.unpaired})
+        unpaired = sorted({*unpaired, *referenced.unpaired}, key=str)
         references = dict(referenced.pairs)
     for path in unpaired:
         report.warn(f"{path}: no image to compare with")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +14,7 @@ from restore_cli.cli.options import Json, ProtocolName, Quiet
 from restore_cli.data.pairing import Pair, pair_up
 from restore_cli.errors import SOME_FAILED, InputError, RestoreError
 from restore_cli.memory import refuse_small_address_space
+from restore_cli.storage import Location, location
 
 if TYPE_CHECKING:
     from restore_cli.metrics import EvalProtocol, Means, Scores
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Row:
     """Scores of one pair."""
 
-    restored: Path
-    reference: Path
+    restored: Location
+    reference: Location
     scores: Scores
     perceptual: Mapping[str, float | None]
     bit_depth: int  # the larger of the two
@@ -34,13 +34,10 @@ class Row:
 
 def evaluate(
     restored: Annotated[
-        Path,
-        # readable=False: an unreadable file is an input error, exit code 3, not a usage error.
-        typer.Argument(metavar="RESTORED", readable=False, help="Image, or folder of images."),
+        str, typer.Argument(metavar="RESTORED", help="Image, or folder of images.")
     ],
     reference: Annotated[
-        Path,
-        typer.Argument(metavar="REFERENCE", readable=False, help="Reference, or folder of them."),
+        str, typer.Argument(metavar="REFERENCE", help="Reference, or folder of them.")
     ],
     protocol: Annotated[
         ProtocolName,
@@ -62,7 +59,7 @@ def evaluate(
     Files of two folders are paired by name without suffix; x_derained.png is paired with x.png.
     Alpha is not measured; colours that it hides in both images count as equal.
     """
-    pairing = pair_up(restored, reference)
+    pairing = pair_up(location(restored), location(reference))
     refuse_small_address_space()
     from restore_cli.metrics import PROTOCOLS
 
@@ -121,7 +118,10 @@ def measure_all(
 
 
 def measure_pair(
-    restored: Path, reference: Path, protocol: EvalProtocol, perceptual: Mapping[str, Pairwise]
+    restored: Location,
+    reference: Location,
+    protocol: EvalProtocol,
+    perceptual: Mapping[str, Pairwise],
 ) -> Row:
     from restore_cli.imaging.io import read
     from restore_cli.metrics import measure

@@ -23,6 +23,7 @@ from restore_cli.cli.settings import is_typed
 from restore_cli.errors import SOME_FAILED, OutputExists, RestoreError, UsageError
 from restore_cli.imaging.formats import is_container, is_lossy
 from restore_cli.memory import refuse_small_address_space
+from restore_cli.storage import refuse_url
 
 if TYPE_CHECKING:
     from restore_cli.batch.run import Result
@@ -60,6 +61,7 @@ def refuse_report(target: Path | None, planned: Plan) -> None:
     """Refuse the file of --report before any work. Raises UsageError, OutputError."""
     if target is None:
         return
+    refuse_url(target, "--report")
     if target.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report {target}: not an HTML file", hint="name it FILE.html")
     refuse_unwritable([target])

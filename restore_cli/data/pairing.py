@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from restore_cli.errors import NothingToDo, UnreadableImage, UsageError
 from restore_cli.imaging.folders import images_by_name
+from restore_cli.storage import Location, Url, entries, find
 from restore_cli.tasks import TASKS
 
-Pair = tuple[Path, Path]  # restored, reference
+Pair = tuple[Location, Location]  # restored, reference
 
 ENDINGS = {*(task.participle for task in TASKS.values()), "restored"}  # of names of outputs
 
@@ -19,28 +19,39 @@ ENDINGS = {*(task.participle for task in TASKS.values()), "restored"}  # of name
 @dataclass(frozen=True)
 class Pairing:
     pairs: list[Pair]
-    unpaired: list[Path]
+    unpaired: list[Location]
 
 
-def pair_up(restored: Path, reference: Path) -> Pairing:
+def pair_up(restored: Location, reference: Location) -> Pairing:
     """Pair two files, or the images of two folders and their subfolders.
 
-    Raises UnreadableImage, UsageError, NothingToDo, InputError.
+    Raises UnreadableImage, UsageError, NothingToDo, InputError, and as `storage.entries`.
     """
-    for path in (restored, reference):
-        if not os.path.exists(path):
-            raise UnreadableImage(f"{path}: no such file or folder")
-    if restored.is_dir() != reference.is_dir():
+    are_folders = [_is_folder(restored), _is_folder(reference)]
+    if are_folders[0] != are_folders[1]:
         raise UsageError(
             f"only one of {restored} and {reference} is a folder",
             hint="give two images or two folders",
         )
-    if not restored.is_dir():
+    if not are_folders[0]:
         return Pairing([(restored, reference)], [])
     return match(images_by_name(restored), images_by_name(reference))
 
 
-def match(restored: dict[str, Path], reference: dict[str, Path]) -> Pairing:
+def _is_folder(path: Location) -> bool:
+    """Return whether a place is a folder, not a file. Raises UnreadableImage if it is nothing."""
+    if isinstance(path, Url):
+        is_file = bool(path.name) and find(path) is not None
+        is_folder = not is_file and next(entries(path, recursive=True), None) is not None
+    else:
+        is_folder = os.path.isdir(path)
+        is_file = os.path.exists(path) and not is_folder
+    if not is_file and not is_folder:
+        raise UnreadableImage(f"{path}: no such file or folder")
+    return is_folder
+
+
+def match(restored: dict[str, Location], reference: dict[str, Location]) -> Pairing:
     """Pair equal names, and `x_derained` with `x` where only one restored image matches `x`."""
     wanted = {name: name if name in reference else plain_name(name) for name in restored}
     claims = Counter(wanted.values())
@@ -57,7 +68,7 @@ def match(restored: dict[str, Path], reference: dict[str, Path]) -> Pairing:
     pairs = [(restored[name], reference[partner[name]]) for name in sorted(partner)]
     left = [restored[name] for name in restored.keys() - partner.keys()]
     left += [reference[name] for name in reference.keys() - set(partner.values())]
-    return Pairing(pairs, sorted(left))
+    return Pairing(pairs, sorted(left, key=str))
 
 
 def plain_name(name: str) -> str:

@@ -22,6 +22,7 @@ from restore_cli.imaging.colour import luma
 from restore_cli.imaging.folders import image_files, images_by_name
 from restore_cli.imaging.io import read
 from restore_cli.imaging.resize import resize_matlab
+from restore_cli.storage import Location
 
 Degrade = Callable[[Tensor, Generator], Tensor]
 IsUsable = Callable[[Tensor], bool]
@@ -99,13 +100,15 @@ def load_pairs(
     return hold_out(pairs)
 
 
-def read_uint8(path: Path, *, grey: bool = False) -> Tensor:
+def read_uint8(path: Location, *, grey: bool = False) -> Tensor:
     """Read an image as uint8, RGB (3, H, W) or luma (1, H, W)."""
     pixels = read(path).displayed().pixels
     return to_uint8(luma(pixels) if grey else pixels.expand(3, -1, -1))
 
 
-def read_pair(degraded: Path, clean: Path, *, scale: int = 1, grey: bool = False) -> ImagePair:
+def read_pair(
+    degraded: Location, clean: Location, *, scale: int = 1, grey: bool = False
+) -> ImagePair:
     """Read (degraded, clean), the clean image cropped to `scale` times the degraded one.
 
     Raises InputError where the sizes do not agree.

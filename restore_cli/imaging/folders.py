@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePath, PurePosixPath
 
 from restore_cli.errors import InputError
 from restore_cli.imaging.formats import READABLE_SUFFIXES
+from restore_cli.storage import Location, entries
 
 
 def image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
@@ -19,11 +21,14 @@ def image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
     )
 
 
-def images_by_name(folder: Path) -> dict[str, Path]:
-    """Map relative paths without suffix to the images below a folder. Raises InputError."""
-    found: dict[str, Path] = {}
-    for path in image_files(folder, recursive=True):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+def images_by_name(folder: Location) -> dict[str, Location]:
+    """Map relative paths without suffix to the images below a folder.
+
+    Raises InputError, and as `storage.entries`.
+    """
+    found: dict[str, Location] = {}
+    for inside, path in _images_below(folder):
+        name = inside.with_suffix("").as_posix()
         if name in found:
             raise InputError(
                 f"{found[name]} and {path} differ in their suffix only",
@@ -31,3 +36,14 @@ def images_by_name(folder: Path) -> dict[str, Path]:
             )
         found[name] = path
     return found
+
+
+def _images_below(folder: Location) -> Iterator[tuple[PurePath, Location]]:
+    """Yield the path below a folder and the place of each image in it, sorted."""
+    if isinstance(folder, Path):
+        for path in image_files(folder, recursive=True):
+            yield path.relative_to(folder), path
+    else:
+        for entry in sorted(entries(folder, recursive=True), key=lambda entry: entry.url.address):
+            if entry.url.suffix.lower() in READABLE_SUFFIXES:
+                yield PurePosixPath(entry.url.below(folder)), entry.url

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal, TypeGuard, TypeVar, get_args
 
 from restore_cli.errors import MissingExtra, OutputError, UnreadableImage, UsageError
 from restore_cli.imaging.kinds import RAW_SUFFIXES, brands_of
+from restore_cli.storage import Location
 
 # Still images that can be written.
 Format = Literal["png", "jpeg", "webp", "dicom", "tiff", "avif", "jxl", "exr", "hdr", "fits"]
@@ -493,7 +493,7 @@ def refuse_without_extra(still: StillFormat) -> None:
         )
 
 
-def format_of(path: Path) -> Format:
+def format_of(path: Location) -> Format:
     """Return the still format that the suffix of `path` stands for.
 
     Raises UsageError, MissingExtra.
@@ -508,7 +508,7 @@ def format_of(path: Path) -> Format:
     return format
 
 
-def format_of_new(path: Path) -> Format:
+def format_of_new(path: Location) -> Format:
     """Return the format for an image without a source. Raises UsageError, MissingExtra."""
     format = format_of(path)
     if ENCODINGS[format].values == "own":
@@ -519,7 +519,7 @@ def format_of_new(path: Path) -> Format:
     return format
 
 
-def container_of(path: Path) -> Container:
+def container_of(path: Location) -> Container:
     """Return the video container that the suffix of `path` stands for. Raises UsageError."""
     return _by_suffix(path, CONTAINERS, "a video cannot become")
 
@@ -548,7 +548,7 @@ def is_lossy(format: Format | Container) -> bool:
 T = TypeVar("T")
 
 
-def _by_suffix(path: Path, table: dict[str, T], refusal: str) -> T:
+def _by_suffix(path: Location, table: dict[str, T], refusal: str) -> T:
     try:
         return table[path.suffix.lower()]
     except KeyError:

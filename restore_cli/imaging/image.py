@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from restore_cli.imaging.curves import Curve, LightCurve
 from restore_cli.imaging.planes import Planes
 from restore_cli.imaging.transfer import CPU
+from restore_cli.storage import Location
 
 
 class Text(NamedTuple):
@@ -67,7 +67,7 @@ class Image:
     alpha: Tensor | None = None  # (1, H, W) in [0, 1]
     bit_depth: int = 8  # 8 or 16, of the source
     metadata: Metadata = field(default_factory=Metadata)
-    source: Path | None = None  # file that it was read from
+    source: Location | None = None  # file that it was read from
     jpeg_quality: int | None = None  # 1 to 100, of a source in JPEG
     dropped: tuple[str, ...] = ()  # contents of the source that no warning has named yet
 

@@ -25,7 +25,7 @@ from restore_cli.errors import (
     OutputCollision,
     UnreadableImage,
 )
-from restore_cli.files import write_atomically
+from restore_cli.files import local_copy, write_atomically
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs.animated import Animation
 from restore_cli.imaging.codecs.metadata import outgoing_metadata, refuse_unstated_colours
@@ -44,6 +44,7 @@ from restore_cli.imaging.quantize import Decoded, Encodable, banded_image, to_im
 from restore_cli.imaging.transfer import CPU
 from restore_cli.imaging.video.containers import is_video
 from restore_cli.memory import enough_memory, is_out_of_memory
+from restore_cli.storage import Location
 
 logger = logging.getLogger(__name__)
 
@@ -52,30 +53,32 @@ CHUNK = 1 << 20  # bytes that are read from a pipe at a time
 LARGEST_FILE = MOST_PIXELS * 8 + (1 << 28)  # bytes: uncompressed 16-bit RGBA, and metadata
 
 
-def read(source: Path) -> Image:
-    """Read an image file; the image is upright.
-
-    Raises UnreadableImage, ImageTooLarge, OutOfMemory.
-    """
+def read(source: Location) -> Image:
+    """Read an image file; the image is upright. Raises as `contents` and `decode`."""
     return replace(decode(contents(source), name=str(source)), source=source)
 
 
-def contents(source: Path) -> bytes:
-    """Return the bytes of an image file. Raises UnreadableImage, ImageTooLarge, OutOfMemory."""
+def contents(source: Location, *, name: str | None = None) -> bytes:
+    """Return the bytes of an image file; `name` is for messages, by default that of the file.
+
+    Raises UnreadableImage, ImageTooLarge, OutOfMemory, and as `storage.download`.
+    """
+    name = name or str(source)
     try:
-        if not is_regular(source):
-            raise not_regular(source)
-        size = source.stat().st_size
-        if size > LARGEST_FILE:
-            raise ImageTooLarge(
-                f"{source}: {size:,} bytes; the limit is {LARGEST_FILE:,}",
-                hint="split the image into parts",
-            )
-        with enough_memory(str(source)):
-            return source.read_bytes()
+        with local_copy(source, most=LARGEST_FILE) as path:
+            if not is_regular(path):
+                raise not_regular(path)
+            size = path.stat().st_size
+            if size > LARGEST_FILE:
+                raise ImageTooLarge(
+                    f"{name}: {size:,} bytes; the limit is {LARGEST_FILE:,}",
+                    hint="split the image into parts",
+                )
+            with enough_memory(name):
+                return path.read_bytes()
     except OSError as error:
         raise UnreadableImage(
-            f"{source}: {error.strerror or error}", hint="check the path and its permissions"
+            f"{name}: {error.strerror or error}", hint="check the path and its permissions"
         ) from error
 
 
@@ -273,7 +276,7 @@ def _is_transparent(image: Image) -> bool:
 
 def write(
     image: Image,
-    target: Path,
+    target: Location,
     *,
     quality: int | None = None,
     overwrite: bool = False,
@@ -290,9 +293,12 @@ def write(
     write_atomically(target, data, overwrite=overwrite, hint="choose another place with -o")
 
 
-def refuse_source(source: Path | None, target: Path) -> None:
+def refuse_source(source: Location | None, target: Location) -> None:
     """Refuse a target that is the source under another name. Raises OutputCollision."""
-    if source is None or not (os.path.exists(source) and os.path.exists(target)):
-        return
-    if os.path.samefile(source, target):
+    if isinstance(source, Path) and isinstance(target, Path):
+        exist = os.path.exists(source) and os.path.exists(target)
+        is_same = exist and os.path.samefile(source, target)
+    else:
+        is_same = source == target
+    if is_same:
         raise OutputCollision(f"{target} is the source", hint="choose another place with -o")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +23,7 @@ from restore_cli.report.views import (
     window_of_largest_difference,
     within,
 )
+from restore_cli.storage import Location
 
 MOST_VIEWS = 12  # of a page; of more images the worst, the median and the best are shown
 SHEET_SIDE = 640  # of an image of a sheet, pixels
@@ -36,9 +36,9 @@ CHANGES = ("least changed", "median change", "most changed")
 class Files:
     """Files of one image."""
 
-    before: Path
-    after: Path
-    reference: Path | None
+    before: Location
+    after: Location
+    reference: Location | None
 
     def read(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return before at the size of after, after, and the reference. Raises InputError."""

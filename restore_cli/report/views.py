@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch import Tensor
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import contents, decode_unreported, encode
 from restore_cli.imaging.resize import resize_matlab
+from restore_cli.storage import Location
 
 LARGEST_SIDE = 1280  # of an image before or after, pixels
 QUALITY = 85  # of these; crops are lossless
@@ -83,7 +83,7 @@ def view_of(
     )
 
 
-def visible_pixels(path: Path) -> Tensor:
+def visible_pixels(path: Location) -> Tensor:
     """Read an image (C, H, W) in [0, 1], on white where it is transparent. Raises InputError."""
     image = decode_unreported(contents(path), name=str(path)).displayed()
     if image.alpha is None:

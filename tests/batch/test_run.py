@@ -184,9 +184,9 @@ def test_a_bug_ends_the_run(jobs):
 def test_images_are_read_while_the_network_works(jobs, monkeypatch):
     read = []
 
-    def reading(path):
+    def reading(path, **options):
         read.append(path)
-        return actual(path)
+        return actual(path, **options)
 
     from restore_cli.batch import run as module
 
@@ -202,7 +202,12 @@ def test_no_more_images_are_held_than_needed(jobs, monkeypatch):
     ahead = []
     started = []
     actual = module.contents
-    monkeypatch.setattr(module, "contents", lambda path: started.append(path) or actual(path))
+
+    def reading(path, **options):
+        started.append(path)
+        return actual(path, **options)
+
+    monkeypatch.setattr(module, "contents", reading)
     restorer = Inverting(lambda number: ahead.append(len(started) - number))
     list(run(jobs(9), restorer))
     assert max(ahead) <= WAITING + 1
@@ -285,15 +290,15 @@ def no_memory(*arguments, **options):
     raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
 
-@pytest.mark.parametrize("stage", ["contents", "decode_unreported", "write"])
+@pytest.mark.parametrize("stage", ["contents", "decode_unreported", "encode"])
 def test_memory_that_runs_out_in_any_thread_fails_that_image_alone(stage, jobs, monkeypatch):
     actual = getattr(module, stage)
     planned = jobs(4)
     giant = planned[1]
     fails = {
-        "contents": lambda path: path == giant.source,
+        "contents": lambda path, name: path == giant.source,
         "decode_unreported": lambda data, name, **_: name == str(giant.source),
-        "write": lambda image, target, **options: target == giant.target,
+        "encode": lambda image, **options: image.source == giant.source,
     }[stage]
 
     def limited(*arguments, **options):

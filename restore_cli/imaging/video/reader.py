@@ -22,8 +22,10 @@ from av.stream import Disposition, Stream
 from torch import Tensor
 
 from restore_cli.errors import UnreadableVideo
+from restore_cli.files import local_copy
 from restore_cli.imaging.video.containers import missing_bytes
 from restore_cli.imaging.video.yuv import Layout, Matrix, Planes, rotated
+from restore_cli.storage import Location
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class Frame:
 class Clip:
     """A video open for reading, made by `open_clip`."""
 
-    def __init__(self, container: av.container.InputContainer, source: Path):
+    def __init__(self, container: av.container.InputContainer, source: Location):
         self.source = source
         self.container = container
         self.stream = _first_video(container, source)
@@ -261,31 +263,34 @@ class Clip:
 
 
 @contextmanager
-def open_clip(source: Path) -> Iterator[Clip]:
-    """Open a video file. Raises UnreadableVideo."""
-    try:
-        if source.stat().st_size == 0:
-            raise UnreadableVideo(f"{source}: the file is empty", hint="get the file again")
-        missing = missing_bytes(source)
-        if missing:
-            raise UnreadableVideo(
-                f"{source}: truncated, the last {missing:,} bytes are missing",
-                hint="get the file again",
-            )
-        container = av.open(f"file:{source}", metadata_errors="replace")
-    except av.FFmpegError as error:
-        raise UnreadableVideo(
-            f"{source}: damaged or not a video ({error.strerror})", hint="get the file again"
-        ) from error
-    except OSError as error:
-        raise UnreadableVideo(
-            f"{source}: {error.strerror or error}", hint="check the path and its permissions"
-        ) from error
-    with container:
+def open_clip(source: Location) -> Iterator[Clip]:
+    """Open a video file. Raises UnreadableVideo, and as `storage.download`."""
+    with local_copy(source) as path, _opened(path, str(source)) as container:
         yield Clip(container, source)
 
 
-def _first_video(container: av.container.InputContainer, source: Path) -> av.VideoStream:
+def _opened(path: Path, name: str) -> av.container.InputContainer:
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableVideo(f"{name}: the file is empty", hint="get the file again")
+        missing = missing_bytes(path)
+        if missing:
+            raise UnreadableVideo(
+                f"{name}: truncated, the last {missing:,} bytes are missing",
+                hint="get the file again",
+            )
+        return av.open(f"file:{path}", metadata_errors="replace")
+    except av.FFmpegError as error:
+        raise UnreadableVideo(
+            f"{name}: damaged or not a video ({error.strerror})", hint="get the file again"
+        ) from error
+    except OSError as error:
+        raise UnreadableVideo(
+            f"{name}: {error.strerror or error}", hint="check the path and its permissions"
+        ) from error
+
+
+def _first_video(container: av.container.InputContainer, source: Location) -> av.VideoStream:
     """Return the first video stream that is not a cover image."""
     if container.format.name.endswith("_pipe"):
         raise UnreadableVideo(

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from pathlib import Path
 
 import av
 import numpy as np
@@ -23,6 +22,7 @@ from restore_cli.imaging.formats import MUXINGS, Container, Muxing
 from restore_cli.imaging.io import refuse_source
 from restore_cli.imaging.video.reader import ALPHA_MODE, NAME_OF_FORMAT, Clip, Frame
 from restore_cli.imaging.video.yuv import Planes, with_full_chroma
+from restore_cli.storage import Location
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class ClipWriter:
         self,
         container: av.container.OutputContainer,
         clip: Clip,
-        target: Path,
+        target: Location,
         format: Container,
         quality: int | None,
     ):
@@ -162,7 +162,7 @@ def _can_hold(muxing: Muxing, stream: Stream) -> bool:
 
 @contextmanager
 def writing(
-    clip: Clip, target: Path, *, format: Container, quality: int | None, overwrite: bool
+    clip: Clip, target: Location, *, format: Container, quality: int | None, overwrite: bool
 ) -> Iterator[ClipWriter]:
     """Open a video for writing; the file appears at the end, complete, and not after an error.
 
@@ -186,7 +186,7 @@ def writing(
 
 
 @contextmanager
-def _failures_of(target: Path) -> Iterator[None]:
+def _failures_of(target: Location) -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, OSError) as error:
