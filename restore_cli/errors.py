@@ -16,7 +16,7 @@ RestoreError
 │   ├── WeightsMissing        4   unknown name, or not on this machine
 │   ├── WeightsCorrupt        4   checksum or contents are wrong
 │   └── WeightsMismatch       4   not for this network or task
-├── FetchError                4   a download: unreachable, refused, or offline
+├── FetchError                4   a download or a store: unreachable, refused, or offline
 └── DeviceError               5   a device failed
     ├── DeviceMissing         5   no such device
     ├── OutOfMemory           5   memory has run out, even with the smallest tile

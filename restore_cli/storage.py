@@ -33,10 +33,17 @@ from restore_cli.errors import (
 )
 
 WEB = ("http", "https")
-SCHEMES = ("s3", "gs", "az", *WEB, "memory")
+PACKAGES = {  # that fsspec needs for the schemes
+    "s3": "s3fs",
+    "gs": "gcsfs",
+    "az": "adlfs",
+    **dict.fromkeys(WEB, "aiohttp"),
+    "memory": "fsspec",
+}
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # of two letters or more: C:/ is a path
 FLATTENED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]")  # a URL that was read as a path
 PASSWORD = re.compile(r"[^/]*:[^/]*@")
+NOT_FOUND = 404
 TIMEOUT = 30.0  # seconds without data from a web server; of stores their libraries decide
 CONNECTIONS = 4  # transfers of one large object at a time, each of 50 MB
 STAMPS = ("LastModified", "last_modified", "mtime", "updated", "created", "Last-Modified", "ETag")
@@ -106,7 +113,7 @@ class Url:
         return self.name if self.is_web else self.address[len(folder.address) :].lstrip("/")
 
     def is_below(self, folder: Url) -> bool:
-        return self.address.startswith(folder.address.rstrip("/") + "/")
+        return self.address.rstrip("/").startswith(folder.address.rstrip("/") + "/")
 
 
 Location = Path | Url
@@ -130,8 +137,8 @@ def location(text: str) -> Location:
     if match is None:
         return Path(text)
     url = Url(match[1].lower() + text[len(match[1]) :])
-    if url.scheme not in SCHEMES:
-        known = ", ".join(f"{scheme}://" for scheme in SCHEMES[:-1])
+    if url.scheme not in PACKAGES:
+        known = " ".join(f"{scheme}://" for scheme in PACKAGES if scheme != "memory")
         raise UsageError(f"{match[0]} is no known kind of storage", hint=f"known: {known}")
     if not url.is_web and PASSWORD.match(text[match.end() :]):
         raise UsageError(f"{match[0]}: a password in the URL is not read", hint=CREDENTIALS)
@@ -150,15 +157,15 @@ def find(url: Url) -> Entry | None:
     Raises InputError, FetchError, MissingExtra.
     """
     with _failures(url, InputError):
-        system = _system(url)
         try:
-            info = system.info(url.address)
-        except FileNotFoundError as error:
-            cause = error.__cause__  # web servers: this stands for any failure
-            if isinstance(cause, Exception) and getattr(cause, "status", None) != 404:
-                raise cause from None
+            info = _system(url).info(url.address)
+        except FileNotFoundError as error:  # of a web server, whatever failed
+            failure = error.__cause__ if url.is_web else None
+        else:
+            return _entry(url, info) if info["type"] == "file" else None
+        if failure is None or getattr(failure, "status", None) == NOT_FOUND:
             return None
-        return _entry(url, info) if info["type"] == "file" else None
+        raise failure
 
 
 def entries(folder: Url, *, recursive: bool = False) -> Iterator[Entry]:
@@ -313,7 +320,7 @@ def _failures(url: Url, kind: type[RestoreError]) -> Iterator[None]:
         raise
     except ImportError as error:
         raise MissingExtra(
-            f"{url.scheme}:// needs the package {error.name or 'fsspec'}",
+            f"{url.scheme}:// needs the package {PACKAGES[url.scheme]}",
             hint="pip install 'restore-cli[storage]'",
         ) from error
     except FileNotFoundError as error:

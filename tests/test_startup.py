@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "numpy", "PIL", "kornia", "diffusers", "safetensors", "rich"}
+HEAVY = {"torch", "numpy", "PIL", "kornia", "diffusers", "safetensors", "rich", "fsspec"}
 
 
 def loaded_by(code: str) -> set[str]:

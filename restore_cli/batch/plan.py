@@ -24,6 +24,8 @@ from restore_cli.batch.jobs import Jobs, JobTable, Place, State
 from restore_cli.batch.jobs import Standard as Standard
 from restore_cli.batch.jobs import Unreadable as Unreadable
 from restore_cli.errors import (
+    FetchError,
+    InputError,
     NothingToDo,
     OutputCollision,
     OutputError,
@@ -516,7 +518,10 @@ def _file(path: Path, root: Path) -> _Found | Unreadable:
 
 
 def _in_store(url: Url, naming: _Naming, recursive: bool) -> Iterator[_Item]:
-    """Yield the object of a URL, those that match a glob, or those of a folder."""
+    """Yield the object of a URL, those that match a glob, or those of a folder.
+
+    Raises MissingExtra.
+    """
     try:
         found = find(url) if url.name else None
         if found is not None:
@@ -527,7 +532,7 @@ def _in_store(url: Url, naming: _Naming, recursive: bool) -> Iterator[_Item]:
             )
         else:
             yield from _in_listing(url, naming, recursive)
-    except RestoreError as error:
+    except (InputError, FetchError) as error:
         yield Unreadable(str(url), error)
 
 
