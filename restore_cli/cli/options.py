@@ -37,7 +37,7 @@ def format_named(name: str) -> Format:
 
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE", help="Files, folders, globs, videos, or - for stdin."),
+    typer.Argument(metavar="SOURCE", help="Files, folders, globs, videos, URLs, or - for stdin."),
 ]
 Output = Annotated[
     str | None,
