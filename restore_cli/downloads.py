@@ -1,4 +1,4 @@
-"""Downloads: by URL and checksum, or from the Hugging Face Hub. The only module with sockets of its own.
+"""Downloads: by URL and checksum, or from the Hugging Face Hub. The one module with sockets.
 
 A URL is not fetched by the library of the hub: it follows redirects out of https, and does not
 end a body that is longer than the file.

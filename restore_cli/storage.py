@@ -42,7 +42,8 @@ PACKAGES = {  # that fsspec needs for the schemes
 }
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")  # of two letters or more: C:/ is a path
 FLATTENED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]")  # a URL that was read as a path
-PASSWORD = re.compile(r"[^/]*:[^/]*@")
+LOGIN = re.compile(r"(?!arn:)[^/]*[:@]")  # where buckets have their name
+BROKEN = re.compile(r"[^/\[]*:(?!\d*(/|$))")  # no port, perhaps a password with a slash
 NOT_FOUND = 404
 TIMEOUT = 30.0  # seconds without data from a web server; of stores their libraries decide
 CONNECTIONS = 4  # transfers of one large object at a time, each of 50 MB
@@ -58,14 +59,11 @@ class Url:
     address: str
 
     def __str__(self) -> str:
-        scheme, _, rest = self.address.partition("://")
-        host, slash, path = rest.partition("/")
-        if self.is_web:
-            host = f"{HIDDEN}@{host.rpartition('@')[2]}" if "@" in host else host
-            path = re.sub(r"[?#].*", f"?{HIDDEN}", path)
-        else:
-            path = re.sub(r"\?.*=.*", f"?{HIDDEN}", path)
-        return f"{scheme}://{host}{slash}{path}"
+        user, place, query = self._parts()
+        if not self.is_web:
+            place = re.sub(r"\?.*=.*", f"?{HIDDEN}", place)
+        shown = f"{HIDDEN}@{place}" if user else place
+        return f"{self.scheme}://{shown}{f'?{HIDDEN}' if query else ''}"
 
     def __repr__(self) -> str:
         return f"Url({self})"
@@ -81,12 +79,21 @@ class Url:
     def is_web(self) -> bool:
         return self.scheme in WEB
 
+    def _parts(self) -> tuple[str, str, str]:
+        """Split what follows the scheme into user, host with path, and query."""
+        rest = self.address.partition("://")[2]
+        if not self.is_web:
+            return "", rest, ""
+        user = rest[: rest.partition("/")[0].rfind("@") + 1]
+        place = re.split("[?#]", rest[len(user) :])[0]
+        return user, place, rest[len(user) + len(place) :]
+
     @property
     def name(self) -> str:
         """Last part of the path; empty for a bucket."""
-        path = self.address.partition("://")[2].partition("/")[2]
+        path = self._parts()[1].partition("/")[2]
         if self.is_web:
-            path = unquote(re.split("[?#]", path)[0]).replace("\0", "")
+            path = unquote(path).replace("\0", "")
         return path.rpartition("/")[2]
 
     @property
@@ -99,11 +106,8 @@ class Url:
 
     @property
     def parent(self) -> Url:
-        return Url(
-            re.split("[?#]", self.address)[0].rpartition("/")[0]
-            if self.is_web
-            else self.address.rpartition("/")[0]
-        )
+        user, place, _ = self._parts()
+        return Url(f"{self.scheme}://{user}{place.rpartition('/')[0]}")
 
     def with_name(self, name: str) -> Url:
         return self.parent / name
@@ -140,8 +144,11 @@ def location(text: str) -> Location:
     if url.scheme not in PACKAGES:
         known = " ".join(f"{scheme}://" for scheme in PACKAGES if scheme != "memory")
         raise UsageError(f"{match[0]} is no known kind of storage", hint=f"known: {known}")
-    if not url.is_web and PASSWORD.match(text[match.end() :]):
-        raise UsageError(f"{match[0]}: a password in the URL is not read", hint=CREDENTIALS)
+    if not url.is_web and LOGIN.match(text[match.end() :]):
+        raise UsageError(f"{match[0]} takes no user or password in a URL", hint=CREDENTIALS)
+    user, place, _ = url._parts()
+    if url.is_web and (BROKEN.match(place) or re.search("[?#]", user)):
+        raise UsageError(f"{match[0]}: no valid host and port", hint="write / as %2F, ? as %3F")
     return url
 
 

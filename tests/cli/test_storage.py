@@ -225,12 +225,12 @@ def test_a_broken_object_fails_alone(s3, random_weights):
     assert keys_in(s3, "out/") == {"out/a.png"}
 
 
-def test_an_object_that_is_missing_is_exit_3(s3, random_weights):
-    result = derain("s3://photos/nothing.png", "-o", "out/", "--weights", random_weights)
+@pytest.mark.parametrize("source", ["s3://photos/nothing.png", "memory://nothing/"])
+def test_an_object_that_is_missing_is_exit_3(source, s3, memory, random_weights):
+    result = derain(source, "-o", "out/", "--weights", random_weights)
     assert result.exit_code == 3
-    assert result.stderr == (
-        "restore: s3://photos/nothing.png: no such object or folder\nhint: check the name\n"
-    )
+    said = f"restore: {source}: no such object or folder\nhint: check the name\n"
+    assert result.stderr == said
 
 
 @pytest.mark.parametrize("source", ["s3://nowhere/a.png", "s3://nowhere/in/", "s3://nowhere/*"])
@@ -258,6 +258,7 @@ def test_a_store_that_is_down_is_exit_4(s3, photo, random_weights, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     result = derain("s3://photos/a.png", "-o", "out/", "--weights", random_weights)
     assert result.exit_code == 4
     assert result.stderr.startswith("restore: s3://photos/a.png: cannot be reached (")
@@ -326,6 +327,7 @@ class Photos(Denying):
 def web(request):
     """The address of a web server."""
     handler = getattr(request, "param", Photos)
+    pytest.importorskip("aiohttp")
     running = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     running.ended = threading.Event()
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
@@ -374,6 +376,12 @@ def test_failures_of_a_web_server_are_one_line(name, said, code, web, random_wei
     assert said in result.stderr.splitlines()[0]
 
 
+def test_a_download_without_end_is_given_up(web, tmp_path):
+    url = storage.Url(f"http://{web}/chunked.png")
+    with pytest.raises(storage.ImageTooLarge, match="more than 100 bytes"):
+        storage.download(url, tmp_path / "copy", most=100)
+
+
 def test_secrets_of_a_url_are_written_nowhere(web, random_weights, tmp_path):
     """In messages, JSON, names, records and ledgers; of a success and of failures."""
     url = f"http://alice:hunter2@{web}/%s.png?X-Amz-Signature=SIGNATURE"
@@ -393,10 +401,20 @@ def test_secrets_of_a_url_are_written_nowhere(web, random_weights, tmp_path):
     assert [result.exit_code for result in results] == [6, 6, 6, 2, 6]
 
 
-def test_a_password_in_the_url_of_a_store_is_refused_unseen(random_weights):
-    result = derain("s3://alice:hunter2@photos/a.png", "-o", "out/", "--weights", random_weights)
+@pytest.mark.parametrize(
+    "login",
+    [
+        "s3://alice:hunter2@",
+        "s3://alice:hun/ter2@",
+        "s3://hunter2@",
+        "https://alice:hun/ter2@",
+        "https://alice:hun?ter2@",
+    ],
+)
+def test_a_login_that_cannot_be_used_is_refused_unseen(login, random_weights):
+    result = derain(f"{login}photos/a.png", "-o", "out/", "--weights", random_weights)
     assert result.exit_code == 2
-    assert not any(secret in result.stderr for secret in SECRETS)
+    assert not any(secret in result.stderr for secret in (*SECRETS, "hun", "ter2"))
 
 
 @pytest.mark.parametrize(
@@ -591,6 +609,9 @@ def test_a_path_is_no_url(text):
         ("https://h/a/x.png", "https://h/a/x.png", "x.png"),
         ("https://token@h/x.png", "https://***@h/x.png", "x.png"),
         ("https://h/x.png?key#part", "https://h/x.png?***", "x.png"),
+        ("https://h?key=/y.png", "https://h?***", ""),
+        ("https://a:b@h:80/x.png", "https://***@h:80/x.png", "x.png"),
+        ("https://[::1]:80/x.png", "https://[::1]:80/x.png", "x.png"),
         ("https://h/..%2F..%2Fx.png", "https://h/..%2F..%2Fx.png", "x.png"),
     ],
 )
