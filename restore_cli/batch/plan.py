@@ -318,10 +318,7 @@ class _Naming:
     @cached_property
     def chosen(self) -> Location:
         """Place of the outputs. Raises UsageError."""
-        path = _path(self.output or "")
-        if isinstance(path, Url) and path.is_web:
-            raise UsageError(f"-o {path}: web servers take no outputs", hint=ELSEWHERE)
-        return path
+        return _path(self.output or "")
 
     @property
     def ending(self) -> str:
@@ -354,6 +351,8 @@ class _Naming:
                 )
             return Job(found.source, Standard.OUTPUT, SUFFIXES[self._suffix(found).lower()])
         target = self._target(found, alone)
+        if isinstance(target, Url) and target.is_web:
+            raise UsageError(f"{target}: web servers take no outputs", hint="add -o FOLDER")
         format = container_of(target) if found.is_video else format_of(target)
         if self.format not in (None, format) and not found.is_video:
             raise UsageError(
@@ -365,8 +364,6 @@ class _Naming:
     def _target(self, found: _Found, alone: bool) -> Location:
         path, chosen = found.path, self.chosen
         if self.output is None:
-            if isinstance(path, Url) and path.is_web:
-                raise UsageError(f"{path}: web servers take no outputs", hint="add -o FOLDER")
             return path.with_name(f"{path.stem}_{self.ending}{self._suffix(found)}")
         if "{" in self.output and not _is_folder(chosen):
             return self._fill_template(self.output, found)

@@ -160,6 +160,22 @@ def test_a_template_names_objects(s3, random_weights):
     assert result.stdout == "s3://photos/deep/deep/a-jpg.jpg\n"
 
 
+def test_a_template_can_name_objects_beside_their_sources(s3, random_weights):
+    put(s3, "in/deep/a.png")
+    template = "{folder}/{stem}_{task}{ext}"
+    run = partial(derain, "s3://photos/in", "-r", "-o", template, "--weights", random_weights)
+    assert run().stdout == "s3://photos/in/deep/a_derained.png\n"
+    again = run("--overwrite", "--dry-run")
+    assert again.stdout == "s3://photos/in/deep/a.png -> s3://photos/in/deep/a_derained.png\n"
+
+
+@pytest.mark.parametrize("output", [[], ["-o", "{folder}/{stem}_new{ext}"]], ids=["beside", "set"])
+def test_nothing_is_written_beside_the_file_of_a_web_server(output, web, random_weights):
+    result = derain(f"http://{web}/a.png", *output, "--weights", random_weights)
+    assert result.exit_code == 2
+    assert "web servers take no outputs" in result.stderr
+
+
 def test_sources_of_one_output_are_refused_with_a_template_that_works(s3, random_weights):
     put(s3, "in/a.png", "in/a.bmp")
     result = derain("s3://photos/in", "-o", "s3://photos/out", "--weights", random_weights)
