@@ -31,7 +31,9 @@ WORDS = (
 
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Return True if an error, or one that led to it, says that memory has run out."""
-    while error is not None:
+    seen = set()  # libraries may chain an error to itself
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             return True
         if not isinstance(error, RestoreError):  # ours name files, which may be called anything

@@ -79,8 +79,16 @@ TASKS: Mapping[TaskName, Task] = MappingProxyType(
                 protocol="sr_x{scale}",
                 baselines=("bicubic", "lanczos"),
             ),
+            Task(
+                name="dejpeg",
+                participle="dejpegged",
+                network="mirnet",
+                gpu_network="mirnet",
+                pair_folders=(("jpeg", "clean"),),
+                protocol="rgb",
+                baselines=("input",),
+            ),
             _for_community_models("deblur", "deblurred", ("blur", "sharp")),
-            _for_community_models("dejpeg", "dejpegged", ("jpeg", "clean")),
             _for_community_models("dehaze", "dehazed", ("hazy", "clear")),
             _for_community_models("face", "face"),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -30,6 +30,10 @@ NoiseLimit = Annotated[
         help="Most noise that is removed; auto: the estimated noise; off: all that the network "
         "removes; SIGMA: noise of this sigma (of 255).",
     ),
+]
+For = Annotated[
+    Literal["noise", "jpeg"],
+    typer.Option("--for", help="Weights against noise, or against artefacts of JPEG, as `dejpeg`."),
 ]
 Adapt = Annotated[
     bool,
@@ -57,6 +61,7 @@ def denoise(
     preset: option.Preset = None,
     model: option.ModelName = None,
     weights: option.WeightsName = None,
+    purpose: For = "noise",
     strength: option.Strength = 1.0,
     noise_limit: NoiseLimit = "auto",
     adapt: Adapt = False,
@@ -88,7 +93,11 @@ def denoise(
     """Remove noise from images, folders and videos (MIRNet, C-BSN)."""
     refuse_adapting(adapt, model, time, save, overwrite, ledger)
     seconds = option.seconds_of(time or DEFAULT_TIME)
-    is_default = model is None and weights is None and not adapt
+    is_default = model is None and weights is None and not adapt and purpose == "noise"
+    if purpose == "jpeg":
+        refuse_other_weights(model, weights, adapt)
+        weights = registry.find_for_task("dejpeg", None).weights["dejpeg"]
+        noise_limit = "off" if noise_limit == "auto" else noise_limit  # no noise is estimated
     if adapt:
         model = ADAPTING
     options = replace(
@@ -120,6 +129,13 @@ def denoise(
         if adapt:
             restorer = adapted(restorer, planned.jobs, report, seconds, save)
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)
+
+
+def refuse_other_weights(model: str | None, weights: str | None, adapt: bool) -> None:
+    """Refuse options that choose weights beside --for jpeg. Raises UsageError."""
+    if model or weights or adapt:
+        other = "--adapt" if adapt else "--weights" if weights else "--model"
+        raise UsageError(f"--for jpeg and {other} contradict each other", hint="give one of them")
 
 
 def refuse_adapting(

@@ -164,9 +164,13 @@ making(
 making(epilog="Example: restore denoise photo.jpg --strength 0.7")(denoise)
 making(epilog="Example: restore enhance night.jpg -o bright.jpg")(enhance)
 making(epilog="Example: restore upscale photo.png --scale 3")(upscale)
+making(
+    "dejpeg",
+    help="Remove JPEG artefacts from images, folders and videos (MIRNet).",
+    epilog="Example: restore dejpeg old.jpg -o clean.png",
+)(restore_same_size)
 for task, purpose, model in (
     ("deblur", "Remove blur", "NAFNet-GoPro-width64.pth"),
-    ("dejpeg", "Remove JPEG artefacts", "fbcnn_color.pth"),
     ("dehaze", "Remove haze", "MixDehazeNet-b.pth"),
     ("face", "Restore a face", "RestoreFormer.ckpt"),
 ):

@@ -3,6 +3,7 @@ import re
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -169,3 +170,35 @@ def test_the_default_network_is_named(photo, tiny_cbsn):
     default = denoise(photo).stderr
     assert "using mirnet (default: removes more noise than cbsn)" in default
     assert "using" not in denoise(photo, "--weights", tiny_cbsn, "--overwrite").stderr
+
+
+def test_artefacts_of_jpeg_are_removed_by_their_weights(tmp_path):
+    source, clean = tmp_path / "scan.jpg", ramp()
+    Image.fromarray(clean).save(source, quality=10)
+    for command in (["dejpeg"], ["denoise", "--for", "jpeg"]):
+        result = restore(*command, source, "-o", tmp_path / "out.png", "--overwrite", "--json")
+        (row,) = rows(result)
+        assert (row["model"], row["weights"]) == ("mirnet", "mirnet.jpeg")
+        before, after = (error(path, clean) for path in (source, tmp_path / "out.png"))
+        assert after < 0.8 * before
+
+
+@pytest.mark.parametrize(
+    "others", [["--weights", "mirnet.denoise"], ["--model", "cbsn"], ["--adapt"]]
+)
+def test_weights_against_jpeg_exclude_others(photo, others):
+    result = restore("denoise", photo, "--for", "jpeg", *others)
+    assert result.exit_code == 2
+    assert f"--for jpeg and {others[0]} contradict each other" in result.stderr
+
+
+def ramp():
+    """Return edges and gradients, (96, 96, 3) uint8."""
+    rows_, columns = np.mgrid[:96, :96]
+    shape = (rows_ - 40) ** 2 + (columns - 50) ** 2 < 30**2
+    return np.stack([80 + columns, 60 + 100 * shape, 200 - rows_], axis=-1).astype(np.uint8)
+
+
+def error(path, clean):
+    with Image.open(path) as image:
+        return np.square(np.asarray(image.convert("RGB"), float) - clean).mean()

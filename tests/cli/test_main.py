@@ -15,6 +15,7 @@ from PIL import Image
 from restore_cli import __version__
 from restore_cli.cli import signals
 from restore_cli.cli.main import Shell
+from restore_cli.imaging.formats import SUFFIX_OF
 from restore_cli.training.losses import LOSSES
 from restore_cli.training.recipes import LOSS_NAMES
 from tests.cli.invoke import restore
@@ -133,8 +134,8 @@ def test_the_completion_script_of_any_shell_can_be_shown(shell):
         ("restore der", 1, ["derain"]),
         ("restore weights ver", 2, ["verify"]),
         ("restore derain --over", 2, ["--overlap", "--overwrite"]),
-        ("restore derain --precision ", 3, ["auto", "fp32", "bf16", "fp16"]),
-        ("restore derain --format ", 3, ["png", "jpeg", "webp", "tiff", "avif", "jxl"]),
+        ("restore derain --precision ", 3, ["auto", "fp32", "tf32", "bf16", "fp16"]),
+        ("restore derain --format ", 3, list(SUFFIX_OF)),
         ("restore derain --device c", 3, ["cpu", "cuda"]),
         ("restore derain --tile ", 3, ["auto", "off", "exact"]),
         ("restore derain --overlap e", 3, ["exact"]),

@@ -32,6 +32,7 @@ SPEC = Restoration(
         "denoise": "mirnet.denoise",
         "enhance": "mirnet.enhance",
         "upscale": "mirnet.sr_x2",
+        "dejpeg": "mirnet.jpeg",
     },
     paper="Zamir et al., Learning Enriched Features for Real Image Restoration and "
     "Enhancement, ECCV 2020 (arXiv 2003.06792)",
