@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any, get_args
@@ -306,14 +306,15 @@ def request_of(record: Record, images: Mapping[str, InputImage] = NO_IMAGES) -> 
 
 def as_json(record: Record) -> dict[str, Any]:
     """Return the record as a JSON object, with the fields of its kind alone."""
-    kind = GENERATED if record.is_generated else RESTORED
-    row = {name: value for name, value in asdict(record).items() if name in kind}
-    return {"record": FORMAT_VERSION} | row
+    row: dict[str, Any] = json.loads(to_text(record))
+    return row
 
 
 def to_text(record: Record) -> str:
     """Return the record as JSON in ASCII, without line breaks."""
-    return json.dumps(as_json(record), separators=(",", ":"))
+    kind = GENERATED if record.is_generated else RESTORED
+    row = {name: value for name, value in vars(record).items() if name in kind}
+    return json.dumps({"record": FORMAT_VERSION} | row, separators=(",", ":"), default=vars)
 
 
 def record_of(image: Image, data: bytes) -> Record | None:

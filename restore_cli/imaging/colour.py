@@ -8,9 +8,12 @@ luma is 1.32 dB lower.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
+
+Matrix = tuple[tuple[float, ...], ...]
 
 # Rows Y, Cb, Cr; columns R, G, B; in 8-bit levels for RGB in [0, 1].
 RGB_TO_YCBCR = (
@@ -42,8 +45,7 @@ def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
 
 def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
     """Invert `rgb_to_ycbcr`, (..., 3, H, W), not clamped."""
-    inverse = torch.tensor(RGB_TO_YCBCR, dtype=torch.float64).inverse().tolist()
-    return _mixed(255 * ycbcr, OFFSET, inverse)
+    return _mixed(255 * ycbcr, OFFSET, _inverse(RGB_TO_YCBCR))
 
 
 def rgb_to_full_range(rgb: Tensor) -> Tensor:
@@ -56,8 +58,7 @@ def rgb_to_full_range(rgb: Tensor) -> Tensor:
 
 def full_range_to_rgb(ycbcr: Tensor) -> Tensor:
     """Invert `rgb_to_full_range`, (..., 3, H, W), not clamped."""
-    inverse = torch.tensor(FULL_RANGE, dtype=torch.float64).inverse().tolist()
-    return _mixed(ycbcr, FULL_RANGE_OFFSET, inverse)
+    return _mixed(ycbcr, FULL_RANGE_OFFSET, _inverse(FULL_RANGE))
 
 
 def luma(rgb: Tensor) -> Tensor:
@@ -73,6 +74,12 @@ def luma_to_grey(y: Tensor) -> Tensor:
 def quantize(x: Tensor) -> Tensor:
     """Clamp `x` to [0, 1] and round to the nearest level k / 255, half upwards."""
     return x.clamp(0, 1).mul_(255).add_(0.5).floor_().div_(255)
+
+
+@cache
+def _inverse(matrix: Matrix) -> Matrix:
+    rows: list[list[float]] = torch.tensor(matrix, dtype=torch.float64).inverse().tolist()
+    return tuple(map(tuple, rows))
 
 
 def mix(pixels: Tensor, weights: Sequence[float]) -> Tensor:

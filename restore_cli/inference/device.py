@@ -30,6 +30,7 @@ DTYPES: Mapping[str, torch.dtype] = MappingProxyType(  # by precision
         "fp16": torch.float16,
     }
 )
+UNLIMITED = 1 << 62  # bytes; cgroup version 1 says no limit by the largest number of pages
 SMALLEST_TILE = 64  # pixels; below this the context around a tile costs more than the tile
 
 
@@ -105,12 +106,13 @@ def _v1_room(group: Path) -> int | None:
 def _room(limit: Path, usage: Path, stat: Path) -> int | None:
     """Limit - usage, where files that the kernel may drop from its cache count as free."""
     try:
-        allowed, used = limit.read_text().strip(), int(usage.read_text())
+        allowed = limit.read_text().strip()
+        if allowed == "max" or int(allowed) >= UNLIMITED:
+            return None
+        used = int(usage.read_text())
         fields = dict(line.split(maxsplit=1) for line in stat.read_text().splitlines())
     except (OSError, ValueError):
         return None  # the root group has no limit
-    if allowed == "max":
-        return None
     return max(0, int(allowed) - used + int(fields.get("inactive_file", 0)))
 
 

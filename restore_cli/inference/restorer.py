@@ -416,6 +416,8 @@ class Restorer:
             return self._capped(None, height, width)
         if chosen != "auto":
             return self._capped(chosen, height, width)
+        if max(height, width) <= SMALLEST_TILE:  # whatever is free
+            return self._capped(None, height, width)
         affordable = free_memory(self.device) * MEMORY_SHARE / self.facts.bytes_per_pixel
         side = int(affordable**0.5) - 2 * self._overlap
         # The wider the context, the more of it is computed twice: larger tiles pay off.
