@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +30,11 @@ def environment() -> Environment:
         settings=Path(os.path.expanduser(settings)) if settings else None,
         dumb_terminal=os.environ.get("TERM") == "dumb",
     )
+
+
+def set_environment(values: Mapping[str, str]) -> None:
+    """Set environment variables for a library that has no other settings."""
+    os.environ.update(values)
 
 
 def weights_dir() -> Path:

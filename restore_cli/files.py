@@ -110,7 +110,7 @@ def atomic_path(
 @contextmanager
 def _temporary_path(folder: Path, suffix: str) -> Iterator[Path]:
     """Yield a file that is removed at the end; after a kill, by another process."""
-    _sweep(os.path.realpath(folder))
+    sweep(os.path.realpath(folder))
     part, lock = _new_part(folder, suffix)
     try:
         yield part
@@ -147,7 +147,7 @@ def _lock(file: int) -> bool | None:
 
 
 @cache
-def _sweep(folder: str) -> None:
+def sweep(folder: str) -> None:
     """Remove the temporary files of processes that no longer run; once for each folder.
 
     A running process holds a lock on each of its own, on whatever machine it runs.

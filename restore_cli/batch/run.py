@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, Protocol, cast
 
 import torch
 
@@ -185,9 +185,26 @@ def _pipelined(
             yield behind.popleft().result()
 
 
+class Engine(Protocol):
+    """A way to run jobs: `run` with a restorer, or that of a pool of workers."""
+
+    def __call__(
+        self,
+        jobs: Iterable[Job],
+        *,
+        existing: Existing,
+        quality: int | None,
+        stdin: bytes,
+        stdout: BinaryIO | None,
+        on_tile: OnTile | None,
+        record: CommandRecord | None,
+        checksums: bool,
+    ) -> Generator[Result, None, None]: ...
+
+
 def run_plan(
     planned: Plan,
-    restorer: ImageRestorer,
+    engine: Engine,
     *,
     quality: int | None = None,
     stdin: bytes = b"",
@@ -195,16 +212,15 @@ def run_plan(
     on_tile: OnTile | None = None,
     record: CommandRecord | None = None,
 ) -> Generator[Result, None, None]:
-    """Run the jobs of a plan as `run` does, and write each result to its ledger, if it has one.
+    """Run the jobs of a plan, and write each result to its ledger, if it has one.
 
     A ledger that is watching plans again from time to time, without end.
     """
     ledger = planned.ledger
     told = {item.source for item in planned.unreadable}
     while True:
-        results = run(
+        results = engine(
             planned.jobs if ledger is None else ledger.start_each(planned.jobs),
-            restorer,
             existing=planned.existing,
             quality=quality,
             stdin=stdin,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -13,6 +14,7 @@ from restore_cli import registry
 from restore_cli.batch.plan import Job, Standard, plan
 from restore_cli.cli import options as option
 from restore_cli.cli.console import Reporter, reporter
+from restore_cli.cli.engine_options import loaded, refuse_ray_options
 from restore_cli.cli.ledger_options import ledger_of
 from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 from restore_cli.errors import OutputExists, RestoreError, UsageError
@@ -89,6 +91,10 @@ def denoise(
     retry_failed: option.RetryFailed = False,
     shard: option.ShardName = None,
     watch: option.Watch = False,
+    engine: option.Engine = "local",
+    address: option.Address = None,
+    workers: option.Workers = None,
+    gpus_per_worker: option.GpusPerWorker = None,
 ) -> None:
     """Remove noise from images, folders and videos (MIRNet, C-BSN)."""
     refuse_adapting(adapt, model, time, save, overwrite, ledger)
@@ -116,17 +122,19 @@ def denoise(
         shard=option.shard_of(shard),
         ledger=ledger_of(context),
     )
+    refuse_ray_options(context)
     refuse_contradictions(planned, context)
     refuse_report(html, planned)
     with reporter("denoise", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
-        from restore_cli.inference.restorer import load_restorer
+        from restore_cli.inference.restorer import Restorer, load_restorer
 
-        restorer = load_restorer("denoise", options)
+        restorer = loaded(partial(load_restorer, "denoise", options), context)
         if is_default:
             report.say(f"using {restorer.model} (default: removes more noise than {ADAPTING})")
         if adapt:
+            assert isinstance(restorer, Restorer)  # --adapt refuses workers
             restorer = adapted(restorer, planned.jobs, report, seconds, save)
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from restore_cli.batch.plan import plan
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
+from restore_cli.cli.engine_options import loaded, refuse_ray_options
 from restore_cli.cli.ledger_options import ledger_of
 from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 
@@ -54,6 +56,10 @@ def enhance(
     retry_failed: option.RetryFailed = False,
     shard: option.ShardName = None,
     watch: option.Watch = False,
+    engine: option.Engine = "local",
+    address: option.Address = None,
+    workers: option.Workers = None,
+    gpus_per_worker: option.GpusPerWorker = None,
 ) -> None:
     """Brighten dark images and folders of images (TML)."""
     options = option.run_options(model, weights, tile, overlap, device, precision, seed)
@@ -68,6 +74,7 @@ def enhance(
         shard=option.shard_of(shard),
         ledger=ledger_of(context),
     )
+    refuse_ray_options(context)
     refuse_contradictions(planned, context)
     refuse_report(html, planned)
     with reporter("enhance", quiet=quiet, json=json, print0=print0) as report:
@@ -75,5 +82,6 @@ def enhance(
             return
         from restore_cli.inference.restorer import load_restorer
 
-        restorer = load_restorer("enhance", replace(options, strength=strength, resize=resize))
+        options = replace(options, strength=strength, resize=resize)
+        restorer = loaded(partial(load_restorer, "enhance", options), context)
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)

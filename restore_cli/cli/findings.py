@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from restore_cli.errors import RestoreError
 
 if TYPE_CHECKING:
+    from restore_cli.batch.distributed import Pool
     from restore_cli.batch.run import Result
     from restore_cli.inference.rain import Rain
     from restore_cli.inference.report import ImageRestorer, Report
@@ -46,7 +47,7 @@ def row(
     } | dict.fromkeys(CIRCUMSTANCES + FINDINGS)
 
 
-def result_row(result: Result, restorer: ImageRestorer) -> dict[str, object]:
+def result_row(result: Result, restorer: ImageRestorer | Pool) -> dict[str, object]:
     """Return the JSON row of a result."""
     known = row(result.job.source, result.status, target=result.job.target, error=result.error) | {
         "seconds": round(result.seconds, 3),
@@ -80,7 +81,7 @@ def _rain_row(rain: Rain | None) -> dict[str, float | None] | None:
     }
 
 
-def messages(command: str, result: Result, restorer: ImageRestorer) -> Iterator[str]:
+def messages(command: str, result: Result, restorer: ImageRestorer | Pool) -> Iterator[str]:
     """Yield what was found in an image, and the speed of a video."""
     report = result.report
     if report is None:

@@ -18,6 +18,7 @@ WITHOUT_EFFECT = {
     *("source", "output", "preset", "recursive", "overwrite", "skip_existing", "device", "backend"),
     *("json", "print0", "quiet", "dry_run", "html"),
     *("ledger", "fingerprint", "retry_failed", "shard", "watch"),
+    *("engine", "address", "workers", "gpus_per_worker"),
 }
 
 

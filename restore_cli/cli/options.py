@@ -243,6 +243,40 @@ Watch = Annotated[
         rich_help_panel=BATCHES,
     ),
 ]
+Engine = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        help="Where the work is done: in this process, or by workers of Ray.",
+        rich_help_panel=BATCHES,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT|auto",
+        help="Ray cluster for --engine ray. [default: Ray starts on this machine]",
+        show_default=False,
+        rich_help_panel=BATCHES,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Workers of --engine ray. [default: one for each GPU or core]",
+        rich_help_panel=BATCHES,
+    ),
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="X",
+        help="GPUs of each worker of --engine ray, for example 0.5. [default: 1, where there are]",
+        rich_help_panel=BATCHES,
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.", rich_help_panel=COMPUTING)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from restore_cli.memory import refuse_small_address_space
 from restore_cli.storage import refuse_url
 
 if TYPE_CHECKING:
+    from restore_cli.batch.distributed import Pool
     from restore_cli.batch.run import Result
     from restore_cli.inference.report import ImageRestorer
 
@@ -117,7 +119,7 @@ def show_plan(planned: Plan, report: Reporter) -> None:
 
 def run_batch(
     planned: Plan,
-    restorer: ImageRestorer,
+    restorer: ImageRestorer | Pool,
     report: Reporter,
     *,
     quality: int | None,
@@ -128,8 +130,9 @@ def run_batch(
 
     html: file for a page of the results.
     """
+    from restore_cli.batch.distributed import Pool
     from restore_cli.batch.provenance import CommandRecord
-    from restore_cli.batch.run import run_plan
+    from restore_cli.batch.run import run, run_plan
     from restore_cli.imaging.io import piped
     from restore_cli.inference.device import keep_freed_memory
 
@@ -149,7 +152,7 @@ def run_batch(
 
     results = run_plan(
         planned,
-        restorer,
+        restorer.run if isinstance(restorer, Pool) else partial(run, restorer=restorer),
         quality=quality,
         stdin=piped(binary_stdin()) if source is Standard.INPUT else b"",
         stdout=binary_stdout() if target is Standard.OUTPUT else None,
@@ -180,7 +183,7 @@ def write_page(
     target: Path,
     planned: Plan,
     results: Sequence[Result],
-    restorer: ImageRestorer,
+    restorer: ImageRestorer | Pool,
     report: Reporter,
 ) -> None:
     """Write the page of --report. Raises OutputExists, OutputError."""
@@ -196,7 +199,9 @@ def write_page(
     report.say(f"report: {target}")
 
 
-def show_result(result: Result, restorer: ImageRestorer, report: Reporter, *, alone: bool) -> None:
+def show_result(
+    result: Result, restorer: ImageRestorer | Pool, report: Reporter, *, alone: bool
+) -> None:
     """Report what was found in an image, and its row of JSON or the path of its output."""
     job = result.job
     for message in messages(report.command, result, restorer):

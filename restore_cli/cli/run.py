@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from restore_cli.batch.plan import Enlargement, contains_videos, plan, template_
 from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
+from restore_cli.cli.engine_options import loaded, refuse_ray_options
 from restore_cli.cli.ledger_options import ledger_of
 from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 from restore_cli.cli.upscaling import default_factor, default_network
@@ -78,6 +80,10 @@ def run(
     retry_failed: option.RetryFailed = False,
     shard: option.ShardName = None,
     watch: option.Watch = False,
+    engine: option.Engine = "local",
+    address: option.Address = None,
+    workers: option.Workers = None,
+    gpus_per_worker: option.GpusPerWorker = None,
 ) -> None:
     """Restore images in several steps, with no rounding in between.
 
@@ -110,6 +116,7 @@ def run(
         shard=option.shard_of(shard),
         ledger=ledger_of(context),
     )
+    refuse_ray_options(context)
     refuse_contradictions(planned, context)
     refuse_report(html, planned)
     with reporter("run", quiet=quiet, json=json, print0=print0) as report:
@@ -123,7 +130,7 @@ def run(
             Step(task, factor, models.get(task), files.get(task))
             for task, factor in zip(tasks, factors, strict=True)
         ]
-        restorer = load_chain(chain, options)
+        restorer = loaded(partial(load_chain, chain, options), context)
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)
 
 

@@ -6,12 +6,14 @@ They differ in their task alone, which is the name of the command.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import typer
 
 from restore_cli.batch.plan import plan
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
+from restore_cli.cli.engine_options import loaded, refuse_ray_options
 from restore_cli.cli.ledger_options import ledger_of
 from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 
@@ -46,6 +48,10 @@ def restore_same_size(
     retry_failed: option.RetryFailed = False,
     shard: option.ShardName = None,
     watch: option.Watch = False,
+    engine: option.Engine = "local",
+    address: option.Address = None,
+    workers: option.Workers = None,
+    gpus_per_worker: option.GpusPerWorker = None,
 ) -> None:
     """Restore images, folders and videos for the task that the command is called by."""
     task = context.command.name or ""
@@ -61,6 +67,7 @@ def restore_same_size(
         shard=option.shard_of(shard),
         ledger=ledger_of(context),
     )
+    refuse_ray_options(context)
     refuse_contradictions(planned, context)
     refuse_report(html, planned)
     with reporter(task, quiet=quiet, json=json, print0=print0) as report:
@@ -68,5 +75,7 @@ def restore_same_size(
             return
         from restore_cli.inference.restorer import load_restorer
 
-        restorer = load_restorer(task, replace(options, strength=strength))
+        restorer = loaded(
+            partial(load_restorer, task, replace(options, strength=strength)), context
+        )
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)

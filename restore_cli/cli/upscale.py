@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from restore_cli.batch.plan import Enlargement, contains_videos, plan, template_fields
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
+from restore_cli.cli.engine_options import loaded, refuse_ray_options
 from restore_cli.cli.ledger_options import ledger_of
 from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 from restore_cli.cli.upscaling import default_factor, default_network, describe_default
@@ -90,6 +92,10 @@ def upscale(
     retry_failed: option.RetryFailed = False,
     shard: option.ShardName = None,
     watch: option.Watch = False,
+    engine: option.Engine = "local",
+    address: option.Address = None,
+    workers: option.Workers = None,
+    gpus_per_worker: option.GpusPerWorker = None,
 ) -> None:
     """Enlarge images, folders and videos (ESPCN, MIRNet)."""
     if purpose != "auto" and weights is not None:
@@ -115,6 +121,7 @@ def upscale(
         shard=option.shard_of(shard),
         ledger=ledger_of(context),
     )
+    refuse_ray_options(context)
     refuse_contradictions(planned, context)
     refuse_report(html, planned)
     with reporter("upscale", quiet=quiet, json=json, print0=print0) as report:
@@ -127,7 +134,8 @@ def upscale(
             report.say(describe_default(model, videos=videos))
             options = replace(options, model=model)
         kind = "clean" if purpose == "auto" and videos else purpose  # one for all frames
-        restorer = load_upscaler(options, Target(factor, pixels, passes), kind)
+        target = Target(factor, pixels, passes)
+        restorer = loaded(partial(load_upscaler, options, target, kind), context)
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)
 
 

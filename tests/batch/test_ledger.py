@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import zlib
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from restore_cli.batch.ledger import Ledger
 from restore_cli.batch.plan import Shard, plan
-from restore_cli.batch.run import run_plan
+from restore_cli.batch.run import run, run_plan
 from restore_cli.errors import InputError, OutputExists, UnreadableImage, UsageError
 from restore_cli.files import sha256_of
 from restore_cli.imaging.transfer import CPU
@@ -48,7 +49,7 @@ class Inverting:
         return height, width
 
 
-inverted = Inverting()
+engine = partial(run, restorer=Inverting())
 
 
 def ledger(name="run.sqlite", *, weights=("f" * 64,), **options):
@@ -70,7 +71,7 @@ def planned(book, *sources, existing="error", shard=None):
 
 def restored(book, *sources, **options):
     """Names of the sources that are worked on."""
-    return [r.job.source.name for r in run_plan(planned(book, *sources, **options), inverted)]
+    return [r.job.source.name for r in run_plan(planned(book, *sources, **options), engine)]
 
 
 def statuses(book):
@@ -169,7 +170,7 @@ def test_a_file_that_appears_after_the_plan_is_not_replaced(here):
     ready = planned(book := ledger())
     draw("out/b.png")
     before = Path("out/b.png").read_bytes()
-    assert {r.job.source.name: r.status for r in run_plan(ready, inverted)}["b.png"] == "failed"
+    assert {r.job.source.name: r.status for r in run_plan(ready, engine)}["b.png"] == "failed"
     assert Path("out/b.png").read_bytes() == before
     assert statuses(book)["b.png"] == "failed"
 
