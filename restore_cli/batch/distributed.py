@@ -26,6 +26,7 @@ from restore_cli.batch.provenance import CommandRecord
 from restore_cli.batch.run import OnTile, Result, run
 from restore_cli.errors import DeviceError, MissingExtra, RestoreError, UsageError
 from restore_cli.files import sweep
+from restore_cli.inference.device import keep_freed_memory
 from restore_cli.inference.options import RunOptions
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from restore_cli.inference.report import ImageRestorer
 
-CHUNK = 1000  # jobs of a worker between two starts of the pool; all that is in memory of a plan
+CHUNK = 4000  # jobs of a worker between two starts of the pool; all that is in memory of a plan
 BATCH = 16  # jobs at most that a worker takes at once
 ATTEMPTS = 3  # of a job that ends its worker
 OBJECTS = 100 << 20  # bytes of the shared memory of Ray on this machine: it holds paths only
@@ -169,6 +170,7 @@ class _Worker:
     def __init__(self, load: Load, folder: str, options: dict[str, Any], attempts: Any):
         with suppress(OSError):  # relative paths are those of the command
             os.chdir(folder)
+        keep_freed_memory()
         self._restorer, self._options, self._attempts = load(), options, attempts
 
     def __call__(self, table: Any) -> Any:
@@ -263,7 +265,7 @@ def start(load: Load, cluster: Cluster) -> Pool:
             "--engine ray needs Ray", hint="pip install 'restore-cli[ray]'"
         ) from error
     _connect(cluster)
-    there = ray.cluster_resources()
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cores, devices = there.get("CPU", 0), there.get("GPU", 0)
     gpus = cluster.gpus_per_worker
     if gpus is None:
@@ -310,6 +312,8 @@ def _connect(cluster: Cluster) -> None:
                 **here,
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
+        if cluster.address is None:
+            raise DeviceError(f"Ray does not start here: {_last_line(error)}") from error
         raise UsageError(
             f"--address {cluster.address}: no Ray cluster", hint="start one: ray start --head"
         ) from error

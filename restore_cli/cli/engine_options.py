@@ -25,7 +25,7 @@ def refuse_ray_options(context: typer.Context) -> None:
         for option in OF_RAY:
             if given[option] is not None:
                 name = option.replace("_", "-")
-                raise UsageError(f"--{name} needs workers", hint="add --engine ray")
+                raise UsageError(f"--{name} needs workers of Ray", hint="add --engine ray")
         return
     if "-" in (*given["source"], given["output"]):
         raise UsageError("--engine ray and - contradict each other", hint="name files")
