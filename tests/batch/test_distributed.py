@@ -1,5 +1,6 @@
 """Workers of Ray do what a local run does, whatever happens to one of them."""
 
+import json
 import os
 import pickle
 import signal
@@ -146,7 +147,7 @@ def test_an_interrupt_ends_the_workers_and_says_nothing_else(here):
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
-        process.stdout.readline()
+        assert json.loads(process.stdout.readline())["status"] == "ok"
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=300)
     assert process.returncode == 130
