@@ -193,12 +193,12 @@ def _row(place: Place) -> tuple[object, ...]:
     job = place.job
     return (
         place.state,
-        _bytes(job.source),
-        _bytes(job.target),
+        _bound(job.source),
+        _bound(job.target),
         job.format,
-        _bytes(place.origin),
-        _bytes(place.result),
-        _bytes(place.name),
+        _bound(place.origin),
+        _bound(place.result),
+        _bound(place.name),
         place.file,
         place.present,
         place.size,
@@ -206,8 +206,9 @@ def _row(place: Place) -> tuple[object, ...]:
     )
 
 
-def _bytes(path: Location | Standard | str | None) -> bytes | None:
+def _bound(path: Location | Standard | str | None) -> str | bytes | None:
     """Return a file name or an address for CAST(? AS TEXT), None for a pipe."""
-    if isinstance(path, Url):
-        return os.fsencode(path.address)
-    return None if path is None or isinstance(path, Standard) else os.fsencode(path)
+    if path is None or isinstance(path, Standard):
+        return None
+    text = path.address if isinstance(path, Url) else str(path)
+    return text if text.isascii() else os.fsencode(text)  # a name may be no valid text

@@ -121,7 +121,7 @@ class _Found:
         text, root = str(self.path), str(self.root)
         return text if root == "." else text[len(root) :].lstrip(os.sep)
 
-    @property
+    @cached_property
     def is_video(self) -> bool:
         return is_video(self.path.name)
 
