@@ -105,6 +105,19 @@ def test_every_format_is_read_and_written(kind, format, restorer, tmp_path, monk
     assert (found.pixels - whole.pixels).abs().max() <= 1e-6
 
 
+@pytest.mark.parametrize("kind", ["gif", "webp", "png"])
+def test_a_giant_animation_keeps_its_first_frame_and_says_so(
+    kind, restorer, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(giants, "LARGE", 0)
+    frames = [Pillow.fromarray(noise(HEIGHT, WIDTH, 3)[::step]) for step in (1, -1)]
+    source = tmp_path / f"source.{kind}"
+    frames[0].save(source, save_all=True, append_images=frames[1:], duration=90)
+    found = restored(source, tmp_path / "bands.png", restorer, "png")
+    assert (found.height, found.width) == (2 * HEIGHT, 2 * WIDTH)
+    assert f"{source}: read without the other frames" in caplog.messages
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_giant_is_upright(orientation, restorer, tmp_path, monkeypatch):
     source = tmp_path / "turned.png"

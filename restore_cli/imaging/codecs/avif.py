@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from restore_cli.imaging.canvas import MEMORY, Storage
-from restore_cli.imaging.codecs.boxes import inside, properties
+from restore_cli.imaging.codecs.boxes import beside, inside, properties
 from restore_cli.imaging.codecs.exif import with_resolution
 from restore_cli.imaging.codecs.icc import hdr_of
 from restore_cli.imaging.codecs.metadata import incoming_metadata
@@ -54,14 +54,14 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
 
 
 def dropped_items(data: bytes) -> list[str]:
-    """Name images beside the main one in a HEIF file."""
+    """Name what a HEIF file holds beside its main image."""
     kinds = b"".join(inside(data, b"meta", b"iprp", b"ipco", b"auxC"))
     items = b"".join(inside(data, b"meta", b"iinf"))
     names = {
         "its gain map": b"gainmap" in kinds or b"tmap" in items,
         "its depth map": b":depth" in kinds or b"auxid:2\0" in kinds,
     }
-    return [name for name, is_present in names.items() if is_present]
+    return [*(name for name, is_present in names.items() if is_present), *beside(data)]
 
 
 def encode(source: Encodable, file: BinaryIO) -> None:

@@ -26,6 +26,7 @@ WIDTHS, HEIGHTS = (
 )  # in the image's directory and EXIF's
 THUMBNAIL_AT, THUMBNAIL_LENGTH = 0x0201, 0x0202
 DESCRIPTION = 0x010E
+TRANSFER_FUNCTION = 0x012D
 SUBJECT = frozenset((0x9214, 0xA214))  # area and location in pixels
 # Tags of the image's directory that tell how the pixels of a file are stored, or repeat metadata.
 STORAGE = frozenset(
@@ -44,6 +45,7 @@ CODES = {BYTE: "B", SHORT: "H", LONG: "I", 13: "I", 16: "Q", 18: "Q"}
 # Tags of a TIFF's first directory that describe the image, not the layout of the file.
 DESCRIPTIVE = {
     *(0x010D, 0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298),
+    *(TRANSFER_FUNCTION, 0x013E, 0x013F),  # and the chromaticities of white and primaries
     *(0x4746, 0x4749),  # rating
     *range(0x9C9B, 0x9CA0),  # title, comment, author, keywords, subject, as Windows writes them
 }
@@ -143,6 +145,11 @@ def is_big(data: bytes, order: Order) -> bool:
     return data[2:4] == struct.pack(f"{order}H", 43)
 
 
+def is_whole(directory: Directory) -> bool:
+    """Return False if a directory to which another one points cannot be read."""
+    return all(_below(directory, tag) for tag in (EXIF, GPS) if tag in directory.entries)
+
+
 def _below(directory: Directory, tag: int) -> Directory | None:
     """Return the directory that a tag points to, if it is complete."""
     for place in directory.numbers(tag)[:1]:
@@ -196,6 +203,22 @@ def without_description(exif: bytes) -> bytes:
         data[entry.at : entry.at + entry.size] = bytes(entry.size)
     _remove_tags(data, first, frozenset((DESCRIPTION,)))
     return bytes(data)
+
+
+def without_transfer_function(exif: bytes) -> bytes:
+    """Return descriptive tags alone, without the transfer function. Raises ValueError."""
+    order, tree = descriptive_tags(exif)
+    tree.pop(TRANSFER_FUNCTION, None)
+    return tiff_header(order) + pack_directory(tree, FIRST, order)
+
+
+def suits_depth(exif: bytes, depth: int) -> bool:
+    """Return False for a transfer function of other levels than those of `depth` bits.
+
+    Raises ValueError.
+    """
+    entry = first_directory(exif).entries.get(TRANSFER_FUNCTION)
+    return entry is None or entry.count in (1 << depth, 3 << depth)
 
 
 def _remove_tags(data: bytearray, directory: Directory, tags: frozenset[int]) -> None:

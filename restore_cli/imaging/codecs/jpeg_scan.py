@@ -13,7 +13,8 @@ from contextlib import suppress
 import numpy as np
 import simplejpeg
 
-from restore_cli.imaging.codecs.segments import SCAN, markers
+from restore_cli.imaging.codecs.segments import SCAN, markers, parts
+from restore_cli.imaging.headers import JPEG_ARITHMETIC, JPEG_SIZES
 from restore_cli.imaging.quantize import Array
 
 COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # by Pillow's mode
@@ -25,6 +26,10 @@ DAMAGE = (
 )
 EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
+COEFFICIENTS = 64  # of a block
+FRAMES = (*JPEG_SIZES, *JPEG_ARITHMETIC)  # markers SOF
+PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+UNFINISHED = "its last scans, which are missing"
 DAMAGED, NO_END = "parts of the image that are damaged", "its end marker"
 
 END = b"\xff\xd9"  # marker
@@ -40,6 +45,11 @@ def decode_scan(data: bytes, mode: str, height: int, width: int) -> tuple[Array 
     A file with damaged blocks is read, one without some of its blocks is refused.
     Raises ValueError.
     """
+    levels, lost = _decoded(data, mode, height, width)
+    return levels, [*lost, *([UNFINISHED] if levels is not None and not _is_finished(data) else [])]
+
+
+def _decoded(data: bytes, mode: str, height: int, width: int) -> tuple[Array | None, list[str]]:
     try:
         levels = _levels(data, mode)
         checked = height * width <= LARGEST_FOR_FFMPEG
@@ -91,6 +101,30 @@ def _blocks_are_whole(jpeg: bytes) -> bool:
     except av.FFmpegError:
         return True  # a kind that it does not decode
     return True
+
+
+def _is_finished(jpeg: bytes) -> bool:
+    """Return False if a coefficient of a component is in no scan, or not to its last bit.
+
+    A file that was cut between two scans is whole otherwise.
+    """
+    missing, progressive = dict[int, set[int]](), False
+    for marker, start, _ in parts(jpeg):
+        if marker in FRAMES:
+            progressive = marker in PROGRESSIVE
+            components = jpeg[start + 6 : start + 6 + 3 * jpeg[start + 5] : 3]
+            missing = {component: {*range(COEFFICIENTS)} for component in components}
+        elif marker == SCAN:
+            selectors = start + 1 + 2 * jpeg[start]
+            first, last, bits = jpeg[selectors : selectors + 3]
+            for component in jpeg[start + 1 : selectors : 2]:
+                if not progressive:
+                    missing.pop(component, None)
+                elif bits & 15 == 0:  # the last bit
+                    missing.get(component, set()).difference_update(range(first, last + 1))
+            if not any(missing.values()):
+                return True
+    return False
 
 
 def _without_padding(jpeg: bytes) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 from restore_cli.errors import UnreadableImage
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs import jxl_header
-from restore_cli.imaging.codecs.boxes import boxes
+from restore_cli.imaging.codecs.boxes import beside, boxes
 from restore_cli.imaging.codecs.exif import ORDERS, with_resolution
 from restore_cli.imaging.codecs.metadata import incoming_metadata
 from restore_cli.imaging.headers import refuse_giant
@@ -55,7 +55,11 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
         2**header.depth - 1,
         premultiplied=header.premultiplied,
         metadata=metadata,
-        dropped=(*(part for part, is_present in droppable.items() if is_present), *stale),
+        dropped=(
+            *(part for part, is_present in droppable.items() if is_present),
+            *(() if data.startswith(jxl_header.BARE) else beside(data)),
+            *stale,
+        ),
     )
 
 

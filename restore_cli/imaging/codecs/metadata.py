@@ -19,8 +19,10 @@ from restore_cli.imaging.codecs.exif import (
     for_upright,
     read_orientation,
     read_resolution,
+    suits_depth,
     with_size,
     without_description,
+    without_transfer_function,
 )
 from restore_cli.imaging.formats import Encoding
 from restore_cli.imaging.image import Image, Metadata, Text
@@ -44,6 +46,7 @@ LAYOUTS = {
         re.DOTALL,
     ),
 }
+BROKEN_EXIF = "its EXIF, which is damaged"
 LONGEST_NAMES = 80  # characters of all keywords in a message
 CHUNKS = {  # of a PNG, whose loss is worth a word
     b"sBIT": "its number of significant bits",
@@ -67,7 +70,8 @@ def incoming_metadata(
 ) -> Incoming:
     """Return the metadata of the upright image from those that a file states.
 
-    EXIF that cannot be parsed is dropped. orientation: as stated outside EXIF and XMP, if at all.
+    EXIF that cannot be parsed is dropped, and named. orientation: as stated outside EXIF and XMP,
+    if at all.
     """
     exif, dpi, packet = metadata.exif or b"", metadata.dpi, metadata.xmp or None
     exif = exif.removeprefix(EXIF_PREFIX)
@@ -80,7 +84,7 @@ def incoming_metadata(
             descriptive_tags(exif)  # no format may fail on it when it is written
     except ValueError as error:
         logger.info("EXIF dropped: %s", error)
-        exif = b""
+        exif, dropped = b"", (*dropped, BROKEN_EXIF)
     if directory is not None and orientation is None and ORIENTATION in directory.entries:
         orientation = read_orientation(directory)
     if directory is not None and not _is_plausible(dpi):
@@ -164,6 +168,9 @@ def outgoing_metadata(image: Image, encoding: Encoding) -> tuple[Metadata, list[
             lost.append("light above white (1)")
     if metadata.exif is not None:
         sized = with_size(metadata.exif, image.height, image.width)
+        if not suits_depth(sized, min(image.bit_depth, encoding.depth)):
+            sized = without_transfer_function(sized)
+            lost.append("its transfer function")
         metadata = replace(metadata, exif=sized)
     packet = xmp.without_record(metadata.xmp)
     if packet is not None:

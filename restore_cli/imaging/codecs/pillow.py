@@ -19,6 +19,7 @@ from PIL import ImageCms, _imaging
 
 from restore_cli.errors import UnreadableImage
 from restore_cli.imaging.canvas import MEMORY, Storage
+from restore_cli.imaging.codecs import bmp, gif
 from restore_cli.imaging.codecs.exif import with_resolution
 from restore_cli.imaging.codecs.jpeg import quality_of
 from restore_cli.imaging.codecs.jpeg_scan import decode_scan
@@ -30,6 +31,7 @@ from restore_cli.imaging.codecs.metadata import (
     incoming_metadata,
 )
 from restore_cli.imaging.codecs.segments import (
+    BEHIND,
     COMMENT,
     IN_PHOTOSHOP,
     PHOTOSHOP,
@@ -113,18 +115,20 @@ def pillow_limits() -> Iterator[None]:
 
 def _read_metadata(opened: Pillow.Image, data: bytes) -> Incoming:
     info = opened.info
-    dpi, beside = info.get("dpi"), Beside((), b"", ())
+    icc, dpi, beside = info.get("icc_profile"), info.get("dpi"), Beside((), b"", ())
     if opened.format in ("JPEG", "MPO"):
         beside = read_beside(data)
         if info.get("jfif_unit") not in UNITS:
             dpi = None  # Pillow copies it from EXIF, or invents it
-    elif opened.format == "GIF" and "comment" in info:
-        beside = beside._replace(comments=(info["comment"],))
+    elif opened.format == "GIF":
+        beside = gif.read_beside(data)
+    elif opened.format == "BMP":
+        icc, beside = bmp.profile_of(data), beside._replace(dropped=bmp.dropped_from(data))
     elif opened.format == "WEBP" and data[8 + struct.unpack_from("<I", data, 4)[0] :].strip(b"\0"):
-        beside = beside._replace(dropped=("the data behind its end",))
+        beside = beside._replace(dropped=(BEHIND,))
     incoming = incoming_metadata(
         Metadata(
-            icc=info.get("icc_profile"),
+            icc=icc,
             exif=info.get("exif"),
             xmp=info.get("xmp"),
             dpi=(float(dpi[0]), float(dpi[1])) if dpi else None,

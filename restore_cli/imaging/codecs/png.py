@@ -15,6 +15,7 @@ from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs import pillow
 from restore_cli.imaging.codecs.metadata import Incoming, comment_of, incoming_metadata
 from restore_cli.imaging.codecs.photoshop import with_iptc
+from restore_cli.imaging.codecs.segments import BEHIND
 from restore_cli.imaging.headers import refuse_giant
 from restore_cli.imaging.image import Metadata, Text
 from restore_cli.imaging.quantize import Array, Decoded, Encodable, joined, stored
@@ -68,7 +69,7 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     droppable = {
         "the other frames": b"fdAT" in kinds,
         "its content credentials (C2PA)": b"caBX" in kinds,
-        "the data behind its end": _has_more(data, chunks),
+        BEHIND: _has_more(data, chunks),
         "its ICC profile, which is damaged": b"iCCP" in kinds and metadata.icc is None,
     }
     return Decoded(

@@ -15,6 +15,7 @@ WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
 LONGEST = 65_533  # bytes of a segment
 IN_PHOTOSHOP, IN_INDEX = b"Photoshop 3.0\0", b"MPF\0"
 INDEX_ENTRIES, PREVIEWS = 0xB002, (0x010001, 0x010002)  # CIPA DC-007, 5.2.3
+BEHIND = "the data behind its end"
 MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 AFTER_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 CLIP = re.compile(rb"ftyp(?:mp4|iso|avc|qt|3gp|mmp|M4V|heic|hevc)")
@@ -81,21 +82,30 @@ def markers(jpeg: bytes) -> Iterator[tuple[int, int]]:
 def _walk(data: bytes, at: int) -> tuple[list[Segment], int]:
     """Return comments and application segments of the JPEG at `at`, and the offset of its end."""
     found = list[Segment]()
+    for kind, start, stop in parts(data, at):
+        if kind == STOP:
+            return found, stop
+        if kind == COMMENT or kind in APPLICATIONS:
+            found.append(Segment(kind, data[start:stop]))
+    return found, len(data)
+
+
+def parts(data: bytes, at: int = 0) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, first and last offset of the segments of the JPEG at `at`, up to its end."""
     pattern, at = MARKER, at + 2
     while marker := pattern.search(data, at):
         kind, at, pattern = marker[1][0], marker.end(), MARKER
         if kind == STOP:
-            return found, at
+            yield kind, at, at
+            return
         if kind in WITHOUT_LENGTH:
             continue
         if at + 2 > len(data):
-            break
+            return
         stop = at + max(2, struct.unpack_from(">H", data, at)[0])
-        if kind == COMMENT or kind in APPLICATIONS:
-            found.append(Segment(kind, data[at + 2 : stop]))
+        yield kind, at + 2, stop
         pattern = AFTER_SCAN if kind == SCAN else MARKER
         at = stop
-    return found, len(data)
 
 
 def _unknown(segments: Sequence[Segment]) -> Iterator[str]:
@@ -140,7 +150,7 @@ def _behind(data: bytes, end: int, previews: int) -> Iterator[str]:
     if clip:
         yield "its video clip"
     elif others:
-        yield "the data behind its end"
+        yield BEHIND
 
 
 def pack(marker: int, body: bytes, prefix: bytes = b"") -> bytes:

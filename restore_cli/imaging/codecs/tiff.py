@@ -18,6 +18,9 @@ from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs import pillow
 from restore_cli.imaging.codecs.exif import (
     BYTE,
+    DESCRIPTIVE,
+    EXIF,
+    GPS,
     LONG,
     LONG8,
     SHORT,
@@ -28,13 +31,14 @@ from restore_cli.imaging.codecs.exif import (
     descriptive_tags,
     exif_of_tiff,
     first_directory,
+    is_whole,
     pack_directory,
     read_orientation,
     read_resolution,
     resolution_tags,
     tiff_header,
 )
-from restore_cli.imaging.codecs.metadata import Incoming, incoming_metadata
+from restore_cli.imaging.codecs.metadata import BROKEN_EXIF, Incoming, incoming_metadata
 from restore_cli.imaging.codecs.pages import image_page, pages_of, with_first_page
 from restore_cli.imaging.codecs.photoshop import iptc_in, with_iptc
 from restore_cli.imaging.headers import refuse_giant
@@ -54,6 +58,14 @@ PREMULTIPLIED, ALPHA = 1, 2  # EXTRA_SAMPLES; 0: unspecified
 UNSIGNED, SIGNED, FLOATING = 1, 2, 3  # SAMPLE_FORMAT
 DIFFERENCES = 2  # PREDICTOR
 
+PRIVATE = 32_768  # first of the tags of vendors
+IMAGEJ = (50838, 50839)  # named with its description
+# Vendors' tags that are kept, or say nothing of a decoded image, as those of printers.
+HANDLED = {IPTC, PHOTOSHOP, ICC, LAYERS, EXIF, GPS, *IMAGEJ, *DESCRIPTIVE}
+HANDLED |= {32995, 32996, 32997, 32998, 37439, 40965, 50255, 50341}
+GEO_KEYS = 34735
+GEOREFERENCE = {33550, 33922, 34264, GEO_KEYS, 34736, 34737, 42112, 42113}  # GeoTIFF and GDAL
+
 DATA = 16  # offset of the first strip, after the longer of the two headers
 BIG = (1 << 32) - (1 << 28)  # offset from which a directory may reach beyond 4 GB
 
@@ -71,6 +83,10 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     dropped = ["its mask"] if any(each.is_mask for each in others) else []
     dropped += ["the other pages"] if any(not each.is_mask for each in others) else []
     dropped += ["its layers"] if LAYERS in page.entries else []
+    private = {tag for tag in page.entries if tag >= PRIVATE} - HANDLED
+    if GEO_KEYS in private:
+        dropped, private = [*dropped, "its georeference"], private - GEOREFERENCE
+    dropped += ["its private tags"] if private else []
     dropped += stale
     bits = max(page.numbers(BITS, (1,)))
     if not _is_plain(page):
@@ -122,9 +138,9 @@ def _is_plain(page: Directory) -> bool:
 
 def _read_metadata(page: Directory) -> Incoming:
     try:
-        exif = exif_of_tiff(page.data)
+        exif, is_broken = exif_of_tiff(page.data), not is_whole(page)
     except ValueError:  # the image is readable without its description
-        exif = None
+        exif, is_broken = None, True
     return incoming_metadata(
         Metadata(
             icc=page.value(ICC),
@@ -134,6 +150,7 @@ def _read_metadata(page: Directory) -> Incoming:
             photoshop=with_iptc(page.value(PHOTOSHOP) or b"", page.value(IPTC) or b""),
         ),
         orientation=read_orientation(page),
+        dropped=(BROKEN_EXIF,) if is_broken else (),
     )
 
 

@@ -1,0 +1,49 @@
+"""Contents of a BMP beside its pixels, which Pillow does not read."""
+
+from __future__ import annotations
+
+import struct
+
+from restore_cli.imaging.codecs.segments import BEHIND
+
+HEADER = 14  # bytes before the one that gives the size
+VERSION_5 = 124  # bytes of the header that may name an ICC profile
+EMBEDDED, LINKED = b"DEBM", b"KNIL"  # kinds of profile: in the file, and in another one
+UNCOMPRESSED = (0, 3, 6)  # plain, and plain with masks of the channels
+
+
+def profile_of(data: bytes) -> bytes | None:
+    """Return the ICC profile. Raises struct.error."""
+    start, length = _profile(data, EMBEDDED)
+    return data[start : start + length] if 0 < length <= len(data) - start else None
+
+
+def dropped_from(data: bytes) -> tuple[str, ...]:
+    """Name the contents that are not read. Raises struct.error."""
+    named = ["its ICC profile, which is in another file"] if _profile(data, LINKED)[1] else []
+    end = _end_of_pixels(data)
+    ends = (sum(_profile(data, kind)) for kind in (EMBEDDED, LINKED))
+    if end is not None and data[max(end, *ends) :].strip(b"\0"):
+        named.append(BEHIND)
+    return tuple(named)
+
+
+def _profile(data: bytes, kind: bytes) -> tuple[int, int]:
+    """Return offset and length of a profile of a kind; (0, 0) without one."""
+    if struct.unpack_from("<I", data, HEADER)[0] < VERSION_5 or data[70:74] != kind:
+        return 0, 0
+    start, length = struct.unpack_from("<II", data, HEADER + 112)
+    return HEADER + start, length
+
+
+def _end_of_pixels(data: bytes) -> int | None:
+    """Return the offset behind the pixels; None where they are compressed, of unknown length."""
+    (start,) = struct.unpack_from("<I", data, 10)
+    if struct.unpack_from("<I", data, HEADER)[0] == 12:  # the oldest header
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+        packed = 0
+    else:
+        width, height, _, bits, packed = struct.unpack_from("<iiHHI", data, 18)
+    if packed not in UNCOMPRESSED:
+        return None
+    return int(start) + -(-width * bits // 32) * 4 * abs(height)
