@@ -47,6 +47,7 @@ from restore_cli.imaging.formats import (
     is_container,
     is_lossy,
     refuse_beyond,
+    refuse_hdr,
 )
 from restore_cli.imaging.headers import Header, read_header
 from restore_cli.inference.options import ImageSize
@@ -804,6 +805,7 @@ def _by_header(table: JobTable, scale: Enlargement) -> list[Unreadable]:
                 needs[job.target.parent] += _least_bytes(job, header, scale)
             if header is not None and not is_container(job.format):
                 refuse_beyond(cast(Format, job.format), *scale.of(header.height, header.width))
+                refuse_hdr(cast(Format, job.format), header.hdr, name=str(job.source))
         except RestoreError as error:
             if not error.message.startswith(str(job.source)):
                 error = type(error)(f"{job.source}: {error.message}", hint=error.hint)

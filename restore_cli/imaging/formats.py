@@ -535,6 +535,16 @@ def refuse_beyond(format: Format, height: int, width: int) -> None:
         )
 
 
+def refuse_hdr(format: Format, transfer: str | None, *, name: str = "") -> None:
+    """Refuse colours of HDR (PQ, HLG) in a format that cannot state them. Raises OutputError."""
+    if transfer and not ENCODINGS[format].chunks:
+        raise OutputError(
+            f"{name or 'the image'} has HDR colours ({transfer}), which {format.upper()} "
+            "cannot state",
+            hint="write PNG, for example with --format png",
+        )
+
+
 def is_container(format: Format | Container) -> TypeGuard[Container]:
     """Return True for the format of a video."""
     return format in get_args(Container)

@@ -9,6 +9,7 @@ import mmap
 import re
 import stat
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +38,15 @@ IN_FRONT = 1 << 20  # bytes of a file in boxes that are searched for its size
 DEFLATED, LZW, RUNS, SCANNED = 1032, 2731, 64, 1024
 RGBE_RUNS = 16  # pixels: a run of 127 in two bytes, four runs for the channels
 JPEG = 3 * SCANNED  # of three channels
+BLOCKS = 640  # of VP8: the modes of a block of 256 take 3.4 bits
 JPEG_SIZES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8))  # markers SOF, Huffman-coded
 JPEG_ARITHMETIC = (*range(0xC9, 0xCC), *range(0xCD, 0xD0))
 PNM = re.compile(rb"P([1-6])" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * 2)
 PNM_BITS = {b"1": 8, b"2": 16, b"3": 48, b"4": 1, b"5": 8, b"6": 24}
 FITS_BLOCK = 2880  # bytes; the first cards state the size
 FITS_NUMBER = re.compile(rb"(BITPIX|NAXIS\d?) *= *(-?\d{1,9})\b")
+PNG_SIGNATURE, CICP = b"\x89PNG\r\n\x1a\n", 4  # and bytes of the chunk
+MOST_CHUNKS = 1000  # that are looked at
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 TIFF_RATIOS = {1: 1, 5: LZW, 6: JPEG, 7: JPEG, 8: DEFLATED, 32946: DEFLATED, 32773: RUNS}
 
@@ -52,6 +56,7 @@ class Header:
     """Format and stored size of an image.
 
     `least` bytes are the shortest file of that size, `each` those of a decoded pixel at most.
+    hdr: PQ or HLG, the transfer of its colours.
     """
 
     still: StillFormat
@@ -59,6 +64,7 @@ class Header:
     width: int
     least: float = 0
     each: int = 4
+    hdr: str | None = None
 
 
 def is_regular(path: Path) -> bool:
@@ -144,7 +150,8 @@ def _measured(still: StillFormat, data: bytes) -> Header | None:
             width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
             row = (width * depth * PNG_CHANNELS[colour] + 7) // 8
             each = (4 if colour == 3 else PNG_CHANNELS[colour]) * (2 if depth == 16 else 1)
-            return Header(still, height, width, row * height / DEFLATED, each)
+            hdr = boxes.hdr_of(dict(_stated_colours(data)))
+            return Header(still, height, width, row * height / DEFLATED, each, hdr)
         case "JPEG":
             return _jpeg(still, data)
         case "WebP":
@@ -158,10 +165,14 @@ def _measured(still: StillFormat, data: bytes) -> Header | None:
             return Header(still, height, width, width * height / LZW)
         case "AVIF" | "HEIC":
             found = boxes.properties(data[:IN_FRONT])
-            return Header(still, found.height, found.width, each=8) if found else None
+            if found is None:
+                return None
+            hdr = boxes.hdr_of(dict(found.colours))
+            return Header(still, found.height, found.width, each=8, hdr=hdr)
         case "JPEG XL":
             stated = jxl_header.read_header(jxl_header.codestream(data[:IN_FRONT]))
-            return Header(still, stated.height, stated.width, each=8)
+            hdr = boxes.hdr_of(dict(stated.colours))
+            return Header(still, stated.height, stated.width, each=8, hdr=hdr)
         case "OpenEXR":
             part = exr_header.read_parts(data)[0]
             part.colours()  # refused where there are none
@@ -176,6 +187,18 @@ def _measured(still: StillFormat, data: bytes) -> Header | None:
             return None  # the libraries tell
         case _:
             return _pnm(still, data)
+
+
+def _stated_colours(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the chunk cICP of a PNG, if it stands before the pixels."""
+    at = len(PNG_SIGNATURE)
+    for _ in range(MOST_CHUNKS):
+        length, kind = struct.unpack_from(">I4s", png, at)
+        if kind in (b"IDAT", b"IEND"):
+            return
+        if kind == b"cICP" and length == CICP:
+            yield kind, png[at + 8 : at + 8 + length]
+        at += 12 + length
 
 
 def _jpeg(still: StillFormat, data: bytes) -> Header | None:
@@ -196,8 +219,8 @@ def _webp(still: StillFormat, data: bytes) -> Header | None:
             (bits,) = struct.unpack_from("<I", data, 21)
             return Header(still, (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1)
         case b"WEBPVP8 ":
-            width, height = struct.unpack_from("<HH", data, 26)
-            return Header(still, height & 0x3FFF, width & 0x3FFF)
+            width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+            return Header(still, height, width, width * height / BLOCKS)
     return None
 
 

@@ -139,6 +139,11 @@ def _decoded(data: bytes, name: str, storage: Storage) -> Decoded:
     except InputError as error:
         raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
     except UnidentifiedImageError as error:
+        still = still_of(data[:HEAD])
+        if still is not None and still.brands:
+            raise UnreadableImage(
+                f"{name}: damaged or truncated ({still.name})", hint="get the file again"
+            ) from error
         if is_video(data):
             raise UnreadableImage(
                 f"{name}: a video, not an image",

@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image as Pillow
 
 from restore_cli.imaging.canvas import MEMORY, Storage
-from restore_cli.imaging.codecs.boxes import beside, inside, properties
+from restore_cli.imaging.codecs.boxes import beside, hdr_of, inside, properties
 from restore_cli.imaging.codecs.exif import with_resolution
-from restore_cli.imaging.codecs.icc import hdr_of
 from restore_cli.imaging.codecs.metadata import incoming_metadata
 from restore_cli.imaging.codecs.pillow import pillow_image, pillow_limits
 from restore_cli.imaging.headers import refuse_giant

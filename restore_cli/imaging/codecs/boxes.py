@@ -6,7 +6,7 @@ ISO/IEC 14496-12 and 23008-12 (HEIF); ITU-T H.273 for the codes of colours.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ CREDENTIALS = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")  # of a box `uui
 CLIP = b"mpvd"  # Samsung's motion photos
 WITH_VERSION = (b"meta",)  # four bytes before the boxes inside
 UNSTATED = (0, 2)  # codes of primaries and transfer that state nothing
+HDR = {16: "PQ", 18: "HLG"}  # codes of transfer
 
 
 class Box(NamedTuple):
@@ -95,6 +96,11 @@ def properties(data: bytes) -> Properties | None:
     codes = [bytes(body) for kind, body in found if kind == b"colr"]
     nclx = [struct.unpack_from(">HH", body, 4) for body in codes if body[:4] == b"nclx"]
     return Properties(height, width, max(depths, default=8), colour_chunks(nclx))
+
+
+def hdr_of(chunks: Mapping[bytes, bytes]) -> str | None:
+    """Return the name of a transfer function for which ICC profiles have no curve."""
+    return HDR.get(chunks[b"cICP"][1]) if b"cICP" in chunks else None
 
 
 def colour_chunks(codes: Sequence[tuple[int, int]]) -> tuple[tuple[bytes, bytes], ...]:

@@ -8,8 +8,7 @@ import numpy as np
 
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs.avif import dropped_items
-from restore_cli.imaging.codecs.boxes import properties
-from restore_cli.imaging.codecs.icc import hdr_of
+from restore_cli.imaging.codecs.boxes import hdr_of, properties
 from restore_cli.imaging.codecs.metadata import incoming_metadata
 from restore_cli.imaging.headers import refuse_giant
 from restore_cli.imaging.image import Metadata

@@ -35,17 +35,11 @@ CURVES: dict[int, tuple[float, ...]] = {  # H.273, table 3
     8: (1.0,),
     13: SRGB_CURVE,
 }
-HDR = {16: "PQ", 18: "HLG"}
 ALIKE = 0.002  # of chromaticities
 D50 = np.array([0.9642, 1.0, 0.8249])
 BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
-
-
-def hdr_of(chunks: Mapping[bytes, bytes]) -> str | None:
-    """Return the name of a transfer function for which ICC profiles have no curve."""
-    return HDR.get(chunks[b"cICP"][1]) if b"cICP" in chunks else None
 
 
 def profile_of(chunks: Mapping[bytes, bytes], *, grey: bool) -> bytes | None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from restore_cli.errors import OutputError
 from restore_cli.imaging.codecs import icc, photoshop, xmp
+from restore_cli.imaging.codecs.boxes import hdr_of
 from restore_cli.imaging.codecs.exif import (
     DESCRIPTION,
     ORIENTATION,
@@ -24,7 +24,7 @@ from restore_cli.imaging.codecs.exif import (
     without_description,
     without_transfer_function,
 )
-from restore_cli.imaging.formats import Encoding
+from restore_cli.imaging.formats import Encoding, refuse_hdr
 from restore_cli.imaging.image import Image, Metadata, Text
 
 logger = logging.getLogger(__name__)
@@ -135,13 +135,7 @@ def comment_of(text: Text) -> bytes:
 
 def refuse_unstated_colours(image: Image, encoding: Encoding) -> None:
     """Raise OutputError if a file in this encoding cannot state colours in PQ or HLG."""
-    hdr = icc.hdr_of(dict(image.metadata.chunks))
-    if hdr and not encoding.chunks:
-        raise OutputError(
-            f"{image.source or 'the image'} has HDR colours ({hdr}), which "
-            f"{encoding.format.upper()} cannot state",
-            hint="write PNG",
-        )
+    refuse_hdr(encoding.format, hdr_of(dict(image.metadata.chunks)), name=str(image.source or ""))
     native = image.metadata.native
     if encoding.values == "own" and (native is None or native.format != encoding.format):
         raise OutputError(
