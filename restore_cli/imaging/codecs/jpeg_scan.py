@@ -13,11 +13,13 @@ from contextlib import suppress
 import numpy as np
 import simplejpeg
 
+from restore_cli.imaging.canvas import Storage
 from restore_cli.imaging.codecs.segments import SCAN, markers, parts
 from restore_cli.imaging.headers import JPEG_ARITHMETIC, JPEG_SIZES
 from restore_cli.imaging.quantize import Array
 
 COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # by Pillow's mode
+CHANNELS = {"L": 1, "RGB": 3, "CMYK": 4}
 DAMAGE = (
     "Corrupt JPEG data",
     "Invalid JPEG file structure",
@@ -39,20 +41,24 @@ MORE = b"\x5a" * 256  # arbitrary data of a scan
 ALIGNMENT = 2  # zeros at most that end the data of a scan
 
 
-def decode_scan(data: bytes, mode: str, height: int, width: int) -> tuple[Array | None, list[str]]:
+def decode_scan(
+    data: bytes, mode: str, height: int, width: int, storage: Storage
+) -> tuple[Array | None, list[str]]:
     """Return the levels (H, W, C) as stored, None for a kind left to Pillow, and what is lost.
 
     A file with damaged blocks is read, one without some of its blocks is refused.
     Raises ValueError.
     """
-    levels, lost = _decoded(data, mode, height, width)
+    room = storage.new((height, width, CHANNELS[mode]), np.uint8)
+    levels, lost = _decoded(data, mode, room)
+    storage.release()
     return levels, [*lost, *([UNFINISHED] if levels is not None and not _is_finished(data) else [])]
 
 
-def _decoded(data: bytes, mode: str, height: int, width: int) -> tuple[Array | None, list[str]]:
+def _decoded(data: bytes, mode: str, room: Array) -> tuple[Array | None, list[str]]:
     try:
-        levels = _levels(data, mode)
-        checked = height * width <= LARGEST_FOR_FFMPEG
+        levels = _levels(data, mode, room)
+        checked = room.shape[0] * room.shape[1] <= LARGEST_FOR_FFMPEG
         return levels, [DAMAGED] if checked and not _blocks_are_whole(data) else []
     except ValueError as error:
         words = str(error)
@@ -64,20 +70,20 @@ def _decoded(data: bytes, mode: str, height: int, width: int) -> tuple[Array | N
         data = _without_padding(data) + END
         end = len(data) - len(END)
         with suppress(ValueError):
-            return _levels(data, mode), [NO_END]
-    levels = _levels(data, mode, strict=False)
+            return _levels(data, mode, room), [NO_END]
+    levels = _levels(data, mode, room, strict=False)
     if (padding := EXTRANEOUS.search(words)) and _is_uniform(data[end - int(padding[1]) : end]):
         return levels, []
     longer = data[:end] + MORE + data[end:]
-    if not np.array_equal(levels, _levels(longer, mode, strict=False)):
+    if not np.array_equal(levels, _levels(longer, mode, np.empty_like(room), strict=False)):
         raise ValueError("its end is missing")  # a complete scan ignores what follows it
     return levels, [DAMAGED]
 
 
-def _levels(data: bytes, mode: str, *, strict: bool = True) -> Array:
-    """Decode; strict: raise ValueError for the first warning as well as for errors."""
-    levels: Array = simplejpeg.decode_jpeg(data, COLOURS[mode], strict=strict)
-    return levels
+def _levels(data: bytes, mode: str, room: Array, *, strict: bool = True) -> Array:
+    """Decode into `room`; strict: raise ValueError for the first warning as well as for errors."""
+    simplejpeg.decode_jpeg(data, COLOURS[mode], buffer=room, strict=strict)
+    return room
 
 
 def _blocks_are_whole(jpeg: bytes) -> bool:

@@ -8,7 +8,7 @@ import logging
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -42,7 +42,7 @@ from restore_cli.imaging.codecs.segments import (
 from restore_cli.imaging.formats import STILLS
 from restore_cli.imaging.headers import refuse_giant
 from restore_cli.imaging.image import Metadata
-from restore_cli.imaging.quantize import Array, Decoded, Encodable, stored
+from restore_cli.imaging.quantize import STORED_ROWS, Array, Decoded, Encodable
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,8 @@ with suppress(AttributeError, OSError):  # libtiff is not shared: on Windows
 def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     """Decode the first frame. Raises UnreadableImage, ImageTooLarge, and what Pillow raises."""
     names = [still.pillow for still in STILLS if still.pillow]
-    with pillow_limits(), Pillow.open(io.BytesIO(data), formats=names) as opened:
+    file = io.BytesIO(data) if isinstance(data, bytes) else data  # a mapped file is one already
+    with pillow_limits(), Pillow.open(file, formats=names) as opened:
         refuse_giant(opened.height, opened.width)
         if opened.mode not in GREY_MODES + COLOUR_MODES:
             raise UnreadableImage(
@@ -73,20 +74,19 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
         metadata, orientation, named = _read_metadata(opened, data)
         animated = opened.format in ("GIF", "WEBP") and getattr(opened, "is_animated", False)
         dropped = [*(["the other frames"] if animated else []), *named]
-        image: Pillow.Image = opened
-        levels = None
+        levels, convert = None, _unchanged
         if opened.format in ("JPEG", "MPO"):
-            levels, lost = decode_scan(data, opened.mode, opened.height, opened.width)
+            levels, lost = decode_scan(data, opened.mode, opened.height, opened.width, storage)
             dropped += lost
         if opened.mode == "CMYK":
-            if levels is not None:  # inverted, as Adobe stores inks
-                image, levels = Pillow.frombytes("CMYK", opened.size, ~levels), None
-            image, used_profile = _cmyk_to_srgb(image, metadata.icc)
+            convert, used_profile = _from_cmyk(metadata.icc)
             if metadata.icc is not None and not used_profile:
                 dropped.append("its ICC profile, which is damaged or not for CMYK")
             metadata = replace(metadata, icc=None)
+        if levels is None or opened.mode == "CMYK":
+            levels = _converted(opened, levels, convert, storage)
         return Decoded(
-            stored(_levels(image) if levels is None else levels, storage),
+            levels,
             orientation=orientation,
             metadata=metadata,
             jpeg_quality=quality_of(getattr(opened, "quantization", {})),
@@ -141,25 +141,58 @@ def _read_metadata(opened: Pillow.Image, data: bytes) -> Incoming:
     return incoming._replace(orientation=1) if opened.format == "TIFF" else incoming
 
 
-def _cmyk_to_srgb(image: Pillow.Image, icc: bytes | None) -> tuple[Pillow.Image, bool]:
-    """Convert by the embedded profile, else by subtraction; return also if the profile was used."""
-    if icc is None:
-        return image.convert("RGB"), False
+def _unchanged(strip: Pillow.Image) -> Pillow.Image:
+    return strip
+
+
+def _from_cmyk(icc: bytes | None) -> tuple[Callable[[Pillow.Image], Pillow.Image], bool]:
+    """Return the conversion by a profile, else by subtraction; also if the profile is used."""
     try:
-        converted = ImageCms.profileToProfile(
-            image,
-            io.BytesIO(icc),
-            ImageCms.createProfile("sRGB"),
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
+        if icc is not None:
+            transform = ImageCms.buildTransform(
+                io.BytesIO(icc),
+                ImageCms.createProfile("sRGB"),
+                "CMYK",
+                "RGB",
+                ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            )
+            return transform.apply, True
     except (ImageCms.PyCMSError, OSError) as error:
-        image.load()  # raises if it is the image that is damaged
         logger.info("CMYK profile: %s", error)
-        return image.convert("RGB"), False
-    assert converted is not None  # None only with inPlace
-    return converted, True
+    return lambda strip: strip.convert("RGB"), False
+
+
+def _converted(
+    image: Pillow.Image,
+    inks: Array | None,
+    convert: Callable[[Pillow.Image], Pillow.Image],
+    storage: Storage,
+) -> Array:
+    """Convert the pixels of an image to levels; outside of memory strip by strip.
+
+    inks: those of a CMYK image, inverted, as Adobe stores them, in place of its pixels.
+    """
+    if inks is None:
+        image.load()
+    step, result = image.height if storage is MEMORY else STORED_ROWS, None
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        if inks is not None:
+            strip = Pillow.frombytes("CMYK", (image.width, bottom - top), ~inks[top:bottom])
+        elif storage is MEMORY:
+            strip = image
+        else:
+            strip = image.crop((0, top, image.width, bottom))
+        levels = _levels(convert(strip))
+        if storage is MEMORY:
+            return levels
+        if result is None:
+            result = storage.new((image.height, *levels.shape[1:]), levels.dtype)
+        result[top:bottom] = levels
+        storage.release()
+    assert result is not None  # no image is without rows
+    return result
 
 
 def _levels(image: Pillow.Image) -> Array:
