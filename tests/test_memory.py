@@ -5,11 +5,15 @@ import numpy as np
 import pytest
 import torch
 
+from restore_cli import memory
 from restore_cli.errors import InputError, OutOfMemory, UnreadableImage
 from restore_cli.memory import (
+    LEAST_ADDRESS_SPACE,
+    LEAST_MEMORY,
     enough_memory,
     is_out_of_memory,
     refuse_small_address_space,
+    room,
 )
 
 ERRORS = {
@@ -75,3 +79,20 @@ def test_without_a_limit_of_the_address_space_nothing_is_refused(monkeypatch):
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     monkeypatch.setattr(resource, "getrlimit", lambda kind: unlimited)
     refuse_small_address_space()
+
+
+def test_what_pytorch_takes_is_no_room_for_images(monkeypatch):
+    resource = pytest.importorskip("resource")
+    limits = (LEAST_ADDRESS_SPACE + 500, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits)
+    monkeypatch.setattr(memory, "free_host_memory", lambda: LEAST_MEMORY + 300)
+    monkeypatch.setattr(memory, "_stated", lambda name, root: 40)  # swap
+    assert room() == (340, 500)
+
+
+def test_room_is_never_negative(monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1, 1))
+    monkeypatch.setattr(memory, "free_host_memory", lambda: 1)
+    monkeypatch.setattr(memory, "_stated", lambda name, root: 0)
+    assert room() == (0, 0)

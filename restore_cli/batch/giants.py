@@ -8,17 +8,18 @@ on the width of an image, and no longer on its pixels.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from restore_cli.batch import needs
+from restore_cli.batch.needs import LARGE, refuse_little_disk
 from restore_cli.errors import OutputError
 from restore_cli.files import local_copy, scratch_folder, sha256_of, write_atomically
 from restore_cli.imaging.canvas import Canvas
 from restore_cli.imaging.formats import Format
-from restore_cli.imaging.headers import read_header
+from restore_cli.imaging.headers import Size, read_header
 from restore_cli.imaging.io import (
     decode_unreported,
     encode_bands,
@@ -31,25 +32,25 @@ from restore_cli.storage import Location
 
 logger = logging.getLogger(__name__)
 
-LARGE = 1 << 26  # pixels of source and result together; below, several are held in memory
-ROW_BY_ROW = ("png", "tiff")  # formats that are encoded without all levels at once
 
-
-def disk_need(source: Path, format: Format, restorer: Stage) -> int | None:
+def disk_need(
+    source: Path, format: Format, restorer: Stage, size: Size | None = None
+) -> int | None:
     """Return the bytes that a giant takes on disk at most, its result included.
 
     None for an image that is restored in memory, as most are, and for a file without a header.
-    Raises InputError.
+    size: from its header, if that has been read. Raises InputError.
     """
-    header = read_header(source)
-    if header is None:
+    if size is None:
+        header = read_header(source)
+        if header is None:
+            return None
+        size = header.size
+    height, width, _ = size
+    result = restorer.size_after(height, width)
+    if height * width + result[0] * result[1] <= LARGE:
         return None
-    height, width, each = header.height, header.width, header.each
-    rows, columns = restorer.size_after(height, width)
-    if height * width + rows * columns <= LARGE:
-        return None
-    result = rows * columns * each * (1 if format in ROW_BY_ROW else 2)  # levels and file
-    return height * width * each + restorer.stored_bytes(height, width) + result
+    return needs.disk_need(*size, format, result, restorer.stored_bytes(height, width))
 
 
 def restore_giant(
@@ -108,13 +109,7 @@ def _room_for(target: Location, need: int) -> Iterator[Path]:
     folder = scratch_folder(target)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if free >= need:
-            yield folder
-            return
+        refuse_little_disk(target, folder, need)
+        yield folder
     except OSError as error:
         raise OutputError(f"{target}: {error.strerror or error}") from error
-    raise OutputError(
-        f"{target}: takes up to {need / 1e9:.1f} GB on disk, but {free / 1e9:.1f} GB are free",
-        hint="choose another place with -o",
-    )

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol, cast
 
 from restore_cli.errors import RestoreError
 from restore_cli.imaging.formats import Container, Format
+from restore_cli.imaging.headers import Size
 from restore_cli.storage import Location, Url, location
 
 State = Literal["open", "elsewhere", "skipped", "arriving", "failed"]  # elsewhere: other shards
@@ -32,6 +33,9 @@ CREATE TEMP TABLE plan (
     present TEXT,    -- of the target; empty for a broken link, NULL where there is none
     size INTEGER,
     mtime INTEGER,   -- ns
+    height INTEGER,  -- of an image, from its header
+    width INTEGER,
+    each INTEGER,    -- bytes of a pixel
     other TEXT       -- another source of the same target
 )
 """
@@ -58,12 +62,14 @@ class Job:
     """One image or video to read, and the place of its output.
 
     replaces: the target may be replaced, since an earlier run with the same ledger began it.
+    size: of an image, from its header, if that has been read.
     """
 
     source: Location | Standard
     target: Location | Standard
     format: Format | Container
     replaces: bool = False
+    size: Size | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,11 @@ class JobTable:
         rows = ((state, number) for number in numbers)
         self.connection.executemany("UPDATE plan SET state = ? WHERE number = ?", rows)
 
+    def keep_size(self, number: int, size: Size) -> None:
+        """Keep what the header of a job says."""
+        sql = "UPDATE plan SET height = ?, width = ?, each = ? WHERE number = ?"
+        self.connection.execute(sql, (*size, number))
+
     def change(self, condition: str, state: State) -> None:
         """Change the state of the jobs that meet a condition in SQL, and forgive collisions."""
         self.connection.execute(
@@ -173,11 +184,11 @@ class Jobs:
         """Yield the jobs with their numbers in the table."""
         last = 0
         while page := self._table.connection.execute(
-            "SELECT number, source, target, format, replaces FROM plan "
+            "SELECT number, source, target, format, replaces, height, width, each FROM plan "
             "WHERE number > ? AND state = ? ORDER BY number LIMIT ?",
             (last, self._state, PAGE),
         ).fetchall():
-            for last, source, target, format, replaces in page:
+            for last, source, target, format, replaces, *size in page:
                 yield (
                     last,
                     Job(
@@ -185,6 +196,7 @@ class Jobs:
                         Standard.OUTPUT if target is None else location(target),
                         format,
                         bool(replaces),
+                        None if size[0] is None else Size(*size),
                     ),
                 )
 

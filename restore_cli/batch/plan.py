@@ -23,6 +23,7 @@ from restore_cli.batch.jobs import Job as Job
 from restore_cli.batch.jobs import Jobs, JobTable, Place, State
 from restore_cli.batch.jobs import Standard as Standard
 from restore_cli.batch.jobs import Unreadable as Unreadable
+from restore_cli.batch.needs import Need, need_of, refuse_little_disk, refuse_little_memory
 from restore_cli.errors import (
     FetchError,
     InputError,
@@ -51,6 +52,7 @@ from restore_cli.imaging.formats import (
 )
 from restore_cli.imaging.headers import Header, read_header
 from restore_cli.inference.options import ImageSize
+from restore_cli.memory import Room, room
 from restore_cli.storage import (
     Entry,
     Location,
@@ -87,6 +89,7 @@ class Plan:
     """Jobs to do, jobs skipped because their targets exist, and sources that fail already.
 
     passed_over: number of files of folders and globs that are no image or video, by suffix.
+    large: what images that are not held in memory take, by source.
     """
 
     jobs: Jobs
@@ -95,6 +98,7 @@ class Plan:
     unreadable: tuple[Unreadable, ...] = ()
     existing: Existing = "error"
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    large: Mapping[str, Need] = field(default_factory=dict)
     ledger: Ledger | None = None
 
     def __len__(self) -> int:
@@ -229,14 +233,16 @@ def plan(
         )
     if existing == "skip":
         table.change(TAKEN, "skipped")
+    large: dict[str, Need] = {}
     if ledger is None:  # which is for so many that their headers are not read beforehand
-        unreadable += _by_header(table, scale)
+        unreadable += _by_header(table, scale, task, large)
     return Plan(
         jobs=table.jobs("open"),
         skipped=table.jobs("skipped"),
         unreadable=tuple(unreadable),
         existing=existing,
         passed_over=passed_over,
+        large=large,
         ledger=ledger,
         again=partial(
             plan,
@@ -790,13 +796,17 @@ def _limits(folder: bytes) -> Mapping[str, int]:
     return {kind: os.pathconf(nearest, f"PC_{kind}_MAX") for kind in ("NAME", "PATH")}
 
 
-def _by_header(table: JobTable, scale: Enlargement) -> list[Unreadable]:
+def _by_header(
+    table: JobTable, scale: Enlargement, task: str, large: dict[str, Need]
+) -> list[Unreadable]:
     """Sort out the jobs that must fail, from the headers of their sources and their targets.
 
+    large: gets the needs of images that are not held in memory.
     Raises OutputError if the results cannot fit on the disk.
     """
     impossible: dict[int, Unreadable] = {}
     needs: Counter[Path] = Counter()
+    free = room()
     for number, job in table.jobs("open").numbered():
         try:
             header = _header_of(job)
@@ -806,6 +816,10 @@ def _by_header(table: JobTable, scale: Enlargement) -> list[Unreadable]:
             if header is not None and not is_container(job.format):
                 refuse_beyond(cast(Format, job.format), *scale.of(header.height, header.width))
                 refuse_hdr(cast(Format, job.format), header.hdr, name=str(job.source))
+                need = _need(job, header, scale, task, free)
+                table.keep_size(number, header.size)
+                if need.disk:
+                    large[str(job.source)] = need
         except RestoreError as error:
             if not error.message.startswith(str(job.source)):
                 error = type(error)(f"{job.source}: {error.message}", hint=error.hint)
@@ -818,6 +832,23 @@ def _by_header(table: JobTable, scale: Enlargement) -> list[Unreadable]:
 def _header_of(job: Job) -> Header | None:
     """Return the header of a source; None if it is not known. Raises InputError."""
     return read_header(job.source) if isinstance(job.source, Path) else None
+
+
+def _need(job: Job, header: Header, scale: Enlargement, task: str, free: Room) -> Need:
+    """Return what an image takes. Raises OutOfMemory, OutputError if there is too little."""
+    assert isinstance(job.source, Path)  # it has a header
+    need = need_of(
+        header,
+        job.source.stat().st_size,
+        cast(Format, job.format),
+        scale.of(header.height, header.width),
+        task=task,
+        piped=isinstance(job.target, Standard),
+    )
+    refuse_little_memory(str(job.source), header, need, free)
+    if need.disk and isinstance(job.target, Path):
+        refuse_little_disk(job.target, _nearest(job.target.parent), need.disk)
+    return need
 
 
 def _least_bytes(job: Job, header: Header | None, scale: Enlargement) -> int:

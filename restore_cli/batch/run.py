@@ -320,7 +320,7 @@ def _disk_need(source: Path, job: Job, restorer: ImageRestorer) -> int | None:
     if isinstance(job.target, Standard):
         return None
     try:
-        return disk_need(source, cast(Format, job.format), restorer)
+        return disk_need(source, cast(Format, job.format), restorer, job.size)
     except RestoreError:  # decoding reports it
         return None
 

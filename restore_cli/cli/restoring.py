@@ -112,6 +112,8 @@ def show_plan(planned: Plan, report: Reporter) -> None:
             report.data(row(job.source, None, target=job.target))
         else:
             report.data(f"{job.source} -> {job.target}")
+    for source, need in planned.large.items():
+        report.say(f"{source}: a large image, takes {need}")
     for job in planned.skipped:
         report.say(f"{job.source} would be skipped, already exists: {job.target}")
     report.say(f"{len(planned.jobs)} planned, nothing done (--dry-run)")

@@ -39,6 +39,7 @@ class Encoding:
     grey: bool  # False: grey is written as RGB
     animated: bool = False  # animations are written
     values: Literal["levels", "light", "own"] = "levels"  # own: only of sources of this format
+    held: int = 0  # bytes a pixel of RGB that the encoder holds at least
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ STILLS: tuple[StillFormat, ...] = (
             photoshop=True,
             chunks=False,
             grey=True,
+            held=4,
         ),
     ),
     StillFormat(
@@ -167,6 +169,7 @@ STILLS: tuple[StillFormat, ...] = (
             chunks=False,
             grey=False,
             animated=True,
+            held=8,
         ),
     ),
     StillFormat(
@@ -280,6 +283,7 @@ STILLS: tuple[StillFormat, ...] = (
             photoshop=False,
             chunks=False,
             grey=True,
+            held=16,
         ),
         brands=(b"avif", b"avis", b"avio"),
     ),
@@ -305,6 +309,7 @@ STILLS: tuple[StillFormat, ...] = (
             photoshop=False,
             chunks=False,
             grey=True,
+            held=16,
         ),
     ),
     StillFormat(

@@ -11,9 +11,9 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from restore_cli.errors import ImageTooLarge, InputError, UnreadableImage
 from restore_cli.imaging.codecs import boxes, exr_header, jxl_header
@@ -38,9 +38,11 @@ IN_FRONT = 1 << 20  # bytes of a file in boxes that are searched for its size
 DEFLATED, LZW, RUNS, SCANNED = 1032, 2731, 64, 1024
 RGBE_RUNS = 16  # pixels: a run of 127 in two bytes, four runs for the channels
 JPEG = 3 * SCANNED  # of three channels
+WEBP_HELD = 12  # bytes a pixel: two canvases and a frame
 BLOCKS = 640  # of VP8: the modes of a block of 256 take 3.4 bits
 JPEG_SIZES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8))  # markers SOF, Huffman-coded
 JPEG_ARITHMETIC = (*range(0xC9, 0xCC), *range(0xCD, 0xD0))
+PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)  # all coefficients are held, in 16 bits
 PNM = re.compile(rb"P([1-6])" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * 2)
 PNM_BITS = {b"1": 8, b"2": 16, b"3": 48, b"4": 1, b"5": 8, b"6": 24}
 FITS_BLOCK = 2880  # bytes; the first cards state the size
@@ -48,7 +50,16 @@ FITS_NUMBER = re.compile(rb"(BITPIX|NAXIS\d?) *= *(-?\d{1,9})\b")
 PNG_SIGNATURE, CICP = b"\x89PNG\r\n\x1a\n", 4  # and bytes of the chunk
 MOST_CHUNKS = 1000  # that are looked at
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+TIFF_JPEG = (6, 7)
 TIFF_RATIOS = {1: 1, 5: LZW, 6: JPEG, 7: JPEG, 8: DEFLATED, 32946: DEFLATED, 32773: RUNS}
+
+
+class Size(NamedTuple):
+    """Stored size of an image, and the bytes of a decoded pixel at most."""
+
+    height: int
+    width: int
+    each: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,8 @@ class Header:
     """Format and stored size of an image.
 
     `least` bytes are the shortest file of that size, `each` those of a decoded pixel at most.
-    hdr: PQ or HLG, the transfer of its colours.
+    hdr: PQ or HLG, the transfer of its colours. colours: channels of the pixels, at least. held:
+    bytes a pixel that the decoder holds at least, even if the pixels go elsewhere row by row.
     """
 
     still: StillFormat
@@ -65,6 +77,12 @@ class Header:
     least: float = 0
     each: int = 4
     hdr: str | None = None
+    colours: int = 1
+    held: int = 0
+
+    @property
+    def size(self) -> Size:
+        return Size(self.height, self.width, self.each)
 
 
 def is_regular(path: Path) -> bool:
@@ -147,11 +165,14 @@ def _measured(still: StillFormat, data: bytes) -> Header | None:
     """Return the header of a format of `STILLS`. Raises UnreadableImage, ValueError, ..."""
     match still.name:
         case "PNG":
-            width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+            width, height, depth, colour, *_, interlaced = struct.unpack_from(">II5B", data, 16)
             row = (width * depth * PNG_CHANNELS[colour] + 7) // 8
             each = (4 if colour == 3 else PNG_CHANNELS[colour]) * (2 if depth == 16 else 1)
             hdr = boxes.hdr_of(dict(_stated_colours(data)))
-            return Header(still, height, width, row * height / DEFLATED, each, hdr)
+            by_rows = depth >= 8 and colour != 3 and not interlaced
+            least, colours = row * height / DEFLATED, 3 if colour in (2, 3, 6) else 1
+            held = 0 if by_rows else colours
+            return Header(still, height, width, least, each, hdr, colours, held)
         case "JPEG":
             return _jpeg(still, data)
         case "WebP":
@@ -162,17 +183,17 @@ def _measured(still: StillFormat, data: bytes) -> Header | None:
             return _bmp(still, data)
         case "GIF":
             width, height = struct.unpack_from("<HH", data, 6)
-            return Header(still, height, width, width * height / LZW)
+            return Header(still, height, width, width * height / LZW, held=1)
         case "AVIF" | "HEIC":
             found = boxes.properties(data[:IN_FRONT])
             if found is None:
                 return None
             hdr = boxes.hdr_of(dict(found.colours))
-            return Header(still, found.height, found.width, each=8, hdr=hdr)
+            return Header(still, found.height, found.width, each=8, hdr=hdr, held=4)
         case "JPEG XL":
             stated = jxl_header.read_header(jxl_header.codestream(data[:IN_FRONT]))
             hdr = boxes.hdr_of(dict(stated.colours))
-            return Header(still, stated.height, stated.width, each=8, hdr=hdr)
+            return Header(still, stated.height, stated.width, each=8, hdr=hdr, held=1)
         case "OpenEXR":
             part = exr_header.read_parts(data)[0]
             part.colours()  # refused where there are none
@@ -204,13 +225,20 @@ def _stated_colours(png: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _jpeg(still: StillFormat, data: bytes) -> Header | None:
     for marker, at in markers(data):
         if marker in JPEG_SIZES + JPEG_ARITHMETIC:
-            height, width = struct.unpack_from(">HH", data, at + 5)
+            height, width, components = struct.unpack_from(">HHB", data, at + 5)
             least = width * height / SCANNED if marker in JPEG_SIZES else 0
-            return Header(still, height, width, least) if height else None  # 0: stated later
+            colours, held = 1 if components == 1 else 3, 2 if marker in PROGRESSIVE else 0
+            header = Header(still, height, width, least, colours=colours, held=held)
+            return header if height else None  # 0: stated later
     return None
 
 
 def _webp(still: StillFormat, data: bytes) -> Header | None:
+    header = _webp_size(still, data)
+    return header and replace(header, colours=3, held=WEBP_HELD)
+
+
+def _webp_size(still: StillFormat, data: bytes) -> Header | None:
     match data[8:16]:
         case b"WEBPVP8X":
             low, high, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
@@ -230,7 +258,10 @@ def _tiff(still: StillFormat, data: bytes) -> Header:
     bits, samples = max(tags.numbers(258, (1,))), tags.numbers(277, (1,))[0]
     ratio = TIFF_RATIOS.get(tags.numbers(259, (1,))[0])
     least = 0 if ratio is None else height * width * bits * samples / 8 / ratio
-    return Header(still, height, width, least, samples * -(-bits // 8))
+    colours = 3 if tags.numbers(262, (1,))[0] == 2 else 1
+    by_parts = tags.numbers(259, (1,))[0] not in TIFF_JPEG and bits >= 8
+    each = samples * -(-bits // 8)
+    return Header(still, height, width, least, each, None, colours, 0 if by_parts else 1)
 
 
 def _bmp(still: StillFormat, data: bytes) -> Header:
@@ -240,7 +271,8 @@ def _bmp(still: StillFormat, data: bytes) -> Header:
     else:
         width, height, _, bits, packed = struct.unpack_from("<iiHHI", data, 18)
     height = abs(height)  # negative: from top to bottom
-    return Header(still, height, width, 0 if packed in (1, 2) else width * height * bits / 8)
+    least, wide = 0 if packed in (1, 2) else width * height * bits / 8, bits > 8
+    return Header(still, height, width, least, colours=1 + 2 * wide, held=1 + 3 * wide)
 
 
 def _fits(still: StillFormat, data: bytes) -> Header | None:
@@ -257,4 +289,5 @@ def _pnm(still: StillFormat, data: bytes) -> Header | None:
     if found is None:
         return None
     width, height = int(found[2]), int(found[3])
-    return Header(still, height, width, width * height * PNM_BITS[found[1]] / 8, 6)
+    least, wide = width * height * PNM_BITS[found[1]] / 8, found[1] in (b"3", b"6")
+    return Header(still, height, width, least, 6, colours=1 + 2 * wide, held=1)

@@ -7,12 +7,10 @@ instead of 23. Here that is a precision of its own, and float32 is float32.
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
 from threading import RLock
 from types import MappingProxyType
 
@@ -20,6 +18,7 @@ import torch
 
 from restore_cli.errors import DeviceMissing, UsageError
 from restore_cli.imaging.transfer import free_cuda_memory
+from restore_cli.memory import free_host_memory
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(  # by precision
@@ -30,7 +29,6 @@ DTYPES: Mapping[str, torch.dtype] = MappingProxyType(  # by precision
         "fp16": torch.float16,
     }
 )
-UNLIMITED = 1 << 62  # bytes; cgroup version 1 says no limit by the largest number of pages
 SMALLEST_TILE = 64  # pixels; below this the context around a tile costs more than the tile
 
 
@@ -62,82 +60,7 @@ def free_memory(device: torch.device) -> int:
         return free_cuda_memory(device)
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    rooms = (available_memory(), cgroup_room())
-    return min(room for room in rooms if room is not None)
-
-
-def available_memory(root: Path = Path("/")) -> int:
-    """Main memory that can be had without swapping; half of all where the system does not say."""
-    try:
-        for line in (root / "proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux
-    if sys.platform == "win32":
-        return _windows_available()
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def cgroup_room(root: Path = Path("/")) -> int | None:
-    """Return the bytes that the control groups of this process (container, service) allow."""
-    try:
-        entries = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None  # not Linux
-    rooms = [_v1_room(root / "sys/fs/cgroup/memory")]
-    for entry in entries:
-        if entry.startswith("0::"):  # version 2; a limit holds for all groups below it
-            group = PurePosixPath(entry.removeprefix("0::").lstrip("/"))
-            rooms += [_v2_room(root / "sys/fs/cgroup" / g) for g in (group, *group.parents)]
-    return min((room for room in rooms if room is not None), default=None)
-
-
-def _v2_room(group: Path) -> int | None:
-    return _room(group / "memory.max", group / "memory.current", group / "memory.stat")
-
-
-def _v1_room(group: Path) -> int | None:
-    return _room(
-        group / "memory.limit_in_bytes", group / "memory.usage_in_bytes", group / "memory.stat"
-    )
-
-
-def _room(limit: Path, usage: Path, stat: Path) -> int | None:
-    """Limit - usage, where files that the kernel may drop from its cache count as free."""
-    try:
-        allowed = limit.read_text().strip()
-        if allowed == "max" or int(allowed) >= UNLIMITED:
-            return None
-        used = int(usage.read_text())
-        fields = dict(line.split(maxsplit=1) for line in stat.read_text().splitlines())
-    except (OSError, ValueError):
-        return None  # the root group has no limit
-    return max(0, int(allowed) - used + int(fields.get("inactive_file", 0)))
-
-
-def _windows_available() -> int:
-    class MemoryStatus(ctypes.Structure):  # MEMORYSTATUSEX
-        _fields_ = [
-            ("length", ctypes.c_ulong),
-            ("load", ctypes.c_ulong),
-            *(
-                (name, ctypes.c_ulonglong)
-                for name in (
-                    "total",
-                    "available",
-                    "total_page_file",
-                    "available_page_file",
-                    "total_virtual",
-                    "available_virtual",
-                    "available_extended_virtual",
-                )
-            ),
-        ]
-
-    status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
-    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
-    return int(status.available)
+    return free_host_memory()
 
 
 def low_precisions(device: torch.device) -> tuple[str, ...]:

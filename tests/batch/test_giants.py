@@ -150,7 +150,7 @@ def test_record_and_metadata_go_with_a_giant(format, restorer, tmp_path, monkeyp
 
 def test_the_disk_is_checked_before_the_work(restorer, tmp_path, monkeypatch):
     monkeypatch.setattr(giants, "LARGE", 0)
-    usage = namedtuple("usage", "free")
+    usage = namedtuple("usage", "free total", defaults=[1])
     source = source_of(tmp_path, "png", 3, 8)
     need = disk_need(source, "png", restorer)
     assert need == HEIGHT * WIDTH * 3 * (1 + 4)

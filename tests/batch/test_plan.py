@@ -27,6 +27,7 @@ from restore_cli.errors import (
 )
 from restore_cli.imaging.formats import readable_suffixes
 from restore_cli.inference.options import ImageSize
+from tests.imaging.images import noise, png_file
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="POSIX file names")
 
@@ -477,6 +478,18 @@ def test_a_chosen_size_beyond_the_format_is_refused_in_the_plan(here):
     image("a.jpg")
     scale = Enlargement(size=ImageSize(70_000, 10))
     assert "70000 x 10 pixels" in refusals("a.jpg", scale=scale)["a.jpg"]
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_in_a_format_that_cannot_state_it_is_refused_in_the_plan(here, transfer, name):
+    chunk = (b"cICP", bytes([9, transfer, 0, 1]))
+    Path("a.png").write_bytes(png_file(noise(5, 7, 3), chunk))
+    image("b.png")
+    found = planned("a.png", "b.png", output="out", format="jpeg")
+    (item,) = found.unreadable
+    assert item.error.message == f"a.png has HDR colours ({name}), which JPEG cannot state"
+    assert "--format png" in item.error.hint
+    assert not planned("a.png", output="out").unreadable
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a", "a.heic", "a.mp4"])

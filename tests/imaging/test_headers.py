@@ -70,6 +70,19 @@ def jpeg_of(height, width):
     return bytes(data)
 
 
+def test_a_webp_too_short_for_its_size_is_refused_unread():
+    data = bytearray(FILES["webp"])
+    data[26:30] = struct.pack("<HH", 16383, 16383)
+    with pytest.raises(UnreadableImage, match="cannot hold 16383 x 16383 pixels"):
+        inspect(bytes(data), name="it")
+
+
+def test_an_even_webp_needs_few_bytes():
+    data = pillow_file(Pillow.new("RGB", (5000, 4000)), "WEBP", quality=1, method=0)
+    header = inspect(data, name="it")
+    assert len(data) / 20 < header.least < len(data)
+
+
 def gif_of(height, width):
     return FILES["gif"][:6] + struct.pack("<HH", width, height) + FILES["gif"][10:]
 

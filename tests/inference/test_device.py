@@ -7,12 +7,11 @@ import torch
 
 from restore_cli.errors import DeviceMissing
 from restore_cli.inference.device import (
-    available_memory,
-    cgroup_room,
     free_memory,
     low_precisions,
     pick_device,
 )
+from restore_cli.memory import available_memory, cgroup_room
 
 
 def write(root, files):

@@ -38,7 +38,7 @@ def _profile(data: bytes, kind: bytes) -> tuple[int, int]:
 
 def _end_of_pixels(data: bytes) -> int | None:
     """Return the offset behind the pixels; None where they are compressed, of unknown length."""
-    (start,) = struct.unpack_from("<I", data, 10)
+    start: int = struct.unpack_from("<I", data, 10)[0]
     if struct.unpack_from("<I", data, HEADER)[0] == 12:  # the oldest header
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
         packed = 0
@@ -46,4 +46,5 @@ def _end_of_pixels(data: bytes) -> int | None:
         width, height, _, bits, packed = struct.unpack_from("<iiHHI", data, 18)
     if packed not in UNCOMPRESSED:
         return None
-    return int(start) + -(-width * bits // 32) * 4 * abs(height)
+    row: int = -(-width * bits // 32) * 4
+    return start + row * abs(int(height))

@@ -14,9 +14,11 @@ from restore_cli.imaging.codecs.segments import BEHIND
 
 MOST_BOXES = 100_000
 # Boxes of a file of its own; any other stands behind its end.
-OUTERMOST = (b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip", b"wide", b"uuid", b"idat")
-OUTERMOST += (b"JXL ", b"jxlc", b"jxlp", b"jxll", b"jxli", b"jbrd", b"jhgm", b"jumb")
-OUTERMOST += (b"Exif", b"xml ", b"brob")
+OUTERMOST = {
+    *(b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip", b"wide", b"uuid", b"idat"),
+    *(b"JXL ", b"jxlc", b"jxlp", b"jxll", b"jxli", b"jbrd", b"jhgm", b"jumb"),
+    *(b"Exif", b"xml ", b"brob"),
+}
 CREDENTIALS = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")  # of a box `uuid`: C2PA
 CLIP = b"mpvd"  # Samsung's motion photos
 WITH_VERSION = (b"meta",)  # four bytes before the boxes inside
@@ -58,7 +60,7 @@ def inside(data: bytes | memoryview, *kinds: bytes) -> Iterator[memoryview]:
 def beside(data: bytes) -> list[str]:
     """Name the contents of a file that are no part of the image."""
     found = [*boxes(data)]
-    others = (box for box in found if box.kind not in (*OUTERMOST, CLIP))
+    others = (box for box in found if box.kind not in {*OUTERMOST, CLIP})
     names = {
         "its video clip": any(kind == CLIP for kind, _ in found),
         "its content credentials (C2PA)": any(body[:16] == CREDENTIALS for _, body in found),

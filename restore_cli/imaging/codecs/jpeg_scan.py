@@ -15,7 +15,7 @@ import simplejpeg
 
 from restore_cli.imaging.canvas import Storage
 from restore_cli.imaging.codecs.segments import SCAN, markers, parts
-from restore_cli.imaging.headers import JPEG_ARITHMETIC, JPEG_SIZES
+from restore_cli.imaging.headers import JPEG_ARITHMETIC, JPEG_SIZES, PROGRESSIVE
 from restore_cli.imaging.quantize import Array
 
 COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}  # by Pillow's mode
@@ -30,7 +30,6 @@ EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 COEFFICIENTS = 64  # of a block
 FRAMES = (*JPEG_SIZES, *JPEG_ARITHMETIC)  # markers SOF
-PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 UNFINISHED = "its last scans, which are missing"
 DAMAGED, NO_END = "parts of the image that are damaged", "its end marker"
 

@@ -53,6 +53,8 @@ FINEST_JPEG = 65_535  # dots per inch
 WEBP_FLAGS, WEBP_ALPHA = 20, 16  # offset of its flags, and one of them
 UNITS = (1, 2)  # of JPEG's density, inch and centimetre; 0 is only a ratio
 
+Convert = Callable[[Pillow.Image], Pillow.Image]
+
 _process = threading.Lock()
 
 with suppress(AttributeError, OSError):  # libtiff is not shared: on Windows
@@ -74,7 +76,8 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
         metadata, orientation, named = _read_metadata(opened, data)
         animated = opened.format in ("GIF", "WEBP") and getattr(opened, "is_animated", False)
         dropped = [*(["the other frames"] if animated else []), *named]
-        levels, convert = None, _unchanged
+        levels: Array | None = None
+        convert: Convert = _unchanged
         if opened.format in ("JPEG", "MPO"):
             levels, lost = decode_scan(data, opened.mode, opened.height, opened.width, storage)
             dropped += lost
@@ -145,7 +148,7 @@ def _unchanged(strip: Pillow.Image) -> Pillow.Image:
     return strip
 
 
-def _from_cmyk(icc: bytes | None) -> tuple[Callable[[Pillow.Image], Pillow.Image], bool]:
+def _from_cmyk(icc: bytes | None) -> tuple[Convert, bool]:
     """Return the conversion by a profile, else by subtraction; also if the profile is used."""
     try:
         if icc is not None:
@@ -166,7 +169,7 @@ def _from_cmyk(icc: bytes | None) -> tuple[Callable[[Pillow.Image], Pillow.Image
 def _converted(
     image: Pillow.Image,
     inks: Array | None,
-    convert: Callable[[Pillow.Image], Pillow.Image],
+    convert: Convert,
     storage: Storage,
 ) -> Array:
     """Convert the pixels of an image to levels; outside of memory strip by strip.
