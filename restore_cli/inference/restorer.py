@@ -57,6 +57,7 @@ GATE = 50.0  # dB between the first tile in low precision and in float32
 PROBE = 256  # pixels a side of the first tile that are computed in both
 LARGEST_TILE = 2048  # pixels; what is computed twice around it is little already
 LARGEST_CPU_TILE = 512  # of a network that is not run in pieces: more would leave the caches
+EXACT_CPU_TILE = 320  # where the size of tiles does not change the result; ESPCN: 0.74 of the time
 MEMORY_SHARE = 0.5  # of the free memory
 WORKING_BYTES = 64  # for each pixel of source and result, what is done to them included
 
@@ -442,7 +443,9 @@ class Restorer:
 
     def _largest_tile(self) -> int:
         in_caches = self.device.type != "cpu" or blockwise_chains(self.network)
-        return LARGEST_TILE if in_caches else LARGEST_CPU_TILE
+        if in_caches:
+            return LARGEST_TILE
+        return EXACT_CPU_TILE if self.facts.tiling == "exact" else LARGEST_CPU_TILE
 
     def _capped(self, tile: int | None, height: int, width: int) -> int | None:
         """Limit a tile to the size that an earlier image has shown to fit."""

@@ -99,3 +99,9 @@ def test_a_network_that_is_never_tiled_cannot_be_halved():
 def test_an_error_that_is_not_about_memory_stays_what_it_is():
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         restorer(SmallMemory(0, RuntimeError("mat1 and mat2"))).run(torch.rand(3, 8, 8))
+
+
+@pytest.mark.parametrize(("tiling", "tile"), [("exact", 320), ("approximate", 512)])
+def test_tiles_on_a_cpu_are_smaller_where_their_size_does_not_change_the_result(tiling, tile):
+    plain = restorer(nn.Identity(), tiling=tiling)
+    assert plain(Image(torch.rand(3, 16, 600))).report.tile == tile
