@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from restore_cli.imaging.formats import Container
+from restore_cli.imaging.formats import MUXINGS, Container, refuse_beyond_codec
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.transfer import CPU, beside, home_of
 from restore_cli.imaging.video.reader import Clip, Frame, open_clip
@@ -40,6 +40,8 @@ class RestoredVideo:
 
 
 class RestoresImages(Protocol):
+    def size_after(self, height: int, width: int) -> tuple[int, int]: ...
+
     def __call__(self, image: Image) -> Restored: ...
 
 
@@ -114,11 +116,11 @@ def restore_video(
 
     Raises UnreadableVideo, OutputError, and what the restorer raises.
     """
-    with (
-        open_clip(source) as clip,
-        writing(clip, target, format=format, quality=quality, overwrite=overwrite) as writer,
-    ):
-        return _Pipeline(clip, frame_converter(restorer), writer).run(on_frame)
+    with open_clip(source) as clip:
+        codec = MUXINGS[format].codec(clip.bits)
+        refuse_beyond_codec(codec, *restorer.size_after(*clip.size), name=str(target))
+        with writing(clip, target, format=format, quality=quality, overwrite=overwrite) as writer:
+            return _Pipeline(clip, frame_converter(restorer), writer).run(on_frame)
 
 
 class _Pipeline:

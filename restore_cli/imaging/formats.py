@@ -82,6 +82,10 @@ class Muxing:
     codec_10bit: str
     quicktime: bool  # MP4 and MOV: the index goes to the front, and HEVC has the tag hvc1
 
+    def codec(self, bits: int) -> str:
+        """Return the encoder of levels of 8 or 10 bits."""
+        return self.codec_8bit if bits == 8 else self.codec_10bit
+
 
 @dataclass(frozen=True)
 class VideoFormat:
@@ -448,6 +452,8 @@ VIDEOS: tuple[VideoFormat, ...] = (
     VideoFormat("Ogg", (".ogv",), None),
 )
 
+LARGEST_FRAME = {"libx264": 16_384, "libvpx-vp9": 65_535}  # pixels a side; libx265 has no limit
+
 ENCODINGS: dict[Format, Encoding] = {
     still.encoding.format: still.encoding for still in STILLS if still.encoding
 }
@@ -537,6 +543,16 @@ def refuse_beyond(format: Format, height: int, width: int) -> None:
             f"the result has {width} x {height} pixels, but {format} holds at most "
             f"{largest:,} a side",
             hint="write PNG or TIFF, for example with --format png",
+        )
+
+
+def refuse_beyond_codec(codec: str, height: int, width: int, *, name: str) -> None:
+    """Refuse a video of more pixels a side than its encoder takes. Raises OutputError."""
+    largest = LARGEST_FRAME.get(codec)
+    if largest and max(height, width) > largest:
+        raise OutputError(
+            f"{name}: {width} x {height} pixels, but {codec} takes at most {largest:,} a side",
+            hint="choose a smaller --scale, or reduce the video first",
         )
 
 

@@ -14,7 +14,7 @@ from restore_cli.batch.plan import Job
 from restore_cli.batch.run import run
 from restore_cli.batch.video import WAITING, LumaFrames, RgbFrames, frame_converter, restore_video
 from restore_cli.checkpoints.load import Checkpoint
-from restore_cli.errors import BrokenOutput, UnreadableVideo
+from restore_cli.errors import BrokenOutput, OutputError, UnreadableVideo
 from restore_cli.imaging.video.reader import Clip
 from restore_cli.imaging.video.writer import ClipWriter
 from restore_cli.imaging.video.yuv import Layout, from_rgb, to_rgb
@@ -239,3 +239,15 @@ def test_stills_and_videos_go_through_one_run(clip, tmp_path):
         "2.mp4",
         "4.png",
     ]
+
+
+def test_a_video_beyond_its_encoder_is_refused_before_the_first_frame(clip, tmp_path):
+    class Giant(Same):
+        def size_after(self, height, width):
+            return 64, 16_386
+
+    giant = Giant()
+    with pytest.raises(OutputError, match="16386 x 64 pixels, but libx264 takes at most 16,384"):
+        restore_video(clip, tmp_path / "out.mp4", giant, format="mp4")
+    assert giant.done == 0
+    assert not (tmp_path / "out.mp4").exists()

@@ -113,6 +113,18 @@ class Clip:
         return None
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Return the (H, W) that the file states, before any rotation."""
+        return self.stream.codec_context.height, self.stream.codec_context.width
+
+    @property
+    def bits(self) -> int:
+        """Return the bits of a level, 8 or 10, as the file states them."""
+        stated = self.stream.codec_context.format
+        deep = stated is not None and max(each.bits for each in stated.components) > 8
+        return 10 if deep else 8
+
+    @property
     def colour(self) -> Colour:
         """Return the colour tags, known after the first frame; absent ones are guessed."""
         context = self.stream.codec_context

@@ -130,7 +130,7 @@ class ClipWriter:
         return with_full_chroma(planes)
 
     def _codec(self, bits: int) -> str:
-        return self.muxing.codec_8bit if bits == 8 else self.muxing.codec_10bit
+        return self.muxing.codec(bits)
 
     def _check_streams(self) -> None:
         """Refuse audio that the container cannot hold; drop such subtitles with a warning."""
