@@ -114,7 +114,9 @@ def _is_finished(jpeg: bytes) -> bool:
     A file that was cut between two scans is whole otherwise.
     """
     missing, progressive = dict[int, set[int]](), False
-    for marker, start, _ in parts(jpeg):
+    for marker, start, stop in parts(jpeg):
+        if stop > len(jpeg):
+            return False
         if marker in FRAMES:
             progressive = marker in PROGRESSIVE
             components = jpeg[start + 6 : start + 6 + 3 * jpeg[start + 5] : 3]
