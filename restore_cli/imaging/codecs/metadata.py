@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+from restore_cli.errors import OutputError
 from restore_cli.imaging.codecs import icc, photoshop, xmp
 from restore_cli.imaging.codecs.boxes import hdr_of
 from restore_cli.imaging.codecs.exif import (

@@ -97,7 +97,7 @@ def test_hdr_is_refused_where_it_cannot_be_stated(format, chunk):
     image = decode(png_file(noise(8, 8, 3, 16), chunk), name="it")
     with pytest.raises(OutputError, match=r"HDR colours \((PQ|HLG)\)") as caught:
         encode(image, format=format)
-    assert caught.value.hint == "write PNG"
+    assert "--format png" in caught.value.hint
 
 
 @pytest.mark.parametrize(
