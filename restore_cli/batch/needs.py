@@ -102,7 +102,7 @@ def refuse_little_memory(name: str, header: Header, need: Need, room: Room) -> N
         )
 
 
-def refuse_little_disk(target: Path, folder: Path, need: int) -> None:
+def refuse_little_disk(target: object, folder: Path, need: int) -> None:
     """Refuse a giant for which the disk of a folder has no room. Raises OutputError."""
     free = free_space(folder)
     if free is not None and free < need:
