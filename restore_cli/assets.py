@@ -10,6 +10,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path, user_config_path
 
+from restore_cli.errors import UsageError
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -22,7 +24,7 @@ class Environment:
 
 
 def environment() -> Environment:
-    """Read the environment variables; no other module does."""
+    """Read the settings; no other module reads environment variables."""
     cache, settings = os.environ.get("RESTORE_CACHE"), os.environ.get("RESTORE_CONFIG")
     return Environment(
         cache=Path(os.path.expanduser(cache)) if cache else None,
@@ -35,6 +37,30 @@ def environment() -> Environment:
 def set_environment(values: Mapping[str, str]) -> None:
     """Set environment variables for a library that has no other settings."""
     os.environ.update(values)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Place of this process among those that torchrun or `accelerate launch` has started."""
+
+    rank: int
+    count: int
+    local_rank: int  # on this machine
+
+
+def launch() -> Launch | None:
+    """Return the place of this process; None where it is the only one. Raises UsageError."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count == "1":
+        return None
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise UsageError(
+            f"WORLD_SIZE is {count}, but {', '.join(missing)} is not set",
+            hint="start several processes by torchrun",
+        )
+    return Launch(*(int(os.environ[name]) for name in names[:3]))
 
 
 def weights_dir() -> Path:

@@ -140,32 +140,36 @@ def train(
                 hint="--data PHOTOS, or --data-pairs DEGRADED CLEAN",
             )
         limit = None if time is None else seconds_of(time)
-        processes = workers_of(workers)
-        if entry.generates and (data is None or loss or scale or processes is not None):
+        makers = workers_of(workers)
+        if entry.generates and (data is None or loss or scale or makers is not None):
             raise UsageError(
                 f"{recipe} has one loss and one scale, and needs no pairs and no workers",
                 hint="leave --loss, --scale, --data-pairs and --workers out",
             )
-        from restore_cli.inference.device import pick_device
+        from restore_cli.training.processes import join_processes
         from restore_cli.training.trainer import TrainingOptions
 
         chosen = find_recipe(recipe, preset, loss=loss, scale=scale)
         chosen = replace(chosen, batch=batch or chosen.batch)
         total = steps or (chosen.steps if limit is None else None)
-        options = TrainingOptions(
-            out,
-            pick_device(device),
-            steps=steps,
-            time_limit=limit,
-            began=began,
-            resume=resume,
-            init=init,
-            bf16=bf16,
-            seed=seed,
-            on_progress=TrainingLog(report, total, limit, log_every),
-        )
-        weights = run_training(chosen, source, options, processes)
-        report.data({"weights": str(weights)} if json else str(weights))
+        with join_processes(device) as (processes, own_device):
+            report.quiet |= not processes.is_first
+            options = TrainingOptions(
+                out,
+                own_device,
+                steps=steps,
+                time_limit=limit,
+                began=began,
+                resume=resume,
+                init=init,
+                bf16=bf16,
+                seed=seed,
+                on_progress=TrainingLog(report, total, limit, log_every),
+                processes=processes,
+            )
+            weights = run_training(chosen, source, options, makers)
+        if processes.is_first:
+            report.data({"weights": str(weights)} if json else str(weights))
 
 
 def run_training(

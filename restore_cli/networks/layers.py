@@ -13,6 +13,23 @@ class GlobalAverage(nn.Module):
         return x.mean(dim=(-2, -1), keepdim=True)  # (B, C, 1, 1)
 
 
+class DropPath(nn.Module):
+    """Drop whole samples of the batch in training, and scale the others up."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+        # Size of the whole batch and the rows that are passed, where several processes share it.
+        self.share: tuple[int, slice] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        batch, rows = self.share or (len(x), slice(None))
+        kept = torch.rand(batch, 1, 1, 1, device=x.device)[rows] >= self.rate
+        return x * kept / (1 - self.rate)
+
+
 def guidance_at(t: Tensor, scale: float, power: float) -> Tensor:
     """Return the power-cosine schedule of classifier-free guidance; constant for power 0.
 

@@ -23,6 +23,7 @@ from restore_cli.files import sha256_of, write_atomically
 from restore_cli.inference.device import low_precisions
 from restore_cli.inference.preprocessing import channel_statistics
 from restore_cli.networks.cbsn.model import CBSN
+from restore_cli.training.processes import ALONE
 from restore_cli.training.recipes.cbsn import ADAPT
 from restore_cli.training.restoration import loss_of, mean_scores, optimizer_of
 from restore_cli.training.schedule import Budget
@@ -76,13 +77,13 @@ def adapt(
         copy.deepcopy(network), lambda own: optimizer_of(ADAPT, own), device, torch.channels_last
     )
     best: CBSN = copy.deepcopy(network)
-    batches = batches_of(training, draws)
+    batches, share = batches_of(training, draws), ALONE.share(ADAPT.batch)
 
     def held_out_loss() -> float:
         return mean_scores(ADAPT, state.average, pairs, device)["validation_loss"]
 
     def batch_loss(progress: float) -> Tensor:
-        return loss_of(state, ADAPT, progress, next(batches), bf16=bf16)
+        return loss_of(state, ADAPT, progress, next(batches), share, bf16=bf16)
 
     def keep_the_best(_: float) -> None:
         if state.improves(-held_out_loss()):

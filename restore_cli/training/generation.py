@@ -26,6 +26,7 @@ from restore_cli.inference.samplers.unet import pixel_scheduler
 from restore_cli.networks.dimr.model import STEPS, DiMRConfig, noise_target, noised
 from restore_cli.networks.fit.model import FiTConfig, grid_of, patchify
 from restore_cli.networks.scalecrafter.unet import UNetConfig
+from restore_cli.training.processes import ALONE, Processes
 from restore_cli.training.recipe import GeneratorRecipe
 from restore_cli.training.trainer import (
     STATE_FILE,
@@ -45,11 +46,14 @@ class GeneratorObjective(Protocol):
 
     count: int  # images, including mirrored ones
 
-    def loss(self, network: nn.Module, rows: Tensor, drop: float, generator: Generator) -> Tensor:
-        """Return the mean loss over the images `rows`.
+    def draw(self, rows: Tensor, drop: float, generator: Generator) -> tuple[Tensor, ...]:
+        """Return all that the loss over the images `rows` needs, each tensor a row an image.
 
         drop: share of labels that become the null class. generator: of the device of the images.
         """
+
+    def loss(self, network: nn.Module, *drawn: Tensor) -> Tensor:
+        """Return the mean loss over the drawn images, or some of them."""
 
 
 class RectifiedFlow:
@@ -72,17 +76,21 @@ class RectifiedFlow:
             [grids[h, w] for h, w in sizes], batch_first=True
         ).to(device)  # (2 M, N, 2)
 
-    def loss(self, network: nn.Module, rows: Tensor, drop: float, generator: Generator) -> Tensor:
+    def draw(self, rows: Tensor, drop: float, generator: Generator) -> tuple[Tensor, ...]:
         sizes = self.sizes[rows]
-        lengths = sizes.prod(1)
-        longest = int(lengths.max())
-        mask = torch.arange(longest, device=rows.device) < lengths[:, None]  # (B, N)
+        longest = int(sizes.prod(1).max())
         data = self.tokens[rows, :longest].float() / 127.5 - 1
         t = _normal((len(rows),), generator).sigmoid()
         noise = _normal(data.shape, generator)
-        x = torch.lerp(noise, data, t[:, None, None])
         labels = _drop_labels(self.labels[rows], drop, self.null, generator)
-        grid = self.grids[rows, :longest].transpose(1, 2)
+        return data, t, noise, labels, self.grids[rows, :longest], sizes
+
+    def loss(self, network: nn.Module, *drawn: Tensor) -> Tensor:
+        data, t, noise, labels, grids, sizes = drawn
+        lengths = sizes.prod(1)
+        mask = torch.arange(data.shape[1], device=data.device) < lengths[:, None]  # (B, N)
+        x = torch.lerp(noise, data, t[:, None, None])
+        grid = grids.transpose(1, 2)
         velocity: Tensor = network(x, t, labels, grid, mask.float(), sizes)
         squared = (velocity.float() - (data - noise)).square().mean(2) * mask
         return torch.mean(squared.sum(1) / lengths)
@@ -102,14 +110,17 @@ class NoiseVelocity:
         self.count = 2 * len(data.images)
         self.alphas = pixel_scheduler().alphas_cumprod.to(device)
 
-    def loss(self, network: nn.Module, rows: Tensor, drop: float, generator: Generator) -> Tensor:
+    def draw(self, rows: Tensor, drop: float, generator: Generator) -> tuple[Tensor, ...]:
         images = _mirrored_by_parity(self.images, rows)
         t = torch.randint(len(self.alphas), rows.shape, generator=generator, device=rows.device)
         noise = _normal(images.shape, generator)
+        return images, t, noise, _drop_labels(self.labels[rows // 2], drop, self.null, generator)
+
+    def loss(self, network: nn.Module, *drawn: Tensor) -> Tensor:
+        images, t, noise, labels = drawn
         alpha = self.alphas[t][:, None, None, None]
         noisy = alpha.sqrt() * images + (1 - alpha).sqrt() * noise
         velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * images
-        labels = _drop_labels(self.labels[rows // 2], drop, self.null, generator)
         output: Tensor = network(noisy, t, class_labels=labels, return_dict=False)[0]
         loss: Tensor = (output.float() - velocity).square().mean()
         return loss
@@ -124,11 +135,14 @@ class MultiResolutionNoise:
         self.null = len(data.names)
         self.count = 2 * len(data.images)
 
-    def loss(self, network: nn.Module, rows: Tensor, drop: float, generator: Generator) -> Tensor:
+    def draw(self, rows: Tensor, drop: float, generator: Generator) -> tuple[Tensor, ...]:
         images = _mirrored_by_parity(self.images, rows)
         n = torch.randint(1, STEPS + 1, rows.shape, generator=generator, device=rows.device)
         noise = _normal(images.shape, generator)
-        labels = _drop_labels(self.labels[rows // 2], drop, self.null, generator)
+        return images, n, noise, _drop_labels(self.labels[rows // 2], drop, self.null, generator)
+
+    def loss(self, network: nn.Module, *drawn: Tensor) -> Tensor:
+        images, n, noise, labels = drawn
         terms = multi_resolution_terms(network(noised(images, n, noise), n, labels), noise)
         shares = 4.0 ** torch.arange(1 - terms.shape[1], 1, device=terms.device)
         return (terms @ shares).mean()
@@ -209,16 +223,24 @@ def load_objectives(
     return fitted, held_out, parts[0].names
 
 
-@torch.inference_mode()
 def validation_loss(
-    network: nn.Module, held_out: GeneratorObjective, batch: int, device: torch.device
+    network: nn.Module,
+    held_out: GeneratorObjective,
+    batch: int,
+    device: torch.device,
+    processes: Processes = ALONE,
 ) -> float:
     """Return the loss over held-out images, with the same noise every time."""
-    losses = []
-    for index, rows in enumerate(torch.split(torch.arange(held_out.count, device=device), batch)):
+
+    @torch.inference_mode()
+    def sum_of_losses(item: tuple[int, Tensor]) -> float:
+        index, rows = item
         generator = Generator(device).manual_seed(VALIDATION_SEED + index)
-        losses.append(held_out.loss(network, rows, 0.0, generator) * len(rows))
-    return (torch.stack(losses).sum() / held_out.count).item()
+        drawn = held_out.draw(rows, 0.0, generator)
+        return held_out.loss(network, *drawn).item() * len(rows)
+
+    rows = torch.arange(held_out.count, device=device).split(batch)
+    return sum(processes.map(sum_of_losses, [*enumerate(rows)])) / held_out.count
 
 
 def train_generator(recipe: GeneratorRecipe, data: Path, options: TrainingOptions) -> Path:
@@ -231,7 +253,8 @@ def train_generator(recipe: GeneratorRecipe, data: Path, options: TrainingOption
     """
     budget = start_budget(recipe, options)
     torch.manual_seed(options.seed)
-    device = options.device
+    device, processes = options.device, options.processes
+    share = processes.share(recipe.batch)
     objective, held_out, names = load_objectives(recipe, data, device)
     num_classes = len(names) + TRAININGS[recipe.arch].null_classes
     recipe = replace(recipe, config={**recipe.config, "num_classes": num_classes})
@@ -241,11 +264,13 @@ def train_generator(recipe: GeneratorRecipe, data: Path, options: TrainingOption
     def batch_loss(progress: float) -> Tensor:
         generator = Generator(device).manual_seed(options.seed * 1_000_003 + state.step)
         rows = torch.randint(objective.count, (recipe.batch,), generator=generator, device=device)
+        drawn = objective.draw(rows, recipe.label_drop, generator)
+        own = [tensor[share.rows] for tensor in drawn]
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-            return objective.loss(state.network, rows, recipe.label_drop, generator)
+            return share.weight * objective.loss(state.network, *own)
 
     def validate() -> Validation:
-        loss = validation_loss(state.average, held_out, recipe.batch, device)
+        loss = validation_loss(state.average, held_out, recipe.batch, device, processes)
         record = {"classes": list(names), "validation_loss": loss}
         return Validation({"validation_loss": loss}, record, score=None)
 

@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 from restore_cli.data.downsample import draw_choice
 from restore_cli.inference.preprocessing import IMAGENET_MEAN, IMAGENET_STD, channel_statistics
 from restore_cli.training.losses import BlindSpotWeights, Loss, blind_spot
+from restore_cli.training.processes import Share
 
 Network = Callable[..., Any]
 Preprocessing = Callable[[Network], Network]  # of the input, undone on the output
@@ -26,12 +27,13 @@ RAMP = 0.4  # of the steps: 200,000 of the paper's 500,000
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one step, (B, C, H, W) in [0, 1]."""
+    """Images of one step in one process, (B, C, H, W) in [0, 1]."""
 
     degraded: Tensor
     clean: Tensor
     progress: float  # of the training, 0 to 1
     generator: Generator  # of all random numbers of the step
+    share: Share  # of these images in the batch of all processes
 
 
 Objective = Callable[[Network, Batch, Loss], Tensor]  # a number to minimise
@@ -133,7 +135,7 @@ def self_supervised(network: Network, batch: Batch, loss: Loss) -> Tensor:
     """C-BSN's loss of noisy images alone, which are standardized here; `loss` is not used."""
     mean, std = channel_statistics(batch.degraded)
     noisy = (batch.degraded - mean) / std
-    return _blind_spot(network, noisy, min(batch.progress / RAMP, 1), batch.generator)
+    return _blind_spot(network, noisy, min(batch.progress / RAMP, 1), batch)
 
 
 def self_supervised_continued(network: Network, batch: Batch, loss: Loss) -> Tensor:
@@ -141,9 +143,10 @@ def self_supervised_continued(network: Network, batch: Batch, loss: Loss) -> Ten
 
     All three of its terms count from the first step.
     """
-    return _blind_spot(network, batch.degraded, 1.0, batch.generator)
+    return _blind_spot(network, batch.degraded, 1.0, batch)
 
 
-def _blind_spot(network: Network, noisy: Tensor, ramp: float, generator: Generator) -> Tensor:
-    choice = draw_choice(noisy, BLIND_SPOT.stride_i, generator)
+def _blind_spot(network: Network, noisy: Tensor, ramp: float, batch: Batch) -> Tensor:
+    whole = noisy[:1].expand(batch.share.batch, -1, -1, -1)  # shape of the batch of all processes
+    choice = draw_choice(whole, BLIND_SPOT.stride_i, batch.generator)[batch.share.rows]
     return blind_spot(network, noisy, choice, ramp, BLIND_SPOT).total

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from restore_cli import registry
 from restore_cli.checkpoints.load import load
@@ -23,7 +23,15 @@ from restore_cli.metrics import psnr
 from restore_cli.training.cuda import cudnn_benchmark, has_fixed_graph, record_graph
 from restore_cli.training.least_squares import solve_last_layer
 from restore_cli.training.losses import LOSSES, STRUCTURAL
-from restore_cli.training.objectives import Batch, as_tuple, in_precision, supervised
+from restore_cli.training.objectives import (
+    JOINT,
+    Batch,
+    as_tuple,
+    in_precision,
+    standardized_jointly,
+    supervised,
+)
+from restore_cli.training.processes import ALONE, Processes, Share, share_batches
 from restore_cli.training.recipe import RestorationRecipe
 from restore_cli.training.schedule import BY_CLOCK, Budget
 from restore_cli.training.trainer import (
@@ -125,14 +133,15 @@ def worker_count(device: torch.device) -> int:
 
 
 def batches(
-    pairs: Pairs | WholeImages, size: int, start: int, workers: int, *, pinned: bool = False
+    pairs: Pairs | WholeImages, share: Share, start: int, workers: int, *, pinned: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of `size` from number `start` on; the workers live as long as the iterator.
+    """Yield the share of each batch from number `start` on; the workers live as long.
 
     pinned: in page-locked memory, from which a GPU copies while it works.
     """
-    rest = Subset(pairs, range(start * size, len(pairs)))
-    return iter(DataLoader(rest, size, num_workers=workers, pin_memory=pinned))
+    starts = range(start * share.batch, len(pairs), share.batch)
+    chosen = (range(first, first + share.batch)[share.rows] for first in starts)
+    return iter(DataLoader(pairs, batch_sampler=chosen, num_workers=workers, pin_memory=pinned))
 
 
 def mean_scores(
@@ -140,14 +149,17 @@ def mean_scores(
     network: nn.Module,
     held_out: Sequence[tuple[Tensor, Tensor]],
     device: torch.device,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:
     """Return the mean scores of the network on held-out pairs; the keys are fields of Progress."""
     score_pair = _fidelity if recipe.paired else validation_loss
-    with torch.inference_mode():
-        scores = [
-            score_pair(recipe, network, degraded[None].to(device), clean[None].to(device))
-            for degraded, clean in held_out
-        ]
+
+    @torch.inference_mode()
+    def score(pair: tuple[Tensor, Tensor]) -> dict[str, float]:
+        degraded, clean = (image[None].to(device) for image in pair)
+        return score_pair(recipe, network, degraded, clean)
+
+    scores = processes.map(score, held_out)
     return {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
 
 
@@ -174,7 +186,7 @@ def validation_loss(
 ) -> dict[str, float]:
     """Return the loss at the end of the training, with the same random numbers every time."""
     generator = Generator().manual_seed(VALIDATION_SEED)
-    batch = Batch(degraded, clean, 1.0, generator)
+    batch = Batch(degraded, clean, 1.0, generator, ALONE.share(len(degraded)))
     return {"validation_loss": recipe.objective(network, batch, LOSSES[recipe.loss]).item()}
 
 
@@ -219,10 +231,11 @@ def loss_of(
     recipe: RestorationRecipe,
     progress: float,
     pairs: tuple[Tensor, Tensor],
+    share: Share,
     *,
     bf16: bool,
 ) -> Tensor:
-    """Return the loss of one batch of (degraded, clean) images, on any device."""
+    """Return the part of the loss of a batch that a share of its (degraded, clean) images adds."""
     device = state.device
     if progress >= recipe.freeze_norms_at:
         freeze_norms(state.network)
@@ -230,22 +243,24 @@ def loss_of(
     network = recipe.preprocessing(in_precision(state.network, device, bf16=bf16))
     degraded = degraded.contiguous(memory_format=torch.channels_last)
     generator = Generator().manual_seed(state.step)  # the same in a resumed training
-    batch = Batch(degraded, clean, progress, generator)
-    return recipe.objective(network, batch, LOSSES[recipe.loss])
+    batch = Batch(degraded, clean, progress, generator, share)
+    return share.weight * recipe.objective(network, batch, LOSSES[recipe.loss])
 
 
-def record_steps(recipe: RestorationRecipe, state: State, *, bf16: bool) -> bool:
+def record_steps(recipe: RestorationRecipe, state: State, share: Share, *, bf16: bool) -> bool:
     """Replace the network by a CUDA graph where all its inputs have one shape."""
     one_shape = recipe.objective is supervised and recipe.whole_size is None
     if not one_shape or not has_fixed_graph(state.network, state.device):
         return False
     side = recipe.patch * (recipe.scale if recipe.pre_upscaled else 1)
-    sample = torch.rand(recipe.batch, 1 if recipe.grey else 3, side, side, device=state.device)
+    sample = torch.rand(share.size, 1 if recipe.grey else 3, side, side, device=state.device)
     sample = sample.contiguous(memory_format=torch.channels_last)
     return record_graph(state.network, sample, bf16=bf16)
 
 
-def solve(state: State, recipe: RestorationRecipe, pairs: Pairs | WholeImages) -> None:
+def solve(
+    state: State, recipe: RestorationRecipe, pairs: Pairs | WholeImages, processes: Processes
+) -> None:
     """Solve the last layer of the averaged network and copy it to the trained one.
 
     See least_squares; does nothing where the recipe names no last layer.
@@ -255,7 +270,13 @@ def solve(state: State, recipe: RestorationRecipe, pairs: Pairs | WholeImages) -
     layer = state.average.get_submodule(recipe.last_layer)
     assert isinstance(layer, nn.Conv2d)
     drawn = pairs.redrawn(seed=SOLVE_SEED, length=SOLVE_BATCHES * recipe.batch)
-    solve_last_layer(state.average, layer, batches(drawn, recipe.batch, 0, workers=0))
+
+    def solution() -> dict[str, Tensor]:
+        share = ALONE.share(recipe.batch)
+        solve_last_layer(state.average, layer, batches(drawn, share, 0, workers=0))
+        return {name: tensor.cpu() for name, tensor in layer.state_dict().items()}
+
+    layer.load_state_dict(processes.from_first(solution))
     state.network.load_state_dict(state.average.state_dict())
 
 
@@ -297,8 +318,12 @@ def train_restoration(
     if budget.steps is None:
         recipe = replace(recipe, schedule=BY_CLOCK)
     torch.manual_seed(options.seed)
-    device, bf16 = options.device, options.bf16
+    device, bf16, processes = options.device, options.bf16, options.processes
+    unit = JOINT if recipe.preprocessing is standardized_jointly else 1
+    share = processes.share(recipe.batch, unit)
     state = open_restoration(recipe, options, budget)
+    if processes.count > 1:
+        share_batches(state.network, share)
     recipe, training, validation = load_source(recipe, source)
     held_out = validation_pairs(recipe, validation)
     pairs = training_pairs(recipe, training, options.seed)
@@ -307,11 +332,12 @@ def train_restoration(
         pairs.prepare()
 
     def batch_loss(progress: float) -> Tensor:
-        return loss_of(state, recipe, progress, next(drawn), bf16=bf16)
+        torch.manual_seed(options.seed * 1_000_003 + state.step)  # of the layers that draw
+        return loss_of(state, recipe, progress, next(drawn), share, bf16=bf16)
 
     def validate() -> Validation:
-        solve(state, recipe, pairs)
-        scores = mean_scores(recipe, state.average, held_out, device)
+        solve(state, recipe, pairs, processes)
+        scores = mean_scores(recipe, state.average, held_out, device, processes)
         loss = scores.get("validation_loss")
         named = {
             f"validation_{name.removeprefix('validation_')}": value
@@ -321,26 +347,29 @@ def train_restoration(
         return Validation(scores, record, scores["psnr"] if loss is None else -loss)
 
     with cudnn_benchmark(device):
-        record_steps(recipe, state, bf16=bf16)
+        record_steps(recipe, state, share, bf16=bf16)
         # After the recording, which a thread that pins memory would disturb.
-        drawn = batches(pairs, recipe.batch, state.step, workers, pinned=device.type == "cuda")
+        drawn = batches(pairs, share, state.step, workers, pinned=device.type == "cuda")
         began = budget.now()
         if state.step == 0:
-            solve(state, recipe, pairs)
+            solve(state, recipe, pairs, processes)
         if options.time_limit is not None:
             solving = budget.now() - began
-            budget.validation = solving + validation_seconds(recipe, state, held_out, budget.now)
+            own = len(held_out[:: processes.count])  # most pairs of a process
+            budget.validation = solving + own * seconds_per_pair(
+                recipe, state, held_out, budget.now
+            )
         return run_training(recipe, state, options, budget, batch_loss, validate)
 
 
-def validation_seconds(
+def seconds_per_pair(
     recipe: RestorationRecipe,
     state: State,
     held_out: Sequence[tuple[Tensor, Tensor]],
     now: Callable[[], float],
 ) -> float:
-    """Estimate the time to score all pairs by the first one, whose first run is slower."""
+    """Estimate the time to score a pair by the first one, whose first run is slower."""
     for _ in range(2):
         began = now()
         mean_scores(recipe, state.average, held_out[:1], state.device)
-    return len(held_out) * (now() - began)
+    return now() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
 import pickle
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import NothingToDo, OutputError, OutputExists, WeightsMismatch
 from restore_cli.files import write_atomically
+from restore_cli.training.processes import ALONE, Processes
 from restore_cli.training.recipe import Recipe
 from restore_cli.training.schedule import Budget
 
@@ -54,7 +57,8 @@ class TrainingOptions:
     bf16: bool = False  # bfloat16 autocast
     seed: int = 0
     now: Callable[[], float] = time.monotonic
-    on_progress: Callable[[Progress], None] = lambda _: None
+    on_progress: Callable[[Progress], None] = lambda _: None  # in the first process
+    processes: Processes = ALONE
 
 
 @dataclass
@@ -113,17 +117,17 @@ class State:
         except RuntimeError as error:  # torch.save raises it on a full disk
             raise OutputError(f"{path}: cannot be written: {error}", hint=hint) from error
 
-    def resume(self, path: Path) -> None:
-        """Load the state in `path`. Raises WeightsMismatch."""
+    def resume(self, file: BinaryIO) -> None:
+        """Load a state that was written. Raises WeightsMismatch."""
         try:
-            saved = torch.load(path, map_location=self.device, weights_only=True)
+            saved = torch.load(file, map_location=self.device, weights_only=True)
             self.network.load_state_dict(saved["network"])
             self.average.load_state_dict(saved["average"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.step, self.seconds, self.best = saved["step"], saved["seconds"], saved["best"]
         except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
             raise WeightsMismatch(
-                f"{path.name} is not a state of this recipe",
+                f"{STATE_FILE} is not a state of this recipe",
                 hint="name the recipe and preset of that training, or another --out folder",
             ) from error
         self.validated = saved.get("judged", self.step)  # missing in the oldest states
@@ -134,15 +138,22 @@ def start_budget(recipe: Recipe, options: TrainingOptions) -> Budget:
 
     Raises OutputExists where the folder holds a training and `resume` is not set.
     """
+    options.processes.from_first(lambda: refuse_older(options))
+    unlimited = options.steps is None and options.time_limit is None
+    steps = recipe.steps if unlimited else options.steps
+    began = options.processes.from_first(
+        lambda: options.now() if options.began is None else options.began
+    )
+    now = options.processes.clock(options.now)
+    return Budget(steps, options.time_limit, recipe.validate_every, began, now)
+
+
+def refuse_older(options: TrainingOptions) -> None:
     if (options.out / STATE_FILE).exists() and not options.resume:
         raise OutputExists(
             f"{options.out} holds a training already",
             hint="add --resume to continue it, or name another --out folder",
         )
-    unlimited = options.steps is None and options.time_limit is None
-    steps = recipe.steps if unlimited else options.steps
-    began = options.now() if options.began is None else options.began
-    return Budget(steps, options.time_limit, recipe.validate_every, began, options.now)
 
 
 def open_state(
@@ -158,8 +169,10 @@ def open_state(
     """
     state = State.create(network, make_optimizer, options.device, memory_format)
     path = options.out / STATE_FILE
-    if path.exists():
-        state.resume(path)
+
+    written = options.processes.from_first(lambda: path.read_bytes() if path.exists() else None)
+    if written is not None:
+        state.resume(io.BytesIO(written))
     # A training interrupted during its last validation takes one more step.
     finished = budget.steps is not None and state.step >= budget.steps
     if finished and state.validated == state.step:
@@ -203,10 +216,17 @@ def initialize_from(network: nn.Module, other: nn.Module) -> None:
     network.load_state_dict(own | matching)
 
 
-BatchLoss = Callable[[float], Tensor]  # progress -> loss of the next batch
+# Progress -> loss of the next batch, or the part of it that the share of this process adds.
+BatchLoss = Callable[[float], Tensor]
 
 
-def take_step(state: State, recipe: Recipe, progress: float, batch_loss: BatchLoss) -> Tensor:
+def take_step(
+    state: State,
+    recipe: Recipe,
+    progress: float,
+    batch_loss: BatchLoss,
+    processes: Processes = ALONE,
+) -> Tensor:
     """Update the weights and their average once; return the loss."""
     rate = recipe.learning_rate * recipe.schedule(progress)
     for group in state.optimizer.param_groups:
@@ -214,11 +234,12 @@ def take_step(state: State, recipe: Recipe, progress: float, batch_loss: BatchLo
     loss = batch_loss(progress)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    loss = processes.sum_gradients(state.network, loss)
     nn.utils.clip_grad_norm_(state.network.parameters(), 1.0)
     state.optimizer.step()
     state.step += 1
     update_average(state.average, state.network, recipe.ema, state.step)
-    return loss.detach()
+    return loss
 
 
 def take_steps(
@@ -228,6 +249,7 @@ def take_steps(
     batch_loss: BatchLoss,
     on_validation: Callable[[float], None],
     on_progress: Callable[[Progress], None],
+    processes: Processes = ALONE,
 ) -> None:
     """Train until the budget is spent.
 
@@ -237,7 +259,7 @@ def take_steps(
     every = 1 if state.device.type == "cpu" else SYNCHRONIZE_EVERY
     over = False
     while not over:
-        loss = take_step(state, recipe, budget.progress(state.step), batch_loss)
+        loss = take_step(state, recipe, budget.progress(state.step), batch_loss, processes)
         synchronized = loss.item() if state.step % every == 0 else math.nan
         over = budget.is_over(state.step)
         if over or budget.is_due(state.step):
@@ -269,16 +291,14 @@ def run_training(
     """Train until the budget is spent; return the path of the best averaged weights.
 
     Writes into the folder of the options: the state, the weights, and a line of the log for each
-    validation. An interruption (Ctrl-C) keeps the state. Raises OutputError.
+    validation. An interruption (Ctrl-C) keeps the state. Only the first of several processes
+    writes. Raises OutputError.
     """
-    out, earlier = options.out, state.seconds
+    out, earlier, processes = options.out, state.seconds, options.processes
     weights = out / f"{recipe.arch}.safetensors"
-    make_folder(out)
+    processes.from_first(lambda: make_folder(out))
 
-    def on_validation(loss: float) -> None:
-        result = validate()
-        elapsed = budget.elapsed
-        state.seconds, state.validated = earlier + elapsed, state.step
+    def write(loss: float, result: Validation) -> None:
         if result.score is None or state.improves(result.score):
             record: dict[str, object] = {
                 "steps": state.step,
@@ -289,15 +309,25 @@ def run_training(
             config = dict(recipe.config)
             save(state.average, weights, arch=recipe.arch, config=config, record=record)
         state.write(out / STATE_FILE)
+        elapsed = state.seconds - earlier
         progress = Progress(state.step, budget.steps, loss, elapsed, **result.metrics)
         append_to_log(out / LOG_FILE, progress)
         options.on_progress(progress)
 
+    def on_validation(loss: float) -> None:
+        result = validate()
+        state.seconds, state.validated = earlier + budget.elapsed, state.step
+        processes.from_first(lambda: write(loss, result))
+
+    def on_progress(progress: Progress) -> None:
+        if processes.is_first:
+            options.on_progress(progress)
+
     try:
-        take_steps(state, recipe, budget, batch_loss, on_validation, options.on_progress)
+        take_steps(state, recipe, budget, batch_loss, on_validation, on_progress, processes)
     except KeyboardInterrupt:
         state.seconds = earlier + budget.elapsed
-        state.write(out / STATE_FILE)
+        processes.from_first(lambda: state.write(out / STATE_FILE))
         raise
     return weights
 

@@ -1,15 +1,18 @@
 """`restore train`: its arguments and its output."""
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from restore_cli.cli.console import Reporter
 from restore_cli.cli.main import app
 from restore_cli.cli.train import TrainingLog
+from restore_cli.training.processes import Processes
 from restore_cli.training.recipes import RECIPES
 from restore_cli.training.trainer import Progress
 
@@ -153,3 +156,15 @@ def test_the_rate_is_that_of_steps_without_validations(capsys):
 
 def test_quiet_has_no_lines(capsys):
     assert lines_of(capsys, 10, None, [(1, 0.0), (9, 90.0)], quiet=True) == []
+
+
+def test_only_the_first_of_several_processes_prints(calls, tmp_path, monkeypatch):
+    @contextmanager
+    def join(device):
+        yield Processes(rank=1, count=2), torch.device(device)
+
+    monkeypatch.setattr("restore_cli.training.processes.join_processes", join)
+    result = train("dpenet", "--data", tmp_path, "--out", tmp_path, "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    assert (result.stdout, result.stderr) == ("", "")
+    assert calls[0][1].processes.count == 2

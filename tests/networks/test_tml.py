@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from restore_cli.networks.tml.model import GDC, UGDC, DropPath, UGDCConfig
+from restore_cli.networks.layers import DropPath
+from restore_cli.networks.tml.model import GDC, UGDC, UGDCConfig
 
 
 def block(channels=12, grid=(4, 6)):

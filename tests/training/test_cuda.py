@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from restore_cli.training import restoration
 from restore_cli.training.cuda import cudnn_benchmark, has_fixed_graph, record_graph
+from restore_cli.training.processes import ALONE
 from restore_cli.training.recipes import find_recipe
 from restore_cli.training.restoration import loss_of, record_steps, worker_count
 from restore_cli.training.trainer import take_step
@@ -76,7 +77,7 @@ def test_recipes_with_inputs_of_one_shape_are_recorded(name, preset, shape, tmp_
     )
     monkeypatch.setattr(restoration, "record_graph", record)
     state = new_state(recipe, tmp_path)
-    assert record_steps(recipe, state, bf16=True) == (shape is not None)
+    assert record_steps(recipe, state, ALONE.share(recipe.batch), bf16=True) == (shape is not None)
     assert recorded == ([] if shape is None else [shape])
 
 
@@ -111,9 +112,11 @@ def test_a_recorded_training_is_the_eager_one(tmp_path):
 def after(recipe, batches, tmp_path, *, recorded):
     """The averaged weights after a step on each batch."""
     torch.manual_seed(0)
-    state = new_state(recipe, tmp_path, CUDA)
-    assert not recorded or record_steps(recipe, state, bf16=False)
+    state, share = new_state(recipe, tmp_path, CUDA), ALONE.share(recipe.batch)
+    assert not recorded or record_steps(recipe, state, share, bf16=False)
     rest = iter(batches)
     for _ in batches:
-        take_step(state, recipe, 0.1, lambda at: loss_of(state, recipe, at, next(rest), bf16=False))
+        take_step(
+            state, recipe, 0.1, lambda at: loss_of(state, recipe, at, next(rest), share, bf16=False)
+        )
     return state.average.state_dict()

@@ -103,7 +103,7 @@ class Recorder(nn.Module):
 def run(objective, rows, drop=0.0, seed=0):
     """(inputs of the network, loss of an output of zeros)"""
     network, generator = Recorder(), torch.Generator().manual_seed(seed)
-    loss = objective.loss(network, torch.tensor(rows), drop, generator)
+    loss = objective.loss(network, *objective.draw(torch.tensor(rows), drop, generator))
     return network.inputs, loss
 
 
@@ -183,7 +183,8 @@ def test_the_loss_of_no_noise_is_the_sum_of_the_weights_of_the_resolutions():
     white = ClassImages(("a", "b"), (torch.full((3, 32, 32), 255, dtype=torch.uint8),) * 2, (0, 1))
     network, rows = Silent(), torch.arange(4).repeat(100)
     objective = MultiResolutionNoise(white, CPU)
-    loss = objective.loss(network, rows, 0.1, torch.Generator().manual_seed(0))
+    drawn = objective.draw(rows, 0.1, torch.Generator().manual_seed(0))
+    loss = objective.loss(network, *drawn)
     assert loss.item() == pytest.approx(1 + 1 / 4 + 1 / 16, abs=0.02)
     x, n, y = network.inputs
     assert (n.min() >= 1, n.max() <= 1000) == (True, True)

@@ -17,6 +17,7 @@ from restore_cli.training.objectives import (
     standardized_jointly,
     supervised_with_blind_mode,
 )
+from restore_cli.training.processes import ALONE
 from restore_cli.training.recipes import find_recipe
 from tests.training.runs import log_of, train
 
@@ -33,7 +34,8 @@ TINY = {
 
 def batch(degraded, clean=None, progress=1.0, seed=0):
     clean = degraded if clean is None else clean
-    return Batch(degraded, clean, progress, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return Batch(degraded, clean, progress, generator, ALONE.share(len(degraded)))
 
 
 def test_the_input_of_a_network_is_the_same_in_training_and_inference():

@@ -15,6 +15,7 @@ from restore_cli.errors import NothingToDo, UsageError, WeightsMismatch
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.metrics import psnr
 from restore_cli.training import restoration
+from restore_cli.training.processes import ALONE
 from restore_cli.training.recipes import find_recipe
 from restore_cli.training.restoration import (
     load_source,
@@ -42,7 +43,9 @@ def step(state, recipe, progress, degraded, clean):
         state,
         recipe,
         progress,
-        lambda at: loss_of(state, recipe, at, (degraded, clean), bf16=False),
+        lambda at: loss_of(
+            state, recipe, at, (degraded, clean), ALONE.share(len(degraded)), bf16=False
+        ),
     )
 
 
@@ -122,9 +125,9 @@ def test_the_last_layer_is_solved_before_the_first_step_and_at_each_validation(
 ):
     solved_at = []
 
-    def watched(state, recipe, pairs):
+    def watched(state, recipe, pairs, processes):
         solved_at.append(state.step)
-        solve(state, recipe, pairs)
+        solve(state, recipe, pairs, processes)
         assert_close(state.network.state_dict(), state.average.state_dict(), atol=0, rtol=0)
 
     monkeypatch.setattr(restoration, "solve", watched)
@@ -242,9 +245,9 @@ def rates(monkeypatch):
     """Fills with the progress and the share of the peak rate of each step."""
     seen = []
 
-    def watched(state, recipe, progress, pairs, **options):
+    def watched(state, recipe, progress, pairs, share, **options):
         seen.append((progress, state.optimizer.param_groups[0]["lr"] / recipe.learning_rate))
-        return loss_of(state, recipe, progress, pairs, **options)
+        return loss_of(state, recipe, progress, pairs, share, **options)
 
     monkeypatch.setattr(restoration, "loss_of", watched)
     return seen

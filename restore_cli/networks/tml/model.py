@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from restore_cli.networks.layers import DropPath
+
 
 @dataclass(frozen=True)
 class UGDCConfig:
@@ -45,20 +47,6 @@ def grid(size: Sequence[int], level: int, patch: int) -> tuple[int, int]:
     """Return (rows, columns) of whole patches of the map of an image after `level` halvings."""
     height, width = size
     return (height >> level) // patch, (width >> level) // patch
-
-
-class DropPath(nn.Module):
-    """Drop whole samples of the batch in training, and scale the others up."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        kept = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.rate
-        return x * kept / (1 - self.rate)
 
 
 class GDC(nn.Module):
