@@ -239,7 +239,7 @@ def validation_loss(
         drawn = held_out.draw(rows, 0.0, generator)
         return held_out.loss(network, *drawn).item() * len(rows)
 
-    rows = torch.arange(held_out.count, device=device).split(batch)
+    rows = torch.split(torch.arange(held_out.count, device=device), batch)
     return sum(processes.map(sum_of_losses, [*enumerate(rows)])) / held_out.count
 
 

@@ -119,11 +119,11 @@ class Processes:
         flat = torch.cat([loss.reshape(1), *(g.flatten() for g in gradients)])
         with _connected():
             dist.all_reduce(flat)
-        total, *sums = flat.split([1, *(g.numel() for g in gradients)])
+        total, *sums = torch.split(flat, [1, *(g.numel() for g in gradients)])
         torch._foreach_copy_(
             gradients, [s.view_as(g) for s, g in zip(sums, gradients, strict=True)]
         )
-        return total[0]
+        return total.squeeze()
 
     def clock(self, now: Callable[[], float] = time.monotonic) -> Callable[[], float]:
         """Return a clock that is that of the first process in all of them.
@@ -137,11 +137,10 @@ class Processes:
         shared = torch.tensor([seconds, self.signalled], dtype=torch.float64)
         with _connected():
             dist.all_reduce(shared, dist.ReduceOp.MAX)
-        seconds, signalled = shared.tolist()
-        if signalled and not self._interrupted:
+        if shared[1] and not self._interrupted:
             self._interrupted = True
             raise KeyboardInterrupt
-        return seconds
+        return shared[0].item()
 
 
 ALONE = Processes()
@@ -223,8 +222,13 @@ class _SumOverProcesses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total: Tensor = _SumOverProcesses.apply(gradients[0].contiguous())
-        return total
+        return summed(gradients[0].contiguous())
+
+
+def summed(x: Tensor) -> Tensor:
+    """Return the sum of x over all processes, differentiable."""
+    total: Tensor = _SumOverProcesses.apply(x)  # type: ignore[no-untyped-call]
+    return total
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
@@ -236,11 +240,11 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         values = x.float()
         sums = values.sum((0, 2, 3))
         pixels = sums.new_tensor([x.numel() // x.shape[1]])
-        totals = _SumOverProcesses.apply(torch.cat([sums, pixels]))
+        totals = summed(torch.cat([sums, pixels]))
         count = totals[-1].detach()
         mean = totals[:-1] / count
         centred = values - mean[:, None, None]
-        variance = _SumOverProcesses.apply(centred.square().sum((0, 2, 3))) / count
+        variance = summed(centred.square().sum((0, 2, 3))) / count
         self._update(mean.detach(), variance.detach() * count / (count - 1))
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)

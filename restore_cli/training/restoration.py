@@ -140,7 +140,7 @@ def batches(
     pinned: in page-locked memory, from which a GPU copies while it works.
     """
     starts = range(start * share.batch, len(pairs), share.batch)
-    chosen = (range(first, first + share.batch)[share.rows] for first in starts)
+    chosen = ([*range(first, first + share.batch)[share.rows]] for first in starts)
     return iter(DataLoader(pairs, batch_sampler=chosen, num_workers=workers, pin_memory=pinned))
 
 
