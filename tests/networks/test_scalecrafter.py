@@ -145,6 +145,31 @@ def test_the_damped_base_is_that_of_the_mild_pass(unet, inputs):
     assert_close(damped, torch.cat([base, base + toward - away]), atol=1e-5, rtol=1e-5)
 
 
+def test_the_mild_pass_takes_the_first_blocks_from_the_strong_one(unet, inputs):
+    evaluated = []
+    hooks = [
+        block.resnets[0].register_forward_hook(
+            lambda _, inputs, __: evaluated.append(len(inputs[0]))
+        )
+        for block in (unet.down_blocks[0], unet.up_blocks[-1])
+    ]
+    with scalecrafter(unet, DAMPED, steps=4) as rescaling:
+        for rescaling.step in (0, 3):  # damped, and not
+            output_of(unet, inputs)
+    for hook in hooks:
+        hook.remove()
+    assert evaluated == [2, 2, 1, 2, 2]  # images of the first and the last block
+
+
+def test_blocks_with_hooks_of_their_own_are_as_before(unet, inputs):
+    block = unet.down_blocks[0]
+    own = block.forward
+    vars(block)["forward"] = own  # as a hook that offloads it
+    with scalecrafter(unet, DAMPED, steps=4):
+        output_of(unet, inputs)
+    assert vars(block).pop("forward") is own
+
+
 @pytest.mark.parametrize("as_tuple", [True, False], ids=["tuple", "record"])
 def test_the_damped_output_has_the_requested_form(as_tuple, unet, inputs):
     with torch.inference_mode(), scalecrafter(unet, DAMPED, steps=4):

@@ -51,7 +51,8 @@ class DiMRSampler:
     ):
         """classes: names in the order of their numbers. Raises WeightsMissing, WeightsMismatch."""
         refuse_other_channels(vae, network.config.channels, network="DiMR")
-        self.network = network.to(device).eval()
+        # On one CPU core 11 % less time: benchmarks/generate_time.py.
+        self.network = network.to(device=device, memory_format=torch.channels_last).eval()
         self.classes = classes
         self.vae = None if vae is None else vae.to(device).eval()
         self.device = device

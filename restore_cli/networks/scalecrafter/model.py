@@ -137,6 +137,10 @@ class Rescaling:
         self.guided = guided  # the batch is [negative, prompt], as diffusers builds it
         self.step = 0
         self._mild = False
+        # Blocks before all that is dilated: equal in both passes, so the mild one takes their
+        # outputs for the base from the strong one.
+        self._shared: list[nn.Module] = []
+        self._outputs: dict[nn.Module, Any] = {}
         self._matrix = dispersion_matrix(settings.dispersion) if settings.dispersed else None
         # Dispersed kernels of the weights, as long as they are in use. Weights that are offloaded
         # one layer at a time are new at each step: their kernels go with them.
@@ -175,19 +179,37 @@ class Rescaling:
             kernel = self._kernels[weight] = disperse(weight, self._matrix)
         return kernel
 
+    def share(self, unet: nn.Module) -> list[Any]:
+        """Let the passes share the first blocks without dilated layers; return the hooks."""
+        for index, block in enumerate(getattr(unet, "down_blocks", ())):
+            if any(layer.startswith(f"down_blocks.{index}.") for layer in self.settings.layers):
+                break
+            self._shared.append(block)
+        return [block.register_forward_hook(self._keep) for block in self._shared]
+
+    def _is_damped(self) -> bool:
+        return self.guided and self.step < self._before(self.settings.mild_until)
+
+    def _keep(self, block: nn.Module, args: Any, output: Any) -> None:
+        if self._is_damped() and not self._mild:
+            self._outputs[block] = output
+
     def damp(self, unet: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Apply noise-damped guidance: the base of the guidance from a pass with mild factors.
 
         The sampler computes u + w (c - u). It receives u of the mild pass, and c at the distance
         from it that the strong passes have.
         """
-        if not self.guided or self.step >= self._before(self.settings.mild_until):
+        if not self._is_damped():
             return None
         strong: Tensor = output[0]
         batch = len(strong)
+        kept = {block: _half(value, batch) for block, value in self._outputs.items()}
+        self._outputs = {}
         self._mild = True
         try:  # forward does not call this hook again
-            mild: Tensor = unet.forward(*_half(args, batch), **_half(kwargs, batch))[0]
+            with _returning(kept):
+                mild: Tensor = unet.forward(*_half(args, batch), **_half(kwargs, batch))[0]
         finally:
             self._mild = False
         away, toward = strong.chunk(2)
@@ -210,15 +232,34 @@ def scalecrafter(
     """
     convolutions = {layer: _convolution(unet, layer) for layer in settings.layers}
     rescaling = Rescaling(settings, steps=steps, guided=guided)
-    hook = unet.register_forward_hook(rescaling.damp, with_kwargs=True)
+    hooks = [unet.register_forward_hook(rescaling.damp, with_kwargs=True)]
+    if settings.mild_until and guided:
+        hooks += rescaling.share(unet)
     try:
         for layer, conv in convolutions.items():
             vars(conv)["_conv_forward"] = partial(rescaling.convolve, layer, conv)
         yield rescaling
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
         for conv in convolutions.values():
             vars(conv).pop("_conv_forward", None)
+
+
+@contextmanager
+def _returning(outputs: Mapping[nn.Module, Any]) -> Iterator[None]:
+    """Let blocks return given outputs in the context, without being evaluated."""
+    before = {block: vars(block).get("forward") for block in outputs}
+    try:
+        for block, output in outputs.items():
+            vars(block)["forward"] = lambda *_, output=output, **__: output
+        yield
+    finally:
+        for block, forward in before.items():
+            if forward is None:
+                del vars(block)["forward"]
+            else:  # of a hook that offloads the block
+                vars(block)["forward"] = forward
 
 
 def dilatable(unet: nn.Module) -> list[str]:
