@@ -14,12 +14,13 @@ from restore_cli.batch.provenance import generated_record, to_text
 from restore_cli.batch.run import pipe_out
 from restore_cli.errors import OutputExists
 from restore_cli.imaging.contact_sheet import contact_sheet
+from restore_cli.imaging.formats import ENCODINGS
 from restore_cli.imaging.image import Image, Metadata, Text
 from restore_cli.imaging.io import encode, write
 from restore_cli.inference.generator import Generator
 from restore_cli.inference.replayed import ReplayChain
 from restore_cli.inference.report import Report
-from restore_cli.inference.samplers.request import GenerateRequest
+from restore_cli.inference.samplers.request import GenerateRequest, Sampler
 from restore_cli.inference.upscaler import Upscaler
 
 OnStep = Callable[[int, int], None]  # steps done, steps in all
@@ -35,6 +36,22 @@ class GeneratedFile:
     report: Report | None = None
     width: int | None = None
     height: int | None = None
+
+
+def resolve_all(
+    grids: Sequence[Grid], sampler: Sampler, request: GenerateRequest
+) -> dict[str, GenerateRequest]:
+    """Return the resolved request of each prompt. Raises UsageError, OutputError."""
+    resolved = {
+        prompt: sampler.resolve(replace(request, prompt=prompt))
+        for grid in grids
+        for prompt, _ in grid.images
+    }
+    for grid in grids:
+        size = resolved[grid.images[0][0]].size
+        if size is not None:
+            grid.refuse_beyond(size)
+    return resolved
 
 
 def generate_grids(
@@ -56,15 +73,7 @@ def generate_grids(
     existing: "skip" also skips the targets that appear in the meantime.
     Raises RestoreError at the first file that fails.
     """
-    resolved = {
-        prompt: generator.resolve(replace(request, prompt=prompt))
-        for grid in grids
-        for prompt, _ in grid.images
-    }
-    for grid in grids:
-        size = resolved[grid.images[0][0]].size
-        if size is not None:
-            grid.refuse_beyond(size)
+    resolved = resolve_all(grids, generator.sampler, request)
     total = sum(len(grid.images) for grid in grids)
     finished = 0
     for grid in grids:
@@ -87,7 +96,9 @@ def generate_grids(
             finished += 1
         first = resolved[grid.images[0][0]]
         record = generated_record(grid, first, generator, quality, enlarged=enlarged.steps)
-        texts = (Text("Software", f"restore {__version__}"), Text("Description", grid.source))
+        texts: tuple[Text, ...] = ()
+        if ENCODINGS[grid.format].keywords is None:  # any
+            texts = Text("Software", f"restore {__version__}"), Text("Description", grid.source)
         image = Image(
             contact_sheet(images, grid.columns),
             metadata=Metadata(record=to_text(record), texts=texts),

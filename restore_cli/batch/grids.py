@@ -78,10 +78,7 @@ def plan_grids(
     file per prompt.
     Raises UsageError, OutputCollision, OutputExists, OutputError.
     """
-    if not prompts:
-        raise UsageError("no prompt", hint="name a class, one of: restore generate --list-classes")
-    if "" in prompts or output == "":
-        raise UsageError("a prompt or -o is empty", hint="perhaps a variable is not set")
+    refuse_empty(prompts, output)
     if output is not None and is_url(output):
         raise UsageError("-o takes local files here", hint="copy them to the store afterwards")
     grids = _grids(prompts, output, range(seed, seed + count), model)
@@ -105,6 +102,14 @@ def plan_grids(
         )
     skipped = tuple(grid for grid in grids if existing == "skip" and grid.target in found)
     return GridPlan(tuple(grid for grid in grids if grid not in skipped), skipped, existing)
+
+
+def refuse_empty(prompts: Sequence[str], output: str | None) -> None:
+    """Raise UsageError for no prompt, and for an empty prompt or output."""
+    if not prompts:
+        raise UsageError("no prompt", hint="name a class, one of: restore generate --list-classes")
+    if "" in prompts or output == "":
+        raise UsageError("a prompt or -o is empty", hint="perhaps a variable is not set")
 
 
 def _grids(

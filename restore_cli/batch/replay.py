@@ -229,6 +229,7 @@ def _generator(
         )
     files = [Path(name) for name in weights]
     added = [one for one in record.inputs if one.role not in IMAGE_ROLES]
+    net = next((one for one in added if one.role == "controlnet"), None)
     generator = load_generator(
         weights=None if base else _name_of(network, weights),
         base=base,
@@ -239,6 +240,7 @@ def _generator(
             if one.role == "lora"
         ],
         controlnet=controlnet,
+        controlnet_scale=None if net is None or controlnet is None else net.scale,
         device=device or record.device,
         precision=cast("Precision", network.precision),
         size=(network.height, network.width),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from restore_cli.batch.grids import Grid, GridPlan
     from restore_cli.checkpoints.classes import ClassWeights
     from restore_cli.inference.generator import Generator
+
+MOST_IMAGES = 1000  # per prompt
+LARGEST_SEED = (1 << 63) - MOST_IMAGES  # of a generator of torch, and of a record
+DEFAULT_WEIGHTS = {spec.default_weights for spec in GENERATORS.values()}
 
 
 def generate(
@@ -80,6 +84,10 @@ def generate(
     ] = None,
     controlnet: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="ControlNet for --base.")
+    ] = None,
+    controlnet_scale: Annotated[
+        float | None,
+        typer.Option(metavar="0..2", help="Weight of the ControlNet. [default: 1]"),
     ] = None,
     control_image: Annotated[
         Path | None,
@@ -141,9 +149,14 @@ def generate(
             "ntk-by-parts, yarn, ntk-aware-pro1 or -pro2. [default: by size and network]",
         ),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=1000, help="Images per prompt.")] = 1,
+    count: Annotated[int, typer.Option(min=1, max=MOST_IMAGES, help="Images per prompt.")] = 1,
     seed: Annotated[
-        int, typer.Option(min=0, help="Random seed of the first image; each next one has one more.")
+        int,
+        typer.Option(
+            min=0,
+            max=LARGEST_SEED,
+            help="Random seed of the first image; each next one has one more.",
+        ),
     ] = 0,
     direct: Annotated[
         bool, typer.Option("--direct", help="Sampling without ScaleCrafter, to compare.")
@@ -175,16 +188,21 @@ def generate(
     dry_run: option.DryRun = False,
 ) -> None:
     """Generate images of a class, or of a text with --base."""
-    from restore_cli.batch.grids import plan_grids
+    from restore_cli.batch.grids import plan_grids, refuse_empty
     from restore_cli.checkpoints.classes import candidates, choose
 
     _refuse_model(model, weights, base)
     _refuse_half_a_controlnet(controlnet, control_image)
     with reporter("generate", quiet=quiet, json=json, print0=print0) as report:
         if list_classes:
+            if base:
+                raise UsageError(
+                    "--base takes any text and has no classes", hint="leave out --list-classes"
+                )
             _list_classes(candidates(model, weights), report)
             return
         prompts = [*(prompt or []), *(_lines(prompts_file) if prompts_file else [])]
+        refuse_empty(prompts, output)
         named = [*prompts, negative] if negative else prompts
         chosen = None if base else choose(named, candidates(model, weights))
         planned = plan_grids(
@@ -213,45 +231,70 @@ def generate(
             synchronise=synchronise,
             init_strength=init_strength,
         )
-        loras = [_lora(each) for each in lora or []]
+        parts = {
+            "model": model,
+            "weights": None if chosen is None else chosen.weights,
+            "base": base,
+            "vae": vae,
+            "loras": [_lora(each) for each in lora or []],
+            "controlnet": controlnet,
+            "controlnet_scale": controlnet_scale,
+            "device": device,
+        }
+        if planned.grids:
+            inputs = {"init_image": init_image, "mask": mask, "control_image": control_image}
+            request = _with_inputs(request, inputs)
+            if dry_run or base:  # a pipeline takes long to load
+                _check(planned, request, parts)
         if not _work_remains(planned, report, dry_run):
             return
         _run(
             planned,
-            _with_inputs(request, init_image, mask, control_image),
+            request,
             report,
+            parts,
             enhance=enhance,
-            model=model,
-            weights=None if chosen is None else chosen.weights,
-            base=base,
-            vae=vae,
-            loras=loras,
-            controlnet=controlnet,
-            device=device,
             precision=precision,
             quality=quality,
         )
+
+
+def _check(planned: GridPlan, request: GenerateRequest, parts: Mapping[str, Any]) -> None:
+    """Refuse what the generator would refuse before its work.
+
+    Default weights without options are known to be right, and torch is not loaded for them.
+    """
+    given = {name for name, value in parts.items() if value not in (None, [])}
+    is_plain = request == GenerateRequest(request.prompt)
+    if is_plain and parts["weights"] in DEFAULT_WEIGHTS and given <= {"model", "weights", "device"}:
+        return
+    from restore_cli.batch.generate import resolve_all
+    from restore_cli.inference.generator import outline
+
+    sampler = outline(**parts)
+    if sampler is not None:
+        resolve_all(planned.grids, sampler, request)
 
 
 def _run(
     planned: GridPlan,
     request: GenerateRequest,
     report: Reporter,
+    parts: Mapping[str, Any],
     *,
     enhance: bool,
-    device: str,
+    precision: Literal["auto", "fp32", "bf16", "fp16"],
     quality: int | None,
-    **options: Any,
 ) -> None:
-    """Load the generator, and generate and report each file. options: of load_generator."""
+    """Load the generator, and generate and report each file. parts: options of load_generator."""
     from restore_cli.batch.generate import generate_grids
     from restore_cli.inference.generator import load_generator
     from restore_cli.inference.options import RunOptions
     from restore_cli.inference.upscaler import Target, load_upscaler
 
-    enlarge = load_upscaler(RunOptions(device=device), Target(2)) if enhance else None
+    enlarge = load_upscaler(RunOptions(device=parts["device"]), Target(2)) if enhance else None
     stdout = _stdout(planned)
-    generator = load_generator(device=device, size=request.size, **options)
+    generator = load_generator(**parts, precision=precision, size=request.size)
     files = generate_grids(
         planned.grids,
         generator,
@@ -283,16 +326,14 @@ def _refuse_half_a_controlnet(controlnet: Path | None, control_image: Path | Non
         raise UsageError("--controlnet and --control-image need each other", hint="give both")
 
 
-def _with_inputs(
-    request: GenerateRequest, init_image: Path | None, mask: Path | None, control: Path | None
-) -> GenerateRequest:
+def _with_inputs(request: GenerateRequest, inputs: Mapping[str, Path | None]) -> GenerateRequest:
     """Return the request with its images read. Raises InputError."""
+    if not any(inputs.values()):
+        return request
     from restore_cli.inference.generator import read_input
 
-    init, masked, controlling = (
-        None if path is None else read_input(path) for path in (init_image, mask, control)
-    )
-    return replace(request, init_image=init, mask=masked, control_image=controlling)
+    read = {name: read_input(path) for name, path in inputs.items() if path is not None}
+    return replace(request, **read)
 
 
 def _lines(file: Path) -> list[str]:
@@ -300,7 +341,8 @@ def _lines(file: Path) -> list[str]:
     try:
         prompts = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--prompts {file}: {error}", hint="give a text file in UTF-8") from error
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UsageError(f"--prompts {file}: {reason}", hint="give a text file in UTF-8") from error
     if not any(prompts):
         raise UsageError(f"--prompts {file}: no prompt", hint="write one prompt per line")
     return [prompt for prompt in prompts if prompt]

@@ -32,6 +32,7 @@ from restore_cli.inference.samplers.request import (
     Lora,
     OnProgress,
     Sampler,
+    default,
     resolved,
 )
 from restore_cli.inference.samplers.stable_diffusion import StableDiffusionSampler
@@ -41,6 +42,7 @@ from restore_cli.memory import is_out_of_memory
 from restore_cli.registry import GENERATORS, find
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+MOST_CONTROL = 2.0  # largest scale of a ControlNet
 # Of each network of registry.GENERATORS; `vae` is for those that may generate latents.
 SAMPLERS: Mapping[str, Callable[..., Sampler]] = MappingProxyType(
     {
@@ -190,6 +192,7 @@ def load_generator(
     vae: Path | None = None,
     loras: Sequence[Lora] = (),
     controlnet: str | Path | None = None,
+    controlnet_scale: float | None = None,
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
     size: tuple[int, int] | None = None,
@@ -197,18 +200,17 @@ def load_generator(
     """Load a generator by the name of its network, by its weights or by a base pipeline.
 
     base: a Stable Diffusion for ScaleCrafter: a folder, a file, or a name on the hub.
-    loras, controlnet: files of LoRA and the folder of a ControlNet for that base.
+    loras, controlnet: files of LoRA and the folder of a ControlNet for that base, which adds
+    controlnet_scale times its features, by default once.
     vae: the folder of an AutoencoderKL, for a network of latents.
     size: (H, W) in pixels, with `base`, of the largest image that the memory has to hold.
     Raises UsageError, WeightsError, DeviceError, MissingExtra, FetchError.
     """
+    _refuse_contradictions(model, weights, base, vae, loras, controlnet, controlnet_scale)
     refuse_precision(precision, pick_device(device))
     if base is not None:
-        _refuse_with_base(model, weights, vae)
-        return _load_pipeline(base, loras, controlnet, device, precision, size)
-    for option, given in (("--lora", loras), ("--controlnet", controlnet)):
-        if given:
-            raise UsageError(f"{option} has no effect without --base", hint="add --base FOLDER")
+        scale = default(controlnet_scale, 1.0)
+        return _load_pipeline(base, loras, controlnet, scale, device, precision, size)
     if weights is None:
         weights = find(model or next(iter(GENERATORS))).default_weights
     return _load_weights(weights, model, vae, device, precision)
@@ -239,7 +241,7 @@ def _load_weights(
         checksum = vae_sha256(vae)
     classes = class_weights(weights).classes
     sampler = SAMPLERS[arch](checkpoint.module, classes, device=device, **options)
-    # These networks are small: lower precision saves little and may cost quality.
+    # bf16 saves up to half of the time (docs/generate.md), and changes the image of a seed.
     return Generator(
         sampler,
         arch,
@@ -255,11 +257,11 @@ def _load_pipeline(
     base: str,
     loras: Sequence[Lora],
     controlnet: str | Path | None,
+    controlnet_scale: float,
     device_name: str,
     precision: Precision | Literal["auto"],
     size: tuple[int, int] | None,
 ) -> Generator:
-
     device = pick_device(device_name)
     if precision == "auto":  # these networks were published in half precision
         precision = "fp16" if device.type in ("cuda", "mps") else "fp32"
@@ -272,13 +274,16 @@ def _load_pipeline(
     if controlnet is not None:
         folder = _expanded(controlnet)
         net = pipelines.read_controlnet(folder, pipe.unet, DTYPES[precision])
-        added.append(
-            AddedWeights("controlnet", folder.resolve().name, pipelines.weights_sha256(net))
-        )
+        name, net_sha256 = folder.resolve().name, pipelines.weights_sha256(net)
+        added.append(AddedWeights("controlnet", name, net_sha256, controlnet_scale))
     pipes = pipelines.pipelines(pipe, net)
     plan = plan_for(next(iter(pipes.values())), size, device)
     return Generator(
-        StableDiffusionSampler(pipes, lambda pipe: apply_plan(pipe, plan, device)),
+        StableDiffusionSampler(
+            pipes,
+            lambda pipe: apply_plan(pipe, plan, device),
+            controlnet_scale=controlnet_scale,
+        ),
         "scalecrafter",
         base,
         checksum,
@@ -288,6 +293,71 @@ def _load_pipeline(
         memory=str(plan),
         added=tuple(added),
     )
+
+
+def outline(
+    model: str | None = None,
+    *,
+    weights: str | None = None,
+    base: str | None = None,
+    vae: Path | None = None,
+    loras: Sequence[Lora] = (),
+    controlnet: str | Path | None = None,
+    controlnet_scale: float | None = None,
+    device: str = "auto",
+) -> Sampler | None:
+    """Return a sampler that resolves requests as the generator with these options would.
+
+    Of a pipeline in a folder, no weights are read; of another one, a file or a name on a hub, there
+    is none. Raises the errors of load_generator that need no weights of a pipeline.
+    """
+    if base is None:
+        return load_generator(
+            model,
+            weights=weights,
+            vae=vae,
+            loras=loras,
+            controlnet=controlnet,
+            controlnet_scale=controlnet_scale,
+            device=device,
+        ).sampler
+    _refuse_contradictions(model, weights, base, vae, loras, controlnet, controlnet_scale)
+    pick_device(device)
+    for lora in loras:
+        pipelines.lora_layers(lora)
+    folder = None if controlnet is None else _expanded(controlnet)
+    pipe = pipelines.outline(base)
+    if pipe is None:
+        return None
+    net = None if folder is None else pipelines.outline_controlnet(folder, pipe.unet)
+    return StableDiffusionSampler(pipelines.pipelines(pipe, net))
+
+
+def _refuse_contradictions(
+    model: str | None,
+    weights: str | None,
+    base: str | None,
+    vae: Path | None,
+    loras: Sequence[Lora],
+    controlnet: str | Path | None,
+    controlnet_scale: float | None,
+) -> None:
+    if controlnet_scale is not None:
+        if controlnet is None:
+            raise UsageError(
+                "--controlnet-scale has no effect without --controlnet",
+                hint="add --controlnet FOLDER",
+            )
+        if not 0 <= controlnet_scale <= MOST_CONTROL:
+            raise UsageError(
+                f"--controlnet-scale {controlnet_scale:g}", hint=f"from 0 to {MOST_CONTROL:g}"
+            )
+    if base is not None:
+        _refuse_with_base(model, weights, vae)
+        return
+    for option, given in (("--lora", loras), ("--controlnet", controlnet)):
+        if given:
+            raise UsageError(f"{option} has no effect without --base", hint="add --base FOLDER")
 
 
 def _refuse_with_base(model: str | None, weights: str | None, vae: Path | None) -> None:

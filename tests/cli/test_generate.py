@@ -96,6 +96,26 @@ def test_an_image_is_generated_with_its_record(network, files, here):
 
 
 @each_network
+@pytest.mark.parametrize(
+    "options",
+    [("--size", "9x8"), ("--sampler", "none"), ("--freeu",), ("--guidance", "inf")],
+    ids=lambda options: options[0],
+)
+def test_a_dry_run_refuses_what_the_network_refuses(network, options, files, here):
+    common = ("ball", "--weights", files[network], *options)
+    dry, real = generate(*common, "--dry-run"), generate(*common)
+    assert dry.exit_code == real.exit_code == 2
+    assert dry.stderr == real.stderr != ""
+    assert not list(here.iterdir())
+
+
+def test_a_format_without_texts_is_written_without_a_warning(files, here):
+    result = made("ball", "--weights", files["fit"], "-o", "ball.webp")
+    assert "warning" not in result.stderr
+    assert json.loads(shown("ball.webp"))["prompts"] == ["ball"]
+
+
+@each_network
 def test_the_same_command_gives_the_same_bytes_and_another_seed_others(network, files, here):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         made("ball", "--weights", files[network], "-o", f"{name}.png", "--seed", seed)
@@ -246,6 +266,9 @@ def test_a_dry_run_makes_nothing(files, here):
         (("ball", "--weights", "fit", "-o", "-", "--json"), 2, "cannot both go to stdout"),
         (("ball", "--weights", "fit", "--quality", "9"), 2, "--quality has no effect on png"),
         (("ball", "--weights", "fit", "--base", "x"), 2, "contradict"),
+        (("ball", "--weights", "fit", "--seed", str(1 << 64)), 2, "--seed"),
+        (("ball", "--weights", "fit", "--guidance", "inf"), 2, "from 1, which means none"),
+        (("", "--weights", "fit"), 2, "a prompt or -o is empty"),
         (("ball", "--model", "dpenet"), 2, "one of: fitv2"),
         (("ball", "--weights", "fit", "--model", "scalecrafter"), 4, "holds fitv2"),
         (

@@ -1,6 +1,7 @@
 """`restore generate --base` and its replay, with tiny random pipelines and their additions."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from restore_cli.cli.main import app
 from restore_cli.imaging.image import Image
-from restore_cli.imaging.io import write
+from restore_cli.imaging.io import read, write
 from tests.pipelines import tiny_controlnet, tiny_lora, tiny_pipeline
 
 pytestmark = [
@@ -54,6 +55,7 @@ def everything(folder):
     return (
         *("--base", folder / "sd", "--lora", f"{folder / 'style.safetensors'}:0.5"),
         *("--controlnet", folder / "net", "--control-image", folder / "edges.png"),
+        *("--controlnet-scale", 0.75),
         *("--init-image", folder / "photo.png", "--init-strength", 0.9),
         *("--mask", folder / "mask.png", "--scheduler", "euler", "--negative", "blurred"),
         *("--steps", 4, "--guidance", 3, "--enhance"),
@@ -72,7 +74,7 @@ def test_all_options_enter_the_record_and_are_replayed(folder, everything, here)
         ("mask", "mask.png", 1),
         ("control_image", "edges.png", 1),
         ("lora", "style.safetensors", 0.5),
-        ("controlnet", "net", 1),
+        ("controlnet", "net", 0.75),
     ]
     assert record["settings"]["init_strength"] == 0.9
     assert str(folder) not in json.dumps(record["inputs"])
@@ -144,6 +146,7 @@ def test_prompts_come_from_a_file(folder, here):
         (("--prompts", "none.txt"), 2, "none.txt"),
         (("--controlnet", "net"), 2, "need each other"),
         (("--control-image", "x.png"), 2, "need each other"),
+        (("--controlnet-scale", "1"), 2, "--controlnet-scale has no effect without --controlnet"),
         (("--lora", "x.safetensors"), 2, "--lora has no effect without --base"),
         (("--mask", "x.png"), 3, "x.png"),
         (("--init-strength", "0.5"), 2, "--init-strength has no effect on"),
@@ -164,3 +167,96 @@ def test_images_of_a_class_are_enlarged_and_replayed(here):
     with Pillow.open("heart.png") as image:
         assert image.size == (64, 64)
     assert "identical, byte for byte" in restore("replay", "heart.png").stderr
+
+
+def test_a_larger_scale_of_the_controlnet_changes_more(folder, here):
+    net = ("--controlnet", folder / "net", "--control-image", folder / "edges.png")
+    common = ("generate", "a fox", "--base", folder / "sd", "--size", "16x16", "--steps", 2)
+    restore(*common, "-o", "without.png")
+    for scale in (0, 0.5, 1):
+        result = restore(*common, *net, "--controlnet-scale", scale, "-o", f"{scale}.png")
+        assert result.exit_code == 0, result.stderr
+    restore(*common, *net, "-o", "default.png")
+    pixels = {path.stem: read(path).pixels for path in here.glob("*.png")}
+    assert torch.equal(pixels["0"], pixels["without"])
+    assert torch.equal(pixels["1"], pixels["default"])
+    changes = [(pixels[scale] - pixels["without"]).abs().mean().item() for scale in ("0.5", "1")]
+    assert 0 < changes[0] < changes[1]
+
+
+@pytest.fixture
+def parts(folder, here):
+    """The parts of a pipeline, links to them in the working folder, and damaged ones."""
+    for path in folder.iterdir():
+        (here / path.name).symlink_to(path)
+    (here / "bad.safetensors").write_bytes(b"no tensors")
+    write(Image(torch.rand(1, 30, 30)), here / "large.png")
+    tiny_controlnet(here / "other-net", cross_attention_dim=16)
+    shutil.copytree(folder / "sd", here / "hollow")
+    for file in (here / "hollow" / "unet").glob("*.safetensors"):
+        file.unlink()
+    return here
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ("--base nothing", 4, "nothing is not a folder"),
+        ("--base net", 4, "net contains no model_index.json"),
+        ("--base hollow", 4, "hollow: not a readable pipeline: unet/ contains no weights"),
+        ("--base none.safetensors", 4, "none.safetensors: no such file"),
+        ("--base sd --lora none.safetensors", 4, "none.safetensors: no such file"),
+        ("--base sd --lora bad.safetensors", 4, "bad.safetensors: no LoRA"),
+        ("--base sd --init-image none.png", 3, "none.png"),
+        ("--base sd --init-image bad.safetensors", 3, "bad.safetensors"),
+        ("--base sd --init-image photo.png --mask large.png", 2, "large.png is 30x30"),
+        ("--base sd --mask mask.png", 2, "--mask has no effect without --init-image"),
+        ("--base sd --controlnet sd --control-image edges.png", 4, "no readable ControlNet"),
+        ("--base sd --controlnet other-net --control-image edges.png", 4, "cross_attention_dim 16"),
+        (
+            "--base sd --controlnet net --control-image edges.png --controlnet-scale 3",
+            2,
+            "from 0 to 2",
+        ),
+        ("--base sd --scheduler foo", 2, "--sampler foo: unknown"),
+        ("--base sd --size 33x16", 2, "the nearest is 32x16"),
+        ("--base sd --size 160x16", 2, "160x16 is 10.0 times the side"),
+        ("--base sd --freeu", 2, "--freeu has no effect on StableDiffusionPipeline"),
+        ("--base sd --size 16x16 --disperse", 2, "--disperse has no effect within"),
+        ("--base sd --vae net", 2, "--vae has no effect on --base"),
+        ("--prompts none.txt --base sd", 2, "--prompts none.txt: No such file"),
+        ("--base sd --guidance inf", 2, "from 1, which means none, to 1000"),
+    ],
+)
+@pytest.mark.parametrize("dry", [("--dry-run",), ()], ids=["dry", "real"])
+def test_a_dry_run_refuses_what_a_real_one_does(options, code, message, dry, parts):
+    before = set(parts.iterdir())
+    result = restore("generate", "a fox", "--steps", 1, *options.split(), *dry)
+    assert result.exit_code == code, result.stderr
+    assert message in result.stderr.replace("\n", " ")
+    assert result.stdout == ""
+    assert set(parts.iterdir()) == before
+
+
+def test_a_dry_run_of_all_parts_plans_and_reads_no_weights(folder, everything, here, monkeypatch):
+    def refused(*_, **__):
+        raise AssertionError("weights are read")
+
+    monkeypatch.setattr("restore_cli.inference.samplers.pipelines.read_pipeline", refused)
+    result = restore("generate", "a red fox", *everything, "-o", "fox.png", "--dry-run")
+    assert (result.exit_code, result.stdout) == (0, "a red fox -> fox.png\n"), result.stderr
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["xl", "lcm", "inpaint"])
+def test_other_pipelines_are_planned_too(kind, tmp_path):
+    base = tiny_pipeline(kind, tmp_path)
+    result = restore("generate", "a fox", "--base", base, "--negative", "blurred", "--dry-run")
+    reasons = {"lcm": "--negative has no effect", "inpaint": "it needs --init-image and --mask"}
+    assert reasons.get(kind, "1 planned") in result.stderr
+
+
+def test_a_text_model_has_no_classes_to_list(folder):
+    result = restore("generate", "--base", folder / "sd", "--list-classes")
+    assert result.exit_code == 2
+    assert "--base takes any text" in result.stderr

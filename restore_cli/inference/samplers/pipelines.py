@@ -5,6 +5,7 @@ Their text encoders need transformers, an optional package, which is checked for
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -51,10 +53,19 @@ def read_pipeline(base: str, dtype: torch.dtype) -> Any:
             pipe = _open(base, path, dtype)
     # diffusers and transformers raise any of these for a part that is missing or does not fit.
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        raise WeightsError(
-            f"{base}: not a readable pipeline: {_first_line(error)}",
-            hint=f"it needs all parts, with the text encoders: {_download(base, path)}",
-        ) from error
+        raise _unreadable(base, path, error) from error
+    return _with_unet(base, pipe)
+
+
+def _unreadable(base: str, path: Path, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"{base}: not a readable pipeline: {_first_line(error)}",
+        hint=f"it needs all parts, with the text encoders: {_download(base, path)}",
+    )
+
+
+def _with_unet(base: str, pipe: Any) -> Any:
+    """Return the pipeline. Raises UsageError for one without a UNet."""
     if not hasattr(getattr(pipe, "unet", None), "config") or not hasattr(pipe, "vae"):
         raise UsageError(
             f"{base}: {type(pipe).__name__} has no UNet",
@@ -96,15 +107,74 @@ def pipelines(pipe: Any, controlnet: Any = None) -> Mapping[Kind, Any]:
     return MappingProxyType(found)
 
 
+def outline(base: str) -> Any:
+    """Return the pipeline in a folder without its weights, to see what requests it takes.
+
+    None for a file or a name on a hub. Raises MissingExtra, WeightsError.
+    """
+    import diffusers
+
+    _require(*TEXT_PACKAGES, purpose="text models need")
+    path = Path(os.path.expanduser(base))
+    if not path.is_dir():
+        _refuse_other_base(base, path)
+        return None
+    _refuse_no_pipeline(base, path)
+    try:
+        index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+        with quiet_libraries():
+            kind = getattr(diffusers, index["_class_name"])
+            parts = {  # models, and settings
+                name: _outline_of(path / name, *index[name])
+                if isinstance(index[name], list)
+                else index[name]
+                for name in signature(kind).parameters
+                if name in index
+            }
+            return _with_unet(base, kind(**parts))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        raise _unreadable(base, path, error) from error
+
+
+def _outline_of(folder: Path, library: str | None, name: str) -> Any:
+    """Return a model or a scheduler without its weights; None for a part of another library."""
+    import diffusers
+
+    if library is None:  # an optional part
+        return None
+    if not any(folder.iterdir()):
+        raise OSError(f"{folder.name}/ is empty")
+    if library != "diffusers":
+        return None
+    kind = getattr(diffusers, name)
+    config = kind.load_config(folder, local_files_only=True)
+    if not issubclass(kind, torch.nn.Module):
+        return kind.from_config(config)
+    if not any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir()):
+        raise OSError(f"{folder.name}/ contains no weights")
+    with torch.device("meta"):
+        return kind.from_config(config)
+
+
+def outline_controlnet(folder: Path, unet: Any) -> Any:
+    """Return the ControlNet in a folder without its weights.
+
+    Raises WeightsMissing, WeightsMismatch.
+    """
+    missing = _missing_controlnet(folder)
+    try:
+        net = _outline_of(folder, "diffusers", "ControlNetModel")
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise missing from error
+    _refuse_other_controlnet(folder, net, unet)
+    return net
+
+
 def read_controlnet(folder: Path, unet: Any, dtype: torch.dtype) -> Any:
     """Read the ControlNet in a folder. Raises WeightsMissing, WeightsMismatch."""
     from diffusers import ControlNetModel
 
-    missing = WeightsMissing(
-        f"{folder} contains no readable ControlNet",
-        hint="it needs config.json and diffusion_pytorch_model.safetensors: "
-        f"hf download lllyasviel/control_v11p_sd15_canny --local-dir {folder}",
-    )
+    missing = _missing_controlnet(folder)
     if not (folder / "config.json").is_file():
         raise missing  # diffusers would take the folder for a name on the hub
     try:
@@ -112,6 +182,20 @@ def read_controlnet(folder: Path, unet: Any, dtype: torch.dtype) -> Any:
             net = ControlNetModel.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise missing from error
+    _refuse_other_controlnet(folder, net, unet)
+    return net
+
+
+def _missing_controlnet(folder: Path) -> WeightsMissing:
+    return WeightsMissing(
+        f"{folder} contains no readable ControlNet",
+        hint="it needs config.json and diffusion_pytorch_model.safetensors: "
+        f"hf download lllyasviel/control_v11p_sd15_canny --local-dir {folder}",
+    )
+
+
+def _refuse_other_controlnet(folder: Path, net: Any, unet: Any) -> None:
+    """Raise WeightsMismatch for a ControlNet of another UNet."""
     for name in ("cross_attention_dim", "block_out_channels"):
         wanted, given = (tuple(np.atleast_1d(m.config[name])) for m in (unet, net))
         if wanted != given:
@@ -119,7 +203,29 @@ def read_controlnet(folder: Path, unet: Any, dtype: torch.dtype) -> Any:
                 f"the ControlNet in {folder} has {name} {_plain(given)}, the base {_plain(wanted)}",
                 hint="take the ControlNet that was trained for this base",
             )
-    return net
+
+
+def lora_layers(lora: Lora) -> int:
+    """Return the number of layers that a LoRA changes. Raises MissingExtra, WeightsError."""
+    _require("peft", purpose="LoRA files need")
+    from safetensors import SafetensorError, safe_open
+
+    file = Path(os.path.expanduser(lora.file))
+    if not file.is_file():
+        raise WeightsMissing(f"{file}: no such file", hint="--lora FILE or FILE:SCALE")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            keys = [*opened.keys()]
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{file}: no LoRA: {_first_line(error)}", hint="take a LoRA in safetensors"
+        ) from error
+    if not any("lora" in key.lower() for key in keys):
+        raise WeightsMismatch(
+            f"{file}: no LoRA: no name of its tensors has lora in it",
+            hint="take a LoRA that was trained for this base",
+        )
+    return sum(DOWN.search(key) is not None for key in keys)
 
 
 def fuse_lora(pipe: Any, lora: Lora) -> None:
@@ -127,18 +233,13 @@ def fuse_lora(pipe: Any, lora: Lora) -> None:
 
     Raises MissingExtra, WeightsMissing, WeightsMismatch, WeightsError.
     """
-    _require("peft", purpose="LoRA files need")
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from safetensors import SafetensorError, safe_open
 
-    file = Path(os.path.expanduser(lora.file))
-    if not file.is_file():
-        raise WeightsMissing(f"{file}: no such file", hint="--lora FILE or FILE:SCALE")
+    file, listed = Path(os.path.expanduser(lora.file)), lora_layers(lora)
     try:
-        with quiet_libraries(), safe_open(file, framework="pt") as opened:
-            listed = sum(DOWN.search(key) is not None for key in opened.keys())  # noqa: SIM118
+        with quiet_libraries():
             pipe.load_lora_weights(file.parent, weight_name=file.name, local_files_only=True)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(
             f"{file}: no LoRA for {type(pipe).__name__}: {_first_line(error)}",
             hint="take a LoRA that was trained for this base",
@@ -213,23 +314,13 @@ def _open(base: str, path: Path, dtype: torch.dtype) -> Any:
     from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 
     if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise WeightsMissing(
-                f"{base} contains no model_index.json, so it is no pipeline",
-                hint=f"to get one: {_download(base, path)}",
-            )
+        _refuse_no_pipeline(base, path)
         return DiffusionPipeline.from_pretrained(path, torch_dtype=dtype, local_files_only=True)
+    _refuse_other_base(base, path)
     if path.suffix.lower() in SINGLE_FILES:
-        if not path.is_file():
-            raise WeightsMissing(f"{base}: no such file", hint="check the name")
         kind = StableDiffusionXLPipeline if _is_xl(path) else StableDiffusionPipeline
         return kind.from_single_file(
             str(path), torch_dtype=dtype, local_files_only=environment().offline
-        )
-    if base.count("/") != 1 or base.startswith((".", "/", "~")):
-        raise WeightsMissing(
-            f"{base} is not a folder, a file or a name on a hub",
-            hint=f"to get a folder: {_download(base, path)}",
         )
     offline = environment().offline
     try:
@@ -239,6 +330,26 @@ def _open(base: str, path: Path, dtype: torch.dtype) -> Any:
         raise FetchError(
             f"{base}: {reason}", hint=f"to download it yourself: {_download(base, path)}"
         ) from error
+
+
+def _refuse_no_pipeline(base: str, folder: Path) -> None:
+    if not (folder / "model_index.json").is_file():
+        raise WeightsMissing(
+            f"{base} contains no model_index.json, so it is no pipeline",
+            hint=f"to get one: {_download(base, folder)}",
+        )
+
+
+def _refuse_other_base(base: str, path: Path) -> None:
+    """Raise WeightsMissing for what is neither a file nor a name on a hub."""
+    if path.suffix.lower() in SINGLE_FILES:
+        if not path.is_file():
+            raise WeightsMissing(f"{base}: no such file", hint="check the name")
+    elif base.count("/") != 1 or base.startswith((".", "/", "~")):
+        raise WeightsMissing(
+            f"{base} is not a folder, a file or a name on a hub",
+            hint=f"to get a folder: {_download(base, path)}",
+        )
 
 
 def _is_xl(path: Path) -> bool:

@@ -104,10 +104,13 @@ def family_of(config: Any) -> Family:
     return "other"
 
 
-def settings_for(unet: Any, size: tuple[int, int], *, disperse: bool = False) -> Settings | None:
+def settings_for(
+    unet: Any, size: tuple[int, int], *, disperse: bool = False, unit: int = 1
+) -> Settings | None:
     """Return the settings for a size (H, W) in samples of the UNet; None up to the trained size.
 
-    disperse: also disperse kernels in the first half of the steps.
+    disperse: also disperse kernels in the first half of the steps. unit: pixels along the side of
+    a sample, for messages.
     Raises UsageError beyond four times the trained side, or without a list of layers to disperse.
     """
     trained = unet.config.sample_size
@@ -118,7 +121,8 @@ def settings_for(unet: Any, size: tuple[int, int], *, disperse: bool = False) ->
         return None
     if largest > LARGEST_RATIO:
         raise UsageError(
-            f"{size[1]}x{size[0]} is {largest:.1f} times the side that the UNet was trained at",
+            f"{size[1] * unit}x{size[0] * unit} is {largest:.1f} times the side that the UNet was "
+            f"trained at, {sides[1] * unit}x{sides[0] * unit}",
             hint=f"ScaleCrafter works up to {LARGEST_RATIO:g} times",
         )
     family = family_of(unet.config)

@@ -60,6 +60,7 @@ class Lora:
     scale: float = 1.0
 
 
+MOST_GUIDANCE = 1000.0
 SHARED = frozenset({"prompt", "size", "steps", "guidance", "negative", "sampler"})
 NEEDS = {"init_strength": "init_image", "mask": "init_image"}  # fields without effect on their own
 
@@ -139,9 +140,11 @@ def one_of(word: str | None, words: Collection[str], otherwise: str, *, option: 
 
 
 def guidance_or(guidance: float | None, otherwise: float) -> float:
-    """Return the guidance scale, or the default for None. Raises UsageError below 1."""
-    if guidance is not None and not guidance >= 1:
-        raise UsageError(f"guidance {guidance:g} is below 1", hint="1 means no guidance")
+    """Return the guidance scale, or the default for None. Raises UsageError beyond its range."""
+    if guidance is not None and not 1 <= guidance <= MOST_GUIDANCE:
+        raise UsageError(
+            f"--guidance {guidance:g}", hint=f"from 1, which means none, to {MOST_GUIDANCE:g}"
+        )
     return default(guidance, otherwise)
 
 

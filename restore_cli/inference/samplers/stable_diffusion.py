@@ -54,7 +54,7 @@ SCHEDULERS: Mapping[str, str] = MappingProxyType(
         "unipc": "UniPCMultistepScheduler",
     }
 )
-ALWAYS = frozenset({"prompt", "size", "direct", "freeu", "disperse", "synchronise"})
+ALWAYS = frozenset({"prompt", "size", "direct", "disperse", "synchronise"})
 ARGUMENTS: Mapping[str, str] = MappingProxyType(
     {  # field of a request: argument of the pipelines that support it
         "steps": "num_inference_steps",
@@ -86,7 +86,8 @@ def crafted(
     is changed. freeu: with the official strengths. Afterwards the pipeline is as before.
     """
     if settings is None:
-        settings = settings_for(pipe.unet, in_units(size, pipe.vae_scale_factor))
+        unit = pipe.vae_scale_factor
+        settings = settings_for(pipe.unet, in_units(size, unit), unit=unit)
     family = family_of(pipe.unet.config)
     if freeu and family not in FREEU:
         raise UsageError("no strengths of FreeU are known for this UNet", hint="leave it out")
@@ -133,9 +134,16 @@ class _Steps:
 class StableDiffusionSampler:
     """A Stable Diffusion pipeline, by ScaleCrafter beyond its training size."""
 
-    def __init__(self, pipes: Mapping[Kind, Any], place: Callable[[Any], None] | None = None):
+    def __init__(
+        self,
+        pipes: Mapping[Kind, Any],
+        place: Callable[[Any], None] | None = None,
+        *,
+        controlnet_scale: float = 1.0,
+    ):
         """pipes: of the same parts; place: moves one to its device before its first use."""
         self.pipes = pipes
+        self._controlnet_scale = controlnet_scale
         self.pipe = next(iter(pipes.values()))  # of the parts
         self._scheduler = self.pipe.scheduler  # the pipeline's own
         self._place = place
@@ -150,6 +158,8 @@ class StableDiffusionSampler:
             fields.add("control_image")
             if self.pipes.keys() == {"text"}:
                 fields.discard("init_image")  # `image` is that of the ControlNet
+        if family_of(self.pipe.unet.config) in FREEU:
+            fields.add("freeu")
         return ALWAYS | fields
 
     def resolve(self, request: GenerateRequest) -> GenerateRequest:
@@ -167,8 +177,14 @@ class StableDiffusionSampler:
         given = request.init_image or request.control_image
         size = request.size or (own_size(self.pipe) if given is None else nearest(given.size, unit))
         latent_size = in_units(size, unit)
-        if not request.direct:
-            settings_for(self.pipe.unet, latent_size, disperse=request.disperse)  # may refuse
+        scaled = not request.direct and settings_for(  # it may refuse
+            self.pipe.unet, latent_size, disperse=request.disperse, unit=unit
+        )
+        if request.disperse and not scaled:
+            raise UsageError(
+                "--disperse has no effect within the trained size or with --direct",
+                hint="leave it out",
+            )
         strength = None
         if request.init_image is not None:
             strength = default(request.init_strength, defaults["strength"])
@@ -221,6 +237,7 @@ class StableDiffusionSampler:
             "image": control if init is None else init,
             "mask_image": None if mask is None else mask.mean(1, keepdim=True),
             "control_image": control,
+            "controlnet_conditioning_scale": self._controlnet_scale,
             "strength": request.init_strength,
         }
         taken = self._arguments(kind)

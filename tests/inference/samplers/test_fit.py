@@ -83,7 +83,7 @@ def test_each_choice_changes_the_image(change, fit):
         ({"size": (0, 8)}, "size 8x0", "the nearest is 8x2"),
         ({"prompt": "3"}, "there is no class 3", "0 to 2"),
         ({"negative": "4"}, "there is no class 4", "0 to 2"),
-        ({"guidance": 0.5}, "guidance 0.5 is below 1", "1 means no guidance"),
+        ({"guidance": 0.5}, "--guidance 0.5", "from 1, which means none, to 1000"),
     ],
     ids=["odd", "empty", "class", "negative", "guidance"],
 )
