@@ -195,10 +195,7 @@ def generate(
     _refuse_half_a_controlnet(controlnet, control_image)
     with reporter("generate", quiet=quiet, json=json, print0=print0) as report:
         if list_classes:
-            if base:
-                raise UsageError(
-                    "--base takes any text and has no classes", hint="leave out --list-classes"
-                )
+            _refuse_base_with_classes(base)
             _list_classes(candidates(model, weights), report)
             return
         prompts = [*(prompt or []), *(_lines(prompts_file) if prompts_file else [])]
@@ -241,11 +238,8 @@ def generate(
             "controlnet_scale": controlnet_scale,
             "device": device,
         }
-        if planned.grids:
-            inputs = {"init_image": init_image, "mask": mask, "control_image": control_image}
-            request = _with_inputs(request, inputs)
-            if dry_run or base:  # a pipeline takes long to load
-                _check(planned, request, parts)
+        inputs = {"init_image": init_image, "mask": mask, "control_image": control_image}
+        request = _checked(planned, request, inputs, parts, dry_run=dry_run)
         if not _work_remains(planned, report, dry_run):
             return
         _run(
@@ -259,21 +253,35 @@ def generate(
         )
 
 
-def _check(planned: GridPlan, request: GenerateRequest, parts: Mapping[str, Any]) -> None:
-    """Refuse what the generator would refuse before its work.
+def _checked(
+    planned: GridPlan,
+    request: GenerateRequest,
+    inputs: Mapping[str, Path | None],
+    parts: Mapping[str, Any],
+    *,
+    dry_run: bool,
+) -> GenerateRequest:
+    """Return the request with its images, after refusing what the generator would refuse.
 
-    Default weights without options are known to be right, and torch is not loaded for them.
+    A real run asks in advance for a pipeline alone, which takes long to load. Default weights
+    without options are known to be right, and torch is not loaded for them.
     """
+    if not planned.grids:
+        return request
+    request = _with_inputs(request, inputs)
+    if not dry_run and parts["base"] is None:
+        return request
     given = {name for name, value in parts.items() if value not in (None, [])}
     is_plain = request == GenerateRequest(request.prompt)
     if is_plain and parts["weights"] in DEFAULT_WEIGHTS and given <= {"model", "weights", "device"}:
-        return
+        return request
     from restore_cli.batch.generate import resolve_all
     from restore_cli.inference.generator import outline
 
     sampler = outline(**parts)
     if sampler is not None:
         resolve_all(planned.grids, sampler, request)
+    return request
 
 
 def _run(
@@ -319,6 +327,13 @@ def _refuse_model(model: str | None, weights: str | None, base: str | None) -> N
         )
     if base and weights:
         raise UsageError("--base and --weights contradict each other", hint="give one of them")
+
+
+def _refuse_base_with_classes(base: str | None) -> None:
+    if base:
+        raise UsageError(
+            "--base takes any text and has no classes", hint="leave out --list-classes"
+        )
 
 
 def _refuse_half_a_controlnet(controlnet: Path | None, control_image: Path | None) -> None:
