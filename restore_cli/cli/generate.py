@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -242,15 +242,8 @@ def generate(
         request = _checked(planned, request, inputs, parts, dry_run=dry_run)
         if not _work_remains(planned, report, dry_run):
             return
-        _run(
-            planned,
-            request,
-            report,
-            parts,
-            enhance=enhance,
-            precision=precision,
-            quality=quality,
-        )
+        loaded = parts | {"precision": precision}
+        _run(planned, request, report, loaded, enhance=enhance, quality=quality)
 
 
 def _checked(
@@ -291,7 +284,6 @@ def _run(
     parts: Mapping[str, Any],
     *,
     enhance: bool,
-    precision: Literal["auto", "fp32", "bf16", "fp16"],
     quality: int | None,
 ) -> None:
     """Load the generator, and generate and report each file. parts: options of load_generator."""
@@ -302,7 +294,7 @@ def _run(
 
     enlarge = load_upscaler(RunOptions(device=parts["device"]), Target(2)) if enhance else None
     stdout = _stdout(planned)
-    generator = load_generator(**parts, precision=precision, size=request.size)
+    generator = load_generator(**parts, size=request.size)
     files = generate_grids(
         planned.grids,
         generator,
@@ -347,7 +339,9 @@ def _with_inputs(request: GenerateRequest, inputs: Mapping[str, Path | None]) ->
         return request
     from restore_cli.inference.generator import read_input
 
-    read = {name: read_input(path) for name, path in inputs.items() if path is not None}
+    read: dict[str, Any] = {
+        name: read_input(path) for name, path in inputs.items() if path is not None
+    }
     return replace(request, **read)
 
 

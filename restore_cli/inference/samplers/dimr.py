@@ -52,7 +52,9 @@ class DiMRSampler:
         """classes: names in the order of their numbers. Raises WeightsMissing, WeightsMismatch."""
         refuse_other_channels(vae, network.config.channels, network="DiMR")
         # On one CPU core 11 % less time: benchmarks/generate_time.py.
-        self.network = network.to(device=device, memory_format=torch.channels_last).eval()
+        self.network: DiMR = network.eval().to(  # type: ignore[call-overload]
+            device=device, memory_format=torch.channels_last
+        )
         self.classes = classes
         self.vae = None if vae is None else vae.to(device).eval()
         self.device = device
