@@ -32,6 +32,7 @@ from restore_cli.cli.denoise import denoise
 from restore_cli.cli.doctor import doctor
 from restore_cli.cli.enhance import enhance
 from restore_cli.cli.evaluate import evaluate
+from restore_cli.cli.export import export
 from restore_cli.cli.generate import generate
 from restore_cli.cli.replay import replay
 from restore_cli.cli.run import run
@@ -216,5 +217,8 @@ app.add_typer(
     help="Show settings, and the files that they come from.",
     rich_help_panel=SETUP,
 )
+app.command(
+    epilog="Example: restore export dpenet.default -o dpenet.onnx", rich_help_panel=TRAINING
+)(export)
 app.command(epilog="Example: restore samples images/", rich_help_panel=SETUP)(samples)
 app.command(epilog="Example: restore doctor --json", rich_help_panel=SETUP)(doctor)
