@@ -28,9 +28,9 @@ def run_here(command: str, source: Path, target: Path, weights: str | None, stub
 
     from restore_cli.batch.plan import Job
     from restore_cli.batch.run import run
-    from restore_cli.inference.device import keep_freed_memory
     from restore_cli.inference.options import RunOptions
     from restore_cli.inference.restorer import load_restorer
+    from restore_cli.memory import keep_freed_memory
 
     keep_freed_memory()
     restorer = load_restorer(command, RunOptions(weights=weights, device="cpu"))

@@ -34,10 +34,10 @@ from restore_cli.imaging.image import Image
 from restore_cli.imaging.video.reader import open_clip
 from restore_cli.imaging.video.writer import writing
 from restore_cli.imaging.video.yuv import with_luma
-from restore_cli.inference.device import keep_freed_memory
 from restore_cli.inference.options import Precision, RunOptions
 from restore_cli.inference.report import Restored
 from restore_cli.inference.restorer import Restorer, load_restorer
+from restore_cli.memory import keep_freed_memory
 
 WIDTH, HEIGHT, RATE = 960, 540, 24
 WEIGHTS = "espcn.x2"

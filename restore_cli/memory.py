@@ -1,4 +1,4 @@
-"""Memory: how much there is, and recognition that it has run out, whatever library noticed it."""
+"""Memory: how much there is, that it has run out whatever library noticed it, and the heap."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from restore_cli.errors import OutOfMemory, RestoreError
 
 ADVICE = "close other programs, or split the image into parts"
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 LEAST_ADDRESS_SPACE = 660 << 20  # bytes, of the build for CPUs; one for GPUs takes more
 UNLIMITED = 1 << 62  # bytes; cgroup version 1 says no limit by the largest number of pages
@@ -186,3 +188,16 @@ def enough_memory(name: str = "") -> Iterator[None]:
         raise OutOfMemory(
             f"{name}: not enough memory" if name else "not enough memory", hint=ADVICE
         ) from error
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory: new pages for each result cost a seventh of the time.
+
+    For a process of our own, such as the command line: it holds for all that runs there.
+    """
+    if sys.platform != "linux":
+        return
+    with suppress(OSError, AttributeError):  # another C library, which has no such switch
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that it takes
+        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)

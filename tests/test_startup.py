@@ -77,3 +77,14 @@ def test_loading_weights_imports_no_compiler(weights):
     loaded = loaded_by(code)
     assert "torch" in loaded
     assert not {"torch._dynamo", "sympy"} & loaded
+
+
+def test_enlarging_an_image_on_a_cpu_loads_no_torch(tmp_path):
+    arguments = f"upscale samples/chelsea_rain.png -o {tmp_path}/big.png --device cpu".split()
+    code = (
+        "from restore_cli.cli.main import app\n"
+        f"try:\n    app({arguments})\nexcept SystemExit:\n    pass"
+    )
+    loaded = loaded_by(code)
+    assert (tmp_path / "big.png").exists()
+    assert "torch" not in loaded

@@ -26,8 +26,8 @@ from restore_cli.batch.provenance import CommandRecord
 from restore_cli.batch.run import OnTile, Result, run
 from restore_cli.errors import DeviceError, MissingExtra, RestoreError, UsageError
 from restore_cli.files import sweep
-from restore_cli.inference.device import keep_freed_memory
 from restore_cli.inference.options import RunOptions
+from restore_cli.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import torch

@@ -14,11 +14,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import Any, get_args
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from restore_cli import __version__
 from restore_cli.batch import checked
@@ -29,12 +28,13 @@ from restore_cli.imaging.codecs.png import text_in
 from restore_cli.imaging.codecs.xmp import record_in
 from restore_cli.imaging.formats import Format
 from restore_cli.imaging.image import Image
-from restore_cli.inference.device import DTYPES
-from restore_cli.inference.generator import Generator
-from restore_cli.inference.options import RunOptions
-from restore_cli.inference.rain import Rain
+from restore_cli.inference.options import Precision, RunOptions
 from restore_cli.inference.report import StepReport
 from restore_cli.inference.samplers.request import GenerateRequest, InputImage
+
+if TYPE_CHECKING:
+    from restore_cli.inference.generator import Generator
+    from restore_cli.inference.rain import Rain
 
 FORMAT_VERSION = 2
 OLD_KEYWORD = "restore"  # of the PNG text in which b689b0b recorded generated images
@@ -76,6 +76,7 @@ class NetworkRecord:
     precision: str
     height: int  # of the output
     width: int
+    backend: Literal["torch", "onnx", "openvino"] = "torch"
     noise_sigma: float | None = None  # of a range of 1
     brightness: float | None = None
     grain: float | None = None
@@ -97,7 +98,7 @@ class Record:
     """Provenance of a file: restored from a source, or generated from prompts and seeds."""
 
     restore: str  # version
-    torch: str
+    torch: str | None  # version; None: an image that was restored without it
     command: str
     device: str  # cpu, cuda or mps
     networks: tuple[NetworkRecord, ...]
@@ -143,7 +144,7 @@ def restored_record(
     options = shared.options
     return Record(
         restore=__version__,
-        torch=str(torch.__version__),
+        torch=None if all(step.without_torch for step in steps) else version("torch"),
         command=shared.command,
         device=shared.device,
         networks=tuple(map(_network, steps)),
@@ -197,7 +198,7 @@ def generated_record(
     }
     return Record(
         restore=__version__,
-        torch=str(torch.__version__),
+        torch=version("torch"),
         command="generate",
         device=generator.device.type,
         networks=tuple(map(_network, (step, *enlarged))),
@@ -221,6 +222,7 @@ def _network(step: StepReport) -> NetworkRecord:
         precision=step.precision,
         height=step.height,
         width=step.width,
+        backend=step.backend,
         noise_sigma=step.noise_sigma,
         brightness=step.brightness,
         grain=step.grain,
@@ -261,6 +263,7 @@ def steps_of(record: Record) -> tuple[StepReport, ...]:
             height=one.height,
             width=one.width,
             seconds=0.0,
+            backend=one.backend,
             noise_sigma=one.noise_sigma,
             brightness=one.brightness,
             grain=one.grain,
@@ -271,6 +274,8 @@ def steps_of(record: Record) -> tuple[StepReport, ...]:
 
 
 def _rain_of(rain: RainRecord | None) -> Rain | None:
+    from restore_cli.inference.rain import Rain
+
     return None if rain is None else Rain(rain.share, rain.strength, rain.angle)
 
 
@@ -431,9 +436,12 @@ NETWORK = {
     "weights": NAME,
     "sha256": SHA256,
     "tile": maybe(checked.whole(SMALLEST_TILE, LARGEST_SIDE)),
-    "precision": one_of(*DTYPES),
+    "precision": one_of(*get_args(Precision)[1:]),
     "height": SIDE,
     "width": SIDE,
+    "backend": lambda value: one_of("torch", "onnx", "openvino")(
+        value or "torch"
+    ),  # older records lack it
     "noise_sigma": maybe(UNIT),
     "brightness": maybe(UNIT),
     "grain": maybe(UNIT),
@@ -467,7 +475,7 @@ GENERATING_SETTINGS = {
 }
 COMMON = {
     "restore": NAME,
-    "torch": NAME,
+    "torch": maybe(NAME),
     "command": NAME,
     "device": one_of("cpu", "cuda", "mps"),
     "format": one_of(*get_args(Format)),

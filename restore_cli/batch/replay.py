@@ -25,6 +25,7 @@ from restore_cli.batch.provenance import (
 from restore_cli.batch.run import run
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
+from restore_cli.checkpoints.onnx import open_named
 from restore_cli.errors import (
     InputError,
     OutputExists,
@@ -37,7 +38,6 @@ from restore_cli.files import sha256_of
 from restore_cli.imaging.formats import VIDEO_SUFFIXES, format_of
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import contents, decode
-from restore_cli.inference.device import keep_freed_memory
 from restore_cli.inference.generator import (
     AddedWeights,
     Generator,
@@ -45,9 +45,13 @@ from restore_cli.inference.generator import (
     load_generator,
     read_input,
 )
+from restore_cli.inference.light import LightUpscaler
 from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.replayed import ReplayChain
+from restore_cli.inference.report import ImageRestorer
+from restore_cli.inference.restorer import load_network
 from restore_cli.inference.samplers.request import Lora
+from restore_cli.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -145,11 +149,15 @@ def replay_restored(
     Raises RestoreError.
     """
     options = options_of(record)
-    checkpoints = [_checkpoint(network, weights) for network in record.networks]
-    restorer = ReplayChain(
-        list(zip(steps_of(record), checkpoints, strict=True)),
-        options if device is None else replace(options, device=device),
-    )
+    if device is not None:
+        options = replace(options, device=device)
+    restorer: ImageRestorer
+    if record.torch is None:
+        file = open_named(_name_of(record.networks[0], weights))
+        restorer = LightUpscaler(file, options)
+    else:
+        checkpoints = [_checkpoint(network, weights) for network in record.networks]
+        restorer = ReplayChain(list(zip(steps_of(record), checkpoints, strict=True)), options)
     keep_freed_memory()
     (result,) = run(
         [Job(source, target, record.format)],
@@ -294,7 +302,8 @@ def _difference(before: Image, after: Image) -> float:
 
 
 def _checkpoint(network: NetworkRecord, given: Sequence[str]) -> Checkpoint:
-    return load_checkpoint(_name_of(network, given))
+    name = _name_of(network, given)
+    return load_network(name, RunOptions(backend=network.backend))
 
 
 def _name_of(network: NetworkRecord, given: Sequence[str]) -> str:

@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, cast
-
-import torch
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, cast
 
 from restore_cli.batch.giants import disk_need, restore_giant
 from restore_cli.batch.plan import ELSEWHERE, Existing, Job, Plan, Standard, is_taken
@@ -33,10 +31,14 @@ from restore_cli.imaging.io import (
     refuse_colours,
     refuse_source,
 )
+from restore_cli.inference.light import LightUpscaler
 from restore_cli.inference.options import OnProgress
 from restore_cli.inference.report import ImageRestorer, Report, Restored
 from restore_cli.memory import enough_memory
 from restore_cli.worker import Pending, Worker
+
+if TYPE_CHECKING:
+    import torch
 
 WAITING = 2  # images at most on either side of the network, for each thread there
 MOST_THREADS = 8  # on either side
@@ -403,8 +405,10 @@ def _restore(
         return loaded
     began = time.monotonic()
     with enough_memory():
-        animation = loaded.animation
-        restored = restorer(loaded.image, on_progress=None if animation else on_progress)
+        animation, image = loaded.animation, loaded.image
+        if not isinstance(restorer, LightUpscaler):
+            image = image.as_tensors()
+        restored = restorer(image, on_progress=None if animation else on_progress)
         if animation is not None:
             animation = animation.through(lambda frame: restorer(frame).image, on_progress)
     return _Done(restored, animation, loaded.sha256, loaded.seconds + time.monotonic() - began)

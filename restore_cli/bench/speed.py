@@ -30,14 +30,13 @@ from restore_cli.imaging.image import Image
 from restore_cli.inference.device import (
     DTYPES,
     compute_in,
-    keep_freed_memory,
     pick_device,
 )
 from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.preprocessing import prepare
-from restore_cli.inference.restorer import Restorer
+from restore_cli.inference.restorer import Restorer, load_network
 from restore_cli.inference.tiling import pad_to_multiple
-from restore_cli.memory import is_out_of_memory
+from restore_cli.memory import is_out_of_memory, keep_freed_memory
 
 Run = Callable[[Tensor], tuple[Tensor, str]]  # the result and its precision
 OnCase = Callable[[str, int, int], None]  # title, rounds done, total
@@ -242,7 +241,7 @@ def _variant(
     if name == "plain":
         return Variant(_plain(candidate, device))
     chosen = options if name == "auto" else replace(options, precision="fp32")
-    restorer = Restorer(load_checkpoint(candidate.weights), chosen)
+    restorer = Restorer(load_network(candidate.weights, chosen), chosen)
 
     def run(pixels: Tensor) -> tuple[Tensor, str]:
         restored = restorer(Image(pixels))

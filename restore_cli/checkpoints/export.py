@@ -60,7 +60,12 @@ def export(checkpoint: Checkpoint) -> bytes:
         )
     network = _Result(checkpoint.module)
     model = _traced(network, facts)
-    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info):
+    for part in (
+        *model.graph.node,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.value_info,
+    ):
         del part.metadata_props[:]  # paths of this machine, and lines of source
     del model.graph.metadata_props[:], model.metadata_props[:]
     entry = model.metadata_props.add()
@@ -149,4 +154,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         chatty.setLevel(before)
-

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from restore_cli import registry
 from restore_cli.checkpoints import importers, manifest
 from restore_cli.checkpoints.manifest import WeightsEntry
+from restore_cli.checkpoints.onnx import SUFFIX as ONNX
+from restore_cli.checkpoints.onnx import open_onnx
 from restore_cli.checkpoints.read import WeightFile, read, read_about
 from restore_cli.checkpoints.shapes import check_finite, check_fit, empty_network
 from restore_cli.errors import WeightsCorrupt, WeightsMissing
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 COMMUNITY = "spandrel"  # importer of community models
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".index", ".tar")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".index", ".tar", ONNX)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def load(name_or_path: str | Path) -> nn.Module:
 
 
 def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
-    """Load by name ("dpenet.default"), or by path: a file of ours, official, or of the community.
+    """Load by name ("dpenet.default"), or by path: a file of ours (safetensors or
+    ONNX), official, or of the community.
 
     Raises WeightsMissing, WeightsCorrupt (checksum, contents) or WeightsMismatch (the network).
     """
@@ -55,6 +58,8 @@ def spec_of(name_or_path: str) -> Configured:
 
     Raises WeightsError.
     """
+    if is_onnx(name_or_path):
+        return open_onnx(Path(os.path.expanduser(name_or_path))).spec
     if is_path(name_or_path):
         about = read_about(Path(os.path.expanduser(name_or_path)))
         arch, config, tasks = (about.arch, about.config, None) if about else ("", {}, None)
@@ -118,7 +123,16 @@ def is_path(name_or_path: str | Path) -> bool:
     return path.name != name_or_path or path.suffix.lower() in SUFFIXES
 
 
+def is_onnx(name_or_path: str | Path) -> bool:
+    """Return True if it is an ONNX file."""
+    return is_path(name_or_path) and Path(name_or_path).suffix.lower() == ONNX
+
+
 def _load_file(path: Path) -> Checkpoint:
+    if is_onnx(path):
+        from restore_cli.checkpoints.onnx_network import load_onnx_file
+
+        return load_onnx_file(path)
     file = read(path)
     spec, module = _community(file) if not is_ours(file) else _own(file)
     return Checkpoint(path.stem, path, file.sha256, spec, module)

@@ -62,19 +62,18 @@ def is_installed() -> bool:
     return find_spec("onnxruntime") is not None
 
 
-def open_bundled(name: str) -> OnnxFile:
-    """Open the ONNX file of bundled weights. Raises UsageError, WeightsError."""
-    path = bundled_onnx(name)
-    if path is None:
-        raise WeightsMissing(
-            f"there is no ONNX file of {name}",
-            hint=f"make one: restore export {name} -o {name}{SUFFIX}, then --weights {name}{SUFFIX}",
-        )
+def cached_onnx(name: str) -> Path:
+    """Return the place in the cache for the ONNX file of named weights. Raises WeightsError."""
+    entry = manifest.find(name)
+    return manifest.weights_cache() / "onnx" / f"{name}-{entry.sha256[:12]}{SUFFIX}"
+
+
+def open_named(name: str) -> OnnxFile:
+    """Open the ONNX file of weights, bundled or in the cache. Raises UsageError, WeightsError."""
+    path = bundled_onnx(name) or cached_onnx(name)
     found = open_onnx(path)
     if found.weights_sha256 != manifest.find(name).sha256:
-        raise WeightsCorrupt(
-            f"{path.name}: exported from other weights than {name}", hint="use --backend torch"
-        )
+        raise WeightsCorrupt(f"{path}: exported from other weights than {name}", hint="delete it")
     return found
 
 
@@ -86,7 +85,9 @@ def open_onnx(path: Path) -> OnnxFile:
         raise WeightsMissing(f"{path}: cannot be read: {error.strerror}") from error
     session = new_session(data, path.name)
     about = _about(session.get_modelmeta().custom_metadata_map, path.name)
-    ends = [(each.name, len(each.shape)) for each in (*session.get_inputs(), *session.get_outputs())]
+    ends = [
+        (each.name, len(each.shape)) for each in (*session.get_inputs(), *session.get_outputs())
+    ]
     if ends != [(INPUT, 4), (OUTPUT, 4)]:
         raise WeightsMismatch(f"{path.name}: not a network from one image to one image")
     try:

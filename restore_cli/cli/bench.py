@@ -12,6 +12,7 @@ import typer
 from restore_cli.cli import choices
 from restore_cli.cli.console import Bar, Reporter, reporter
 from restore_cli.cli.options import (
+    Backend,
     Device,
     Overlap,
     Precision,
@@ -171,6 +172,7 @@ def speed(
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; the median counts.")] = 3,
     device: Device = "auto",
     precision: Precision = "auto",
+    backend: Backend = "auto",
     tile: Tile = "auto",
     overlap: Overlap = "auto",
     json: JsonFile = None,
@@ -181,7 +183,7 @@ def speed(
     if set and size:
         raise UsageError("--set and --size contradict each other", hint="give one of them")
     _refuse_unwritable(json, html)
-    options = run_options(None, None, tile, overlap, device, precision)
+    options = run_options(None, None, tile, overlap, device, precision, backend=backend)
     with reporter("bench", quiet=quiet) as report:
         sets = _sets(set, data, None, report) if set else []
         from restore_cli.bench.report import speed_page, speed_table

@@ -73,7 +73,7 @@ def denoise(
     overlap: option.Overlap = "auto",
     device: option.Device = "auto",
     precision: option.Precision = "auto",
-    backend: option.Backend = "torch",
+    backend: option.Backend = "auto",
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
@@ -105,9 +105,11 @@ def denoise(
         weights = registry.find_for_task("dejpeg", None).weights["dejpeg"]
         noise_limit = "off" if noise_limit == "auto" else noise_limit  # no noise is estimated
     if adapt:
-        model = ADAPTING
+        if backend in ("onnx", "openvino"):
+            raise UsageError("--adapt trains by torch", hint=f"leave out --backend {backend}")
+        model, backend = ADAPTING, "torch"
     options = replace(
-        option.run_options(model, weights, tile, overlap, device, precision, seed),
+        option.run_options(model, weights, tile, overlap, device, precision, seed, backend),
         strength=strength,
         noise_limit=sigma_or_word(noise_limit),
     )

@@ -38,7 +38,7 @@ def enhance(
     overlap: option.Overlap = "auto",
     device: option.Device = "auto",
     precision: option.Precision = "auto",
-    backend: option.Backend = "torch",
+    backend: option.Backend = "auto",
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
@@ -62,7 +62,7 @@ def enhance(
     gpus_per_worker: option.GpusPerWorker = None,
 ) -> None:
     """Brighten dark images and folders of images (TML)."""
-    options = option.run_options(model, weights, tile, overlap, device, precision, seed)
+    options = option.run_options(model, weights, tile, overlap, device, precision, seed, backend)
     planned = plan(
         source,
         output,

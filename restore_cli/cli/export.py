@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
 from restore_cli.errors import OutputExists, UsageError
@@ -16,7 +17,7 @@ Network = Annotated[
     typer.Argument(
         metavar="WEIGHTS",
         help="Weights of a restoration network: a name from `restore weights list`, or a file.",
-        autocompletion=option.weights_names,
+        autocompletion=choices.weights,
     ),
 ]
 Target = Annotated[

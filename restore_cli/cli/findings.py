@@ -23,11 +23,13 @@ CIRCUMSTANCES = (
     "weights_sha256",
     "device",
     "precision",
+    "backend",
     "tile",
     "width",
     "height",
     "seed",
 )
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "OpenVINO"}
 FINDINGS = ("noise_sigma", "rain")  # null where nothing was found, or looked for
 
 
@@ -65,6 +67,7 @@ def result_row(result: Result, restorer: ImageRestorer | Pool) -> dict[str, obje
         "weights": report.weights,
         "weights_sha256": report.sha256,
         "precision": report.precision,
+        "backend": report.backend,
         "tile": report.tile,
         "noise_sigma": None if sigma is None else round(255 * sigma, 2),
         "rain": _rain_row(report.rain),
@@ -103,7 +106,8 @@ def messages(command: str, result: Result, restorer: ImageRestorer | Pool) -> It
 def how(report: Report, device: object) -> str:
     """Return the message that names weights, device, precision and tiles."""
     tiles = f"tiles of {report.tile} px" if report.tile else "untiled"
-    return f"{report.weights} on {device}, {report.precision}, {tiles}"
+    by = "" if report.backend == "torch" else f" by {RUNTIMES.get(report.backend, report.backend)}"
+    return f"{report.weights} on {device}{by}, {report.precision}, {tiles}"
 
 
 def _passes(report: Report) -> str:

@@ -14,6 +14,7 @@ from restore_cli.batch.plan import Shard, template_fields
 from restore_cli.cli import choices
 from restore_cli.errors import UsageError
 from restore_cli.imaging.formats import SUFFIX_OF, SUFFIXES, Format
+from restore_cli.inference.options import Backend as BackendName
 from restore_cli.inference.options import Precision as PrecisionName
 from restore_cli.inference.options import RunOptions
 
@@ -107,7 +108,12 @@ Precision = Annotated[
     ),
 ]
 Backend = Annotated[
-    Literal["torch"], typer.Option(help="Engine that runs the network.", rich_help_panel=COMPUTING)
+    BackendName,
+    typer.Option(
+        help="Runtime of the network; auto: onnxruntime for weights that come with an ONNX file, "
+        "on a CPU where it is installed. Extras: onnx, openvino.",
+        rich_help_panel=COMPUTING,
+    ),
 ]
 Preset = Annotated[
     str | None,
@@ -288,6 +294,7 @@ def run_options(
     device: str,
     precision: PrecisionName,
     seed: int = 0,
+    backend: BackendName = "auto",
 ) -> RunOptions:
     """Read --tile and --overlap, and return them with the other options. Raises UsageError."""
     side = pixels_or(tile, TILE_WORDS, option="--tile", least=16)  # as records of results have
@@ -300,6 +307,7 @@ def run_options(
         device=device,
         precision=precision,
         seed=seed,
+        backend=backend,
     )
 
 

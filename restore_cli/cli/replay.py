@@ -155,6 +155,8 @@ def _in_words(compared: Comparison, record: Record) -> str:
     if compared.identical:
         return "identical, byte for byte"
     versions = f"made with torch {record.torch}, now {__version__}"
+    if record.torch is None:
+        versions = "made by onnxruntime"
     if compared.pixels_identical:
         return f"identical pixels in a file that differs; {versions}"
     return f"pixels differ by up to {compared.largest_difference * 255:.2g} of 255; {versions}"

@@ -23,7 +23,7 @@ from restore_cli.cli.options import refuse_mixed_stdout
 from restore_cli.cli.settings import is_typed
 from restore_cli.errors import SOME_FAILED, OutputExists, RestoreError, UsageError
 from restore_cli.imaging.formats import is_container, is_lossy
-from restore_cli.memory import refuse_small_address_space
+from restore_cli.memory import keep_freed_memory, refuse_small_address_space
 from restore_cli.storage import refuse_url
 
 if TYPE_CHECKING:
@@ -136,7 +136,6 @@ def run_batch(
     from restore_cli.batch.provenance import CommandRecord
     from restore_cli.batch.run import run, run_plan
     from restore_cli.imaging.io import piped
-    from restore_cli.inference.device import keep_freed_memory
 
     keep_freed_memory()
     command, jobs = report.command, len(planned.jobs)
@@ -193,9 +192,10 @@ def write_page(
     from restore_cli.batch.report import batch_page
     from restore_cli.bench.machine import describe
     from restore_cli.files import write_atomically
+    from restore_cli.inference.device import pick_device
     from restore_cli.report.page import circumstances, render
 
-    facts = circumstances(__version__, describe(restorer.device))
+    facts = circumstances(__version__, describe(pick_device(str(restorer.device))))
     page = batch_page(report.command, facts, results, planned.unreadable)
     write_atomically(target, render(page), overwrite=planned.existing == "overwrite")
     report.say(f"report: {target}")

@@ -62,7 +62,7 @@ def run(
     overlap: option.Overlap = "auto",
     device: option.Device = "auto",
     precision: option.Precision = "auto",
-    backend: option.Backend = "torch",
+    backend: option.Backend = "auto",
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
@@ -89,7 +89,7 @@ def run(
 
     Outputs are named {stem}_restored{ext}. Tiles, overlap and precision apply to each step.
     """
-    options = option.run_options(None, None, tile, overlap, device, precision, seed)
+    options = option.run_options(None, None, tile, overlap, device, precision, seed, backend)
     wanted = steps_of(steps)
     tasks = [task for task, _ in wanted]
     models = by_step(model or [], tasks, option="--model")

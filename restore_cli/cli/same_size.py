@@ -30,7 +30,7 @@ def restore_same_size(
     overlap: option.Overlap = "auto",
     device: option.Device = "auto",
     precision: option.Precision = "auto",
-    backend: option.Backend = "torch",
+    backend: option.Backend = "auto",
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
@@ -55,7 +55,7 @@ def restore_same_size(
 ) -> None:
     """Restore images, folders and videos for the task that the command is called by."""
     task = context.command.name or ""
-    options = option.run_options(model, weights, tile, overlap, device, precision, seed)
+    options = option.run_options(model, weights, tile, overlap, device, precision, seed, backend)
     planned = plan(
         source,
         output,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +18,9 @@ from restore_cli.cli.upscaling import default_factor, default_network, describe_
 from restore_cli.errors import UsageError
 from restore_cli.inference.factors import Repetition
 from restore_cli.inference.options import ImageSize
+
+if TYPE_CHECKING:
+    from restore_cli.inference.report import ImageRestorer
 
 PHOTO_MODEL = "mirnet"  # the only one that is trained on damaged photographs
 
@@ -74,7 +76,7 @@ def upscale(
     overlap: option.Overlap = "auto",
     device: option.Device = "auto",
     precision: option.Precision = "auto",
-    backend: option.Backend = "torch",
+    backend: option.Backend = "auto",
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
@@ -104,7 +106,7 @@ def upscale(
     passes: Repetition = ("beyond" if pixels else False) if repeat is None else repeat
     if model is None and purpose == "photo":
         model = PHOTO_MODEL
-    options = option.run_options(model, weights, tile, overlap, device, precision, seed)
+    options = option.run_options(model, weights, tile, overlap, device, precision, seed, backend)
     videos = contains_videos(source, output, task="upscale", recursive=recursive)
     is_default = model is None and weights is None
     if is_default and "model" in template_fields(output):
@@ -127,15 +129,22 @@ def upscale(
     with reporter("upscale", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
-        from restore_cli.inference.upscaler import Target, load_upscaler
+        from restore_cli.inference.light import load_light
 
         if is_default:  # only now, since it may load torch to find a GPU
             model = default_network(device, factor, repeat=passes, videos=videos)
             report.say(describe_default(model, videos=videos))
             options = replace(options, model=model)
         kind = "clean" if purpose == "auto" and videos else purpose  # one for all frames
-        target = Target(factor, pixels, passes)
-        restorer = loaded(partial(load_upscaler, options, target, kind), context)
+
+        def load() -> ImageRestorer:
+            from restore_cli.inference.upscaler import Target, load_upscaler
+
+            return load_upscaler(options, Target(factor, pixels, passes), kind)
+
+        here = context.params["engine"] == "local" and not (videos or passes)
+        light = load_light(options, factor, kind, load) if here else None
+        restorer = light or loaded(load, context)
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)
 
 

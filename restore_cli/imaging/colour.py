@@ -13,15 +13,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from restore_cli.imaging.ycbcr import OFFSET, RGB_TO_YCBCR
+
 Matrix = tuple[tuple[float, ...], ...]
 
-# Rows Y, Cb, Cr; columns R, G, B; in 8-bit levels for RGB in [0, 1].
-RGB_TO_YCBCR = (
-    (65.481, 128.553, 24.966),
-    (-37.797, -74.203, 112.0),
-    (112.0, -93.786, -18.214),
-)
-OFFSET = (16.0, 128.0, 128.0)
 
 # JPEG (JFIF), for networks trained on it; rows and columns as above, values in [0, 1].
 FULL_RANGE = (

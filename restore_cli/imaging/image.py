@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
 
 from restore_cli.imaging.curves import Curve, LightCurve
 from restore_cli.imaging.planes import Planes
-from restore_cli.imaging.transfer import CPU
 from restore_cli.storage import Location
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Text(NamedTuple):
@@ -61,7 +62,10 @@ class Metadata:
 
 @dataclass(frozen=True)
 class Image:
-    """An upright image: pixels (C, H, W), float32 in [0, 1], C = 3 for RGB or 1 for grey."""
+    """An upright image: pixels (C, H, W), float32 in [0, 1], C = 3 for RGB or 1 for grey.
+
+    As it was decoded it holds NumPy arrays: `as_tensors` loads torch.
+    """
 
     pixels: Tensor
     alpha: Tensor | None = None  # (1, H, W) in [0, 1]
@@ -102,13 +106,22 @@ class Image:
 
     def all_planes(self) -> Tensor:
         """Return pixels and alpha, (C or C + 1, H, W)."""
+        import torch
+
         return self.pixels if self.alpha is None else torch.cat([self.pixels, self.alpha])
+
+    def as_tensors(self) -> Image:
+        """Return the image with tensors, which share the memory of arrays."""
+        if not isinstance(self.pixels, np.ndarray):
+            return self
+        alpha = None if self.alpha is None else _tensor(self.alpha)
+        return replace(self, pixels=_tensor(self.pixels), alpha=alpha)
 
     def without_pixels(self, height: int, width: int) -> Image:
         """Return an image of another size, whose pixels have a shape but no values."""
 
         def empty(channels: int) -> Tensor:
-            return torch.empty(channels, height, width, device="meta")
+            return self.pixels.new_empty((channels, height, width), device="meta")
 
         alpha = None if self.alpha is None else empty(1)
         return Image(**self._fields() | {"pixels": empty(len(self.pixels)), "alpha": alpha})
@@ -129,8 +142,10 @@ class Image:
         light = self.metadata.light
         if light is None:
             return self
-        here = self.to(CPU)
-        return replace(here, pixels=torch.from_numpy(light.displayed(here.pixels.numpy())))
+        from restore_cli.imaging.transfer import CPU
+
+        here = self.as_tensors().to(CPU)
+        return replace(here, pixels=_tensor(light.displayed(here.pixels.numpy())))
 
     def on_scale_of(self, other: Image) -> Image:
         """Return a copy whose measured values became pixels by the curve of another image."""
@@ -138,7 +153,7 @@ class Image:
         if own is None or its is None or own.format != its.format or self.metadata.light:
             return self
         pixels = its.curve.to_unit(own.curve.from_unit(self.pixels.numpy()))
-        return replace(self, pixels=torch.from_numpy(pixels))
+        return replace(self, pixels=_tensor(pixels))
 
     def visible_colours(self) -> Image:
         """Return a copy with surrounding colours in fully transparent pixels.
@@ -154,14 +169,14 @@ class Image:
         """Return `restored` with the original colours in fully transparent pixels."""
         if self.alpha is None:
             return restored
-        return torch.where(self.alpha > 0, restored, self.pixels)
+        return restored.where(self.alpha > 0, self.pixels)
 
     def hidden_colours_of(self, other: Image) -> Image:
         """Return a copy with the colours of `other` where both are fully transparent."""
         if self.alpha is None or other.alpha is None or self.alpha.shape != other.alpha.shape:
             return self
         hidden = (self.alpha == 0) & (other.alpha == 0)
-        return replace(self, pixels=torch.where(hidden, other.pixels, self.pixels))
+        return replace(self, pixels=other.pixels.where(hidden, self.pixels))
 
 
 @dataclass(frozen=True)
@@ -189,8 +204,16 @@ class BandedImage(Image):
         return replace(self, read=BandedFill(self).rows)
 
 
+def _tensor(array: Any) -> Tensor:
+    import torch
+
+    return torch.from_numpy(array)
+
+
 def _fill(known: Tensor, weight: Tensor) -> Tensor:
     """Fill unknown pixels (weight 0) from coarser averages of known ones (pull-push)."""
+    import torch.nn.functional as F
+
     mean = known / weight.clamp(min=1e-6)
     if min(weight.shape[-2:]) == 1 or bool((weight > 0).all()):
         return mean
@@ -199,7 +222,7 @@ def _fill(known: Tensor, weight: Tensor) -> Tensor:
         F.avg_pool2d(weight[None], 2, ceil_mode=True)[0],
     )
     wide = F.interpolate(coarse[None], weight.shape[-2:], mode="bilinear")[0]
-    return torch.where(weight > 0, mean, wide)
+    return mean.where(weight > 0, wide)
 
 
 IN_MEMORY = 1 << 22  # pixels of a level of coarser averages that is kept in memory
@@ -209,6 +232,8 @@ class BandedFill:
     """`_fill` of an image that is read by rows."""
 
     def __init__(self, image: Image):
+        import torch
+
         self._image = image
         self._sizes = [(image.height, image.width)]
         while min(self._sizes[-1]) > 1:
@@ -228,6 +253,9 @@ class BandedFill:
 
     def _averages(self, level: int, top: int, bottom: int) -> Tensor:
         """Return sums of known colours, and the weight, of rows of a level, (C + 1, h, w)."""
+        import torch
+        import torch.nn.functional as F
+
         if level == 0:
             part = self._image.rows(top, bottom)
             assert part.alpha is not None
@@ -239,6 +267,9 @@ class BandedFill:
         return F.avg_pool2d(finer[None], 2, ceil_mode=True)[0]
 
     def _filled(self, level: int, top: int, bottom: int) -> Tensor:
+        import torch
+        import torch.nn.functional as F
+
         averages = self._averages(level, top, bottom)
         known, weight = averages[:-1], averages[-1:]
         if level == self._kept and (top, bottom) == (0, self._sizes[level][0]):

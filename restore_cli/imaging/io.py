@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import torch
 from PIL import UnidentifiedImageError
 
 from restore_cli.errors import (
@@ -41,10 +40,12 @@ from restore_cli.imaging.headers import MOST_PIXELS, inspect, is_regular, still_
 from restore_cli.imaging.image import Image, Metadata
 from restore_cli.imaging.kinds import HEAD, RAW, other_kind
 from restore_cli.imaging.quantize import Decoded, Encodable, banded_image, to_image
-from restore_cli.imaging.transfer import CPU
 from restore_cli.imaging.video.containers import is_video
 from restore_cli.memory import enough_memory, is_out_of_memory
 from restore_cli.storage import Location
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -112,13 +113,13 @@ def decode(data: bytes, *, name: str) -> Image:
     """
     image = decode_unreported(data, name=name)
     _report(name, image.dropped, [])
-    return replace(image, dropped=())
+    return replace(image, dropped=()).as_tensors()
 
 
 def decode_unreported(
-    data: bytes, *, name: str, storage: Storage = MEMORY, device: torch.device = CPU
+    data: bytes, *, name: str, storage: Storage = MEMORY, device: torch.device | None = None
 ) -> Image:
-    """Decode an image as `decode` does, but leave the warning to `encode`.
+    """Decode an image as `decode` does, but to arrays, and leave the warning to `encode`.
 
     device: of an image in memory, where it is CUDA and has room.
     storage: of the levels; other than in memory, they are converted when rows are read.
@@ -276,7 +277,8 @@ def encode_bands(
 
 def _is_transparent(image: Image) -> bool:
     """Return True if alpha makes a difference, or may, where the pixels are still to come."""
-    return image.alpha is not None and (image.alpha.is_meta or bool((image.alpha < 1).any()))
+    alpha = image.alpha
+    return alpha is not None and (getattr(alpha, "is_meta", False) or bool((alpha < 1).any()))
 
 
 def write(

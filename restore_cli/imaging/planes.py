@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from restore_cli.imaging.canvas import MEMORY, Storage
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 STRIP = 64  # rows worked on at a time, which stay in the caches of a CPU
 ON_DEVICE = 1 << 22  # pixels worked on at a time on a GPU, which wants few large operations
@@ -22,6 +25,8 @@ def strip_rows(device: torch.device, width: int) -> int:
 
 def new_planes(storage: Storage, shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Return float32 planes to be filled: on a device, unless a storage other than memory is."""
+    import torch
+
     if storage is MEMORY:
         return torch.empty(shape, device=device)
     return torch.from_numpy(storage.new(shape, np.float32))
@@ -78,5 +83,7 @@ class Planes:
 
     def sampled(self, step: int, rows: int) -> Tensor:
         """Return `rows` neighbouring rows at each step that has them all, (C, steps, rows, W)."""
+        import torch
+
         starts = range(0, self.height - rows + 1, step)
         return torch.stack([self.read(start, start + rows) for start in starts], dim=1)

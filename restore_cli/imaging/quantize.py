@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.curves import Curve, LightCurve
 from restore_cli.imaging.image import BandedImage, Image, Metadata
-from restore_cli.imaging.transfer import CPU, beside, can_upload, downloaded, uploaded
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Array = NDArray[Any]
 
@@ -69,16 +71,18 @@ class Encodable:
 
     def values(self, curve: Curve) -> Array:
         """Return all values, (H, W, C), before the curve that made pixels of them; last alpha."""
+        from restore_cli.imaging.transfer import CPU
+
         result: Array | None = None
         bottom = 0
         for band in self.bands:
-            band = band.to(CPU)
+            band = band.as_tensors().to(CPU)
             step = max(1, STRIP // band.width)
             for start in range(0, band.height, step):
                 rows = slice(start, start + step)
-                part = curve.from_unit(band.pixels[:, rows].numpy()).transpose(1, 2, 0)
+                part = curve.from_unit(np.asarray(band.pixels[:, rows])).transpose(1, 2, 0)
                 if band.alpha is not None:
-                    alpha = band.alpha[:, rows].numpy().transpose(1, 2, 0)
+                    alpha = np.asarray(band.alpha[:, rows]).transpose(1, 2, 0)
                     if self.on_white:
                         part = part * alpha + (1 - alpha)
                     else:
@@ -103,21 +107,22 @@ def light_of_file(source: Encodable) -> Array:
     return source.values(source.image.metadata.light or LightCurve())
 
 
-def to_image(decoded: Decoded, device: torch.device = CPU) -> Image:
+def to_image(decoded: Decoded, device: torch.device | None = None) -> Image:
     """Convert to float and apply the orientation; only the result needs memory.
 
-    device: of the image, where it is CUDA and has room for its levels.
+    The image holds arrays. device: of the image, where it is CUDA and has room for its levels.
     """
     channels = decoded.levels.shape[2]
     colours = channels - (channels in (2, 4))
-    if decoded.metadata.native is None and can_upload(decoded.levels, device):
-        upright = _upright(decoded.levels, decoded.orientation)
-        tensor = uploaded(upright, decoded.largest, device)
-    else:
-        tensor = torch.from_numpy(_values(decoded, colours))
-    pixels, alpha = tensor[:colours], tensor[colours:] if channels > colours else None
+    values: Any = None
+    if device is not None and device.type == "cuda" and decoded.metadata.native is None:
+        values = _uploaded(decoded, device)
+    if values is None:
+        values = _values(decoded, colours)
+    pixels, alpha = values[:colours], values[colours:] if channels > colours else None
     if alpha is not None and decoded.premultiplied:
-        pixels.div_(alpha.clamp(min=1 / decoded.largest)).clamp_(max=1)
+        pixels /= alpha.clip(1 / decoded.largest, None)
+        pixels = pixels.clip(None, 1)
     return Image(
         pixels,
         alpha,
@@ -126,6 +131,15 @@ def to_image(decoded: Decoded, device: torch.device = CPU) -> Image:
         jpeg_quality=decoded.jpeg_quality,
         dropped=decoded.dropped,
     )
+
+
+def _uploaded(decoded: Decoded, device: torch.device) -> Tensor | None:
+    """Return the levels, (C, H, W) in [0, 1], upright, on a device; None where it has no room."""
+    from restore_cli.imaging.transfer import can_upload, uploaded
+
+    if not can_upload(decoded.levels, device):
+        return None
+    return uploaded(_upright(decoded.levels, decoded.orientation), decoded.largest, device)
 
 
 def _values(decoded: Decoded, colours: int) -> Array:
@@ -153,7 +167,7 @@ def banded_image(decoded: Decoded, storage: Storage) -> BandedImage:
     height, width = levels.shape[:2]
 
     def read(top: int, bottom: int) -> Image:
-        rows = to_image(replace(upright, levels=levels[top:bottom]))
+        rows = to_image(replace(upright, levels=levels[top:bottom])).as_tensors()
         storage.release()
         return rows
 
@@ -199,7 +213,8 @@ def strips(bands: Iterable[Image], depth: int, *, on_white: bool = False) -> Ite
     missing = 0
     for band in bands:
         step = max(1, STRIP // band.width)
-        whole = None if band.device.type == "cpu" else _levels(band, slice(None), depth, on_white)
+        on_cpu = isinstance(band.pixels, np.ndarray) or band.device.type == "cpu"
+        whole = None if on_cpu else _levels(band, slice(None), depth, on_white)
         top = 0
         while top < band.height:
             missing = missing or step
@@ -216,6 +231,12 @@ def strips(bands: Iterable[Image], depth: int, *, on_white: bool = False) -> Ite
 
 
 def _levels(image: Image, rows: slice, depth: int, on_white: bool) -> Array:
+    if isinstance(image.pixels, np.ndarray):
+        return _levels_of_arrays(image, rows, depth, on_white)
+    import torch
+
+    from restore_cli.imaging.transfer import beside, downloaded
+
     with beside(image.device, "download"):
         values = image.pixels[:, rows]
         if image.alpha is not None:
@@ -223,6 +244,17 @@ def _levels(image: Image, rows: slice, depth: int, on_white: bool) -> Array:
             values = values * alpha + (1 - alpha) if on_white else torch.cat([values, alpha])
         levels = values.clamp(0, 1).mul_(2**depth - 1).round_().permute(1, 2, 0)
         return downloaded(levels, depth)
+
+
+def _levels_of_arrays(image: Image, rows: slice, depth: int, on_white: bool) -> Array:
+    values = np.asarray(image.pixels[:, rows])
+    if image.alpha is not None:
+        alpha = np.asarray(image.alpha[:, rows])
+        values = values * alpha + (1 - alpha) if on_white else np.concatenate([values, alpha])
+    levels = np.clip(values, 0, 1)
+    levels *= 2**depth - 1
+    np.rint(levels, out=levels)
+    return np.ascontiguousarray(levels.transpose(1, 2, 0), LEVELS[depth])
 
 
 def _stacked(parts: list[Array]) -> Array:

@@ -10,7 +10,7 @@ import ctypes
 import platform
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from threading import RLock
 from types import MappingProxyType
 
@@ -20,7 +20,6 @@ from restore_cli.errors import DeviceMissing, UsageError
 from restore_cli.imaging.transfer import free_cuda_memory
 from restore_cli.memory import free_host_memory
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(  # by precision
     {
         "fp32": torch.float32,
@@ -125,16 +124,3 @@ def release_unused(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep freed memory: new pages for each result cost a seventh of the time.
-
-    For a process of our own, such as the command line: it holds for all that runs there.
-    """
-    if sys.platform != "linux":
-        return
-    with suppress(OSError, AttributeError):  # another C library, which has no such switch
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the most that it takes
-        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)

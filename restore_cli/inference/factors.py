@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Sequence
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -19,6 +21,7 @@ from restore_cli.tasks import TASKS
 # factor that is beyond the largest.
 Repetition = bool | Literal["beyond"]
 LARGEST = 16  # times, by repetition; what is invented beyond has nothing to do with the image
+GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # CUDA, CUDA in WSL, ROCm
 FASTER, BETTER = TASKS["upscale"].network, TASKS["upscale"].gpu_network
 
 
@@ -41,9 +44,16 @@ def _kind(device: str) -> str:
     """`cuda` of `cuda:1`; of `auto` what would be taken."""
     if device != "auto":
         return device.partition(":")[0]
+    if not may_have_gpu():
+        return "cpu"
     from restore_cli.inference.device import pick_device
 
     return pick_device(device).type
+
+
+def may_have_gpu() -> bool:
+    """Return False on a Linux without the device file of any GPU driver that PyTorch knows."""
+    return sys.platform != "linux" or any(map(os.path.exists, GPU_FILES))
 
 
 def factors_of(target: float, known: Sequence[int], *, repeat: Repetition) -> tuple[int, ...]:

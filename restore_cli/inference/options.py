@@ -9,6 +9,7 @@ from typing import Literal
 from restore_cli.errors import UsageError
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+Backend = Literal["auto", "torch", "onnx", "openvino"]
 Resize = Literal["detail", "fit", "native"]
 NoiseLimit = float | Literal["auto", "off"]
 OnProgress = Callable[[int, int], None]  # done, total
@@ -48,6 +49,7 @@ class RunOptions:
     overlap: int | Literal["auto", "exact"] = "auto"
     device: str = "auto"
     precision: Precision = "auto"
+    backend: Backend = "auto"
     seed: int = 0
     strength: float = 1.0  # how far from the image (0) to the result (1), where sizes are equal
     resize: Resize = "detail"  # for a network of one size

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Protocol, TypeVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.planes import new_planes
-from restore_cli.imaging.transfer import CPU, complete
 from restore_cli.inference.options import OnProgress, RunOptions
-from restore_cli.inference.rain import Rain
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from restore_cli.inference.rain import Rain
 
 Value = TypeVar("Value")
 
@@ -32,6 +33,8 @@ class StepReport:
     height: int  # of the output
     width: int
     seconds: float
+    backend: Literal["torch", "onnx", "openvino"] = "torch"
+    without_torch: bool = False  # in all that was computed around the network, too
     noise_sigma: float | None = None  # estimated, of a range of 1; None: not estimated
     brightness: float | None = None  # mean of the input, where the result depends on it
     grain: float | None = None  # noise sigma of the brightened output, of a range of 1
@@ -59,6 +62,10 @@ class Report:
     @property
     def precision(self) -> str:
         return _joined(dict.fromkeys(step.precision for step in self.steps))
+
+    @property
+    def backend(self) -> str:
+        return _joined(dict.fromkeys(step.backend for step in self.steps))
 
     @property
     def tile(self) -> int | None:
@@ -111,8 +118,10 @@ class Restoring:
     bands: Iterator[Image]
     report: Callable[[], Report]  # once the last band has come
 
-    def whole(self, device: torch.device = CPU) -> Restored:
-        """Return the image in the memory of a device."""
+    def whole(self, device: torch.device | None = None) -> Restored:
+        """Return the image in the memory of a device, by default in main memory."""
+        from restore_cli.imaging.transfer import CPU, complete
+
         first = next(self.bands)
         if first.height == self.image.height:
             pixels, alpha, report = first.pixels, first.alpha, self._end()
@@ -120,10 +129,12 @@ class Restoring:
             pixels, alpha = self._filled(chain((first,), self.bands), MEMORY)
             report = self.report()
         complete(pixels)
-        return Restored(replace(self.image, pixels=pixels, alpha=alpha).to(device), report)
+        return Restored(replace(self.image, pixels=pixels, alpha=alpha).to(device or CPU), report)
 
     def completed(self) -> Iterator[Image]:
         """Yield the bands, each of them once the device has done with it."""
+        from restore_cli.imaging.transfer import complete
+
         for band in self.bands:
             complete(band.pixels)
             yield band
@@ -136,6 +147,8 @@ class Restoring:
 
     def _filled(self, bands: Iterable[Image], storage: Storage) -> tuple[Tensor, Tensor | None]:
         """Return the pixels and the alpha of bands, in a storage."""
+        import torch
+
         colours, height, width = self.image.pixels.shape
         channels = colours + (self.image.alpha is not None)
         both, bottom = torch.empty(0), 0

@@ -7,14 +7,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
+from pathlib import Path
 from threading import Lock
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from restore_cli import registry
 from restore_cli.checkpoints.community import CommunityNetwork
-from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
+from restore_cli.checkpoints.load import Checkpoint, is_onnx, is_path, load_checkpoint
+from restore_cli.checkpoints.onnx import bundled_onnx, is_installed
+from restore_cli.checkpoints.onnx_network import OnnxNetwork, load_named_onnx, load_onnx_file
 from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError, WeightsMismatch
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.image import BandedImage, Image
@@ -80,6 +84,7 @@ class Restorer:
         self.options = options
         self.device = pick_device(options.device)
         self._home = home_of(self.device)
+        self._backend = backend_of(checkpoint, self.device)
         self.limited = limited
         self._lock = Lock()  # of the three that follow
         self._overflowed = False  # in low precision, which has been reported
@@ -235,6 +240,7 @@ class Restorer:
             height=result.height,
             width=result.width,
             seconds=time.monotonic() - run.began,
+            backend=self._backend,
             noise_sigma=run.noise_sigma,
             brightness=run.brightness,
             grain=run.grain,
@@ -558,6 +564,42 @@ def _enlarged_alpha(image: Image, scale: int, top: int, bottom: int) -> Tensor |
     return wide[:, top - low * scale : bottom - low * scale]
 
 
+def load_network(weights: str, options: RunOptions) -> Checkpoint:
+    """Load weights for the backend of the options. Raises UsageError, WeightsError, DeviceError.
+
+    "auto" is onnxruntime, if it is installed, for weights with an ONNX file, on a CPU in float32.
+    """
+    backend, is_file = options.backend, is_path(weights)
+    if is_onnx(weights):
+        if backend == "torch":
+            raise UsageError(f"{weights} is no file of torch", hint="use what it was exported from")
+        path = Path(weights).expanduser()
+        return load_onnx_file(path, "openvino" if backend == "openvino" else "onnx")
+    if backend in ("onnx", "openvino"):
+        if is_file:
+            raise UsageError(
+                f"{weights} is no ONNX file",
+                hint=f"make one: restore export {weights} -o FILE.onnx, then --weights FILE.onnx",
+            )
+        return load_named_onnx(weights, backend)
+    if backend == "auto" and options.precision in ("auto", "fp32") and not is_file:
+        there = bundled_onnx(weights) is not None and is_installed()
+        if there and pick_device(options.device).type == "cpu":
+            return load_named_onnx(weights)
+    return load_checkpoint(weights)
+
+
+def backend_of(
+    checkpoint: Checkpoint, device: torch.device
+) -> Literal["torch", "onnx", "openvino"]:
+    """Return the backend of a network. Raises UsageError for ONNX on another device than a CPU."""
+    if not isinstance(checkpoint.module, OnnxNetwork):
+        return "torch"
+    if device.type != "cpu":
+        raise UsageError("ONNX files run on the CPU", hint="add --device cpu")
+    return checkpoint.module.runtime
+
+
 def load_restorer(task: str, options: RunOptions) -> Restorer:
     """Load the network for `task` with the weights and on the device of the options.
 
@@ -567,7 +609,7 @@ def load_restorer(task: str, options: RunOptions) -> Restorer:
     usual = ""
     if row.network or options.model or options.weights is None:
         usual = registry.find_for_task(task, options.model).weights[row.name]
-    checkpoint = load_checkpoint(options.weights or usual)
+    checkpoint = load_network(options.weights or usual, options)
     spec = checkpoint.spec
     if task not in spec.tasks:
         raise WeightsMismatch(

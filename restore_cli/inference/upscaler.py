@@ -14,7 +14,6 @@ from typing import Literal
 from torch import Tensor
 
 from restore_cli import registry
-from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.errors import InputError, UsageError, WeightsMissing
 from restore_cli.imaging.canvas import MEMORY, Storage
 from restore_cli.imaging.codecs.jpeg import has_jpeg_traces
@@ -32,7 +31,7 @@ from restore_cli.inference.factors import (
 )
 from restore_cli.inference.options import ImageSize, OnProgress, RunOptions
 from restore_cli.inference.report import Report, Restored, Restoring, Stage, StepReport
-from restore_cli.inference.restorer import Restorer
+from restore_cli.inference.restorer import Restorer, load_network
 
 # Weights for damaged photographs, for clean images, or either by what is found in each image.
 Purpose = Literal["auto", "photo", "clean"]
@@ -150,7 +149,7 @@ class Upscaler:
     def _restorer(self, weights: str) -> Restorer:
         with self._lock:
             if weights not in self._loaded:
-                self._loaded[weights] = Restorer(load_checkpoint(weights), self.options)
+                self._loaded[weights] = Restorer(load_network(weights, self.options), self.options)
             return self._loaded[weights]
 
 

@@ -85,7 +85,7 @@ def view_of(
 
 def visible_pixels(path: Location) -> Tensor:
     """Read an image (C, H, W) in [0, 1], on white where it is transparent. Raises InputError."""
-    image = decode_unreported(contents(path), name=str(path)).displayed()
+    image = decode_unreported(contents(path), name=str(path)).as_tensors().displayed()
     if image.alpha is None:
         return image.pixels
     return image.pixels * image.alpha + 1 - image.alpha

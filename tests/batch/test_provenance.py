@@ -110,8 +110,8 @@ def test_a_record_names_its_own_fields():
         "exact", "noise_limit", "overlap", "resize", "seed", "strength",
     ]  # fmt: skip
     assert sorted(row["networks"][0]) == [
-        "brightness", "grain", "height", "network", "noise_sigma", "precision", "rain", "sha256",
-        "tile", "weights", "width",
+        "backend", "brightness", "grain", "height", "network", "noise_sigma", "precision", "rain",
+        "sha256", "tile", "weights", "width",
     ]  # fmt: skip
     row = json.loads(to_text(generated()))
     assert sorted(row) == [

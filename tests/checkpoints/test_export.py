@@ -93,7 +93,7 @@ def test_a_generator_is_not_exported():
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(WeightsMissing, match="no.onnx: cannot be read"):
+    with pytest.raises(WeightsMissing, match=r"no\.onnx: cannot be read"):
         open_onnx(tmp_path / "no.onnx")
 
 

@@ -144,6 +144,7 @@ def test_json_describes_how_each_image_was_made(photos, random_weights, tmp_path
         "weights": "random",
         "weights_sha256": digest,
         "device": row["device"],
+        "backend": "torch",
         "tile": None,
         "width": 12,
         "height": 9,

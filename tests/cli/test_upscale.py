@@ -1,4 +1,5 @@
 import json
+import os
 from functools import partial
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 from PIL import ExifTags, Image
 
 from restore_cli.checkpoints.library import import_weights
-from restore_cli.inference import device, upscaler
+from restore_cli.inference import device, factors, upscaler
 from tests.cli.invoke import restore, rows, size_of
 
 upscale = partial(restore, "upscale")
@@ -115,6 +116,7 @@ def test_exif_has_the_new_size(tmp_path, x3):
 @pytest.fixture
 def gpu(monkeypatch):
     """A GPU that is found, while networks run on the CPU."""
+    monkeypatch.setattr(factors, "GPU_FILES", (os.devnull,))
     monkeypatch.setattr(device, "pick_device", lambda name: torch.device("cuda"))
 
 

@@ -58,7 +58,7 @@ def test_the_largest_level_means_one(largest, depth):
 
 def test_colours_that_alpha_was_multiplied_into_come_out_whole():
     stored = Decoded(np.array([[[64, 128], [200, 100], [7, 0]]], np.uint8), premultiplied=True)
-    image = to_image(stored)
+    image = to_image(stored).as_tensors()
     torch.testing.assert_close(image.pixels.flatten()[:2], torch.tensor([0.5, 1.0]))
     assert float(image.pixels.max()) <= 1
 

@@ -139,7 +139,7 @@ def test_the_cpu_takes_bfloat16_only_where_it_has_the_instructions(monkeypatch, 
 
 COUNT_NEW_PAGES = """
 import resource, sys, torch
-from restore_cli.inference.device import keep_freed_memory
+from restore_cli.memory import keep_freed_memory
 if "keep" in sys.argv:
     keep_freed_memory()
 for _ in range(2):

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from restore_cli import registry
@@ -77,6 +79,7 @@ def test_auto_is_the_device_that_would_be_taken(scales, monkeypatch, found, want
 
     from restore_cli.inference import device
 
+    monkeypatch.setattr(factors, "GPU_FILES", (os.devnull,))
     monkeypatch.setattr(device, "pick_device", lambda name: torch.device(found))
     assert usual_network("auto", 2) == wanted
 
@@ -107,3 +110,13 @@ def test_a_header_of_no_known_network_is_refused(tmp_path, arch, config):
     save(registry.build("espcn"), path, arch=arch, config=config, record={})
     with pytest.raises(WeightsMismatch, match=arch):
         scale_of(str(path))
+
+
+@pytest.mark.parametrize(
+    ("platform", "file", "possible"),
+    [("linux", os.devnull, True), ("linux", "/no/such", False), ("darwin", "/no/such", True)],
+)
+def test_a_gpu_is_ruled_out_without_torch(monkeypatch, platform, file, possible):
+    monkeypatch.setattr(factors, "GPU_FILES", (file,))
+    monkeypatch.setattr(factors.sys, "platform", platform)
+    assert factors.may_have_gpu() is possible

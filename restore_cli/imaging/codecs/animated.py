@@ -37,7 +37,7 @@ class Animation:
         """Return the animation with restored frames."""
         done = list[Array]()
         for frame in self.frames:
-            image = to_image(Decoded(frame, orientation=self.orientation))
+            image = to_image(Decoded(frame, orientation=self.orientation)).as_tensors()
             done.append(quantize(restore(image), 8))
             if on_frame is not None:
                 on_frame(1 + len(done), 1 + len(self.frames))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image as Pillow
-from torch import Tensor
 
-from restore_cli.imaging.colour import luma
 from restore_cli.imaging.image import Image
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK = 8  # pixels per side
 LUMA_TABLE_SUM = 3688  # of the luma table in the standard, which is that of quality 50
@@ -28,6 +29,8 @@ SMALLEST = 4 * BLOCK  # pixels per side
 
 def through_jpeg(pixels: Tensor, quality: int) -> Tensor:
     """Compress and decode (3, H, W) in [0, 1]; chroma at half size (4:2:0), as in cameras."""
+    import torch
+
     levels = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
     data = io.BytesIO()
     Pillow.fromarray(np.ascontiguousarray(levels.numpy())).save(
@@ -42,6 +45,8 @@ def has_jpeg_traces(image: Image) -> bool:
 
     A JPEG of quality 85 or above, and any other format, is judged by its pixels alone.
     """
+    from restore_cli.imaging.colour import luma
+
     if image.jpeg_quality is not None and image.jpeg_quality < LOW_QUALITY:
         return True
     if min(image.height, image.width) < SMALLEST:
@@ -56,6 +61,8 @@ def block_steps(y: Tensor) -> tuple[float, float]:
     Means over both axes. A step is the distance between the difference of two neighbours and the
     mean of the differences beside it. Blocks may begin at any pixel: the largest phase counts.
     """
+    import torch
+
     excess, ratio = [], []
     for lines in (y, y.mT):
         difference = lines.diff(dim=-1)
