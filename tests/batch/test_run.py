@@ -342,7 +342,7 @@ def test_an_error_keeps_no_image_in_memory(jobs):
 def test_beside_a_gpu_several_threads_decode_and_encode_in_order(jobs, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     monkeypatch.setattr(Inverting, "device", torch.device("cuda"))
-    monkeypatch.setattr("restore_cli.imaging.quantize.can_upload", lambda levels, device: False)
+    monkeypatch.setattr("restore_cli.imaging.transfer.can_upload", lambda levels, device: False)
     started = []
     monkeypatch.setattr(
         module, "Worker", lambda threads: started.append(threads) or Worker(threads)
