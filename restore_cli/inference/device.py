@@ -6,9 +6,7 @@ instead of 23. Here that is a precision of its own, and float32 is float32.
 
 from __future__ import annotations
 
-import ctypes
 import platform
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import RLock
