@@ -143,9 +143,9 @@ def speed(device: torch.device, task: str, weights: str, side: int, rounds: int)
             last(bare_input)
 
     def levels() -> None:
-        quantize(auto(to_image(decoded, device)).image, 8)
+        quantize(auto(to_image(decoded, device).as_tensors()).image, 8)
 
-    result = auto(to_image(decoded, device)).image
+    result = auto(to_image(decoded, device).as_tensors()).image
 
     def copies() -> None:
         to_image(decoded, device)

@@ -186,7 +186,7 @@ def test_exact_tiles_are_refused(spandrel, tmp_path):
 def test_a_precision_that_a_model_does_not_support_is_refused(spandrel, tmp_path):
     with pytest.raises(UsageError, match="NAFNet does not work in fp16") as refused:
         restorer_of(save_model(tmp_path, "NAFNet"), precision="fp16")
-    assert refused.value.hint == "use --precision fp32 or bf16"
+    assert refused.value.hint == "use --precision fp32 or tf32 or bf16"
 
 
 def test_a_face_has_the_size_of_its_network(spandrel):
