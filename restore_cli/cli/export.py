@@ -31,7 +31,7 @@ def export(
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Write a restoration network as an ONNX file of any height and width."""
+    """Write a restoration network as an ONNX file of any size."""
     if output.suffix.lower() != ".onnx":
         raise UsageError(f"-o {output}: not an ONNX file", hint="name it FILE.onnx")
     if output.exists() and not overwrite:

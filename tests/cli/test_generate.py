@@ -184,6 +184,7 @@ def test_json_has_a_line_for_each_file(files):
         "weights": "fit",
         "weights_sha256": None,
         "device": "cpu",
+        "backend": None,
         "precision": "fp32",
         "tile": None,
         "width": 8,

@@ -96,7 +96,7 @@ class Pretended(TorchDispatchMode):
 
     def _count(self, source, target):
         there = isinstance(target, OnDevice)
-        if isinstance(source, OnDevice) != there:
+        if isinstance(source, OnDevice) != there and (there or not target.is_meta):
             direction = "up" if there else "down"
             self.counts[direction] += 1
             self.counts[direction + " bytes"] += target.nbytes

@@ -13,7 +13,7 @@ from restore_cli.imaging.quantize import Decoded, banded_image, quantize, to_ima
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.imaging.video.yuv import Layout, Planes
 from restore_cli.inference.chain import Step, load_chain
-from restore_cli.inference.options import RunOptions
+from restore_cli.inference.options import ImageSize, RunOptions
 from restore_cli.inference.restorer import load_restorer
 from restore_cli.inference.upscaler import Target, load_upscaler
 from tests.inference.pretended import CUDA, pretended_cuda
@@ -60,7 +60,7 @@ def check(load, image):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("channels", [1, 4])
 def test_a_network_gives_the_same_result_on_the_device(task, channels):
-    check(one(task), to_image(levels_of(channels=channels)))
+    check(one(task), to_image(levels_of(channels=channels)).as_tensors())
 
 
 @pytest.mark.usefixtures("cuda")
@@ -77,7 +77,7 @@ def test_a_network_gives_the_same_result_on_the_device(task, channels):
         one("enhance", resize="native"),
         lambda device: load_upscaler(replace(FP32, device=device, model="espcn"), Target(2.5)),
         lambda device: load_upscaler(
-            replace(FP32, device=device, model="espcn"), Target(size=(90, 100)), "auto"
+            replace(FP32, device=device, model="espcn"), Target(size=ImageSize(100, 90)), "auto"
         ),
         lambda device: load_chain(
             [Step("derain"), Step("denoise"), Step("upscale", 2)], replace(FP32, device=device)
@@ -89,7 +89,7 @@ def test_a_network_gives_the_same_result_on_the_device(task, channels):
     ],
 )
 def test_options_and_chains_work_on_the_device(load):
-    check(load, to_image(levels_of(channels=4)))
+    check(load, to_image(levels_of(channels=4)).as_tensors())
 
 
 @pytest.mark.usefixtures("cuda")
@@ -98,7 +98,7 @@ def test_an_image_on_disk_passes_through_the_device_by_rows(task, tmp_path):
     with Canvas(tmp_path) as canvas:
         image = banded_image(levels_of(channels=4), canvas)
         bands = list(one(task)("cuda").stream(image, storage=canvas).completed())
-    wanted = one(task)("cpu")(to_image(levels_of(channels=4))).image
+    wanted = one(task)("cpu")(to_image(levels_of(channels=4)).as_tensors()).image
     assert_close(torch.cat([b.pixels.cpu() for b in bands], 1), wanted.pixels, atol=1e-5, rtol=0)
 
 
@@ -114,7 +114,7 @@ def test_a_tile_that_overflows_is_found_on_the_device(monkeypatch):
 
 
 def test_a_result_lies_where_the_image_does(cuda):
-    image = to_image(levels_of())
+    image = to_image(levels_of()).as_tensors()
     assert one("derain")("cuda")(image).image.device == torch.device("cpu")
     assert one("derain")("cuda")(image.to(CUDA)).image.device == CUDA
     assert one("derain")("cpu")(image.to(CUDA)).image.device == CUDA
@@ -161,7 +161,7 @@ def test_exact_tiles_wait_once_a_pass(cuda):
 @pytest.mark.usefixtures("cuda")
 def test_levels_arrive_on_the_device_as_on_the_cpu(orientation, depth):
     stored = replace(levels_of(5, 7, 4, depth), orientation=orientation, premultiplied=True)
-    here, there = to_image(stored, CUDA), to_image(stored)
+    here, there = to_image(stored, CUDA), to_image(stored).as_tensors()
     assert here.device == CUDA
     assert_close(here.all_planes().cpu(), there.all_planes())
     np.testing.assert_array_equal(quantize(here, depth), quantize(there, depth))
@@ -173,7 +173,7 @@ def test_levels_arrive_on_the_device_as_on_the_cpu(orientation, depth):
 def test_an_image_that_leaves_too_little_room_stays_in_main_memory(cuda, monkeypatch):
     monkeypatch.setattr("restore_cli.imaging.transfer.free_cuda_memory", lambda device: 100_000)
     monkeypatch.setattr("restore_cli.inference.restorer.free_memory", lambda device: 100_000)
-    image = to_image(levels_of(), CUDA)
+    image = to_image(levels_of(), CUDA).as_tensors()
     assert image.device == torch.device("cpu")
     one("denoise", tile=32)("cuda")(image)
     assert cuda["up bytes"] >= image.pixels.nbytes
@@ -212,9 +212,9 @@ def test_frames_of_a_video_travel_in_their_levels(task, cuda):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("task", TASKS)
 def test_a_real_device_gives_the_result_of_the_cpu(task):
-    image = to_image(levels_of(200, 240, 4))
+    image = to_image(levels_of(200, 240, 4)).as_tensors()
     device = torch.device("cuda:0")
-    here = one(task)("cuda")(to_image(levels_of(200, 240, 4), device)).image
+    here = one(task)("cuda")(to_image(levels_of(200, 240, 4), device).as_tensors()).image
     there = one(task)("cpu")(image).image
     assert here.device == device
     error = (here.to(torch.device("cpu")).pixels - there.pixels).square().mean()
