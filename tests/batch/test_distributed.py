@@ -140,7 +140,7 @@ def test_without_ray_the_command_that_installs_it_is_named(monkeypatch):
 def test_an_interrupt_ends_the_workers_and_says_nothing_else(here):
     pytest.importorskip("ray")
     for number in range(400):
-        draw(f"in/{number}.png", (64, 64))
+        draw(f"in/{number}.png", (240, 240))
     command = [sys.executable, "-m", "restore_cli", "derain", "in", "-o", "out", "--json"]
     command += ["--engine", "ray", "--workers", "2"]
     environment = os.environ | {"PYTHONPATH": ROOT}

@@ -162,7 +162,7 @@ def test_other_losses_have_no_closed_solution(photos, tmp_path):
     recipe = replace(UPSCALING, loss="l1")
     state = new_state(recipe, tmp_path)
     before = state.average.subpixel.weight.clone()
-    solve(state, recipe, training_pairs(recipe, load_photos(photos, grey=True)[0], 0))
+    solve(state, recipe, training_pairs(recipe, load_photos(photos, grey=True)[0], 0), ALONE)
     assert torch.equal(state.average.subpixel.weight, before)
 
 
