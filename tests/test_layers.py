@@ -56,6 +56,7 @@ ONLY_IN = {  # library -> where it may be imported: folders, or files of them
     "pydicom": ("imaging/codecs/dicom",),
     "astropy": ("imaging/codecs/fits",),
     "pillow_heif": ("imaging/codecs/heif",),
+    **dict.fromkeys(("gradio", "starlette"), ("cli/ui", "cli/ui_page")),
     **dict.fromkeys(("click", "typer._click", "torchvision"), ()),
 }
 NOT_AT_THE_TOP = {

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "numpy", "PIL", "kornia", "diffusers", "safetensors", "rich", "fsspec"}
+HEAVY = {"torch", "numpy", "PIL", "kornia", "diffusers", "safetensors", "rich", "fsspec", "gradio"}
 
 
 def loaded_by(code: str) -> set[str]:
@@ -23,6 +23,7 @@ def loaded_by(code: str) -> set[str]:
         "derain --help",
         "upscale --help",
         "eval --help",
+        "ui --help",
         "train --help",
         "train --list",
         "train nope --data x --out y",

@@ -40,6 +40,7 @@ from restore_cli.cli.same_size import restore_same_size
 from restore_cli.cli.samples import samples
 from restore_cli.cli.settings import RestoringCommand
 from restore_cli.cli.train import train
+from restore_cli.cli.ui import ui
 from restore_cli.cli.upscale import upscale
 from restore_cli.errors import RestoreError
 from restore_cli.memory import enough_memory
@@ -183,6 +184,7 @@ for task, purpose, model in (
 making(epilog="Example: restore run photo.jpg --steps derain,upscale:2")(run)
 app.command(epilog="Example: restore replay photo_derained.jpg", rich_help_panel=IMAGES)(replay)
 making(epilog="Example: restore generate sunflower -o out.png")(generate)
+app.command(epilog="Example: restore ui --port 8000", rich_help_panel=IMAGES)(ui)
 app.command(
     "eval", epilog="Example: restore eval out/ clean/ --protocol y", rich_help_panel=QUALITY
 )(evaluate)

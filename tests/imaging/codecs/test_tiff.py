@@ -127,7 +127,13 @@ def test_of_many_pages_the_first_is_read_and_the_rest_is_named(caplog):
         ("RGB", {"compression": "jpeg", "quality": 100}),
         ("P", {}),
         ("P", {"compression": "tiff_lzw"}),
-        ("YCbCr", {}),
+        pytest.param(
+            "YCbCr",
+            {},
+            marks=pytest.mark.skipif(
+                Pillow.__version__.startswith("12.3"), reason="Pillow 12.3 takes it for truncated"
+            ),
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
