@@ -2,6 +2,8 @@
 
     python benchmarks/objects.py objects32 --side 32 --count 500
     restore train unet --preset quick --data objects32 --out run
+    python benchmarks/objects.py objects64 --side 64 --count 500
+    restore train unet --preset objects64 --init run/scalecrafter.safetensors --data objects64
     python benchmarks/objects.py mixed32 --side 32 --count 500 --aspects
     restore train fitv2 --preset objects --data mixed32 --out run
     python benchmarks/objects.py mixed64 --side 32 48 64 --count 300 --aspects

@@ -9,9 +9,13 @@ from typer.testing import CliRunner
 from restore_cli.cli.main import app
 
 FILES = Path(__file__).parents[1] / "fixtures" / "b689b0b"
-BYTES_AS_BEFORE = ("sunflower.png", "mushroom.png")  # pixels
+BYTES_AS_BEFORE = ("sunflower.png",)  # pixels
 WEIGHTS_AS_BEFORE = ("upscaled.png", "enhanced.tif", *BYTES_AS_BEFORE)
-WEIGHTS_REPLACED = {"restored.jpg": "mirnet.denoise", "derained.webp": "dpenet.default"}
+WEIGHTS_REPLACED = {
+    "restored.jpg": "mirnet.denoise",
+    "derained.webp": "dpenet.default",
+    "mushroom.png": "scalecrafter.default",
+}
 
 
 def replay(name, *arguments):

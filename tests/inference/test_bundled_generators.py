@@ -12,7 +12,7 @@ from restore_cli.inference.samplers.fit import FiTSampler
 from restore_cli.inference.samplers.request import GenerateRequest
 from restore_cli.inference.samplers.unet import UNetSampler
 
-TRAINED = 32  # pixels along a side
+TRAINED, FIT_TRAINED = 64, 32  # pixels along a side
 
 
 @pytest.fixture(scope="module")
@@ -50,4 +50,4 @@ def test_the_bundled_fit_generates_one_object_at_any_size(size):
     names = class_weights("fitv2.default").classes
     sampler = FiTSampler(load_checkpoint("fitv2.default").module, names)
     image = sampler(GenerateRequest("heart", size, steps=6))[0]
-    assert count_objects(image, trained=TRAINED) == 1
+    assert count_objects(image, trained=FIT_TRAINED) == 1

@@ -91,7 +91,7 @@ def test_a_compact_mirnet_fits_the_limit_of_a_bundled_file():
 def test_an_unknown_preset_is_refused_with_those_that_exist():
     with pytest.raises(UsageError, match="no preset of unet is called 'x'") as refused:
         find_recipe("unet", "x")
-    assert refused.value.hint == "one of: default, quick"
+    assert refused.value.hint == "one of: default, quick, objects64"
 
 
 def test_a_loss_for_a_generator_is_refused():

@@ -17,20 +17,25 @@ UNET = GeneratorRecipe(
     learning_rate=2e-4,
 )
 
+QUICK = replace(
+    UNET,
+    batch=16,
+    steps=6_000,
+    learning_rate=3e-4,
+    schedule=generative_schedule(0.033),
+    ema=0.998,
+    validate_every=500,
+    # Attention at the deepest level alone: layers that see the whole image would hide the effect
+    # of larger sizes on the convolutions.
+    config={"sample_size": 32, "attention_levels": 1},
+)
+
 PRESETS: Mapping[str, GeneratorRecipe] = MappingProxyType(
     {
         "default": UNET,
-        "quick": replace(
-            UNET,
-            batch=16,
-            steps=6_000,
-            learning_rate=3e-4,
-            schedule=generative_schedule(0.033),
-            ema=0.998,
-            validate_every=500,
-            # Attention at the deepest level alone: layers that see the whole image would hide
-            # the effect of larger sizes on the convolutions.
-            config={"sample_size": 32, "attention_levels": 1},
+        "quick": QUICK,
+        "objects64": replace(
+            QUICK, steps=30_000, config={"sample_size": 64, "attention_levels": 1}
         ),
     }
 )
