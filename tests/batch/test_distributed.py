@@ -137,7 +137,7 @@ def test_without_ray_the_command_that_installs_it_is_named(monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_an_interrupt_ends_the_workers_and_says_nothing_else(here):
+def test_an_interrupt_ends_the_workers_and_says_nothing_else(here, interruptible):
     pytest.importorskip("ray")
     for number in range(400):
         draw(f"in/{number}.png", (240, 240))
