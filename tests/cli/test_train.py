@@ -47,6 +47,7 @@ def test_the_list_of_one_recipe_in_json():
     assert [(line["recipe"], line["preset"]) for line in lines] == [
         ("unet", "default"),
         ("unet", "quick"),
+        ("unet", "objects64"),
     ]
     assert all(line["description"] for line in lines)
 
