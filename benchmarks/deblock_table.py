@@ -20,6 +20,7 @@ from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.data.noise import blur
 from restore_cli.data.pairs import load_photos, reduced
 from restore_cli.imaging.codecs.jpeg import through_jpeg
+from restore_cli.imaging.io import read
 from restore_cli.inference.options import Precision, RunOptions
 from restore_cli.inference.restorer import Restorer, load_restorer
 from restore_cli.metrics import PROTOCOLS, means_of, measure
@@ -41,13 +42,19 @@ def methods(weights: str, precision: Precision) -> dict[str, Callable[[Tensor], 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
+    parser.add_argument(
+        "--crops", action="store_true", help="the upper left 512 x 384 pixels of all images in DATA"
+    )
     parser.add_argument("--weights", default="mirnet.denoise")
     parser.add_argument("--protocol", choices=("rgb", "y"), default="rgb")
     parser.add_argument("--quality", type=int, nargs="+", default=QUALITIES)
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     arguments = parser.parse_args()
     chosen = methods(arguments.weights, arguments.precision)
-    photos = [reduced(photo, 2).float() / 255 for photo in load_photos(arguments.data)[1]]
+    if arguments.crops:
+        photos = [read(path).pixels[:, :384, :512] for path in sorted(arguments.data.glob("*.png"))]
+    else:
+        photos = [reduced(photo, 2).float() / 255 for photo in load_photos(arguments.data)[1]]
     print(f"| quality | {' | '.join(chosen)} |", f"|---|{'---|' * len(chosen)}", sep="\n")
     for quality in arguments.quality:
         cells = []

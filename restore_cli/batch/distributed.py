@@ -148,8 +148,10 @@ class Pool:
 
 
 class _Attempts:
-    """What the workers have begun, in a process of its own: Ray gives a batch of a worker that
-    ended to another one, and does so without end."""
+    """Count of what the workers have begun, in a process of its own.
+
+    Ray gives a batch of a worker that ended to another one, and does so without end.
+    """
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()

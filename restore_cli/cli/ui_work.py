@@ -67,7 +67,7 @@ class Choices:
 
 @dataclass
 class Done:
-    """What became of a plan; made: sources and targets."""
+    """Outcome of a plan; made: sources and targets."""
 
     rows: list[Row]
     made: list[tuple[str, str]] = field(default_factory=list)

@@ -93,11 +93,12 @@ class Image:
         return self.pixels.device
 
     def to(self, device: torch.device) -> Image:
-        """Return the image on a device."""
-        if self.device == device:
-            return self
-        alpha = None if self.alpha is None else self.alpha.to(device)
-        return replace(self, pixels=self.pixels.to(device), alpha=alpha)
+        """Return the image with tensors on a device."""
+        image = self.as_tensors()
+        if image.device == device:
+            return image
+        alpha = None if image.alpha is None else image.alpha.to(device)
+        return replace(image, pixels=image.pixels.to(device), alpha=alpha)
 
     def rows(self, top: int, bottom: int) -> Image:
         """Return the rows from `top` to `bottom` as an image."""
@@ -144,7 +145,7 @@ class Image:
             return self
         from restore_cli.imaging.transfer import CPU
 
-        here = self.as_tensors().to(CPU)
+        here = self.to(CPU)
         return replace(here, pixels=_tensor(light.displayed(here.pixels.numpy())))
 
     def on_scale_of(self, other: Image) -> Image:

@@ -76,7 +76,7 @@ class Encodable:
         result: Array | None = None
         bottom = 0
         for band in self.bands:
-            band = band.as_tensors().to(CPU)
+            band = band.to(CPU)
             step = max(1, STRIP // band.width)
             for start in range(0, band.height, step):
                 rows = slice(start, start + step)

@@ -1,4 +1,4 @@
-"""What an image takes is known from its header, before any work."""
+"""The need of an image is known from its header, before any work."""
 
 import struct
 from pathlib import Path

@@ -31,13 +31,13 @@ def start(*arguments, **options):
 
 
 def complete(words, position):
-    """What a shell offers at `position` of the typed words."""
+    """Return what a shell offers at `position` of the typed words."""
     request = {"COMP_WORDS": words, "COMP_CWORD": str(position)}
     return restore(env=request | {"_RESTORE_COMPLETE": "complete_bash"})
 
 
 def complete_line(shell, line):
-    """What a shell offers at the end of a line."""
+    """Return what a shell offers at the end of a line."""
     request = {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     return restore(env=request | {"_RESTORE_COMPLETE": f"complete_{shell}"}).stdout
 

@@ -37,7 +37,7 @@ VISIBLE = 0.5  # alpha below which a pixel is padding
 
 @dataclass(frozen=True)
 class DicomHeader:
-    """What a result takes up of its source."""
+    """Parts of the source that a result takes over."""
 
     dataset: Any  # without its pixels
     dtype: np.dtype[Any]

@@ -27,7 +27,7 @@ DENSITY, ASPECT = "xDensity", "pixelAspectRatio"
 
 @dataclass(frozen=True)
 class ExrHeader:
-    """What a result takes up of its source."""
+    """Parts of the source that a result takes over."""
 
     attributes: dict[str, Any]
     colours: tuple[str, ...]  # names of channels

@@ -32,7 +32,7 @@ class Channel(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """What is read of the header of one image of a file."""
+    """Attributes of the header of one image of a file."""
 
     channels: tuple[Channel, ...]
     compression: int

@@ -31,7 +31,7 @@ VISIBLE = 0.5  # alpha below which a value is blank
 
 @dataclass(frozen=True)
 class FitsHeader:
-    """What a result takes up of its source."""
+    """Parts of the source that a result takes over."""
 
     primary: str | None  # header before that of the image, if the image is in an extension
     image: str

@@ -1,4 +1,4 @@
-"""What files hold beside their pixels is kept or named, whatever their format."""
+"""Contents of files beside their pixels are kept or named, whatever their format."""
 
 import io
 import struct
