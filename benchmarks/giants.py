@@ -26,7 +26,7 @@ def run_here(command: str, source: Path, target: Path, weights: str | None, stub
     """Restore one image in this process and print its peak memory in MB."""
     from torch import nn
 
-    from restore_cli.batch.plan import Job
+    from restore_cli.batch.jobs import Job
     from restore_cli.batch.run import run
     from restore_cli.inference.options import RunOptions
     from restore_cli.inference.restorer import load_restorer

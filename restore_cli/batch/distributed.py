@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from restore_cli.assets import set_environment
-from restore_cli.batch.plan import Existing, Job
+from restore_cli.batch.jobs import Job
+from restore_cli.batch.plan import Existing
 from restore_cli.batch.provenance import CommandRecord
 from restore_cli.batch.run import OnTile, Result, run
 from restore_cli.errors import DeviceError, MissingExtra, RestoreError, UsageError

@@ -9,9 +9,11 @@ from typing import BinaryIO, Literal
 
 from restore_cli import __version__
 from restore_cli.batch.grids import Grid
-from restore_cli.batch.plan import Existing, Standard, is_taken
+from restore_cli.batch.jobs import Standard
+from restore_cli.batch.plan import Existing
 from restore_cli.batch.provenance import generated_record, to_text
 from restore_cli.batch.run import pipe_out
+from restore_cli.batch.targets import is_taken
 from restore_cli.errors import OutputExists
 from restore_cli.imaging.contact_sheet import contact_sheet
 from restore_cli.imaging.formats import ENCODINGS

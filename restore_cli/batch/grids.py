@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from restore_cli.batch.plan import (
-    Existing,
-    Standard,
+from restore_cli.batch.jobs import Standard
+from restore_cli.batch.plan import Existing
+from restore_cli.batch.targets import (
     name_everywhere,
     refuse_full_disk,
     refuse_long_name,

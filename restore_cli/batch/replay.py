@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from restore_cli.batch.generate import generate_grids
-from restore_cli.batch.plan import Job
+from restore_cli.batch.jobs import Job
 from restore_cli.batch.provenance import (
     IMAGE_ROLES,
     CommandRecord,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from restore_cli.batch.plan import Job, Unreadable
+from restore_cli.batch.jobs import Job, Unreadable
 from restore_cli.batch.run import Result
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.origin import origin_of

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, cast
 
 from restore_cli.batch.giants import disk_need, restore_giant
-from restore_cli.batch.plan import ELSEWHERE, Existing, Job, Plan, Standard, is_taken
+from restore_cli.batch.jobs import Job, Standard
+from restore_cli.batch.plan import Existing, Plan
 from restore_cli.batch.provenance import CommandRecord, restored_record, to_text
+from restore_cli.batch.targets import ELSEWHERE, is_taken
 from restore_cli.errors import OutOfMemory, OutputError, OutputExists, RestoreError
 from restore_cli.files import local_copy, sha256_of, write_atomically
 from restore_cli.imaging.codecs.animated import FRAMES, Animation, read_animation

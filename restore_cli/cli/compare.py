@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from restore_cli.batch.plan import refuse_unwritable
+from restore_cli.batch.targets import refuse_unwritable
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.options import Overwrite, ProtocolName, Quiet
 from restore_cli.errors import SOME_FAILED, OutputCollision, OutputExists, RestoreError

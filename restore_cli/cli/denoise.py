@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from restore_cli import registry
-from restore_cli.batch.plan import Job, Standard, plan
+from restore_cli.batch.jobs import Job, Standard
+from restore_cli.batch.plan import plan
 from restore_cli.cli import options as option
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.engine_options import loaded, refuse_ray_options

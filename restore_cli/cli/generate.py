@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from restore_cli.batch.plan import Standard
+from restore_cli.batch.jobs import Standard
 from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import Reporter, binary_stdout, reporter

@@ -10,7 +10,8 @@ from typing import Annotated, Literal, TypeVar
 import typer
 
 from restore_cli import registry
-from restore_cli.batch.plan import Shard, template_fields
+from restore_cli.batch.naming import template_fields
+from restore_cli.batch.sources import Shard
 from restore_cli.cli import choices
 from restore_cli.errors import UsageError
 from restore_cli.imaging.formats import SUFFIX_OF, SUFFIXES, Format

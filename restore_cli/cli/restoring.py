@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from restore_cli.batch.plan import (
-    Plan,
-    Standard,
-    describe_passed_over,
-    is_taken,
-    refuse_unwritable,
-)
+from restore_cli.batch.jobs import Standard
+from restore_cli.batch.plan import Plan
+from restore_cli.batch.sources import describe_passed_over
+from restore_cli.batch.targets import is_taken, refuse_unwritable
 from restore_cli.cli.console import Reporter, binary_stdin, binary_stdout
 from restore_cli.cli.findings import how, messages, result_row, row
 from restore_cli.cli.options import refuse_mixed_stdout

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from restore_cli.batch.plan import Enlargement, contains_videos, plan, template_fields
+from restore_cli.batch.naming import template_fields
+from restore_cli.batch.plan import Enlargement, contains_videos, plan
 from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter

@@ -13,7 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from restore_cli.batch.plan import Enlargement, Existing, Plan, is_video, plan
+from restore_cli.batch.plan import Enlargement, Existing, Plan, plan
+from restore_cli.batch.sources import is_video
 from restore_cli.cli import options as option
 from restore_cli.cli.denoise import sigma_or_word
 from restore_cli.cli.findings import messages

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from restore_cli.batch.plan import Enlargement, contains_videos, plan, template_fields
+from restore_cli.batch.naming import template_fields
+from restore_cli.batch.plan import Enlargement, contains_videos, plan
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
 from restore_cli.cli.engine_options import loaded, refuse_ray_options

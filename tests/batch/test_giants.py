@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from restore_cli.batch import giants
 from restore_cli.batch.giants import disk_need
-from restore_cli.batch.plan import Job
+from restore_cli.batch.jobs import Job
 from restore_cli.batch.provenance import CommandRecord, record_of
 from restore_cli.batch.run import run
 from restore_cli.errors import OutputError

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from restore_cli.batch.grids import file_name, plan_grids
-from restore_cli.batch.plan import Standard
+from restore_cli.batch.jobs import Standard
 from restore_cli.errors import OutputCollision, OutputError, OutputExists, UsageError
 
 

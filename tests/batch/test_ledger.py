@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from restore_cli.batch.ledger import Ledger
-from restore_cli.batch.plan import Shard, plan
+from restore_cli.batch.plan import plan
 from restore_cli.batch.run import run, run_plan
+from restore_cli.batch.sources import Shard
 from restore_cli.errors import InputError, OutputExists, UnreadableImage, UsageError
 from restore_cli.files import sha256_of
 from restore_cli.imaging.transfer import CPU

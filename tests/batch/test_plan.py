@@ -9,14 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from restore_cli.batch.plan import (
-    Enlargement,
-    Standard,
-    contains_videos,
-    describe_passed_over,
-    plan,
-    template_fields,
-)
+from restore_cli.batch.jobs import Standard
+from restore_cli.batch.naming import template_fields
+from restore_cli.batch.plan import Enlargement, contains_videos, plan
+from restore_cli.batch.sources import describe_passed_over
 from restore_cli.errors import (
     NothingToDo,
     OutputCollision,
@@ -536,7 +532,7 @@ def test_a_folder_counts_what_it_passes_over(here):
 
 def test_a_folder_passes_over_formats_whose_extra_is_missing(here, monkeypatch):
     monkeypatch.setattr("restore_cli.imaging.formats.find_spec", lambda name: None)
-    monkeypatch.setattr("restore_cli.batch.plan.READABLE_SUFFIXES", readable_suffixes())
+    monkeypatch.setattr("restore_cli.batch.sources.READABLE_SUFFIXES", readable_suffixes())
     touch("in/a.png", "in/b.heic", "in/c.dng", "in/D.DNG")
     found = planned("in", output="out")
     assert found.passed_over == {".heic": 1, ".dng": 2}
@@ -594,7 +590,7 @@ def test_a_glob_without_a_match_has_a_hint(here, pattern, hint):
 def test_a_disk_without_room_is_refused_in_the_plan(here, monkeypatch, free, scale, is_refused):
     for name in "ab":
         Image.effect_noise((64, 64), 80).save(f"{name}.png")
-    monkeypatch.setattr("restore_cli.batch.plan.free_space", lambda folder: free)
+    monkeypatch.setattr("restore_cli.batch.targets.free_space", lambda folder: free)
     if not is_refused:
         assert len(planned("a.png", "b.png", output="out", scale=Enlargement(scale)).jobs) == 2
         return
@@ -604,7 +600,7 @@ def test_a_disk_without_room_is_refused_in_the_plan(here, monkeypatch, free, sca
 
 def test_a_replaced_file_gives_its_space_back(here, monkeypatch):
     Image.effect_noise((64, 64), 80).save("a.png")
-    monkeypatch.setattr("restore_cli.batch.plan.free_space", lambda folder: 100)
+    monkeypatch.setattr("restore_cli.batch.targets.free_space", lambda folder: 100)
     touch("out/a.png")
     Path("out/a.png").write_bytes(bytes(5000))
     assert len(planned("a.png", output="out", existing="overwrite").jobs) == 1

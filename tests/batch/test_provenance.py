@@ -9,7 +9,7 @@ import torch
 from PIL import Image as Pillow
 
 from restore_cli.batch.grids import Grid
-from restore_cli.batch.plan import Job
+from restore_cli.batch.jobs import Job
 from restore_cli.batch.provenance import (
     CommandRecord,
     from_text,

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
 from restore_cli.batch import run as module
-from restore_cli.batch.plan import Job, Standard
+from restore_cli.batch.jobs import Job, Standard
 from restore_cli.batch.run import WAITING, run
 from restore_cli.errors import BrokenOutput
 from restore_cli.imaging.transfer import CPU

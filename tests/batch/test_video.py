@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from restore_cli import registry
-from restore_cli.batch.plan import Job
+from restore_cli.batch.jobs import Job
 from restore_cli.batch.run import run
 from restore_cli.batch.video import WAITING, LumaFrames, RgbFrames, frame_converter, restore_video
 from restore_cli.checkpoints.load import Checkpoint

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from restore_cli.batch.plan import Job
+from restore_cli.batch.jobs import Job
 from restore_cli.batch.run import run
 from restore_cli.errors import ImageTooLarge, UnreadableImage
 from restore_cli.imaging.codecs.animated import read_animation
