@@ -106,6 +106,8 @@ def open_onnx(path: Path) -> OnnxFile:
 
 def new_session(model: bytes, name: str) -> InferenceSession:
     """Return a session on the CPU. Raises MissingExtra, WeightsCorrupt."""
+    # It would send usage data, and write an identifier of the machine below HOME.
+    assets.set_environment({"ORT_DISABLE_TELEMETRY": "1"})
     try:
         import onnxruntime
     except ImportError as error:

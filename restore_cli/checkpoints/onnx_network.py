@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -53,6 +54,8 @@ class OpenVinoNetwork(OnnxNetwork):
 
     def __init__(self, file: OnnxFile):
         super().__init__(file)
+        # Without this package OpenVINO sends no usage data; it has no switch for a process.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             from openvino import Core
         except ImportError as error:

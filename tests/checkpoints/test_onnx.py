@@ -1,5 +1,7 @@
 """The bundled ONNX files stay in step with the weights."""
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -42,3 +44,16 @@ def test_without_onnxruntime_the_extra_is_named(monkeypatch):
     with pytest.raises(MissingExtra) as raised:
         new_session(b"", "a.onnx")
     assert raised.value.hint == "pip install 'restore-cli[onnx]'"
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_runtime_keeps_no_usage_data(backend, tmp_path):
+    """It would write an identifier of the machine below HOME, and send it with what is run."""
+    code = "from restore_cli.checkpoints.onnx_network import load_named_onnx as load; "
+    code += f"load('espcn.x2', {backend!r})"
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": "", "RESTORE_CACHE": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | home, capture_output=True, check=True
+    )
+    assert done.stderr == b""
+    assert list(tmp_path.rglob("*")) == []
