@@ -185,6 +185,15 @@ def test_what_networks_share_knows_no_paper(path):
 
 
 @each_file
+def test_nothing_is_done_in_an_assert(path):
+    """It would be left out by `python -O`."""
+    asserts = (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Assert))
+    calls = (node for each in asserts for node in ast.walk(each) if isinstance(node, ast.Call))
+    done = {ast.unparse(call.func).rpartition(".")[2] for call in calls}
+    assert not done & {"next", "pop", "popleft", "add", "append", "remove", "read", "write", "send"}
+
+
+@each_file
 def test_only_the_console_prints(path):
     names = {node.id for node in ast.walk(tree_of(path)) if isinstance(node, ast.Name)}
     assert name_of(path) == ONLY_CONSOLE_PRINTS or "print" not in names

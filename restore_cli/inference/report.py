@@ -164,7 +164,8 @@ class Restoring:
 
     def _end(self) -> Report:
         """Let the last step finish, and return the report."""
-        assert next(self.bands, None) is None
+        beyond = next(self.bands, None)
+        assert beyond is None
         return self.report()
 
 
