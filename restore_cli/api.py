@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
@@ -68,6 +70,13 @@ def write_image(
     quality: 1 to 100 for JPEG (default 95) and WebP (default lossless).
     Raises UsageError, OutputError; OutputExists unless `overwrite`.
     """
+    if not isinstance(image, Image):
+        raise UsageError(
+            f"wanted an Image, not {type(image).__name__}",
+            hint="Image(pixels) holds a tensor (C, H, W) of floats in [0, 1]",
+        )
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"quality is {quality}, wanted 1 to 100")
     io.write(image, Path(path), quality=quality, overwrite=overwrite)
 
 
@@ -103,6 +112,8 @@ def load_restorer(
     Raises UsageError, WeightsError, DeviceError.
     """
     find_task(task)  # a misspelt name is refused before any weights are read
+    _refuse_unless("tile", tile, ("auto", "off", "exact"), least=1)
+    _refuse_unless("overlap", overlap, ("auto", "exact"), least=0)
     options = RunOptions(
         model=model,
         weights=None if weights is None else os.fspath(weights),
@@ -118,9 +129,21 @@ def load_restorer(
         return inference.load_restorer(task, options)
     if task != "upscale":
         raise UsageError(f"{task} keeps the size of an image", hint="leave scale out")
+    if not (isinstance(scale, Real) and 1 < scale < math.inf):
+        raise UsageError(
+            f"scale is {scale!r}, wanted a factor above 1", hint="for example 2 or 2.5"
+        )
     if model is None and weights is None:
         options = replace(options, model=usual_network(device, scale))
     return load_upscaler(options, Target(scale))
+
+
+def _refuse_unless(name: str, value: object, words: tuple[str, ...], *, least: int) -> None:
+    """Refuse all but the words and whole numbers of pixels from `least`. Raises UsageError."""
+    if value not in words and not (isinstance(value, Integral) and value >= least):
+        raise UsageError(
+            f"{name} is {value!r}, wanted {', '.join(words)} or a number of pixels, {least} or more"
+        )
 
 
 @overload

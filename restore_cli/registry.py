@@ -92,7 +92,7 @@ def find_for_task(task: str, model: str | None = None) -> Restoration:
 def build(arch: str, **config: Any) -> nn.Module:
     """Build a network with random weights; `config` are the fields of its config dataclass.
 
-    Raises UsageError for an unknown network and for a config field that it does not have.
+    Raises UsageError for an unknown network, and for a config that it does not have.
     """
     spec = find(arch)
     module_name, class_name = spec.model.split(":")
@@ -105,10 +105,9 @@ def build(arch: str, **config: Any) -> nn.Module:
             kind = inspect.formatannotation(kinds[name])
             raise UsageError(f"{arch}: {name} is {value!r:.40}, wanted {kind}, up to {largest:,}")
     try:
-        chosen = config_class(**config)
-    except TypeError as error:
+        network: nn.Module = getattr(module, class_name)(config_class(**config))
+    except (TypeError, ValueError) as error:
         raise UsageError(f"{arch}: {error}") from error
-    network: nn.Module = getattr(module, class_name)(chosen)
     return network
 
 

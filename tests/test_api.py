@@ -1,6 +1,7 @@
 """The public Python interface: what goes in comes back, restored and of the same kind."""
 
 import inspect
+import math
 import pydoc
 import re
 import subprocess
@@ -146,6 +147,53 @@ def test_a_pil_image_keeps_its_mode_and_its_info(mode, derain):
     assert restored.tobytes() != image.tobytes()
 
 
+def with_transparent_colour() -> PIL.Image.Image:
+    image = PIL.Image.new("RGB", (5, 5))
+    image.info["transparency"] = (0, 0, 0)
+    return image
+
+
+@pytest.mark.parametrize(
+    ("mode", "similar"), [("CMYK", "RGB"), ("PA", "RGBA"), ("I", "I;16"), ("I;16B", "I;16")]
+)
+def test_the_hint_for_a_pil_image_keeps_alpha_and_16_bits(mode, similar, derain):
+    image = PIL.Image.new("LA", (5, 5)).convert(mode) if mode == "PA" else None
+    with pytest.raises(UsageError) as refused:
+        rc.restore("derain", image or PIL.Image.new(mode, (5, 5)), **derain)
+    assert refused.value.hint == f'convert it: image.convert("{similar}")'
+
+
+def test_a_truncated_file_opened_by_pil_is_unreadable(tmp_path, derain):
+    levels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    PIL.Image.fromarray(levels).save(tmp_path / "half.png")
+    data = (tmp_path / "half.png").read_bytes()
+    (tmp_path / "half.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UnreadableImage), PIL.Image.open(tmp_path / "half.png") as image:
+        rc.restore("derain", image, **derain)
+
+
+def test_a_matrix_of_numpy_is_an_array(derain):
+    levels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
+    restored = rc.restore("derain", levels.view(np.matrix), **derain)
+    assert np.array_equal(restored, rc.restore("derain", levels, **derain))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("tile", 0),
+        ("tile", "large"),
+        ("tile", 64.5),
+        ("overlap", -1),
+        ("overlap", "off"),
+        *(("scale", scale) for scale in (0, 1, -2, math.nan, math.inf, "2")),
+    ],
+)
+def test_a_value_that_an_option_cannot_have_is_refused(option, value, rainy):
+    with pytest.raises(UsageError, match=rf"{option} is {value!r}, wanted"):
+        rc.restore("upscale", rainy, device="cpu", **{option: value})
+
+
 def test_an_image_is_read_restored_and_written(tmp_path, derain):
     levels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     PIL.Image.fromarray(levels).save(tmp_path / "rainy.png", dpi=(300, 300))
@@ -165,6 +213,23 @@ def test_an_image_comes_back_as_an_image(rainy, expected, derain):
     assert torch.equal(rc.restore("derain", rc.Image(rainy), **derain).pixels, expected)
 
 
+@pytest.mark.parametrize("quality", [0, 101])
+def test_a_quality_beyond_1_to_100_is_not_written(quality, tmp_path, rainy):
+    with pytest.raises(UsageError, match=f"quality is {quality}"):
+        rc.write_image(rc.Image(rainy), tmp_path / "x.jpg", quality=quality)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_array_is_not_written_as_an_image(tmp_path, rainy):
+    with pytest.raises(UsageError, match="wanted an Image, not ndarray"):
+        rc.write_image(hwc(rainy), tmp_path / "x.png")
+
+
+def test_a_folder_is_not_read_as_an_image(tmp_path):
+    with pytest.raises(UnreadableImage, match="a folder, not a file"):
+        rc.read_image(tmp_path)
+
+
 def test_nothing_is_overwritten_unasked(tmp_path, rainy):
     rc.write_image(rc.Image(rainy), tmp_path / "x.png")
     with pytest.raises(OutputExists):
@@ -177,7 +242,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, rainy):
     [
         (torch.full((3, 5, 5), 128.0), "values from 128 to 128"),
         (torch.full((3, 5, 5), -0.1), "values from -0.1 to -0.1"),
-        (torch.full((3, 5, 5), torch.nan), "values from nan"),
+        (torch.full((3, 5, 5), torch.nan), "NaN or infinite values"),
         (np.full((5, 5, 3), 255.0), "values from 255 to 255"),
         (torch.zeros(3, 5, 5, dtype=torch.int64), "type int64"),
         (torch.zeros(3, 5, 5, dtype=torch.bool), "type bool"),
@@ -188,7 +253,12 @@ def test_nothing_is_overwritten_unasked(tmp_path, rainy):
         (torch.zeros(0, 3, 5, 5), "shape (0, 3, 5, 5)"),
         (np.zeros((3, 5, 5), np.uint8), "shape (3, 5, 5)"),
         (PIL.Image.new("CMYK", (5, 5)), "mode CMYK"),
-        (17, "no image: int"),
+        (17, "not an image: int"),
+        (torch.full((3, 5, 5), torch.inf), "NaN or infinite values"),
+        (torch.zeros(3, 5, 5).to(torch.float8_e4m3fn), "type float8_e4m3fn"),
+        (torch.zeros(3, 5, 5).to_sparse(), "sparse"),
+        (torch.zeros(3, 5, 5, device="meta"), "meta"),
+        (with_transparent_colour(), "mode RGB and a transparent colour"),
     ],
 )
 def test_what_cannot_be_an_image_is_refused_with_the_reason(image, message, derain):
@@ -307,6 +377,20 @@ def test_a_batch_of_one_path_is_refused_at_once(derain):
 def test_a_batch_refuses_a_misspelt_task_at_once(rainy):
     with pytest.raises(UsageError, match="no task is called"):
         rc.restore_batch([rainy], "derian")
+
+
+@pytest.mark.parametrize(
+    ("network", "config"), [("mirnet", {"n_feat": 7}), ("espcn", {"scale": 1}), ("espcn", {"x": 1})]
+)
+def test_a_configuration_that_does_not_exist_is_a_usage_error(network, config):
+    with pytest.raises(UsageError, match=f"{network}: "):
+        rc.build_network(network, **config)
+
+
+def test_a_network_that_generates_nothing_is_no_generator():
+    with pytest.raises(UsageError, match="'espcn' is not a generator") as refused:
+        rc.load_generator("espcn")
+    assert refused.value.hint == "one of: fitv2, fitv1, scalecrafter, dimr"
 
 
 def test_build_network_gives_a_module_with_random_weights():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import Tensor
 
-from restore_cli.errors import UsageError
+from restore_cli.errors import UnreadableImage, UsageError
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.quantize import quantize
 
@@ -44,12 +44,14 @@ def to_image(image: Kind) -> tuple[Image, Callable[[Image], Kind]]:
     if isinstance(image, Pillow.Image):
         return _from_pillow(image), lambda result: _to_pillow(result, image)
     raise UsageError(
-        f"no image: {type(image).__name__}",
+        f"not an image: {type(image).__name__}",
         hint="a path, a PIL image, a NumPy array (H, W, C) or a tensor (C, H, W)",
     )
 
 
 def _from_tensor(tensor: Tensor) -> Image:
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_meta:
+        raise UsageError("image is a sparse, nested or meta tensor, wanted a dense one with values")
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3) or not tensor.numel():
         raise UsageError(f"image has shape {tuple(tensor.shape)}, wanted (1 or 3, H, W)")
     return Image(_unit(tensor.detach().cpu(), str(tensor.dtype).removeprefix("torch.")))
@@ -64,7 +66,8 @@ def _to_tensor(result: Image, like: Tensor) -> Tensor:
 
 
 def _from_array(array: Array) -> Image:
-    levels = array[..., None] if array.ndim == 2 else array
+    plain = np.asarray(array)  # of a subclass, such as np.matrix
+    levels = plain[..., None] if plain.ndim == 2 else plain
     if levels.ndim != 3 or levels.shape[2] not in ARRAY_CHANNELS or not levels.size:
         raise UsageError(
             f"image has shape {array.shape}, wanted (H, W) or (H, W, C) with C 1, 3 or 4",
@@ -90,16 +93,29 @@ def _to_array(result: Image, like: Array) -> Array:
 
 
 def _from_pillow(image: Pillow.Image) -> Image:
-    if image.mode not in PILLOW_MODES:
+    if image.mode not in PILLOW_MODES or "transparency" in image.info:
+        key = " and a transparent colour" if "transparency" in image.info else ""
         raise UsageError(
-            f"PIL image has mode {image.mode}, wanted one of {', '.join(PILLOW_MODES)}",
-            hint='convert it: image.convert("RGB")',
+            f"PIL image has mode {image.mode}{key}, wanted one of {', '.join(PILLOW_MODES)}",
+            hint=f'convert it: image.convert("{_similar_mode(image)}")'
+            if image.mode != "F"
+            else "pass its array, divided by its largest possible value",
         )
-    array = np.asarray(image)
+    try:
+        array = np.asarray(image)
+    except (OSError, ValueError, SyntaxError) as error:  # a file that is only read now
+        raise UnreadableImage(f"PIL image cannot be read: {error}") from error
     if image.mode != "LA":
         return _from_array(array)
     grey, alpha = _from_array(array[..., :1]), _from_array(array[..., 1:])
     return Image(grey.pixels, alpha.pixels)
+
+
+def _similar_mode(image: Pillow.Image) -> str:
+    """Return the mode of PILLOW_MODES that keeps most of an image."""
+    if image.mode.startswith("I"):
+        return "I;16"
+    return "RGBA" if image.has_transparency_data else "RGB"
 
 
 def _to_pillow(result: Image, like: Pillow.Image) -> Pillow.Image:
@@ -113,10 +129,12 @@ def _unit(values: Tensor, type_name: str) -> Tensor:
     """Return the values of an image of that type as float32 in [0, 1]. Raises UsageError."""
     if type_name in LARGEST:
         return values.float() / LARGEST[type_name]
-    if not values.is_floating_point():
+    if not values.is_floating_point() or values.element_size() == 1:
         raise _wrong_type(type_name)
+    if not values.isfinite().all():
+        raise UsageError("image has NaN or infinite values, wanted 0 to 1")
     low, high = (bound.item() for bound in values.aminmax())
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # NaN fails too
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         raise UsageError(
             f"image has values from {low:g} to {high:g}, wanted 0 to 1",
             hint="divide it by its largest possible value, or pass uint8 or uint16",

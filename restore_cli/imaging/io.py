@@ -84,7 +84,9 @@ def contents(source: Location, *, name: str | None = None) -> bytes:
 
 
 def not_regular(source: Path) -> UnreadableImage:
-    """Return the refusal of a pipe or a device, of which reading may never end."""
+    """Return the refusal of a folder, and of a pipe or a device, of which reading may never end."""
+    if source.is_dir():
+        return UnreadableImage(f"{source}: a folder, not a file", hint="name a file of it")
     return UnreadableImage(
         f"{source}: a pipe or a device, not a file", hint="pipe an image in as -, with --format png"
     )

@@ -39,7 +39,7 @@ from restore_cli.inference.samplers.stable_diffusion import StableDiffusionSampl
 from restore_cli.inference.samplers.unet import UNetSampler
 from restore_cli.inference.samplers.vae import read_vae, vae_sha256
 from restore_cli.memory import is_out_of_memory
-from restore_cli.registry import GENERATORS, find
+from restore_cli.registry import GENERATORS
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 MOST_CONTROL = 2.0  # largest scale of a ControlNet
@@ -110,6 +110,8 @@ class Generator:
         """
         if count < 1:
             raise UsageError(f"count is {count}", hint="at least 1")
+        if seed < 0:
+            raise UsageError(f"seed is {seed}", hint="at least 0")
         request = self.resolve(
             GenerateRequest(
                 str(what),
@@ -211,8 +213,10 @@ def load_generator(
     if base is not None:
         scale = default(controlnet_scale, 1.0)
         return _load_pipeline(base, loras, controlnet, scale, device, precision, size)
+    if model is not None and model not in GENERATORS:
+        raise UsageError(f"{model!r} is not a generator", hint=f"one of: {', '.join(GENERATORS)}")
     if weights is None:
-        weights = find(model or next(iter(GENERATORS))).default_weights
+        weights = GENERATORS[model or next(iter(GENERATORS))].default_weights
     return _load_weights(weights, model, vae, device, precision)
 
 

@@ -65,6 +65,12 @@ def test_several_images_are_a_contact_sheet_of_consecutive_seeds():
     assert sampler.seeds == [(2, 1), (3, 1), (4, 1)]
 
 
+@pytest.mark.parametrize(("option", "value"), [("count", 0), ("seed", -1)])
+def test_a_number_below_the_least_is_refused(option, value):
+    with pytest.raises(UsageError, match=f"{option} is {value}"):
+        generator(Constant())("1", **{option: value})
+
+
 def test_an_image_too_large_for_the_memory_is_refused_with_its_size():
     failing = generator(Failing("DefaultCPUAllocator: can't allocate memory"))
     with pytest.raises(OutOfMemory, match="16x8 does not fit") as caught:
