@@ -94,7 +94,8 @@ def refuse_little_memory(name: str, header: Header, need: Need, room: Room) -> N
             f"{_gigabytes(room.memory)} are free",
             hint=need.hint,
         )
-    if room.addresses is not None and need.addresses > room.addresses:
+    # Without any room the process is refused, not the image: `refuse_small_address_space`.
+    if room.addresses and need.addresses > room.addresses:
         raise OutOfMemory(
             f"{size} take at least {_gigabytes(need.addresses)} of address space, "
             f"{_gigabytes(room.addresses)} are free",
@@ -113,4 +114,4 @@ def refuse_little_disk(target: object, folder: Path, need: int) -> None:
 
 
 def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
