@@ -44,10 +44,13 @@ def load_photos(
     grey: as 8-bit luma, (1, H, W). is_usable: photographs of which it is false are left out.
     Raises NothingToDo where there are too few to hold one out for validation.
     """
+    if not folder.is_dir():
+        raise NothingToDo(f"{folder}: no such folder", hint="check the name")
     paths = image_files(folder, recursive=True)
     if len(paths) <= VALIDATION_REMAINDER:
         raise NothingToDo(
-            f"{folder}: {len(paths)} photographs, at least {VALIDATION_REMAINDER + 1} are needed",
+            f"{folder}: at least {VALIDATION_REMAINDER + 1} photographs are needed, "
+            f"{len(paths)} found",
             hint="name a folder of clean photographs with --data",
         )
     with ThreadPoolExecutor() as pool:

@@ -128,7 +128,7 @@ def test_grey_is_the_luma_of_the_benchmarks(folder):
 
 
 def test_too_few_photos_are_refused(tmp_path):
-    with pytest.raises(NothingToDo, match="0 photographs"):
+    with pytest.raises(NothingToDo, match="at least 8 photographs are needed, 0 found"):
         load_photos(tmp_path)
 
 
@@ -219,6 +219,11 @@ def test_a_pair_of_two_sizes_is_refused_with_both(folders):
     with pytest.raises(InputError, match=r"16x12 pixels, not 2 times as large .*: 16x12") as caught:
         load_pairs(*folders, scale=2)
     assert "--scale" in caught.value.hint
+
+
+def test_a_folder_that_does_not_exist_is_said_to_be_missing(tmp_path):
+    with pytest.raises(NothingToDo, match="photos: no such folder"):
+        load_photos(tmp_path / "photos")
 
 
 def test_too_few_own_pairs_are_refused(folders):
