@@ -56,12 +56,12 @@ def not_weights(head: bytes, name: str) -> WeightsCorrupt:
         if re.match(kind.pattern, head.removeprefix(b"\xef\xbb\xbf"), re.DOTALL):
             return _but(kind, name)
     if not head:
-        return WeightsCorrupt(f"{name}: is not a weight file: empty", hint="download it again")
-    return WeightsCorrupt(f"{name}: is not a weight file", hint=READABLE)
+        return WeightsCorrupt(f"{name}: not a weight file: empty", hint="download it again")
+    return WeightsCorrupt(f"{name}: not a weight file", hint=READABLE)
 
 
 def _but(kind: Kind, name: str) -> WeightsCorrupt:
-    return WeightsCorrupt(f"{name}: is not a weight file but {kind.name}", hint=kind.hint)
+    return WeightsCorrupt(f"{name}: not a weight file but {kind.name}", hint=kind.hint)
 
 
 def check_zip(data: bytes, name: str) -> None:

@@ -62,6 +62,10 @@ def find(name: str) -> WeightsEntry:
                 hint="train some: restore train --list; or import a file of yours: "
                 f"restore weights import FILE --as {name}",
             )
+    if Path(name).name and Path(name).exists():
+        raise WeightsMissing(
+            f"no weights are called {name!r}", hint=f"for the file of that name: ./{name}"
+        )
     known = sorted({*bundled, *(path.stem for path in _cached_records())})
     raise WeightsMissing(
         f"no weights are called {name!r}",

@@ -205,7 +205,7 @@ def test_a_file_of_another_network_is_refused(tmp_path):
 
 def test_what_is_no_weight_file_is_refused(tmp_path):
     (tmp_path / "x.pth").write_text("hello")
-    with pytest.raises(WeightsCorrupt, match="is not a weight file"):
+    with pytest.raises(WeightsCorrupt, match="not a weight file"):
         load(tmp_path / "x.pth")
 
 

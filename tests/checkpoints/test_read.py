@@ -195,7 +195,7 @@ def test_a_pickle_of_something_else_is_refused(value, reason, tmp_path):
 )  # fmt: skip
 def test_what_is_no_weight_file_is_told_by_its_kind(contents, kind, hint, tmp_path):
     (tmp_path / "x.pth").write_bytes(contents)
-    with pytest.raises(WeightsCorrupt, match=rf"^x\.pth: is not a weight file{kind}") as caught:
+    with pytest.raises(WeightsCorrupt, match=rf"^x\.pth: not a weight file{kind}") as caught:
         read(tmp_path / "x.pth")
     assert hint in caught.value.hint
 
@@ -215,7 +215,7 @@ def test_a_zip_that_is_no_checkpoint_is_told_by_its_kind(members, kind, tmp_path
     with ZipFile(tmp_path / "x.pth", "w") as file:
         for member in members:
             file.writestr(member, b"any")
-    with pytest.raises(WeightsCorrupt, match=f"is not a weight file but {kind}"):
+    with pytest.raises(WeightsCorrupt, match=f"not a weight file but {kind}"):
         read(tmp_path / "x.pth")
 
 

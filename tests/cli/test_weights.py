@@ -209,6 +209,14 @@ def test_an_unknown_name_is_exit_4_with_the_known_ones(command):
     assert hint.startswith("hint: there are: ") and "dpenet.default" in hint
 
 
+def test_a_file_without_a_known_suffix_is_named_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").write_bytes(b"")
+    result = weights("info", "model")
+    assert result.stderr.splitlines()[1] == "hint: for the file of that name: ./model"
+    assert "model: not a weight file" in weights("info", "./model").stderr
+
+
 def test_fetched_weights_can_be_used(published, photo, tmp_path):
     result = weights("fetch", "dpenet.far")
     path = manifest.weights_cache() / "dpenet.far.safetensors"
@@ -307,8 +315,8 @@ def test_a_pickle_with_code_is_refused_in_one_line(form, command, tmp_path, phot
     ("contents", "said"),
     [
         (None, "there is no weight file"),
-        (b"", "is not a weight file"),
-        (b"\x89PNG\r\n\x1a\n", "is not a weight file"),
+        (b"", "not a weight file"),
+        (b"\x89PNG\r\n\x1a\n", "not a weight file"),
         (b"PK\x03\x04 cut", "damaged or not a PyTorch weight file"),
     ],
     ids=["missing", "empty", "image", "cut"],
