@@ -113,7 +113,9 @@ def measure_all(paired: list[Files], protocol: ProtocolName, report: Reporter) -
             except RestoreError as error:
                 if len(paired) == 1:
                     raise
-                report.error(error, about=str(files.after))
+                others = [str(path) for path in (files.before, files.reference) if path]
+                named = any(path in error.message for path in others)
+                report.error(error, about="" if named else str(files.after))
             bar.advance()
     return compared
 

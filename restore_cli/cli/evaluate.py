@@ -30,6 +30,7 @@ class Row:
     scores: Scores
     perceptual: Mapping[str, float | None]
     bit_depth: int  # the larger of the two
+    same_alpha: bool
 
 
 def evaluate(
@@ -114,6 +115,8 @@ def measure_all(
             bar.advance()
     if protocol.rounding == "uint8" and any(row.bit_depth > 8 for row in rows):
         report.say("16-bit images were rounded to 8 bit; --protocol rgb_float does not round")
+    if differing := sum(not row.same_alpha for row in rows):
+        report.say(f"{differing} of {len(rows)} pairs differ in alpha, which is not measured")
     return rows
 
 
@@ -139,7 +142,8 @@ def measure_pair(
 
         besides = measure_perceptual(pixels, truth.pixels, perceptual)
     bit_depth = max(image.bit_depth, truth.bit_depth)
-    return Row(restored, reference, scores, besides, bit_depth)
+    same_alpha = image.has_alpha_of(truth)
+    return Row(restored, reference, scores, besides, bit_depth, same_alpha)
 
 
 def show_row(row: Row, protocol: str, report: Reporter) -> None:

@@ -179,6 +179,12 @@ class Image:
         hidden = (self.alpha == 0) & (other.alpha == 0)
         return replace(self, pixels=other.pixels.where(hidden, self.pixels))
 
+    def has_alpha_of(self, other: Image) -> bool:
+        """Return True if both are equally transparent; without alpha an image is opaque."""
+        opaque = self.pixels[:1] * 0 + 1
+        first, second = (opaque if alpha is None else alpha for alpha in (self.alpha, other.alpha))
+        return bool((first == second).all())
+
 
 @dataclass(frozen=True)
 class BandedImage(Image):

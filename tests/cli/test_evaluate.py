@@ -45,6 +45,19 @@ def test_two_files_give_one_line(images):
     assert result.stdout.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("alpha", "told"), [(255, False), (254, True)], ids=["opaque", "nearly opaque"]
+)
+def test_a_difference_in_alpha_is_told(alpha, told, images, tmp_path):
+    opaque = images("a.png")
+    with Image.open(opaque) as image:
+        image.putalpha(alpha)
+        image.save(tmp_path / "b.png")
+    result = evaluate(tmp_path / "b.png", opaque)
+    assert "PSNR inf dB" in result.stdout
+    assert ("1 of 1 pairs differ in alpha, which is not measured" in result.stderr) == told
+
+
 def test_json_has_a_line_a_pair_and_the_means(images, tmp_path):
     images("out/a.png", "out/b.png", "out/c.png", seed=1)
     images("clean/a.png", seed=2)
