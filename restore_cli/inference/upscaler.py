@@ -192,7 +192,8 @@ def _out_of_reach(factor: float, known: Sequence[int], repeat: Repetition) -> Us
     again = factors_of(factor, known, repeat=True)
     if again and repeat is False:
         steps = " after ".join(f"x{scale}" for scale in again)
-        hint = f"--repeat makes it of {steps}"
+        in_turn = ",".join(f"upscale:{scale}" for scale in again)
+        hint = f"{steps} reaches it: upscale --repeat, or run --steps {in_turn}"
     else:
         hint = f"at most x{LARGEST}"
     return UsageError(f"no weights enlarge x{factor:g}: there are {there}", hint=hint)

@@ -27,6 +27,13 @@ def test_a_factor_between_those_of_the_weights_is_made_smaller(photo, weights):
     assert size_of(photo.with_name("photo_restored.png")) == (18, 14)
 
 
+def test_the_hint_for_a_factor_out_of_reach_works(photo):
+    result = run(photo, "--steps", "upscale:9")
+    assert result.exit_code == 2
+    steps = result.stderr.split("run --steps ")[1].strip()
+    assert run(photo, "--steps", steps, "--dry-run").exit_code == 0
+
+
 def test_json_names_each_network(photo, weights):
     result = run(photo, "--steps", "derain, upscale", "--json", *weights)
     (row,) = rows(result)

@@ -68,7 +68,7 @@ def test_a_factor_without_weights_is_one_line_and_exit_2(photo, x3):
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
         "restore: no weights enlarge x4: there are x3",
-        "hint: --repeat makes it of x3 after x3",
+        "hint: x3 after x3 reaches it: upscale --repeat, or run --steps upscale:3,upscale:3",
     ]
 
 
@@ -221,7 +221,10 @@ def test_several_networks_in_turn_are_named_and_recorded(photo, x3):
 def test_networks_are_not_repeated_where_that_is_refused(photo, x3):
     result = upscale(photo, "--weights", x3, "--size", "100x75", "--no-repeat")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "hint: --repeat makes it of x3 after x3" in result.stderr
+    assert (
+        "hint: x3 after x3 reaches it: upscale --repeat, or run --steps upscale:3,upscale:3"
+        in result.stderr
+    )
 
 
 def test_enlargements_of_one_image_are_kept_apart_by_a_template(photo, x3):

@@ -117,7 +117,9 @@ def test_a_image_larger_than_the_size_is_refused_with_both(upscaler):
 def test_a_factor_without_weights_is_refused_with_those_that_exist(upscaler):
     with pytest.raises(UsageError, match="no weights enlarge x4: there are x2, x3") as caught:
         upscaler(2, 3, scale=4)
-    assert caught.value.hint == "--repeat makes it of x2 after x2"
+    assert caught.value.hint == (
+        "x2 after x2 reaches it: upscale --repeat, or run --steps upscale:2,upscale:2"
+    )
 
 
 def test_a_factor_beyond_all_repetition_is_refused(upscaler):
