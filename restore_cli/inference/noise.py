@@ -31,6 +31,9 @@ MOST_REMOVED = 3.0  # std of noise, in rms of what was removed from the median w
 QUIET = 0.1  # quantile of the contrast, which noise exceeds by up to
 LOUDEST = 6.0  # times, brightness and chance taken together; beyond are edges
 FEWEST_LEVELS = 4  # of 256, that noise of std 1 of 255 takes; patterns of few levels are no noise
+ON_A_LINE = 0.98  # of the squared variance of colours, at least, where all lie between two colours
+GREYISH = 0.8  # of that variance along the greys, at least, where it may be noise of luma
+FAINT = 3 * (2 / 255) ** 2  # variance of the channels together, at which rounding hides a line
 LEVELS = 16  # of brightness, at which the noise is estimated
 PRIOR = 64  # windows that the line weighs beside those of a level
 REACH = 4  # pixels to each side in which the removed power is averaged
@@ -77,6 +80,7 @@ def estimate_variance(pixels: Tensor | Planes, noisy: Tensor, denoised: Tensor) 
     variance = contrast + torch.minimum(shift, contrast)
     constant = contrast < CONSTANT
     flat = ~constant & (denoised.var(-1, correction=0) <= FLAT**2 * removed)
+    flat &= ~_is_coloured_edge(noisy)
     unclipped = ((noisy > 0) & (noisy < 1)).all(-1)
     curves = []
     for channel, levels in enumerate(_levels(Planes.of(pixels))):
@@ -136,6 +140,19 @@ def _sampled(pixels: Tensor | Planes) -> Tensor:
     sample = planes.sampled(step * WINDOW, WINDOW)[..., : columns * WINDOW]
     grid = sample.reshape(channels, -1, WINDOW, columns, WINDOW)
     return grid.transpose(2, 3).reshape(channels, -1, WINDOW * WINDOW)
+
+
+def _is_coloured_edge(windows: Tensor) -> Tensor:
+    """Tell for each window, (N,), whether its colours are mixtures of two, as at edges of drawings.
+
+    Noise of channels that differ spreads in all directions, noise of luma along the greys.
+    """
+    centred = windows - windows.mean(-1, keepdim=True)
+    products = torch.einsum("cnk,dnk->ncd", centred, centred) / (windows.shape[-1] - 1)
+    power = products.diagonal(dim1=1, dim2=2).sum(-1)
+    between_two = products.square().sum((1, 2)) > ON_A_LINE * power.square()
+    of_luma = products.sum((1, 2)) / len(windows) > GREYISH * power
+    return between_two & ~of_luma & (power > FAINT)
 
 
 def _is_quiet(contrast: Tensor, varied: Tensor) -> Tensor:

@@ -89,6 +89,31 @@ def test_ink_on_clean_paper_is_no_noise(paper, smooth, channels):
     assert torch.equal(result, clean)
 
 
+COLOURS = {  # of paper and ink
+    "yellow and blue": ((255, 255, 0), (0, 0, 255)),
+    "grey and green": ((30, 30, 30), (0, 255, 0)),
+    "white and magenta": ((240, 240, 255), (240, 0, 255)),
+}
+
+
+@pytest.mark.parametrize(("paper", "ink"), COLOURS.values(), ids=COLOURS)
+@pytest.mark.parametrize("smooth", [False, True], ids=["hard", "antialiased"])
+def test_a_drawing_in_two_colours_is_no_noise(paper, ink, smooth):
+    is_ink = line_art(255, ink=0) == 0
+    papers, inks = (torch.tensor(colour)[:, None, None] / 255 for colour in (paper, ink))
+    clean = torch.where(is_ink, inks, papers)
+    clean = antialiased(clean) if smooth else clean
+    sigma, result = estimated(clean, smoothed(clean))
+    assert sigma == 0
+    assert torch.equal(result, clean)
+
+
+def test_noise_of_luma_is_estimated():
+    clean = torch.full((3, 96, 96), 0.5)
+    noisy = clean + SIGMA * torch.randn(1, 96, 96)
+    assert estimated(noisy, clean)[0] == pytest.approx(SIGMA, rel=0.1)
+
+
 @pytest.mark.parametrize("paper", [250, 235])
 def test_noise_of_a_scanned_drawing_is_estimated(paper):
     drawing = line_art(paper)
