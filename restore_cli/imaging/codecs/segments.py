@@ -19,7 +19,7 @@ BEHIND = "the data behind its end"
 MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 AFTER_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 CLIP = re.compile(rb"ftyp(?:mp4|iso|avc|qt|3gp|mmp|M4V|heic|hevc)")
-GAIN_MAP = re.compile(rb"hdrgm:|(?i:HDRGainMap)|21496")
+GAIN_MAP = re.compile(rb"hdrgm:|hdr-gain-map|(?i:GainMap)|21496")  # any prefix of its XMP
 
 # First bytes of segments -> their name in a message; None: they are kept, or say nothing more.
 KNOWN: dict[tuple[int, bytes], str | None] = {

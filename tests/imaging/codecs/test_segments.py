@@ -39,6 +39,18 @@ def photoshop(*resources):
         (jpeg_with(behind=PHOTO), "the other images"),
         (jpeg_with(behind=bytes(50) + PHOTO), "the other images"),
         (jpeg_with((0xE1, XMP_NAME + b"<a hdrgm:Version='1.0'/>"), behind=PHOTO), "its gain map"),
+        (
+            jpeg_with(
+                (
+                    0xE1,
+                    XMP_NAME
+                    + b"<a xmlns:g='http://ns.adobe.com/hdr-gain-map/1.0/' g:Version='1'/>",
+                ),
+                behind=PHOTO,
+            ),
+            "its gain map",
+        ),
+        (jpeg_with((0xE1, XMP_NAME + b"<a I:Semantic='GainMap'/>"), behind=PHOTO), "its gain map"),
         (jpeg_with((0xE2, b"urn:iso:std:iso:ts:21496:-1\0"), behind=PHOTO), "its gain map"),
         (jpeg_with(behind=CLIP), "its video clip"),
         (jpeg_with(behind=b"MotionPhoto_Data" + CLIP + b"SEFHSEFT"), "its video clip"),
