@@ -25,6 +25,7 @@ from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.report import StepReport
 from restore_cli.inference.restorer import load_restorer
 from restore_cli.metrics import PROTOCOLS, Scores, measure
+from restore_cli.metrics.perceptual import PERCEPTUAL, load_metric, measure_perceptual
 from restore_cli.report.views import at_size, crop, fitted, window_of_largest_difference
 
 
@@ -35,6 +36,7 @@ class MeasuredImage:
     name: str
     part: str | None
     scores: Scores
+    besides: Mapping[str, float | None]  # by --metric
     seconds: float
     cpu_seconds: float  # user and system time of all threads of this process
     pixels: int  # of the result
@@ -62,6 +64,7 @@ def measure_weights(
     pairs: PairSet,
     options: RunOptions,
     protocol: str,
+    metrics: Sequence[str],
     on_progress: OnProgress,
 ) -> Measured:
     """Measure the weights on all pairs. Raises RestoreError where the network cannot be loaded."""
@@ -74,7 +77,7 @@ def measure_weights(
         return restored.image.pixels
 
     _warm_up(run, pairs)
-    measured = _over_pairs(pairs, run, protocol, on_progress)
+    measured = _over_pairs(pairs, run, protocol, metrics, on_progress)
     details: dict[str, object] = {
         "weights_sha256": restorer.checkpoint.sha256,
         "device": str(restorer.device),
@@ -90,12 +93,13 @@ def measure_peer(
     pairs: PairSet,
     options: RunOptions,
     protocol: str,
+    metrics: Sequence[str],
     on_progress: OnProgress,
 ) -> Measured:
     """Measure the peer on all pairs, on the CPU in float32. Raises the errors of Peer.load."""
     enlarge = peer.load()
     _warm_up(enlarge, pairs)
-    measured = _over_pairs(pairs, enlarge, protocol, on_progress)
+    measured = _over_pairs(pairs, enlarge, protocol, metrics, on_progress)
     cpu = torch.device("cpu")
     details = {
         "weights_sha256": peer.sha256(),
@@ -107,7 +111,7 @@ def measure_peer(
 
 
 def measure_baselines(
-    pairs: PairSet, protocol: str, on_progress: OnProgress
+    pairs: PairSet, protocol: str, metrics: Sequence[str], on_progress: OnProgress
 ) -> dict[str, Measured]:
     """Measure the baselines of the task, by name."""
     chosen = baselines_of(pairs.task)
@@ -120,7 +124,7 @@ def measure_baselines(
         def on_part(done: int, total: int, number: int = number) -> None:
             on_progress(number * total + done, len(chosen) * total)
 
-        found[name] = _over_pairs(pairs, run, protocol, on_part)
+        found[name] = _over_pairs(pairs, run, protocol, metrics, on_part)
     return found
 
 
@@ -134,9 +138,11 @@ def _over_pairs(
     pairs: PairSet,
     run: Callable[[Tensor], Tensor],
     protocol: str,
+    metrics: Sequence[str],
     on_progress: OnProgress,
 ) -> Measured:
     images, failed = [], []
+    loaded = {name: load_metric(PERCEPTUAL[name]) for name in metrics}
     for index, pair in enumerate(pairs.pairs):
         try:
             degraded, clean = load_pair(pairs, index)
@@ -145,12 +151,15 @@ def _over_pairs(
             seconds = time.perf_counter() - began
             cpu_seconds = time.process_time() - cpu_began
             scores = measure(restored, clean, PROTOCOLS[protocol])
+            besides = measure_perceptual(restored, clean, loaded)
         except RestoreError as error:
             failed.append(f"{pair.clean.name}: {error.message}")
         else:
             size = restored.shape[-2] * restored.shape[-1]
             images.append(
-                MeasuredImage(pair.clean.stem, pair.part, scores, seconds, cpu_seconds, size)
+                MeasuredImage(
+                    pair.clean.stem, pair.part, scores, besides, seconds, cpu_seconds, size
+                )
             )
         on_progress(index + 1, len(pairs.pairs))
     return Measured(tuple(images), tuple(failed))

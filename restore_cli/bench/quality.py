@@ -48,7 +48,9 @@ class Earlier:
 
     rows: Sequence[Row] = field(default=())
 
-    def of(self, candidate: Candidate | Peer, pairs: PairSet, protocol: str) -> list[Row]:
+    def of(
+        self, candidate: Candidate | Peer, pairs: PairSet, protocol: str, metrics: Sequence[str]
+    ) -> list[Row]:
         """Return the rows of a candidate on a set if all its images were measured, else none.
 
         Raises WeightsError.
@@ -59,7 +61,9 @@ class Earlier:
         rows = [
             row
             for row in self.rows
-            if row["set"] in names and all(row.get(name) == value for name, value in key.items())
+            if row["set"] in names
+            and all(row.get(name) == value for name, value in key.items())
+            and all(name in row for name in metrics)
         ]
         complete = [row for row in rows if row["images"] == len(pairs.pairs)]
         if not complete or complete[0]["weights_sha256"] != candidate.sha256():
@@ -76,12 +80,14 @@ def run_quality(
     options: RunOptions,
     *,
     protocol: str | None = None,
+    metrics: Sequence[str] = (),
     views: list[View] | None = None,
     earlier: Earlier = NOTHING_EARLIER,
     on_case: OnCase,
 ) -> Iterator[CandidateResult]:
     """Measure each candidate on the sets of its task and scale. protocol None: that of the papers.
 
+    metrics: names of perceptual metrics, measured besides.
     views: the worst, the median and the best image of each set are appended to it.
     """
     for pairs in sets:
@@ -89,7 +95,7 @@ def run_quality(
         if supporting:
             chosen = protocol or pairs.protocol
             rows = []
-            for result in _run_set(pairs, supporting, options, chosen, earlier, on_case):
+            for result in _run_set(pairs, supporting, options, chosen, metrics, earlier, on_case):
                 rows += result.rows
                 yield result
             if views is not None:
@@ -106,18 +112,19 @@ def _run_set(
     candidates: Sequence[Candidate | Peer],
     options: RunOptions,
     protocol: str,
+    metrics: Sequence[str],
     earlier: Earlier,
     on_case: OnCase,
 ) -> Iterator[CandidateResult]:
     remaining = []
     for candidate in candidates:
-        if rows := earlier.of(candidate, pairs, protocol):
+        if rows := earlier.of(candidate, pairs, protocol, metrics):
             yield CandidateResult(rows)
         else:
             remaining.append(candidate)
     if not remaining:
         return
-    baselines = measure_baselines(pairs, protocol, _progress(pairs, "baselines", on_case))
+    baselines = measure_baselines(pairs, protocol, metrics, _progress(pairs, "baselines", on_case))
     for candidate in remaining:
         try:
             measured = run_in_subprocess(
@@ -126,6 +133,7 @@ def _run_set(
                 pairs,
                 options,
                 protocol,
+                metrics,
                 on_progress=_progress(pairs, candidate.name, on_case),
             )
         except RestoreError as error:

@@ -16,24 +16,33 @@ from restore_cli.report.views import View
 
 MeasuredOn = tuple[str, str, str]  # set, protocol, number of images
 
-QUALITY_COLUMNS = ["set", "protocol", "images", "weights", "PSNR", "SSIM", "MS-SSIM", "paper"]
-QUALITY_COLUMNS += ["CPU s/Mpx", "Mpx/s", "MB", "origin"]
-SUMMARY_COLUMNS = ["weights", "origin", *QUALITY_COLUMNS[4:-1]]
+SCORES = ("PSNR", "SSIM", "MS-SSIM")
+BESIDES = ("lpips", "dists", "vif", "niqe")  # columns of --metric
 BEST: Mapping[str, Callable[..., float | None]] = MappingProxyType(
     {"PSNR": max, "SSIM": max, "MS-SSIM": max, "CPU s/Mpx": min, "Mpx/s": max, "MB": min}
+    | {"LPIPS": min, "DISTS": min, "VIF": max, "NIQE": min}
 )
-QUALITY = ("PSNR", "SSIM", "MS-SSIM")
+QUALITY = (*SCORES, *(name.upper() for name in BESIDES))
 BASELINE = "baseline"  # origin of lines without weights, which are not compared by cost
 
 
 def quality_table(rows: Sequence[Row]) -> Table:
     """Return a line for each baseline of a set, then one for each of its rows."""
+    besides = besides_in(rows)
+    columns = ["set", "protocol", "images", "weights", *SCORES, *map(str.upper, besides), "paper"]
+    columns += ["CPU s/Mpx", "Mpx/s", "MB", "origin"]
     lines = []
     for measured_on, own in by_set(rows).items():
-        for name, baseline in own[0]["baseline"].items():
-            lines.append([*measured_on, name, *_scores_of(baseline), "", "", BASELINE])
-        lines += [[*measured_on, row["weights"], *_result_of(row), row["origin"]] for row in own]
-    return QUALITY_COLUMNS, lines
+        for name, scores in own[0]["baseline"].items():
+            lines.append([*measured_on, name, *_scores_of(scores, besides), "", "", BASELINE])
+        for row in own:
+            lines.append([*measured_on, row["weights"], *_result_of(row, besides), row["origin"]])
+    return columns, lines
+
+
+def besides_in(rows: Sequence[Row]) -> list[str]:
+    """Return the metrics that any row has beside PSNR, SSIM and MS-SSIM."""
+    return [name for name in BESIDES if any(name in row for row in rows)]
 
 
 def by_set(rows: Sequence[Row]) -> dict[MeasuredOn, list[Row]]:
@@ -44,21 +53,22 @@ def by_set(rows: Sequence[Row]) -> dict[MeasuredOn, list[Row]]:
     return found
 
 
-def _result_of(row: Row) -> list[str]:
-    """Return the cells from PSNR on."""
+def _result_of(row: Row, besides: Sequence[str]) -> list[str]:
+    """Return the cells from PSNR to MB."""
     if row["error"] is not None:
-        return [row["error"]["message"], *[""] * 6]
+        return [row["error"]["message"], *[""] * (6 + len(besides))]
     rest = [_number(row["megapixels_per_second"], 2), _number(row["peak_memory_mb"], 0)]
-    return [*_scores_of(row, format_scores(row["published"])), *rest]
+    return [*_scores_of(row, besides, format_scores(row["published"])), *rest]
 
 
-def _scores_of(scores: Mapping[str, Any], paper: str = "") -> list[str]:
+def _scores_of(scores: Mapping[str, Any], besides: Sequence[str], paper: str = "") -> list[str]:
     """Return the cells from PSNR to CPU seconds."""
     psnr = scores["psnr"]
     return [
         "" if psnr is None else f"{float(psnr):.2f}",  # "inf" is a string in JSON
         _number(scores["ssim"], 4),
         _number(scores["ms_ssim"], 4),
+        *(_number(scores.get(name), 4) for name in besides),
         paper,
         _number(scores["cpu_seconds_per_megapixel"], 2),
     ]
@@ -125,9 +135,11 @@ def speed_page(facts: Mapping[str, str], rows: Sequence[Row]) -> Page:
 def _summary(measured_on: MeasuredOn, rows: Sequence[Row]) -> PageTable:
     """Return the table of a set, with the best figure of each column in bold."""
     columns, lines = quality_table(rows)
-    chosen = [columns.index(name) for name in SUMMARY_COLUMNS]
+    chosen = [3, len(columns) - 1, *range(4, len(columns) - 1)]
     best = {}
     for name, pick in BEST.items():
+        if name not in columns:
+            continue
         compared = lines if name in QUALITY else [line for line in lines if line[-1] != BASELINE]
         values = [_value(line[columns.index(name)]) for line in compared]
         found = [value for value in values if value is not None]
@@ -182,6 +194,7 @@ def _chart(measured_on: MeasuredOn, rows: Sequence[Row]) -> Chart | None:
 def _images(rows: Sequence[Row]) -> PageTable:
     """Return the scores of each image under each weights; a part of a set is in the whole."""
     wholes = {(row["weights"], row["set"], row["scale"]) for row in rows}
+    besides = besides_in(rows)
     lines = [
         [
             Cell(score["image"]),
@@ -193,6 +206,7 @@ def _images(rows: Sequence[Row]) -> PageTable:
                     (score["psnr"], 2),
                     (score["ssim"], 4),
                     (score["ms_ssim"], 4),
+                    *((score.get(name), 4) for name in besides),
                     (score["seconds"], 3),
                 )
             ),
@@ -201,7 +215,7 @@ def _images(rows: Sequence[Row]) -> PageTable:
         if (row["weights"], row["set"].rpartition("/")[0], row["scale"]) not in wholes
         for score in row["per_image"]
     ]
-    columns = ("image", "set", "weights", "PSNR", "SSIM", "MS-SSIM", "s")
+    columns = ("image", "set", "weights", *SCORES, *map(str.upper, besides), "s")
     return PageTable("Images", columns, lines, "A click on a heading sorts.")
 
 

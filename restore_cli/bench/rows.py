@@ -16,6 +16,7 @@ from restore_cli.data.sets import PairSet
 from restore_cli.errors import InputError, RestoreError
 from restore_cli.inference.options import RunOptions
 from restore_cli.metrics import means_of
+from restore_cli.metrics.perceptual import mean_scores
 
 Row = dict[str, Any]  # the fields of empty_row
 
@@ -165,7 +166,8 @@ def scores_of(images: Sequence[MeasuredImage]) -> Row:
     """Return mean scores over images, rounded to meaningful digits."""
     means = means_of([image.scores for image in images])
     values = {"psnr": (means.psnr, 3), "ssim": (means.ssim, 5), "ms_ssim": (means.ms_ssim, 5)}
+    besides = mean_scores([image.besides for image in images])
     return {
         name: None if value is None else "inf" if isinf(value) else round(value, digits)
         for name, (value, digits) in values.items()
-    }
+    } | {name: None if value is None else round(value, 4) for name, value in besides.items()}

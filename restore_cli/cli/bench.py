@@ -11,6 +11,7 @@ import typer
 
 from restore_cli.cli import choices
 from restore_cli.cli.console import Bar, Reporter, reporter
+from restore_cli.cli.metrics import Metrics, load_perceptual
 from restore_cli.cli.options import (
     Backend,
     Device,
@@ -108,6 +109,7 @@ def quality(
         ProtocolName | None,
         typer.Option(help="Protocol; see docs/evaluation.md. [default: that of the papers]"),
     ] = None,
+    metric: Metrics = None,
     device: Device = "auto",
     precision: Precision = "fp32",
     tile: Tile = "auto",
@@ -129,6 +131,7 @@ def quality(
     _refuse_unwritable(json, html, *tables.values())
     options = run_options(None, None, tile, overlap, device, precision)
     with reporter("bench", quiet=quiet) as report:
+        metrics = [*load_perceptual(metric, report)]
         peers = _peers(peer or [])
         sets = _sets(set or [], data, task, report)
         from restore_cli.bench.quality import run_quality
@@ -145,6 +148,7 @@ def quality(
                 chosen,
                 options,
                 protocol=protocol,
+                metrics=metrics,
                 views=views,
                 earlier=result.earlier,
                 on_case=cases.show,

@@ -1,4 +1,4 @@
-"""`restore eval`: compare restored images with their references."""
+"""`restore eval`: compare restored images with their references, or measure them without."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restore_cli.cli.console import Reporter, reporter
+from restore_cli.cli.metrics import Metrics, load_perceptual
 from restore_cli.cli.options import Json, ProtocolName, Quiet
-from restore_cli.data.pairing import Pair, pair_up
-from restore_cli.errors import SOME_FAILED, InputError, RestoreError
+from restore_cli.data.pairing import alone, pair_up
+from restore_cli.errors import SOME_FAILED, InputError, RestoreError, UsageError
 from restore_cli.memory import refuse_small_address_space
 from restore_cli.storage import Location, location
 
 if TYPE_CHECKING:
     from restore_cli.metrics import EvalProtocol, Means, Scores
-    from restore_cli.metrics.perceptual import Pairwise
+    from restore_cli.metrics.perceptual import Metric
 
 
 @dataclass(frozen=True)
 class Row:
-    """Scores of one pair."""
+    """Scores of one pair, or of an image without a reference."""
 
     restored: Location
-    reference: Location
-    scores: Scores
+    reference: Location | None
+    scores: Scores | None
     perceptual: Mapping[str, float | None]
     bit_depth: int  # the larger of the two
     same_alpha: bool
@@ -38,20 +39,14 @@ def evaluate(
         str, typer.Argument(metavar="RESTORED", help="Image, or folder of images.")
     ],
     reference: Annotated[
-        str, typer.Argument(metavar="REFERENCE", help="Reference, or folder of them.")
-    ],
+        str | None,
+        typer.Argument(metavar="REFERENCE", help="Reference, or folder of them; niqe needs none."),
+    ] = None,
     protocol: Annotated[
         ProtocolName,
         typer.Option(help="Colours, rounding and border; see docs/evaluation.md."),
     ] = "rgb",
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,NAME...",
-            help="Perceptual metrics besides: lpips, dists (less is better), vif. "
-            "Needs the extra: metrics.",
-        ),
-    ] = None,
+    metric: Metrics = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -59,52 +54,58 @@ def evaluate(
 
     Files of two folders are paired by name without suffix; x_derained.png is paired with x.png.
     Alpha is not measured; colours that it hides in both images count as equal.
+    Without REFERENCE, images are measured by --metric niqe alone.
     """
-    pairing = pair_up(location(restored), location(reference))
+    pairs: Sequence[tuple[Location, Location | None]]
+    if reference is None:
+        refuse_without_reference(metric)
+        pairs, unpaired = [(path, None) for path in alone(location(restored))], []
+    else:
+        pairing = pair_up(location(restored), location(reference))
+        pairs, unpaired = pairing.pairs, pairing.unpaired
     refuse_small_address_space()
     from restore_cli.metrics import PROTOCOLS
 
     with reporter("eval", quiet=quiet, json=json) as report:
-        for path in pairing.unpaired:
+        for path in unpaired:
             report.warn(f"{path}: no image to compare with")
         perceptual = load_perceptual(metric, report)
-        rows = measure_all(pairing.pairs, PROTOCOLS[protocol], perceptual, report)
-        failed = len(pairing.pairs) - len(rows)
-        show_means(rows, failed, protocol, report)
+        rows = measure_all(pairs, PROTOCOLS[protocol], perceptual, report)
+        failed = len(pairs) - len(rows)
+        if reference is None:
+            show_means_alone(rows, failed, report)
+        else:
+            show_means(rows, failed, protocol, report)
     if failed:
         raise typer.Exit(SOME_FAILED)
 
 
-def load_perceptual(names: str | None, report: Reporter) -> dict[str, Pairwise]:
-    """Return the metrics of --metric, and report the weights to be fetched.
+def refuse_without_reference(names: str | None) -> None:
+    """Refuse metrics that compare with a reference where there is none. Raises UsageError."""
+    from restore_cli.metrics.perceptual import find_metrics
 
-    Raises UsageError, MissingExtra, FetchError.
-    """
-    if names is None:
-        return {}
-    from restore_cli.metrics.perceptual import find_metrics, load_metric
-
-    loaded = {}
-    for metric in find_metrics(names):
-        if (path := metric.missing_file()) is not None:
-            place = f"{path.parent}, {metric.megabytes} MB"
-            report.say(f"{metric.name}: its weights {path.name} are not yet in {place}")
-        loaded[metric.name] = load_metric(metric)
-    return loaded
+    if names is None or any(metric.images > 1 for metric in find_metrics(names)):
+        raise UsageError(
+            "without a reference only --metric niqe can be measured",
+            hint="restore eval RESTORED REFERENCE, or restore eval RESTORED --metric niqe",
+        )
 
 
 def measure_all(
-    pairs: Sequence[Pair],
+    pairs: Sequence[tuple[Location, Location | None]],
     protocol: EvalProtocol,
-    perceptual: Mapping[str, Pairwise],
+    perceptual: Mapping[str, Metric],
     report: Reporter,
 ) -> list[Row]:
-    """Measure and report each pair. Raises the error of the only pair."""
+    """Measure and report each pair, or each image. Raises the error of the only one."""
     rows: list[Row] = []
     with report.progress(len(pairs), "eval") as bar:
         for restored, reference in pairs:
             try:
-                row = measure_pair(restored, reference, protocol, perceptual)
+                if reference is None:
+                    row = measure_alone(restored, perceptual)
+                else:
+                    row = measure_pair(restored, reference, protocol, perceptual)
             except RestoreError as error:
                 if len(pairs) == 1:
                     raise
@@ -113,7 +114,8 @@ def measure_all(
                 rows.append(row)
                 show_row(row, protocol.name, report)
             bar.advance()
-    if protocol.rounding == "uint8" and any(row.bit_depth > 8 for row in rows):
+    paired = [row for row in rows if row.scores is not None]
+    if protocol.rounding == "uint8" and any(row.bit_depth > 8 for row in paired):
         report.say("16-bit images were rounded to 8 bit; --protocol rgb_float does not round")
     if differing := sum(not row.same_alpha for row in rows):
         report.say(f"{differing} of {len(rows)} pairs differ in alpha, which is not measured")
@@ -124,7 +126,7 @@ def measure_pair(
     restored: Location,
     reference: Location,
     protocol: EvalProtocol,
-    perceptual: Mapping[str, Pairwise],
+    perceptual: Mapping[str, Metric],
 ) -> Row:
     from restore_cli.imaging.io import read
     from restore_cli.metrics import measure
@@ -146,26 +148,53 @@ def measure_pair(
     return Row(restored, reference, scores, besides, bit_depth, same_alpha)
 
 
+def measure_alone(restored: Location, perceptual: Mapping[str, Metric]) -> Row:
+    from restore_cli.imaging.io import read
+    from restore_cli.metrics.perceptual import measure_perceptual
+
+    image = read(restored).displayed()
+    scores = measure_perceptual(image.pixels, None, perceptual)
+    return Row(restored, None, None, scores, image.bit_depth)
+
+
 def show_row(row: Row, protocol: str, report: Reporter) -> None:
-    scores = row.scores
     if report.json:
-        names = {"restored": str(row.restored), "reference": str(row.reference)}
-        report.data({**names, "protocol": protocol, **as_json(scores), **row.perceptual})
+        paired = row.scores is not None
+        reference = str(row.reference) if paired else None
+        names = {"restored": str(row.restored), "reference": reference}
+        names["protocol"] = protocol if paired else None
+        report.data({**names, **as_json(row.scores), **row.perceptual})
+    elif row.scores is None:
+        report.data(f"{row.restored}{besides_in_words(row.perceptual)}")
     else:
-        report.data(f"{row.restored}  {in_words(scores, row.perceptual)}  ({protocol})")
+        report.data(f"{row.restored}  {in_words(row.scores, row.perceptual)}  ({protocol})")
+
+
+def show_means_alone(rows: Sequence[Row], failed: int, report: Reporter) -> None:
+    """Report the means of images without references, as text only for more than one."""
+    from restore_cli.metrics.perceptual import mean_scores
+
+    means = mean_scores([row.perceptual for row in rows])
+    if report.json:
+        names = {"restored": None, "reference": None, "protocol": None}
+        counts = {"images": len(rows), "failed": failed}
+        report.data({**names, **as_json(None), **means, **counts})
+    elif len(rows) > 1:
+        report.data(f"mean of {len(rows)}{besides_in_words(means)}")
 
 
 def show_means(rows: Sequence[Row], failed: int, protocol: str, report: Reporter) -> None:
     """Report the means, as text only for more than one pair."""
     from restore_cli.metrics import means_of
 
-    means = means_of([row.scores for row in rows])
+    scores = [row.scores for row in rows if row.scores is not None]
+    means = means_of(scores)
     besides: Mapping[str, float | None] = {}
     if any(row.perceptual for row in rows):
         from restore_cli.metrics.perceptual import mean_scores
 
         besides = mean_scores([row.perceptual for row in rows])
-    identical = sum(math.isinf(row.scores.psnr) for row in rows)
+    identical = sum(math.isinf(each.psnr) for each in scores)
     if report.json:
         names = {"restored": None, "reference": None, "protocol": protocol}
         counts = {"pairs": len(rows), "identical": identical, "failed": failed}
@@ -174,13 +203,15 @@ def show_means(rows: Sequence[Row], failed: int, protocol: str, report: Reporter
         report.data(f"mean of {len(rows)}  {in_words(means, besides)}  ({protocol})")
     if 0 < identical < len(rows):
         report.say(f"{identical} of {len(rows)} pairs are identical: excluded from the mean PSNR")
-    small = sum(row.scores.ms_ssim is None for row in rows)
+    small = sum(each.ms_ssim is None for each in scores)
     if small:
         report.say(f"{small} of {len(rows)} pairs are too small for MS-SSIM (sides over 160 px)")
 
 
-def as_json(scores: Scores | Means) -> dict[str, float | str | None]:
-    """Return the scores with infinity as "inf", since JSON has none."""
+def as_json(scores: Scores | Means | None) -> dict[str, float | str | None]:
+    """Return the scores with infinity as "inf", since JSON has none; null without a reference."""
+    if scores is None:
+        return dict.fromkeys(("psnr", "ssim", "ms_ssim"))
     psnr = "inf" if scores.psnr is not None and math.isinf(scores.psnr) else scores.psnr
     return {"psnr": psnr, "ssim": scores.ssim, "ms_ssim": scores.ms_ssim}
 
@@ -190,8 +221,12 @@ def in_words(scores: Scores | Means, perceptual: Mapping[str, float | None]) -> 
     ssim, ms_ssim = (
         "-" if value is None else f"{value:.4f}" for value in (scores.ssim, scores.ms_ssim)
     )
-    besides = (
+    besides = besides_in_words(perceptual)
+    return f"PSNR {psnr}  SSIM {ssim}  MS-SSIM {ms_ssim}{besides}"
+
+
+def besides_in_words(perceptual: Mapping[str, float | None]) -> str:
+    return "".join(
         f"  {name.upper()} " + ("-" if value is None else f"{value:.4f}")
         for name, value in perceptual.items()
     )
-    return f"PSNR {psnr}  SSIM {ssim}  MS-SSIM {ms_ssim}{''.join(besides)}"

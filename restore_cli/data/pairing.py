@@ -38,6 +38,19 @@ def pair_up(restored: Location, reference: Location) -> Pairing:
     return match(images_by_name(restored), images_by_name(reference))
 
 
+def alone(restored: Location) -> list[Location]:
+    """Return a file, or the images of a folder and its subfolders, to be measured by themselves.
+
+    Raises UnreadableImage, NothingToDo, InputError, and as `storage.entries`.
+    """
+    if not _is_folder(restored):
+        return [restored]
+    found = [*images_by_name(restored).values()]
+    if not found:
+        raise NothingToDo(f"{restored} has no image")
+    return found
+
+
 def _is_folder(path: Location) -> bool:
     """Return whether a place is a folder, not a file. Raises UnreadableImage if it is nothing."""
     if isinstance(path, Url):

@@ -1,4 +1,4 @@
-"""Perceptual metrics by torchmetrics (extra `metrics`), on RGB in [0, 1] whatever the protocol."""
+"""Perceptual metrics, on RGB in [0, 1] whatever the protocol; most by the extra `metrics`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from restore_cli.assets import environment
 from restore_cli.errors import FetchError, InputError, MissingExtra, UsageError
+from restore_cli.metrics.niqe import SIDE, niqe
 
 EXTRA = "pip install 'restore-cli[metrics]'"
 SOURCE = "https://download.pytorch.org/models/"
 
-Pairwise = Callable[[Tensor, Tensor], Tensor]  # (1, 3, H, W) each -> one score
+Metric = Callable[..., Tensor | float | None]  # images (1, 3, H, W) -> one score
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,11 @@ class Perceptual:
     """One metric. A field that a row leaves out is a type error."""
 
     name: str
+    images: Literal[1, 2]  # 1: without a reference
     smallest: int  # side of an image, pixels
     file: str | None  # weights of its backbone, which torchvision fetches
     megabytes: int
-    build: Callable[[], Pairwise]
+    build: Callable[[], Metric]
 
     def missing_file(self) -> Path | None:
         """Return the future path of weights that are not on this machine."""
@@ -39,7 +41,7 @@ class Perceptual:
         return None if path.is_file() else path
 
 
-def _lpips() -> Pairwise:
+def _lpips() -> Metric:
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
@@ -47,29 +49,33 @@ def _lpips() -> Pairwise:
     return lambda x, y: network(x, y, normalize=True)
 
 
-def _dists() -> Pairwise:
+def _dists() -> Metric:
     from torchmetrics.functional.image.dists import DISTSNetwork
 
-    network: Pairwise = DISTSNetwork().eval()
+    network: Metric = DISTSNetwork().eval()
     return network
 
 
-def _vif() -> Pairwise:
+def _vif() -> Metric:
     from torchmetrics.functional.image import visual_information_fidelity
 
-    metric: Pairwise = visual_information_fidelity
+    metric: Metric = visual_information_fidelity
     return metric
 
 
+def _niqe() -> Metric:
+    return lambda x: niqe(x[0])
+
+
 # Licences of code and weights: LPIPS BSD-2, DISTS MIT, torchvision BSD-3, torchmetrics Apache-2.0.
-# NIQE and others without a reference: pyiqa, which has them, has a non-commercial licence.
 PERCEPTUAL: Mapping[str, Perceptual] = MappingProxyType(
     {
         metric.name: metric
         for metric in (
-            Perceptual("lpips", 31, "alexnet-owt-7be5be79.pth", 233, _lpips),
-            Perceptual("dists", 1, "vgg16-397923af.pth", 528, _dists),
-            Perceptual("vif", 41, None, 0, _vif),
+            Perceptual("lpips", 2, 31, "alexnet-owt-7be5be79.pth", 233, _lpips),
+            Perceptual("dists", 2, 1, "vgg16-397923af.pth", 528, _dists),
+            Perceptual("vif", 2, 41, None, 0, _vif),
+            Perceptual("niqe", 1, SIDE, None, 0, _niqe),
         )
     }
 )
@@ -86,7 +92,7 @@ def find_metrics(names: str) -> list[Perceptual]:
     return list(dict.fromkeys(known))
 
 
-def load_metric(metric: Perceptual) -> Pairwise:
+def load_metric(metric: Perceptual) -> Metric:
     """Return the metric; torchvision fetches its weights unless they are there.
 
     Raises MissingExtra, FetchError.
@@ -117,20 +123,23 @@ def load_metric(metric: Perceptual) -> Pairwise:
 
 @torch.inference_mode()
 def measure_perceptual(
-    restored: Tensor, reference: Tensor, metrics: Mapping[str, Pairwise]
+    restored: Tensor, reference: Tensor | None, metrics: Mapping[str, Metric]
 ) -> dict[str, float | None]:
-    """Return each score of a pair (C, H, W), None where the image is too small.
+    """Return each score of (C, H, W), None where the image is too small or has no texture.
 
-    Raises InputError where the sizes differ.
+    reference: None where no metric needs one. Raises InputError where the sizes differ.
     """
-    if restored.shape[-2:] != reference.shape[-2:]:
+    if reference is not None and restored.shape[-2:] != reference.shape[-2:]:
         raise InputError("the sizes of the images differ")
-    pair = [image.clamp(0, 1).expand(3, -1, -1)[None] for image in (restored, reference)]
-    side = min(restored.shape[-2:])
-    return {
-        name: float(metric(*pair)) if side >= PERCEPTUAL[name].smallest else None
-        for name, metric in metrics.items()
-    }
+    given = [restored] if reference is None else [restored, reference]
+    images = [image.cpu().clamp(0, 1).expand(3, -1, -1)[None] for image in given]
+    scores: dict[str, float | None] = {}
+    for name, metric in metrics.items():
+        kind = PERCEPTUAL[name]
+        fits = min(restored.shape[-2:]) >= kind.smallest
+        value = metric(*images[: kind.images]) if fits else None
+        scores[name] = None if value is None else float(value)
+    return scores
 
 
 def mean_scores(scores: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:

@@ -6,6 +6,7 @@ import torch
 from restore_cli import registry
 from restore_cli.bench.baselines import BASELINES
 from restore_cli.bench.quality import Earlier, run_quality
+from restore_cli.bench.report import quality_table
 from restore_cli.bench.suite import candidates
 from restore_cli.checkpoints.save import save
 from restore_cli.data.public_sets import SETS
@@ -14,6 +15,7 @@ from restore_cli.imaging.io import read
 from restore_cli.inference.options import RunOptions
 from restore_cli.inference.restorer import load_restorer
 from restore_cli.metrics import PROTOCOLS, measure
+from restore_cli.metrics.niqe import niqe
 from restore_cli.tasks import TASKS
 from tests.bench.conftest import image
 
@@ -46,6 +48,34 @@ def test_a_row_has_the_scores_of_the_restored_images(rainy, random_weights):
     assert (row["model"], row["weights"], row["set"]) == ("dpenet", "random", "rainy-pairs")
     assert row["seconds"] > 0
     assert row["peak_memory_mb"] > 50  # torch alone takes more
+
+
+def test_a_row_has_the_metrics_that_are_asked_for(tmp_path, random_weights):
+    folder = tmp_path / "large"
+    image(folder / "rainy" / "a.png", 192, 200, seed=1)
+    image(folder / "clean" / "a.png", 192, 200, seed=2)
+    (result,) = run(folder_pairs(folder), random_weights, metrics=("niqe",))
+    (row,) = result.rows
+    degraded = niqe(read(folder / "rainy" / "a.png").pixels)
+    assert row["baseline"]["input"]["niqe"] == pytest.approx(degraded, abs=1e-4)
+    assert row["niqe"] == row["per_image"][0]["niqe"] != pytest.approx(degraded, abs=1e-3)
+    columns, lines = quality_table(result.rows)
+    assert [line[columns.index("NIQE")] for line in lines] == [
+        f"{degraded:.4f}",
+        f"{row['niqe']:.4f}",
+    ]
+    (kept,) = run(
+        folder_pairs(folder),
+        random_weights,
+        metrics=("niqe",),
+        earlier=Earlier([row | {"mark": 1}]),
+    )
+    assert "mark" in kept.rows[0]
+    without = {name: value for name, value in row.items() if name != "niqe"} | {"mark": 1}
+    (again,) = run(
+        folder_pairs(folder), random_weights, metrics=("niqe",), earlier=Earlier([without])
+    )
+    assert "mark" not in again.rows[0]
 
 
 def test_a_row_has_the_scores_of_the_input_beside_it(rainy, random_weights):

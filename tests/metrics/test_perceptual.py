@@ -25,18 +25,18 @@ def raising(error):
 
 
 def metric(build, file=None):
-    return Perceptual("lpips", 31, file, 1, build)
+    return Perceptual("lpips", 2, 31, file, 1, build)
 
 
 def test_names_are_read_in_their_order_and_once():
     assert [each.name for each in find_metrics("vif, lpips,vif")] == ["vif", "lpips"]
 
 
-@pytest.mark.parametrize("names", ["niqe", "lpips,", ""])
+@pytest.mark.parametrize("names", ["brisque", "lpips,", ""])
 def test_an_unknown_name_lists_the_known_ones(names):
     with pytest.raises(UsageError) as caught:
         find_metrics(names)
-    assert caught.value.hint == "known: lpips, dists, vif"
+    assert caught.value.hint == "known: lpips, dists, vif, niqe"
 
 
 @pytest.mark.parametrize(
