@@ -22,7 +22,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/installed
 	mkdir -p $(OUT)
-	$(BIN)/restore derain samples/rocket_rain.png -o $(OUT)/rocket_derained.png --overwrite
+	$(BIN)/restore derain samples/rocket_rain.jpg -o $(OUT)/rocket_derained.jpg --overwrite
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest

@@ -71,7 +71,7 @@ def load(task: str, weights: str, device: str, **options: object) -> Restorer:
 
 def test_image(task: str, height: int, width: int) -> Tensor:
     """Return a part of a sample (3, height, width), dark for enhancement."""
-    pixels = read(samples_dir() / "rocket_rain.png").pixels
+    pixels = read(samples_dir() / "rocket_rain.jpg").pixels
     large = resize_matlab(pixels, max(height, width), max(height, width)).clamp(0, 1)
     return large[:, :height, :width] * (0.15 if task == "enhance" else 1)
 

@@ -35,8 +35,8 @@ def loaded_by(code: str) -> set[str]:
         "upscale samples -o out --dry-run --weights espcn.x3",
         "upscale samples -o out --dry-run --weights weights/espcn.x3.safetensors",
         "run samples --steps derain,upscale -o out --dry-run",
-        "denoise samples/chelsea_rain.png -o docs/before_after.jpg --skip-existing",
-        "upscale samples/chelsea_rain.png -o docs/before_after.jpg --skip-existing",
+        "denoise samples/chelsea_rain.jpg -o docs/before_after.jpg --skip-existing",
+        "upscale samples/chelsea_rain.jpg -o docs/before_after.jpg --skip-existing",
         "generate --help",
         "generate --list-classes",
         "generate ball --dry-run",
@@ -81,7 +81,7 @@ def test_loading_weights_imports_no_compiler(weights):
 
 
 def test_enlarging_an_image_on_a_cpu_loads_no_torch(tmp_path):
-    arguments = f"upscale samples/chelsea_rain.png -o {tmp_path}/big.png --device cpu".split()
+    arguments = f"upscale samples/chelsea_rain.jpg -o {tmp_path}/big.png --device cpu".split()
     code = (
         "from restore_cli.cli.main import app\n"
         f"try:\n    app({arguments})\nexcept SystemExit:\n    pass"

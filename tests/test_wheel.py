@@ -53,6 +53,10 @@ def installed(wheel, tmp_path_factory):
     return restore
 
 
+def test_the_wheel_is_below_45_megabytes(wheel):
+    assert wheel.stat().st_size < 45_000_000
+
+
 @pytest.mark.parametrize("folder", ["weights", "samples"])
 def test_the_wheel_holds_all_weights_and_samples(wheel, folder):
     wanted = {path.name for path in (CHECKOUT / folder).iterdir() if path.is_file()}
@@ -64,7 +68,7 @@ def test_the_wheel_holds_all_weights_and_samples(wheel, folder):
 def test_the_wheel_holds_the_package_and_its_licence_only(wheel):
     package = {
         path.relative_to(CHECKOUT).as_posix()
-        for pattern in ("*.py", "*.html", "py.typed")
+        for pattern in ("*.py", "*.html", "*.safetensors", "py.typed")
         for path in (CHECKOUT / "restore_cli").rglob(pattern)
     }
     names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.startswith(BUNDLED)}
@@ -84,7 +88,7 @@ def test_the_installed_samples_can_be_copied_out(installed, tmp_path):
     done = installed("samples", tmp_path)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir() if path.suffix != ".md"} == {
-        path.name for path in (CHECKOUT / "samples").iterdir() if path.suffix in (".png", ".mp4")
+        path.name for path in (CHECKOUT / "samples").iterdir() if path.suffix in (".jpg", ".mp4")
     }
 
 

@@ -89,7 +89,7 @@ def _normalized(y: Tensor) -> Tensor:
     bell = bell / bell.sum()
     both = F.pad(torch.stack([y, y * y]), (WINDOW // 2,) * 4, mode="replicate")
     both = F.conv2d(F.conv2d(both, bell.view(1, 1, -1, 1)), bell.view(1, 1, 1, -1))
-    mean, squares = both
+    mean, squares = both.unbind()
     away = y - mean
     return torch.where(away.abs() > FLAT, away, 0) / ((squares - mean * mean).abs().sqrt() + 1)
 

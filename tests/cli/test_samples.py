@@ -12,7 +12,7 @@ def test_the_samples_are_copied_with_their_sources(tmp_path):
     result = samples(tmp_path / "new")
     copied = {path.name for path in (tmp_path / "new").iterdir()}
     assert result.exit_code == 0, result.stderr
-    assert {path.name for path in assets.samples_dir().glob("*.png")} < copied
+    assert {path.name for path in assets.samples_dir().glob("*.jpg")} < copied
     assert {"SOURCES.md", "rocket_rain.mp4"} < copied
     assert {*result.stdout.split()} == {str(tmp_path / "new" / name) for name in copied}
 
