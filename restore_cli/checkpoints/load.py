@@ -16,7 +16,7 @@ from restore_cli.checkpoints.onnx import SUFFIX as ONNX
 from restore_cli.checkpoints.onnx import open_onnx
 from restore_cli.checkpoints.read import WeightFile, read, read_about
 from restore_cli.checkpoints.shapes import check_finite, check_fit, empty_network
-from restore_cli.errors import WeightsCorrupt, WeightsMissing
+from restore_cli.errors import WeightsCorrupt, WeightsMismatch, WeightsMissing
 from restore_cli.registry import Configured
 
 if TYPE_CHECKING:
@@ -111,8 +111,12 @@ def our_state(file: WeightFile) -> tuple[str, Mapping[str, Any], dict[str, Tenso
     """
     if file.about is not None:
         return file.about.arch, file.about.config, file.state
-    arch, config = importers.recognise(file.state)
-    return arch, config, importers.from_official(arch, file.state, **config)
+    try:
+        arch, config = importers.recognise(file.state)
+        return arch, config, importers.from_official(arch, file.state, **config)
+    except WeightsMismatch as error:
+        reason = error.message.removeprefix("state dict: ")
+        raise WeightsMismatch(f"{file.path.name}: {reason}", hint=error.hint) from error
 
 
 def is_path(name_or_path: str | Path) -> bool:

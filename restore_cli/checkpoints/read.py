@@ -176,7 +176,7 @@ def _about(data: bytes, name: str) -> About | None:
         raise WeightsCorrupt(f"{name}: its description of itself is damaged") from error
 
 
-class _Ignored:
+class _PythonObject:
     """Placeholder of a value beside the weights."""
 
     def __init__(self, *arguments: object):
@@ -194,7 +194,7 @@ def _unpickle(data: bytes, name: str) -> object:
     try:
         with _torch_load, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with torch.serialization.safe_globals([(_Ignored, each) for each in IGNORED]):
+            with torch.serialization.safe_globals([(_PythonObject, each) for each in IGNORED]):
                 return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     # A damaged pickle fails in any way at all, from KeyError to RuntimeError.
     except Exception as error:
@@ -226,7 +226,8 @@ def _unwrapped_state(
             raise WeightsCorrupt(f"{name}: holds no table of tensors", hint=STATE_DICT)
         key, value = next(item for item in loaded.items() if not _is_named_tensor(*item))
         raise WeightsCorrupt(
-            f"{name}: {key!r:.60} is a {type(value).__name__}, wanted a tensor", hint=STATE_DICT
+            f"{name}: {key!r:.60} is a {type(value).__name__.lstrip('_')}, wanted a tensor",
+            hint=STATE_DICT,
         )
     for key, tensor in found[0].items():
         if problem := _problem(tensor, most_bytes):

@@ -197,6 +197,14 @@ def test_weights_of_other_kinds_of_numbers_are_refused(dtype, official_state, tm
         load(tmp_path / "x.pth")
 
 
+def test_an_official_file_that_does_not_fit_is_named(official_state, tmp_path):
+    torch.save({**official_state, "extra.weight": torch.zeros(1)}, tmp_path / "x.pth")
+    with pytest.raises(
+        WeightsMismatch, match=r"^x\.pth: does not fit .*: extra\.weight is unknown"
+    ):
+        load(tmp_path / "x.pth")
+
+
 def test_a_file_of_another_network_is_refused(tmp_path):
     save_file({"conv.weight": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(WeightsMismatch, match="no known network"):

@@ -91,7 +91,7 @@ def test_facts_of_a_training_beside_the_weights_are_ignored(write, value, tmp_pa
 
 def test_a_numpy_array_is_no_weight(tmp_path):
     torch.save({"a.weight": np.zeros(3)}, tmp_path / "x.pth")
-    with pytest.raises(WeightsCorrupt, match="is a _Ignored, wanted a tensor"):
+    with pytest.raises(WeightsCorrupt, match="is a PythonObject, wanted a tensor"):
         read(tmp_path / "x.pth")
 
 
