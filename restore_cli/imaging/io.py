@@ -143,14 +143,15 @@ def _decoded(data: bytes, name: str, storage: Storage) -> Decoded:
         raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
     except UnidentifiedImageError as error:
         still = still_of(data[:HEAD])
-        if still is not None and still.brands:
-            raise UnreadableImage(
-                f"{name}: damaged or truncated ({still.name})", hint="get the file again"
-            ) from error
-        if is_video(data):
+        if is_video(data) and not (still and still.brands):
             raise UnreadableImage(
                 f"{name}: a video, not an image",
                 hint="a video is read from a file with its suffix, for example clip.mp4",
+            ) from error
+        if still is not None:
+            raise UnreadableImage(
+                f"{name}: damaged, or a kind of {still.name} that is not read",
+                hint="get the file again, or convert it to grey or RGB of 8 or 16 bits",
             ) from error
         *names, last = [still.name for still in STILLS]
         raise UnreadableImage(
