@@ -34,7 +34,8 @@ UNFINISHED = "its last scans, which are missing"
 DAMAGED, NO_END = "parts of the image that are damaged", "its end marker"
 
 END = b"\xff\xd9"  # marker
-FOR_PIXELS = (0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD)  # segments of Huffman coding
+DCT_FRAMES = (0xC0, 0xC1, 0xC2)  # markers SOF of Huffman coding
+FOR_PIXELS = (*DCT_FRAMES, 0xC4, 0xDB, 0xDD)
 LARGEST_FOR_FFMPEG = 200_000_000  # pixels; it refuses more
 MORE = b"\x5a" * 256  # arbitrary data of a scan
 ALIGNMENT = 2  # zeros at most that end the data of a scan
@@ -87,6 +88,8 @@ def _levels(data: bytes, mode: str, room: Array, *, strict: bool = True) -> Arra
 
 def _blocks_are_whole(jpeg: bytes) -> bool:
     """Return False where FFmpeg finds a block of more than 64 coefficients, or an invalid code."""
+    if not {*DCT_FRAMES} & {marker for marker, _ in markers(jpeg)}:
+        return True  # lossless or arithmetic coding, which FFmpeg does not decode
     import av  # slow to load
 
     parts = [b"\xff\xd8"]

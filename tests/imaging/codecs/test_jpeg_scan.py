@@ -1,5 +1,6 @@
 import io
 
+import imagecodecs
 import numpy as np
 import pytest
 import simplejpeg
@@ -46,6 +47,13 @@ def test_damage_within_a_scan_is_named(kind, caplog):
     data[middle : middle + 60] = b"\xff\xd3" * 30
     assert decode(bytes(data), name="it").width == 300
     assert caplog.messages == [DAMAGED]
+
+
+def test_a_lossless_jpeg_raises_no_alarm(caplog):
+    levels = noise(19, 37, 3)
+    data = imagecodecs.jpeg8_encode(levels, lossless=True)
+    assert np.array_equal(levels_of(data), levels)
+    assert caplog.messages == []
 
 
 def test_a_block_of_more_than_64_coefficients_is_noticed(caplog):
