@@ -140,7 +140,7 @@ def load_restorer(
 
 def _refuse_unless(name: str, value: object, words: tuple[str, ...], *, least: int) -> None:
     """Refuse all but the words and whole numbers of pixels from `least`. Raises UsageError."""
-    if value not in words and not (isinstance(value, Integral) and value >= least):
+    if value not in words and not (isinstance(value, Integral) and int(value) >= least):
         raise UsageError(
             f"{name} is {value!r}, wanted {', '.join(words)} or a number of pixels, {least} or more"
         )
