@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image as Pillow
-from PIL import ImageCms, _imaging
+from PIL import ImageCms, TiffImagePlugin, _imaging
 
 from restore_cli.errors import UnreadableImage
 from restore_cli.imaging.canvas import MEMORY, Storage
@@ -62,11 +62,14 @@ with suppress(AttributeError, OSError):  # libtiff is not shared: on Windows
     ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
-def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
-    """Decode the first frame. Raises UnreadableImage, ImageTooLarge, and what Pillow raises."""
+def decode(data: bytes, storage: Storage = MEMORY, *, libtiff: bool = False) -> Decoded:
+    """Decode the first frame. Raises UnreadableImage, ImageTooLarge, and what Pillow raises.
+
+    libtiff: decode uncompressed TIFF by libtiff, as Pillow does with others.
+    """
     names = [still.pillow for still in STILLS if still.pillow]
     file = io.BytesIO(data) if isinstance(data, bytes) else data  # a mapped file is one already
-    with pillow_limits(), Pillow.open(file, formats=names) as opened:
+    with pillow_limits(libtiff), Pillow.open(file, formats=names) as opened:
         refuse_giant(opened.height, opened.width)
         if opened.mode not in GREY_MODES + COLOUR_MODES:
             raise UnreadableImage(
@@ -106,14 +109,15 @@ def without_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def pillow_limits() -> Iterator[None]:
+def pillow_limits(libtiff: bool = False) -> Iterator[None]:
     """Disable Pillow's pixel limit (ours replaces it) and its warnings about unusual tags."""
     with without_warnings():
-        before, Pillow.MAX_IMAGE_PIXELS = Pillow.MAX_IMAGE_PIXELS, None
+        before = Pillow.MAX_IMAGE_PIXELS, TiffImagePlugin.READ_LIBTIFF
+        Pillow.MAX_IMAGE_PIXELS, TiffImagePlugin.READ_LIBTIFF = None, libtiff
         try:
             yield
         finally:
-            Pillow.MAX_IMAGE_PIXELS = before
+            Pillow.MAX_IMAGE_PIXELS, TiffImagePlugin.READ_LIBTIFF = before
 
 
 def _read_metadata(opened: Pillow.Image, data: bytes) -> Incoming:

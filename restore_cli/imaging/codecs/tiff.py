@@ -1,4 +1,6 @@
-"""TIFF of 8 and 16 bits: tifffile decodes grey and RGB, Pillow the rarer kinds; encoded here."""
+"""TIFF of 8 and 16 bits: tifffile decodes grey and RGB, libtiff by Pillow the rarer kinds and JPEG;
+encoded here.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from typing import BinaryIO
 import imagecodecs
 import numpy as np
 import tifffile
+from PIL import UnidentifiedImageError
 
 from restore_cli.errors import UnreadableImage
 from restore_cli.imaging.canvas import MEMORY, Storage
@@ -50,9 +53,12 @@ STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_LENGTHS, PLANAR = 273, 277, 278, 279, 
 PREDICTOR, EXTRA_SAMPLES, SAMPLE_FORMAT = 317, 338, 339
 XMP, IPTC, PHOTOSHOP, ICC, LAYERS = 700, 33723, 34377, 34675, 37724
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CIELAB = 0, 1, 2, 8  # PHOTOMETRIC
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, YCBCR, CIELAB = 0, 1, 2, 6, 8  # PHOTOMETRIC
 RAW, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD = 1, 5, 8, 32946, 32773, 34925, 50000
-LOSSLESS = (RAW, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD)  # COMPRESSION
+APERIO_JPEG2000, JPEG2000, LERC, PNG, JPEG_XR = 33005, 34712, 34887, 34933, 34934
+WEBP, JPEG_XL, DNG_JPEG_XL = 50001, 50002, 52546
+BY_TIFFFILE = {RAW, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD}  # COMPRESSION
+BY_TIFFFILE |= {APERIO_JPEG2000, JPEG2000, LERC, PNG, JPEG_XR, WEBP, JPEG_XL, DNG_JPEG_XL}
 INTERLEAVED, SEPARATE = 1, 2  # PLANAR
 PREMULTIPLIED, ALPHA = 1, 2  # EXTRA_SAMPLES; 0: unspecified
 UNSIGNED, SIGNED, FLOATING = 1, 2, 3  # SAMPLE_FORMAT
@@ -62,7 +68,7 @@ PRIVATE = 32_768  # first of the tags of vendors
 IMAGEJ = (50838, 50839)  # named with its description
 # Vendors' tags that are kept, or say nothing of a decoded image, as those of printers.
 HANDLED = {IPTC, PHOTOSHOP, ICC, LAYERS, EXIF, GPS, *IMAGEJ, *DESCRIPTIVE}
-HANDLED |= {32995, 32996, 32997, 32998, 37439, 40965, 50255, 50341}
+HANDLED |= {32995, 32996, 32997, 32998, 37439, 40965, 50255, 50341, 50674}
 GEO_KEYS = 34735
 GEOREFERENCE = {33550, 33922, 34264, GEO_KEYS, 34736, 34737, 42112, 42113}  # GeoTIFF and GDAL
 
@@ -91,7 +97,7 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     bits = max(page.numbers(BITS, (1,)))
     if not _is_plain(page):
         dropped += ["its bits beyond 8"] if bits > 8 else []
-        decoded = pillow.decode(data, storage)
+        decoded = _by_pillow(data, page, storage)
         return replace(
             decoded,
             metadata=replace(metadata, icc=decoded.metadata.icc),  # none after CMYK
@@ -123,16 +129,38 @@ def _refuse_unusual(page: Directory) -> None:
         found = f"{bits}-bit {'floating-point' if kind == FLOATING else 'integer'} levels"
     else:
         return
-    raise UnreadableImage(f"a TIFF with {found}", hint="convert it to grey or RGB of 8 or 16 bits")
+    raise _unusual(found)
+
+
+def _unusual(found: str) -> UnreadableImage:
+    return UnreadableImage(f"a TIFF with {found}", hint="convert it to grey or RGB of 8 or 16 bits")
+
+
+def _by_pillow(data: bytes, page: Directory, storage: Storage) -> Decoded:
+    """Decode other colours, fewer bits, JPEG and the compressions of fax."""
+    try:
+        # Pillow itself reads no uncompressed YCbCr with subsampling, before version 13 none at all.
+        libtiff = _number(page, PHOTOMETRIC, BLACK_IS_ZERO) == YCBCR
+        return pillow.decode(data, storage, libtiff=libtiff)
+    except (UnidentifiedImageError, KeyError) as error:  # KeyError: of an unknown compression
+        colours, compression = (
+            kind(code).name if code in {*kind} else str(code)
+            for kind, code in (
+                (tifffile.PHOTOMETRIC, _number(page, PHOTOMETRIC, BLACK_IS_ZERO)),
+                (tifffile.COMPRESSION, _number(page, COMPRESSION, RAW)),
+            )
+        )
+        bits = ", ".join(str(each) for each in page.numbers(BITS, (1,)))
+        raise _unusual(f"{colours} of {bits} bits, compression {compression}") from error
 
 
 def _is_plain(page: Directory) -> bool:
-    """Return True for grey or RGB of at least 8 bits with lossless compression."""
+    """Return True for grey or RGB of at least 8 bits, other than by JPEG."""
     bits = page.numbers(BITS, (1,))
     return (
         _number(page, PHOTOMETRIC, BLACK_IS_ZERO) in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)
         and min(bits) == max(bits) >= 8
-        and _number(page, COMPRESSION, RAW) in LOSSLESS
+        and _number(page, COMPRESSION, RAW) in BY_TIFFFILE
     )
 
 
