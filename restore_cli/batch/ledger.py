@@ -67,11 +67,22 @@ UPDATE items SET status = ?, error = ?, message = ?, hint = ?, weights = ?, weig
 """
 # Jobs of a plan whose items have the same source, options and weights.
 SAME = """
-SELECT plan.number, plan.source, items.* FROM plan JOIN items ON items.target = plan.result
-WHERE plan.state = 'open' AND items.status = ? AND items.source = plan.origin
-    AND items.size = plan.size AND (? OR items.mtime = plan.mtime) AND items.options = ?
-    AND (plan.present IS NOT NULL OR items.status = 'failed')
+SELECT plan.number, plan.source, items.source_sha256, items.status
+FROM plan JOIN items ON items.target = plan.result
+WHERE plan.state = 'open' AND items.source = plan.origin AND items.size = plan.size
+    AND (? OR items.mtime = plan.mtime) AND items.options = ?
+    AND (items.status = 'ok' AND plan.present IS NOT NULL OR items.status = 'failed')
     AND (items.weights_sha256 IS NULL OR items.weights_sha256 IN current)
+"""
+SKIP = """
+UPDATE plan SET state = 'skipped' WHERE number IN (SELECT number FROM same WHERE status = 'ok')
+"""
+FAILED = """
+SELECT plan.number, plan.source, items.* FROM same JOIN plan USING (number)
+JOIN items ON items.target = plan.result WHERE same.status = 'failed'
+"""
+REPLACE = """
+UPDATE plan SET replaces = 1 WHERE state = 'open' AND result IN (SELECT target FROM items)
 """
 MERGE = """
 INSERT OR REPLACE INTO items SELECT theirs.* FROM other.items AS theirs
@@ -153,10 +164,11 @@ class Ledger:
         with _database_errors(self.path):
             run = self.connection.execute
             self._find_current_weights()
-            run("UPDATE plan SET replaces = 1 WHERE result IN (SELECT target FROM items)")
-            table.mark([number for number, _, _ in self._same("ok")], "skipped")
+            self._find_same()
+            run(SKIP)
             failed = {} if self.retry_failed else self._failed()
             table.mark(failed, "failed")
+            run(REPLACE)
             if self.watching:
                 self._leave_arrivals()
             return list(failed.values())
@@ -228,20 +240,27 @@ class Ledger:
         current = [row for row in known.fetchall() if {*row[0].split("+")} <= {*self.weights}]
         self.connection.executemany("INSERT OR IGNORE INTO current VALUES (?)", current)
 
-    def _same(self, status: str) -> Iterator[tuple[int, str, Item]]:
-        """Yield number, source and item of the jobs of this status that have not changed."""
-        rows = self.connection.execute(SAME, (status, self.by_hash, self.options))
-        for number, source, *row in rows:
-            item = Item(*row)
-            known = location(source)
-            if not self.by_hash or item.source_sha256 == self._sha256_of(known):
-                yield number, str(known), item
+    def _find_same(self) -> None:
+        """Collect the numbers of the jobs that have not changed, in a table on disk."""
+        run = self.connection.execute
+        run("DROP TABLE IF EXISTS temp.same")
+        run("CREATE TEMP TABLE same (number INTEGER PRIMARY KEY, status TEXT)")
+        run("BEGIN")
+        self.connection.executemany("INSERT INTO same VALUES (?, ?)", self._same())
+        run("COMMIT")
+
+    def _same(self) -> Iterator[tuple[int, str]]:
+        """Yield numbers and statuses of the jobs that have not changed."""
+        rows = self.connection.execute(SAME, (self.by_hash, self.options))
+        for number, source, sha256, status in rows:
+            if not self.by_hash or sha256 == self._sha256_of(location(source)):
+                yield number, status
 
     def _failed(self) -> dict[int, Unreadable]:
         """Return the unchanged jobs that failed, by number."""
         return {
-            number: Unreadable(source, _error_of(item))
-            for number, source, item in self._same("failed")
+            number: Unreadable(str(location(source)), _error_of(Item(*row)))
+            for number, source, *row in self.connection.execute(FAILED)
         }
 
     def _leave_arrivals(self) -> None:
