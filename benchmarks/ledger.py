@@ -84,7 +84,7 @@ def run_all(folder: Path, items: int) -> None:
         first = planned(folder)
     assert first.ledger is not None and len(first.jobs) == items
     with measured("rows", items):
-        for job in first.ledger.start_each(first.jobs):
+        for job in first.ledger.start_each(first.jobs.numbered()):
             finish(job, first.ledger)
     print_sizes(first.ledger)
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 import sqlite3
 import time
 import weakref
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from restore_cli import errors
-from restore_cli.batch.jobs import Job, Jobs, JobTable, Standard, Unreadable, connect
+from restore_cli.batch.jobs import JobTable, Standard, Unreadable, connect
 from restore_cli.errors import InputError, OutputError, RestoreError, UsageError
 from restore_cli.files import sha256_of
 from restore_cli.storage import Location, location, refuse_url
 
 if TYPE_CHECKING:
+    from restore_cli.batch.generate import GeneratedFile
     from restore_cli.batch.run import Result
 
 Fingerprint = Literal["mtime", "sha256"]
@@ -91,6 +92,17 @@ WHERE ours.target IS NULL OR ours.updated < theirs.updated
 """
 
 
+class Work(Protocol):
+    """A job, or a grid of images to generate."""
+
+    @property
+    def source(self) -> Location | Standard | str: ...
+
+
+W = TypeVar("W", bound=Work)
+Done = TypeVar("Done", bound="Result | GeneratedFile")
+
+
 @dataclass(frozen=True)
 class Item:
     """A row of a ledger, with absolute paths; `target` is its key."""
@@ -117,7 +129,7 @@ class Ledger:
     """A ledger file, and what a run compares its rows with.
 
     options: SHA-256 of the options that change a result. weights: SHA-256 of all weight files
-    that there are; an item made with another one is done again.
+    that there are; an item made with another one is done again. None: `options` stands for them.
     fingerprint: sign of an unchanged source; size and time of modification, or the contents.
     """
 
@@ -126,7 +138,7 @@ class Ledger:
         path: Path,
         *,
         options: str = "",
-        weights: Collection[str] = (),
+        weights: Collection[str] | None = (),
         fingerprint: Fingerprint = "mtime",
         retry_failed: bool = False,
         watching: bool = False,
@@ -149,11 +161,11 @@ class Ledger:
         with _database_errors(path):
             self.connection = connect("" if dry_run and not path.exists() else str(path))
             weakref.finalize(self, self.connection.close)
-            self._working: dict[Job, int] = {}  # numbers in the plan
+            self._working: dict[Work, int] = {}  # numbers in the plan
             _prepare(self.connection, path)
 
-    def settle(self, table: JobTable) -> list[Unreadable]:
-        """Mark the jobs that are done, and return those that failed before.
+    def settle(self, table: JobTable) -> dict[int, Unreadable]:
+        """Mark the jobs that are done, and return those that failed before, by number.
 
         Failures are repeated with retry_failed. Where an item has been begun, its target may be
         replaced. When watching, sources that have just arrived or changed are left for later.
@@ -171,18 +183,18 @@ class Ledger:
             run(REPLACE)
             if self.watching:
                 self._leave_arrivals()
-            return list(failed.values())
+            return failed
 
-    def start_each(self, jobs: Jobs) -> Iterator[Job]:
-        """Yield the jobs, each once its row says `started`. Raises OutputError."""
-        for number, job in jobs.numbered():
+    def start_each(self, jobs: Iterable[tuple[int, W]]) -> Iterator[W]:
+        """Yield numbered jobs, each once its row says `started`. Raises OutputError."""
+        for number, job in jobs:
             with _database_errors(self.path):
                 row = (self._sha256_of(job.source), self.options, time.time(), number)
                 self.connection.execute(START, row)
             self._working[job] = number
             yield job
 
-    def finish(self, result: Result) -> None:
+    def finish(self, result: Result | GeneratedFile) -> None:
         """Write the result of a job that `start_each` gave. Raises OutputError."""
         error, report = result.error, result.report
         with _database_errors(self.path):
@@ -224,9 +236,9 @@ class Ledger:
             self.connection.execute(MERGE)
             self.connection.execute("DETACH other")
 
-    def _sha256_of(self, source: Location | Standard) -> str | None:
+    def _sha256_of(self, source: Location | Standard | str) -> str | None:
         """Return the hash of a source, if sources are compared by it and it can be read."""
-        if not self.by_hash or isinstance(source, Standard):
+        if not self.by_hash or isinstance(source, Standard | str):
             return None
         with suppress(OSError, RestoreError):  # restoring reports it
             return sha256_of(source)
@@ -237,8 +249,11 @@ class Ledger:
         run = self.connection.execute
         run("CREATE TEMP TABLE IF NOT EXISTS current (weights_sha256 TEXT PRIMARY KEY)")
         known = run("SELECT DISTINCT weights_sha256 FROM items WHERE weights_sha256 IS NOT NULL")
-        current = [row for row in known.fetchall() if {*row[0].split("+")} <= {*self.weights}]
+        current = [row for row in known if self._are_current(row[0].split("+"))]
         self.connection.executemany("INSERT OR IGNORE INTO current VALUES (?)", current)
+
+    def _are_current(self, weights: list[str]) -> bool:
+        return self.weights is None or {*weights} <= {*self.weights}
 
     def _find_same(self) -> None:
         """Collect the numbers of the jobs that have not changed, in a table on disk."""
@@ -276,6 +291,20 @@ class Ledger:
             "INSERT INTO earlier SELECT origin, size, mtime FROM plan "
             "WHERE state IN ('open', 'arriving')"
         )
+
+
+def recorded(
+    ledger: Ledger | None,
+    jobs: Iterable[tuple[int, W]],
+    engine: Callable[[Iterable[W]], Generator[Done, None, None]],
+) -> Generator[Done, None, None]:
+    """Yield what an engine makes of numbered jobs, once it is in the ledger, if there is one."""
+    working = (job for _, job in jobs) if ledger is None else ledger.start_each(jobs)
+    with closing(engine(working)) as results:
+        for result in results:
+            if ledger is not None:
+                ledger.finish(result)
+            yield result
 
 
 def _error_of(item: Item) -> RestoreError:

@@ -155,7 +155,7 @@ def plan(
     table = JobTable(ledger)
     table.fill(places.of(_readable(chain(first, items), unreadable), shard))
     if ledger is not None:
-        unreadable += ledger.settle(table)
+        unreadable += ledger.settle(table).values()
     if watching:
         unreadable += _set_aside(table, existing)
     _refuse_collisions(table, naming, partial(_items, sources, naming, recursive, Counter()))
@@ -252,7 +252,7 @@ class _Places:
     def of(self, items: Iterable[Found], shard: Shard | None = None) -> Iterator[Place]:
         """Yield the places of the sources, also of other shards. Raises as `Naming.job`."""
         for found in items:
-            state: State = "open" if shard is None or found in shard else "elsewhere"
+            state: State = "open" if shard is None or shard.takes(found.inside) else "elsewhere"
             yield self._place(state, found, self._naming.job(found, alone=self._alone))
 
     def _place(self, state: State, found: Found, job: Job) -> Place:

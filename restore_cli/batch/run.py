@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, cast
 
 from restore_cli.batch.giants import disk_need, restore_giant
 from restore_cli.batch.jobs import Job, Standard
+from restore_cli.batch.ledger import recorded
 from restore_cli.batch.plan import Existing, Plan
 from restore_cli.batch.provenance import CommandRecord, restored_record, to_text
 from restore_cli.batch.targets import ELSEWHERE, is_taken
@@ -221,23 +222,19 @@ def run_plan(
     A ledger that is watching plans again from time to time, without end.
     """
     ledger = planned.ledger
+    working = partial(
+        engine,
+        existing=planned.existing,
+        quality=quality,
+        stdin=stdin,
+        stdout=stdout,
+        on_tile=on_tile,
+        record=record,
+        checksums=ledger is not None,
+    )
     told = {item.source for item in planned.unreadable}
     while True:
-        results = engine(
-            planned.jobs if ledger is None else ledger.start_each(planned.jobs),
-            existing=planned.existing,
-            quality=quality,
-            stdin=stdin,
-            stdout=stdout,
-            on_tile=on_tile,
-            record=record,
-            checksums=ledger is not None,
-        )
-        with closing(results):
-            for result in results:
-                if ledger is not None:
-                    ledger.finish(result)
-                yield result
+        yield from recorded(ledger, planned.jobs.numbered(), working)
         if ledger is None or not ledger.watching:
             return
         time.sleep(WATCHING)
@@ -257,17 +254,18 @@ def _codec_threads(device: torch.device) -> int:
 
 
 def _without_result(job: Job, error: RestoreError, existing: Existing, seconds: float) -> Result:
-    """Return the result of a job that wrote nothing: another run may have been faster.
-
-    The frames of the error are dropped, since they hold the image.
-    """
+    """Return the result of a job that wrote nothing: another run may have been faster."""
     if existing == "skip" and isinstance(error, OutputExists):
         return Result(job, "skipped", seconds)
+    return Result(job, "failed", seconds, without_frames(error))
+
+
+def without_frames(error: RestoreError) -> RestoreError:
+    """Return an error without its frames, which hold the image."""
     error.__cause__ = error.__context__ = None
-    error = error.with_traceback(None)
     if isinstance(error, OutOfMemory):
         gc.collect()  # generators and their frames refer to each other
-    return Result(job, "failed", seconds, error)
+    return error.with_traceback(None)
 
 
 def _refuse_existing(job: Job, existing: Existing) -> None:

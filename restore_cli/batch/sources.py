@@ -79,10 +79,10 @@ class Shard:
     number: int  # from 1
     count: int
 
-    def __contains__(self, found: Found) -> bool:
-        inside = unicodedata.normalize("NFC", found.inside.replace(os.sep, "/"))
-        digest = zlib.crc32(os.fsencode(inside))
-        return digest % self.count == self.number - 1
+    def takes(self, name: str) -> bool:
+        """Return whether an item of this name belongs to the part."""
+        normal = unicodedata.normalize("NFC", name.replace(os.sep, "/"))
+        return zlib.crc32(os.fsencode(normal)) % self.count == self.number - 1
 
 
 def describe_passed_over(counts: Mapping[str, int]) -> str:

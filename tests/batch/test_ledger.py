@@ -153,7 +153,7 @@ def test_a_file_of_another_kind_fails_alone(here):
 
 def test_what_was_in_work_is_done_again_over_its_own_output(here):
     first = planned(book := ledger())
-    jobs = book.start_each(first.jobs)
+    jobs = book.start_each(first.jobs.numbered())
     next(jobs)
     Path("out").mkdir()
     Path("out/a.png").write_bytes(b"complete, but without a row")
