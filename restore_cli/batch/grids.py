@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from restore_cli.batch.jobs import Standard
-from restore_cli.batch.plan import Existing
+from restore_cli.batch.jobs import Job, JobTable, Place, Standard, State, Unreadable
+from restore_cli.batch.plan import LISTED_AT_MOST, TAKEN, Existing, some_of
+from restore_cli.batch.sources import Shard
 from restore_cli.batch.targets import (
     name_everywhere,
     refuse_full_disk,
     refuse_long_name,
     refuse_unwritable,
 )
-from restore_cli.errors import OutputCollision, OutputError, OutputExists, UsageError
+from restore_cli.errors import (
+    OutputCollision,
+    OutputError,
+    OutputExists,
+    RestoreError,
+    UsageError,
+)
 from restore_cli.imaging.contact_sheet import columns_for, sheet_size
 from restore_cli.imaging.formats import Format, format_of_new, refuse_beyond
 from restore_cli.storage import is_url
+
+if TYPE_CHECKING:
+    from restore_cli.batch.ledger import Ledger
 
 FIELDS = ("prompt", "number", "index", "seed", "model")
 LONGEST_NAME = 60  # characters of a prompt in a file name
@@ -29,11 +41,15 @@ LONGEST_NAME = 60  # characters of a prompt in a file name
 
 @dataclass(frozen=True)
 class Grid:
-    """One file to generate: images of (prompt, seed), row by row."""
+    """One file to generate: images of (prompt, seed), row by row.
+
+    replaces: as of a Job.
+    """
 
     images: tuple[tuple[str, int], ...]
     columns: int
     target: Path | Standard
+    replaces: bool = False
 
     @property
     def format(self) -> Format:
@@ -49,14 +65,34 @@ class Grid:
         """The prompts, for messages and JSON."""
         return ", ".join(dict.fromkeys(prompt for prompt, _ in self.images))
 
+    @property
+    def item(self) -> str:
+        """Seeds and prompts, for a ledger: no two grids with other images have the same."""
+        first, last = self.images[0][1], self.images[-1][1]
+        seeds = f"seed {first}" if first == last else f"seeds {first} to {last}"
+        return f"{seeds}: {shlex.join(prompt for prompt, seed in self.images if seed == first)}"
+
 
 @dataclass(frozen=True)
 class GridPlan:
-    """The files to generate, and those to skip because they exist."""
+    """The files to generate, those to skip, and those that failed before by the ledger."""
 
-    grids: tuple[Grid, ...]
-    skipped: tuple[Grid, ...] = ()
+    numbered: Sequence[tuple[int, Grid]]
+    skipped: Sequence[Grid] = ()
+    failed: Sequence[tuple[Grid, RestoreError]] = ()
     existing: Existing = "error"
+    ledger: Ledger | None = None
+
+    @property
+    def grids(self) -> list[Grid]:
+        return [grid for _, grid in self.numbered]
+
+    @property
+    def unreadable(self) -> list[Unreadable]:
+        return [Unreadable(grid.item, error) for grid, error in self.failed]
+
+    def __len__(self) -> int:
+        return len(self.numbered) + len(self.skipped) + len(self.failed)
 
 
 def plan_grids(
@@ -68,11 +104,12 @@ def plan_grids(
     model: str,
     size: tuple[int, int] | None = None,
     existing: Existing = "error",
+    shard: Shard | None = None,
+    ledger: Ledger | None = None,
 ) -> GridPlan:
     """Plan `count` images of each prompt; image i has the seed `seed` + i.
 
-    size: (H, W) of each image, if it is known.
-
+    size: (H, W) of each image, if it is known. shard: of the files, by `Grid.item`.
     output: None for {prompt}.png of each prompt; "-" for stdout; a file for one grid of all; a
     folder, or a template with {index} or {seed}, for a file per image; any other template for a
     file per prompt.
@@ -92,16 +129,42 @@ def plan_grids(
         _ = grid.format  # refuses an unknown suffix
         if size is not None:
             grid.refuse_beyond(size)
-    found = {target for target in targets if os.path.lexists(target)}
-    if folders := sorted(target for target in found if target.is_dir()):
+    if folders := sorted(target for target in targets if target.is_dir()):
         raise OutputError(f"{folders[0]} is a folder", hint="add a / to its name")
-    if found and existing == "error":
+    table = JobTable(ledger)
+    table.fill(_place(grid, shard) for grid in grids)
+    failed = {} if ledger is None else ledger.settle(table)
+    if existing == "error" and (count := table.count(TAKEN)):
+        some = [target for _, target, _ in table.first(TAKEN, LISTED_AT_MOST)]
         raise OutputExists(
-            f"already exists: {', '.join(map(str, sorted(found)[:3]))}",
+            f"already exists: {some_of(some, count)}",
             hint="add --overwrite or --skip-existing, or choose another place with -o",
         )
-    skipped = tuple(grid for grid in grids if existing == "skip" and grid.target in found)
-    return GridPlan(tuple(grid for grid in grids if grid not in skipped), skipped, existing)
+    if existing == "skip":
+        table.change(TAKEN, "skipped")
+    return GridPlan(
+        [
+            (number, replace(grids[number - 1], replaces=job.replaces))
+            for number, job in table.jobs("open").numbered()
+        ],
+        [grids[number - 1] for number, _ in table.jobs("skipped").numbered()],
+        [(grids[number - 1], item.error) for number, item in failed.items()],
+        existing,
+        ledger,
+    )
+
+
+def _place(grid: Grid, shard: Shard | None) -> Place:
+    """Return a grid as a job, and what the file system says about its target."""
+    state: State = "open" if shard is None or shard.takes(grid.item) else "elsewhere"
+    job = Job(Path(grid.item), grid.target, grid.format)
+    if isinstance(grid.target, Standard):
+        return Place(state, job, grid.item, None, None, None, None, None, None)
+    folder, name = os.path.split(grid.target)
+    result = os.path.join(os.path.realpath(folder), name)
+    present = "" if os.path.lexists(grid.target) else None
+    everywhere = name_everywhere(grid.target)
+    return Place(state, job, grid.item, result, everywhere, None, present, len(grid.images), 0)
 
 
 def refuse_empty(prompts: Sequence[str], output: str | None) -> None:

@@ -163,7 +163,7 @@ def plan(
     if existing == "error" and (count := table.count(TAKEN)):
         some = [target for _, target, _ in table.first(TAKEN, LISTED_AT_MOST)]
         raise OutputExists(
-            f"already exists: {_some(some, count)}",
+            f"already exists: {some_of(some, count)}",
             hint=f"add --overwrite or --skip-existing, or {ELSEWHERE}"
             + (f", for example -o '{BY_SCALE}'" if output is None and scale != SAME_SIZE else ""),
         )
@@ -397,7 +397,7 @@ def _least_bytes(job: Job, header: Header | None, scale: Enlargement) -> int:
     return max(1, round(least) - freed)
 
 
-def _some(names: Sequence[str], count: int) -> str:
+def some_of(names: Sequence[str], count: int) -> str:
     """List the first few names and the number of the others."""
     more = count - LISTED_AT_MOST
     return f"{', '.join(names)} and {more} more" if more > 0 else ", ".join(names)

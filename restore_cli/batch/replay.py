@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from restore_cli.batch.generate import generate_grids
+from restore_cli.batch.generate import run_grids
+from restore_cli.batch.grids import GridPlan
 from restore_cli.batch.jobs import Job
 from restore_cli.batch.provenance import (
     IMAGE_ROLES,
@@ -207,16 +208,16 @@ def replay_generated(
             [(step, _checkpoint(network, ())) for step, network in steps],
             RunOptions(device=device or record.device),
         )
-    for _ in generate_grids(
-        [grid_of(record, target)],
+    (file,) = run_grids(
+        GridPlan([(1, grid_of(record, target))], existing="overwrite" if overwrite else "error"),
         generator,
         request,
         enlarge=enlarge,
         quality=record.quality,
-        existing="overwrite" if overwrite else "error",
         on_step=on_progress,
-    ):
-        pass
+    )
+    if file.error is not None:
+        raise file.error
 
 
 def _generator(

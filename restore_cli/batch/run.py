@@ -43,6 +43,8 @@ from restore_cli.worker import Pending, Worker
 if TYPE_CHECKING:
     import torch
 
+    from restore_cli.batch.grids import Grid
+
 WAITING = 2  # images at most on either side of the network, for each thread there
 MOST_THREADS = 8  # on either side
 
@@ -268,13 +270,13 @@ def without_frames(error: RestoreError) -> RestoreError:
     return error.with_traceback(None)
 
 
-def _refuse_existing(job: Job, existing: Existing) -> None:
+def refuse_existing(job: Job | Grid, existing: Existing) -> None:
     """Refuse a target that has appeared since the plan, before any work. Raises OutputExists."""
-    if not _may_replace(job, existing) and is_taken(job.target):
+    if not may_replace(job, existing) and is_taken(job.target):
         raise OutputExists(f"already exists: {job.target}", hint="add --overwrite")
 
 
-def _may_replace(job: Job, existing: Existing) -> bool:
+def may_replace(job: Job | Grid, existing: Existing) -> bool:
     return existing == "overwrite" or job.replaces
 
 
@@ -294,7 +296,7 @@ def _film(
 
     assert not isinstance(job.source, Standard) and not isinstance(job.target, Standard)
     began = time.monotonic()
-    _refuse_existing(job, existing)
+    refuse_existing(job, existing)
     with enough_memory(str(job.source)):
         movie = restore_video(
             job.source,
@@ -302,7 +304,7 @@ def _film(
             restorer,
             format=cast(Container, job.format),
             quality=quality,
-            overwrite=_may_replace(job, existing),
+            overwrite=may_replace(job, existing),
             on_frame=on_frame,
         )
     steps = tuple(replace(step, rain=None) for step in movie.report.steps)
@@ -346,7 +348,7 @@ def _giant(
             restorer,
             format=cast(Format, job.format),
             quality=quality,
-            overwrite=_may_replace(job, existing),
+            overwrite=may_replace(job, existing),
             record=None if record is None else partial(_record_of, record, job, quality),
             on_progress=on_progress,
         )
@@ -369,7 +371,7 @@ def _within(index: int, on_tile: OnTile | None) -> OnProgress | None:
 def _read(job: Job, restorer: ImageRestorer, stdin: bytes, existing: Existing) -> _Loaded | int:
     """Read the image of a job; of a giant return what it takes on disk."""
     began = time.monotonic()
-    _refuse_existing(job, existing)
+    refuse_existing(job, existing)
     name = job.source.value if isinstance(job.source, Standard) else str(job.source)
     with enough_memory(name):
         if isinstance(job.source, Standard):
@@ -439,9 +441,7 @@ def _write(
             pipe_out(data, stdout)
         else:
             refuse_source(image.source, job.target)
-            write_atomically(
-                job.target, data, overwrite=_may_replace(job, existing), hint=ELSEWHERE
-            )
+            write_atomically(job.target, data, overwrite=may_replace(job, existing), hint=ELSEWHERE)
     except RestoreError as error:
         return _without_result(job, error, existing, done.seconds + time.monotonic() - began)
     return Result(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
@@ -15,8 +15,10 @@ from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import Reporter, binary_stdout, reporter
 from restore_cli.cli.findings import row
+from restore_cli.cli.ledger_options import ledger_of_generation
+from restore_cli.cli.restoring import Failure, raise_failures
 from restore_cli.cli.settings import is_typed
-from restore_cli.errors import UsageError
+from restore_cli.errors import RestoreError, UsageError
 from restore_cli.inference.samplers.request import GenerateRequest, Lora
 from restore_cli.registry import GENERATORS
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from restore_cli.batch.grids import Grid, GridPlan
     from restore_cli.checkpoints.classes import ClassWeights
     from restore_cli.inference.generator import Generator
+    from restore_cli.inference.report import Report
 
 MOST_IMAGES = 1000  # per prompt
 LARGEST_SEED = (1 << 63) - MOST_IMAGES  # of a generator of torch, and of a record
@@ -186,6 +189,9 @@ def generate(
     print0: option.Print0 = False,
     quiet: option.Quiet = False,
     dry_run: option.DryRun = False,
+    ledger: option.LedgerFile = None,
+    retry_failed: option.RetryFailed = False,
+    shard: option.ShardName = None,
 ) -> None:
     """Generate images of a class, or of a text with --base."""
     from restore_cli.batch.grids import plan_grids, refuse_empty
@@ -202,6 +208,9 @@ def generate(
         refuse_empty(prompts, output)
         named = [*prompts, negative] if negative else prompts
         chosen = None if base else choose(named, candidates(model, weights))
+        loras = [_lora(each) for each in lora or []]
+        inputs = {"init_image": init_image, "mask": mask, "control_image": control_image}
+        files = [base, vae, controlnet, *inputs.values(), *(one.file for one in loras)]
         planned = plan_grids(
             prompts,
             output,
@@ -210,6 +219,8 @@ def generate(
             model=(chosen and chosen.arch) or "scalecrafter",
             size=option.size_of(size),
             existing=option.existing_targets(overwrite, skip_existing),
+            shard=option.shard_of(shard),
+            ledger=ledger_of_generation(context, chosen and chosen.weights, files),
         )
         _refuse_contradictions(
             planned, quality if is_typed(context, "quality") else None, json, print0
@@ -233,14 +244,14 @@ def generate(
             "weights": None if chosen is None else chosen.weights,
             "base": base,
             "vae": vae,
-            "loras": [_lora(each) for each in lora or []],
+            "loras": loras,
             "controlnet": controlnet,
             "controlnet_scale": controlnet_scale,
             "device": device,
         }
-        inputs = {"init_image": init_image, "mask": mask, "control_image": control_image}
         request = _checked(planned, request, inputs, parts, dry_run=dry_run)
         if not _work_remains(planned, report, dry_run):
+            raise_failures(planned, [], report)
             return
         loaded = parts | {"precision": precision}
         _run(planned, request, report, loaded, enhance=enhance, quality=quality)
@@ -287,7 +298,7 @@ def _run(
     quality: int | None,
 ) -> None:
     """Load the generator, and generate and report each file. parts: options of load_generator."""
-    from restore_cli.batch.generate import generate_grids
+    from restore_cli.batch.generate import run_grids
     from restore_cli.inference.generator import load_generator
     from restore_cli.inference.options import RunOptions
     from restore_cli.inference.upscaler import Target, load_upscaler
@@ -295,17 +306,16 @@ def _run(
     enlarge = load_upscaler(RunOptions(device=parts["device"]), Target(2)) if enhance else None
     stdout = _stdout(planned)
     generator = load_generator(**parts, size=request.size)
-    files = generate_grids(
-        planned.grids,
+    files = run_grids(
+        planned,
         generator,
         request,
         enlarge=enlarge,
         quality=quality,
-        existing=planned.existing,
         stdout=stdout,
         on_step=report.progress(None, planned.grids[0].source).update,
     )
-    _show_files(files, generator, report)
+    raise_failures(planned, _show_files(files, generator, report), report)
 
 
 def _refuse_model(model: str | None, weights: str | None, base: str | None) -> None:
@@ -399,12 +409,14 @@ def _work_remains(planned: GridPlan, report: Reporter, dry_run: bool) -> bool:
     """Show what is skipped, with --dry-run what would be generated; return whether work remains."""
     for grid in planned.skipped:
         _show_skipped(grid, report)
+    if report.json:
+        for grid, error in planned.failed:
+            report.data(_grid_row(grid, "failed", error))
     if not dry_run:
         return bool(planned.grids)
     for grid in planned.grids:
         if report.json:
-            seed = grid.images[0][1]
-            report.data(row(grid.source, None, target=grid.target) | {"seed": seed})
+            report.data(_grid_row(grid, None))
         else:
             report.data(f"{grid.source} -> {grid.target}")
     report.say(f"{len(planned.grids)} planned, nothing done (--dry-run)")
@@ -414,33 +426,46 @@ def _work_remains(planned: GridPlan, report: Reporter, dry_run: bool) -> bool:
 def _show_skipped(grid: Grid, report: Reporter) -> None:
     report.say(f"skipped, already exists: {grid.target}")
     if report.json:
-        seed = grid.images[0][1]
-        report.data(row(grid.source, "skipped", target=grid.target) | {"seed": seed})
+        report.data(_grid_row(grid, "skipped"))
 
 
-def _show_files(files: Iterable[GeneratedFile], generator: Generator, report: Reporter) -> None:
-    images = 0
+def _show_files(
+    files: Iterable[GeneratedFile], generator: Generator, report: Reporter
+) -> list[Failure]:
+    """Report each file as it is finished; return the failures."""
+    images, failures = 0, []
     if generator.memory is not None:
         report.say(f"memory: {generator.memory}")
     for file in files:
-        if file.status == "skipped":
-            _show_skipped(file.grid, report)
-            continue
-        images += len(file.grid.images)
-        if report.json:
-            report.data(_row(file, generator))
-        elif file.grid.target is not Standard.OUTPUT:
-            report.data(str(file.grid.target))
+        grid = file.job
+        if file.error is not None:
+            failures.append((grid.item, file.error))
+            if report.json:
+                report.data(_grid_row(grid, "failed", file.error))
+        elif file.report is None:
+            _show_skipped(grid, report)
+        else:
+            images += len(grid.images)
+            if report.json:
+                report.data(_row(file, file.report, generator))
+            elif grid.target is not Standard.OUTPUT:
+                report.data(str(grid.target))
     report.say(
         f"{images} generated by {generator.weights} on {generator.device}, "
         f"{generator.precision}, in {report.seconds:.1f} s"
     )
+    return failures
 
 
-def _row(file: GeneratedFile, generator: Generator) -> dict[str, object]:
-    report = file.report
-    assert report is not None  # of a file that was written
-    return row(file.grid.source, "ok", target=file.grid.target) | {
+def _grid_row(
+    grid: Grid, status: Literal["ok", "skipped", "failed"] | None, error: RestoreError | None = None
+) -> dict[str, object]:
+    seed = grid.images[0][1]
+    return row(grid.source, status, target=grid.target, error=error) | {"seed": seed}
+
+
+def _row(file: GeneratedFile, report: Report, generator: Generator) -> dict[str, object]:
+    return _grid_row(file.job, "ok") | {
         "seconds": round(file.seconds, 3),
         "model": report.model,
         "weights": report.weights,
@@ -449,5 +474,4 @@ def _row(file: GeneratedFile, generator: Generator) -> dict[str, object]:
         "precision": report.precision,
         "width": file.width,
         "height": file.height,
-        "seed": file.grid.images[0][1],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,14 @@ WITHOUT_EFFECT = {
     *("ledger", "fingerprint", "retry_failed", "shard", "watch"),
     *("engine", "address", "workers", "gpus_per_worker"),
 }
+OF_ITEMS = {"prompt", "prompts_file", "count", "seed", "list_classes"}  # options of `generate`
 
 
 def ledger_of(context: typer.Context) -> Ledger | None:
     """Return the ledger of a restoring command, from its options. Raises UsageError."""
     given = context.params
     if given["ledger"] is None:
-        for option in ("retry_failed", "watch"):
-            if given[option]:
-                name = option.replace("_", "-")
-                raise UsageError(f"--{name} needs a ledger", hint="add --ledger FILE")
+        _refuse_without_ledger(given)
         return None
     for option, name in (("dry_run", "--dry-run"), ("html", "--report")):
         if given["watch"] and given[option]:
@@ -43,6 +42,43 @@ def ledger_of(context: typer.Context) -> Ledger | None:
         watching=given["watch"],
         dry_run=given["dry_run"],
     )
+
+
+def ledger_of_generation(
+    context: typer.Context, weights: str | None, files: Iterable[str | Path | None]
+) -> Ledger | None:
+    """Return the ledger of `generate`, from its options. Raises UsageError.
+
+    weights: that were chosen; None with --base. files: files and folders that change the images.
+    """
+    given = context.params
+    if given["ledger"] is None:
+        _refuse_without_ledger(given)
+        return None
+    known = {name: value for name, value in given.items() if name not in OF_ITEMS}
+    known |= {"weights": weights, "files": [_state_of(Path(file)) for file in files if file]}
+    return Ledger(
+        given["ledger"],
+        options=options_digest("generate", known),
+        weights=None if weights is None else weight_hashes(weights),
+        retry_failed=given["retry_failed"],
+        dry_run=given["dry_run"],
+    )
+
+
+def _refuse_without_ledger(given: dict[str, Any]) -> None:
+    for option in ("retry_failed", "watch"):
+        if given.get(option):
+            name = option.replace("_", "-")
+            raise UsageError(f"--{name} needs a ledger", hint="add --ledger FILE")
+
+
+def _state_of(path: Path) -> list[tuple[str, int, int]]:
+    """Return name, size and time of modification of a file, or of the files of a folder."""
+    path = path.expanduser()
+    paths = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    found = [(each, each.stat()) for each in paths if each.exists()]
+    return [(str(each), status.st_size, status.st_mtime_ns) for each, status in found]
 
 
 def options_digest(command: str, given: dict[str, Any]) -> str:

@@ -238,7 +238,7 @@ ShardName = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Part I of N of the sources, by their relative paths.",
+        help="Part I of N of the items: sources by their relative paths, or images to generate.",
         rich_help_panel=BATCHES,
     ),
 ]

@@ -25,6 +25,7 @@ from restore_cli.storage import refuse_url
 
 if TYPE_CHECKING:
     from restore_cli.batch.distributed import Pool
+    from restore_cli.batch.grids import GridPlan
     from restore_cli.batch.run import Result
     from restore_cli.inference.report import ImageRestorer
 
@@ -226,7 +227,7 @@ def finish(planned: Plan, failures: list[Failure], report: Reporter, *, skipped:
     raise_failures(planned, failures, report)
 
 
-def raise_failures(planned: Plan, failures: list[Failure], report: Reporter) -> None:
+def raise_failures(planned: Plan | GridPlan, failures: list[Failure], report: Reporter) -> None:
     """Report the failures of the plan and of its jobs.
 
     Raises the error of the only source, or Exit with code 6 where some of several failed.

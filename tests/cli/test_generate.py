@@ -315,19 +315,20 @@ def test_a_sheet_that_the_format_cannot_hold_is_refused(files, arguments):
 
 @pytest.mark.parametrize("when", ["before", "during"])
 def test_a_file_of_another_run_is_skipped(when, files, here, monkeypatch):
-    from restore_cli.batch import generate as module
+    from restore_cli.batch import generate as generate_module
+    from restore_cli.batch import run
 
     if when == "before":
-        monkeypatch.setattr(module, "is_taken", lambda target: target.name == "ball.png")
+        monkeypatch.setattr(run, "is_taken", lambda target: target.name == "ball.png")
     else:
-        actual = module.write
+        actual = generate_module.write
 
         def write(image, target, **options):
             if target.name == "ball.png":
                 target.write_bytes(b"precious")
             actual(image, target, **options)
 
-        monkeypatch.setattr(module, "write", write)
+        monkeypatch.setattr(generate_module, "write", write)
     options = ["--weights", files["unet"], "--size", "16x16", "--skip-existing"]
     result = made("ball", "sunflower", *options)
     assert result.stdout == "sunflower.png\n"
