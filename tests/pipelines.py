@@ -68,11 +68,13 @@ def tiny_pipeline(kind, folder, seed=0):
     return folder / kind
 
 
-def tiny_controlnet(folder, **changes):
-    """The folder of a ControlNet for `sd`, which changes its output."""
+def tiny_controlnet(folder, channels=3, **changes):
+    """The folder of a ControlNet for `sd`, which changes its output; channels: of its image."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**UNET | changes)
-    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
+    net = ControlNetModel.from_unet(
+        unet, conditioning_embedding_out_channels=(4, 8), conditioning_channels=channels
+    )
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     net.save_pretrained(folder)
@@ -81,14 +83,51 @@ def tiny_controlnet(folder, **changes):
 
 def tiny_lora(file, layers=("attn1.to_q",), rank=2, features=8, prefix="unet"):
     """A LoRA file of some layers of the first attention of `sd`."""
+    block = f"{prefix}.down_blocks.0.attentions.0.transformer_blocks.0"
+    names = [f"{block}.{layer}" for layer in layers]
+    return save_lora(file, names, ("lora_A", "lora_B"), (rank, features), (features, rank))
+
+
+LORAS = {  # of each layout of LoRA files: layers of `sd`, and the names of their two matrices
+    "peft": (["unet.down_blocks.0.attentions.0.proj_in"], ("lora_A", "lora_B")),
+    "diffusers": (
+        ["unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"],
+        ("lora.down", "lora.up"),
+    ),
+    "kohya": (
+        ["lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"],
+        ("lora_down", "lora_up"),
+    ),
+    "peft text": (
+        ["text_encoder.text_model.encoder.layers.0.self_attn.q_proj"],
+        ("lora_A", "lora_B"),
+    ),
+    "diffusers text": (
+        ["text_encoder.text_model.encoder.layers.0.self_attn.q_proj"],
+        ("lora_linear_layer.down", "lora_linear_layer.up"),
+    ),
+    "kohya text": (
+        [
+            f"lora_te_text_model_encoder_layers_0_self_attn_{name}_proj"
+            for name in ("q", "k", "v", "out")
+        ],
+        ("lora_down", "lora_up"),
+    ),
+}
+
+
+def save_lora(file, layers, matrices, down, up):
+    """Write a LoRA of random matrices of two shapes."""
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
-    block = f"{prefix}.down_blocks.0.attentions.0.transformer_blocks.0"
     tensors = {}
     for layer in layers:
-        tensors[f"{block}.{layer}.lora_A.weight"] = torch.randn(rank, features)
-        tensors[f"{block}.{layer}.lora_B.weight"] = torch.randn(features, rank)
+        for matrix, shape in zip(matrices, (down, up), strict=True):
+            kernel = (1, 1) if layer.endswith("proj_in") else ()  # a convolution
+            tensors[f"{layer}.{matrix}.weight"] = torch.randn(*shape, *kernel)
+        if layer.startswith("lora_"):
+            tensors[f"{layer}.alpha"] = torch.tensor(1.0)
     save_file(tensors, file)
     return file
 

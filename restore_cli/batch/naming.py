@@ -98,6 +98,10 @@ class Naming:
         target = self._target(found, alone)
         if isinstance(target, Url) and target.is_web:
             raise UsageError(f"{target}: web servers take no outputs", hint="add -o FOLDER")
+        if isinstance(target, Url) and target.scheme == "memory":
+            raise UsageError(
+                f"{target}: outputs in memory are lost at the end", hint="add -o FOLDER"
+            )
         format = container_of(target) if found.is_video else format_of(target)
         if self.format not in (None, format) and not found.is_video:
             raise UsageError(

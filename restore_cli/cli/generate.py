@@ -220,7 +220,7 @@ def generate(
             size=option.size_of(size),
             existing=option.existing_targets(overwrite, skip_existing),
             shard=option.shard_of(shard),
-            ledger=ledger_of_generation(context, chosen and chosen.weights, files),
+            ledger=ledger_of_generation(context, chosen.weights if chosen else None, files),
         )
         _refuse_contradictions(
             planned, quality if is_typed(context, "quality") else None, json, print0

@@ -328,11 +328,13 @@ def outline(
     _refuse_contradictions(model, weights, base, vae, loras, controlnet, controlnet_scale)
     pick_device(device)
     for lora in loras:
-        pipelines.lora_layers(lora)
+        pipelines.lora_shapes(lora)
     folder = None if controlnet is None else _expanded(controlnet)
-    pipe = pipelines.outline(base)
+    pipe = pipelines.outline(base, text_encoders=bool(loras))
     if pipe is None:
         return None
+    for lora in loras:
+        pipelines.outline_lora(pipe, lora)
     net = None if folder is None else pipelines.outline_controlnet(folder, pipe.unet)
     return StableDiffusionSampler(pipelines.pipelines(pipe, net))
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from restore_cli.cli.main import app
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import read, write
-from tests.pipelines import tiny_controlnet, tiny_lora, tiny_pipeline
+from tests.pipelines import LORAS, save_lora, tiny_controlnet, tiny_lora, tiny_pipeline
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of diffusers and transformers
@@ -192,6 +192,8 @@ def parts(folder, here):
     (here / "bad.safetensors").write_bytes(b"no tensors")
     write(Image(torch.rand(1, 30, 30)), here / "large.png")
     tiny_controlnet(here / "other-net", cross_attention_dim=16)
+    tiny_controlnet(here / "wide-net", in_channels=8)
+    tiny_controlnet(here / "deep-net", channels=1)
     shutil.copytree(folder / "sd", here / "hollow")
     for file in (here / "hollow" / "unet").glob("*.safetensors"):
         file.unlink()
@@ -218,6 +220,9 @@ def parts(folder, here):
             2,
             "from 0 to 2",
         ),
+        ("--base sd --controlnet sd/unet --control-image edges.png", 4, "a UNet2DConditionModel"),
+        ("--base sd --controlnet deep-net --control-image edges.png", 4, "takes 1 channels"),
+        ("--base sd --controlnet wide-net --control-image edges.png", 4, "in_channels 8, the base"),
         ("--base sd --scheduler foo", 2, "--sampler foo: unknown"),
         ("--base sd --size 33x16", 2, "the nearest is 32x16"),
         ("--base sd --size 160x16", 2, "160x16 is 10.0 times the side"),
@@ -236,6 +241,25 @@ def test_a_dry_run_refuses_what_a_real_one_does(options, code, message, dry, par
     assert message in result.stderr.replace("\n", " ")
     assert result.stdout == ""
     assert set(parts.iterdir()) == before
+
+
+@pytest.mark.parametrize("layout", LORAS)
+@pytest.mark.parametrize(
+    ("down", "up", "wrong"),
+    [((2, 8), (8, 2), None), ((2, 4), (8, 2), "lora_A"), ((2, 8), (6, 2), "lora_B")],
+    ids=["fitting", "input", "output"],
+)
+def test_a_lora_of_other_shapes_is_refused_by_its_header(layout, down, up, wrong, folder, here):
+    layers, matrices = LORAS[layout]
+    file = save_lora(here / "style.safetensors", layers, matrices, down, up)
+    common = ("generate", "a fox", "--base", folder / "sd", "--lora", file, "--steps", 1)
+    dry, real = (restore(*common, "--size", "16x16", *end) for end in (("--dry-run",), ()))
+    assert dry.exit_code == real.exit_code == (4 if wrong else 0), real.stderr
+    if wrong:
+        assert dry.stderr == real.stderr
+        said, _, hint = dry.stderr.partition("hint: ")
+        assert f"{wrong}." in said
+        assert hint == "take a LoRA that was trained for this base\n"
 
 
 def test_a_dry_run_of_all_parts_plans_and_reads_no_weights(folder, everything, here, monkeypatch):

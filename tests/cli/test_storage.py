@@ -15,6 +15,7 @@ from PIL import Image
 
 from restore_cli import storage
 from restore_cli.batch import giants
+from restore_cli.imaging.io import read, write
 from tests.cli.invoke import restore, rows
 from tests.imaging.clips import make_clip
 
@@ -530,15 +531,21 @@ def test_a_folder_of_many_pages_is_listed_page_by_page(s3, random_weights, monke
     assert len(calls) == 3
 
 
-def test_the_store_in_memory_works_as_any_other(memory, random_weights):
+def test_the_store_in_memory_works_as_any_other(memory, random_weights, tmp_path):
     memory.pipe("/in/deep/a.png", photograph())
-    run = partial(
-        derain, "memory://in", "-r", "-o", "memory://out", "--json", "--weights", random_weights
-    )
-    (row,) = rows(run())
-    assert (row["status"], row["target"]) == ("ok", "memory://out/deep/a.png")
-    assert memory.exists("/out/deep/a.png")
-    assert [row["status"] for row in rows(run("--skip-existing"))] == ["skipped"]
+    run = partial(derain, "memory://in", "-r", "-o", tmp_path, "--json", "--weights")
+    (row,) = rows(run(random_weights))
+    assert (row["status"], row["target"]) == ("ok", f"{tmp_path}/deep/a.png")
+    write(read(tmp_path / "deep/a.png"), storage.Url("memory://out/b.png"))
+    assert memory.exists("/out/b.png")
+
+
+@pytest.mark.parametrize("options", [("-o", "memory://out/"), ()], ids=["named", "beside"])
+def test_outputs_in_memory_are_refused(options, memory, random_weights):
+    memory.pipe("/in/a.png", photograph())
+    result = derain("memory://in/a.png", *options, "--weights", random_weights)
+    assert result.exit_code == 2
+    assert "outputs in memory are lost at the end" in result.stderr
 
 
 def test_the_record_of_an_output_names_the_object(s3, random_weights, tmp_path):

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 TEXT_PACKAGES = ("transformers", "accelerate")
 DOWN = re.compile(r"(lora_A|lora_down|lora\.down|lora_linear_layer\.down)\b")  # one a layer
+SIZES = re.compile(r"size mismatch for (\S+): .*?\(\[(.*?)\]\).*?\(\[(.*?)\]\)")
 SINGLE_FILES = (".safetensors", ".ckpt")
 
 Kind = Literal["text", "image", "inpaint"]  # of a request: with an image, or with a mask, too
@@ -107,10 +108,11 @@ def pipelines(pipe: Any, controlnet: Any = None) -> Mapping[Kind, Any]:
     return MappingProxyType(found)
 
 
-def outline(base: str) -> Any:
+def outline(base: str, *, text_encoders: bool = False) -> Any:
     """Return the pipeline in a folder without its weights, to see what requests it takes.
 
-    None for a file or a name on a hub. Raises MissingExtra, WeightsError.
+    text_encoders: whether it has them. None for a file or a name on a hub.
+    Raises MissingExtra, WeightsError.
     """
     import diffusers
 
@@ -125,7 +127,7 @@ def outline(base: str) -> Any:
         with quiet_libraries():
             kind = getattr(diffusers, index["_class_name"])
             parts = {  # models, and settings
-                name: _outline_of(path / name, *index[name])
+                name: _outline_of(path / name, *index[name], text_encoders=text_encoders)
                 if isinstance(index[name], list)
                 else index[name]
                 for name in signature(kind).parameters
@@ -136,14 +138,21 @@ def outline(base: str) -> Any:
         raise _unreadable(base, path, error) from error
 
 
-def _outline_of(folder: Path, library: str | None, name: str) -> Any:
-    """Return a model or a scheduler without its weights; None for a part of another library."""
+def _outline_of(
+    folder: Path, library: str | None, name: str, *, text_encoders: bool = False
+) -> Any:
+    """Return a model or a scheduler without its weights; None for a part of another library.
+
+    text_encoders: also a text encoder.
+    """
     import diffusers
 
     if library is None:  # an optional part
         return None
     if not any(folder.iterdir()):
         raise OSError(f"{folder.name}/ is empty")
+    if library == "transformers" and text_encoders and name.startswith("CLIPText"):
+        return _outline_of_text_encoder(folder, name)
     if library != "diffusers":
         return None
     kind = getattr(diffusers, name)
@@ -156,12 +165,22 @@ def _outline_of(folder: Path, library: str | None, name: str) -> Any:
         return kind.from_config(config)
 
 
+def _outline_of_text_encoder(folder: Path, name: str) -> Any:
+    import transformers
+
+    kind = getattr(transformers, name)
+    config = kind.config_class.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        return kind(config)
+
+
 def outline_controlnet(folder: Path, unet: Any) -> Any:
     """Return the ControlNet in a folder without its weights.
 
     Raises WeightsMissing, WeightsMismatch.
     """
     missing = _missing_controlnet(folder)
+    _refuse_no_controlnet(folder)
     try:
         net = _outline_of(folder, "diffusers", "ControlNetModel")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -175,8 +194,7 @@ def read_controlnet(folder: Path, unet: Any, dtype: torch.dtype) -> Any:
     from diffusers import ControlNetModel
 
     missing = _missing_controlnet(folder)
-    if not (folder / "config.json").is_file():
-        raise missing  # diffusers would take the folder for a name on the hub
+    _refuse_no_controlnet(folder)  # diffusers would take the folder for a name on the hub
     try:
         with quiet_libraries():
             net = ControlNetModel.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
@@ -194,19 +212,44 @@ def _missing_controlnet(folder: Path) -> WeightsMissing:
     )
 
 
+def _refuse_no_controlnet(folder: Path) -> None:
+    """Raise WeightsMissing for a folder without configuration, or with that of another model."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = config.get("_class_name", "ControlNetModel")
+    except (OSError, ValueError, AttributeError) as error:
+        raise _missing_controlnet(folder) from error
+    if kind != "ControlNetModel":
+        raise WeightsMismatch(
+            f"{folder} holds a {kind}, not a ControlNet", hint="name the folder of a ControlNet"
+        )
+
+
 def _refuse_other_controlnet(folder: Path, net: Any, unet: Any) -> None:
     """Raise WeightsMismatch for a ControlNet of another UNet."""
-    for name in ("cross_attention_dim", "block_out_channels"):
-        wanted, given = (tuple(np.atleast_1d(m.config[name])) for m in (unet, net))
+    shared = ("cross_attention_dim", "block_out_channels")
+    facts = [(name, unet.config[name], net.config[name]) for name in shared]
+    facts.append(("in_channels", unet.config.out_channels, net.config.in_channels))  # of latents
+    for name, *values in facts:
+        wanted, given = (tuple(np.atleast_1d(value)) for value in values)
         if wanted != given:
             raise WeightsMismatch(
                 f"the ControlNet in {folder} has {name} {_plain(given)}, the base {_plain(wanted)}",
                 hint="take the ControlNet that was trained for this base",
             )
+    if net.config.conditioning_channels != 3:
+        raise WeightsMismatch(
+            f"the ControlNet in {folder} takes {net.config.conditioning_channels} channels, "
+            "an image has 3",
+            hint="take a ControlNet of RGB images",
+        )
 
 
-def lora_layers(lora: Lora) -> int:
-    """Return the number of layers that a LoRA changes. Raises MissingExtra, WeightsError."""
+def lora_shapes(lora: Lora) -> dict[str, Tensor]:
+    """Return the tensors of a LoRA without their values, but for its scalars.
+
+    Raises MissingExtra, WeightsError.
+    """
     _require("peft", purpose="LoRA files need")
     from safetensors import SafetensorError, safe_open
 
@@ -215,17 +258,29 @@ def lora_layers(lora: Lora) -> int:
         raise WeightsMissing(f"{file}: no such file", hint="--lora FILE or FILE:SCALE")
     try:
         with safe_open(file, framework="pt") as opened:
-            keys = [*opened.keys()]
+            shapes = {key: opened.get_slice(key).get_shape() for key in opened.keys()}  # noqa: SIM118
+            found = {
+                key: torch.empty(shape, device="meta") if shape else opened.get_tensor(key)
+                for key, shape in shapes.items()
+            }
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"{file}: no LoRA: {_first_line(error)}", hint="take a LoRA in safetensors"
         ) from error
-    if not any("lora" in key.lower() for key in keys):
+    if not any("lora" in key.lower() for key in found):
         raise WeightsMismatch(
             f"{file}: no LoRA: no name of its tensors has lora in it",
             hint="take a LoRA that was trained for this base",
         )
-    return sum(DOWN.search(key) is not None for key in keys)
+    return found
+
+
+def outline_lora(pipe: Any, lora: Lora) -> None:
+    """Refuse a LoRA that does not fit a pipeline without weights. Raises as `fuse_lora`."""
+    shapes = lora_shapes(lora)
+    _load_lora(pipe, lora, shapes, {"pretrained_model_name_or_path_or_dict": shapes})
+    with quiet_libraries():
+        pipe.unload_lora_weights()
 
 
 def fuse_lora(pipe: Any, lora: Lora) -> None:
@@ -233,15 +288,29 @@ def fuse_lora(pipe: Any, lora: Lora) -> None:
 
     Raises MissingExtra, WeightsMissing, WeightsMismatch, WeightsError.
     """
+    file = Path(os.path.expanduser(lora.file))
+    place = {"weight_name": file.name, "local_files_only": True}
+    place["pretrained_model_name_or_path_or_dict"] = file.parent
+    _load_lora(pipe, lora, lora_shapes(lora), place)
+    with quiet_libraries():
+        pipe.fuse_lora(lora_scale=lora.scale)
+        pipe.unload_lora_weights()
+
+
+def _load_lora(
+    pipe: Any, lora: Lora, shapes: Mapping[str, Tensor], arguments: Mapping[str, Any]
+) -> None:
+    """Put the layers of a LoRA beside those of a pipeline."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    file, listed = Path(os.path.expanduser(lora.file)), lora_layers(lora)
+    file = Path(os.path.expanduser(lora.file))
     try:
         with quiet_libraries():
-            pipe.load_lora_weights(file.parent, weight_name=file.name, local_files_only=True)
+            pipe.load_lora_weights(**arguments)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(
-            f"{file}: no LoRA for {type(pipe).__name__}: {_first_line(error)}",
+            f"{file}: no LoRA for {type(pipe).__name__}: "
+            f"{_mismatch(error) or _text_mismatch(pipe, shapes) or _first_line(error)}",
             hint="take a LoRA that was trained for this base",
         ) from error
     models = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
@@ -251,12 +320,46 @@ def fuse_lora(pipe: Any, lora: Lora) -> None:
             f"{file} holds no LoRA of a layer of this base",
             hint="take a LoRA that was trained for this base",
         )
+    listed = sum(DOWN.search(key) is not None for key in shapes)
     if added < listed:
         missing = f"{listed - added} of its {listed} layers, which the base lacks"
         logger.warning("%s: added without %s", file.name, missing)
-    with quiet_libraries():
-        pipe.fuse_lora(lora_scale=lora.scale)
-        pipe.unload_lora_weights()
+
+
+def _mismatch(error: Exception) -> str | None:
+    """Return the first layer of another shape, of an error of torch."""
+    found = SIZES.search(str(error))
+    if found is None:
+        return None
+    key, given, wanted = (part.replace(", ", "x") for part in found.groups())
+    return f"{key} is {given}, in this base {wanted}"
+
+
+def _text_mismatch(pipe: Any, shapes: Mapping[str, Tensor]) -> str | None:
+    """Return the first layer of a text encoder that has another shape; transformers names none."""
+    from diffusers.utils import convert_state_dict_to_diffusers, convert_state_dict_to_peft
+
+    with suppress(ValueError):  # no layers of a text encoder
+        state = pipe.lora_state_dict(dict(shapes), unet_config=pipe.unet.config)[0]
+        for name in ("text_encoder", "text_encoder_2"):
+            own = {key: tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
+            layers = convert_state_dict_to_peft(convert_state_dict_to_diffusers(own)) if own else {}
+            modules = (
+                {  # some versions of transformers have this level, others not
+                    layer.replace("text_model.", ""): getattr(module, "base_layer", module)
+                    for layer, module in getattr(pipe, name).named_modules(prefix=name)
+                }
+                if layers
+                else {}
+            )
+            for key, tensor in layers.items():
+                layer, _, side = key.removesuffix(".weight").rpartition(".lora_")
+                axis = 1 if side == "A" else 0
+                base = modules.get(layer.replace("text_model.", ""))
+                if base is not None and base.weight.shape[axis] != tensor.shape[axis]:
+                    wanted = base.weight.shape[axis]
+                    return f"{key} has {tensor.shape[axis]} features, in this base {wanted}"
+    return None
 
 
 def weights_sha256(*parts: Any) -> str:
@@ -303,7 +406,7 @@ def quiet_libraries() -> Iterator[None]:
     from diffusers.utils import logging as diffusers_logging
 
     for library in (transformers_logging, diffusers_logging):
-        library.set_verbosity_error()
+        library.set_verbosity(logging.CRITICAL)  # errors are raised as well
         library.disable_progress_bar()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
