@@ -22,7 +22,7 @@ LAYERS = {
     **dict.fromkeys(
         ("__init__", "tasks", "errors", "assets", "downloads", "files", "memory", "storage"), 0
     ),
-    "worker": 0,
+    **dict.fromkeys(("worker", "interrupts"), 0),
 }
 GROUND = 0  # its modules are single files, which may use each other
 ONLY_IN = {  # library -> where it may be imported: folders, or files of them

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from restore_cli.interrupts import handled
+
 SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"  # a progress bar hides it
 IMPORTS = "<frozen importlib._bootstrap>"
 
@@ -30,7 +32,7 @@ EXCEPTIONS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 def end_at_once() -> None:
     """From now on, end the process at a signal, except one that it was started to ignore."""
     for number in EXCEPTIONS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` does, and & in a script
+        if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
 
 
@@ -43,20 +45,8 @@ def ignore() -> None:
 @contextmanager
 def raised() -> Iterator[None]:
     """Raise the first signal of a block in the main thread."""
-    import threading
-
-    if threading.current_thread() is not threading.main_thread():
+    with handled(_raise):
         yield
-        return
-    before = {number: signal.getsignal(number) for number in EXCEPTIONS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, _raise)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -12,8 +12,6 @@ network may therefore run several times in a step, as C-BSN does, and as a CUDA 
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,12 +26,11 @@ from torch import Tensor, nn
 from restore_cli.assets import launch
 from restore_cli.errors import DeviceError, RestoreError, UsageError
 from restore_cli.inference.device import pick_device
+from restore_cli.interrupts import handled
 from restore_cli.networks.layers import DropPath
 
 T = TypeVar("T")
 S = TypeVar("S")
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Processes:
 
     def __init__(self, rank: int = 0, count: int = 1):
         self.rank, self.count = rank, count
-        self.signalled = False  # this process received a signal
+        self._signalled = False  # this process received a signal
         self._interrupted = False  # it has been raised in all processes
 
     @property
@@ -132,9 +129,13 @@ class Processes:
         """
         return now if self.count == 1 else lambda: self._shared_time(now)
 
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal, which the clock raises: a handler."""
+        self._signalled = True
+
     def _shared_time(self, now: Callable[[], float]) -> float:
         seconds = now() if self.is_first else -math.inf
-        shared = torch.tensor([seconds, self.signalled], dtype=torch.float64)
+        shared = torch.tensor([seconds, self._signalled], dtype=torch.float64)
         with _connected():
             dist.all_reduce(shared, dist.ReduceOp.MAX)
         if shared[1] and not self._interrupted:
@@ -175,7 +176,7 @@ def join_processes(device: str) -> Iterator[tuple[Processes, torch.device]]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo")
     processes = Processes(given.rank, given.count)
     try:
-        with _noted_signals(processes):
+        with handled(processes.note):  # torchrun sends each signal twice
             yield processes, own
     finally:
         dist.destroy_process_group()
@@ -190,27 +191,6 @@ def _own_device(name: str, local: int) -> torch.device:
             hint="--device cuda gives each process a GPU of its own, --device cpu none",
         )
     return pick_device(f"cuda:{local}") if device.type == "cuda" else device
-
-
-@contextmanager
-def _noted_signals(processes: Processes) -> Iterator[None]:
-    """Note signals, which `Processes.clock` raises; torchrun sends each of them twice."""
-
-    def note(number: int, frame: FrameType | None) -> None:
-        processes.signalled = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, note)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _SumOverProcesses(torch.autograd.Function):
