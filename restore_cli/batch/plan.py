@@ -266,9 +266,9 @@ class _Places:
         elif isinstance(job.target, Url):
             exists = find(job.target) if self._alone else job.target in self._objects
             present = job.target.address if exists else None
-            result, name = str(job.target), job.target.address
+            result, name = _of_object(job.target), job.target.address
         if isinstance(found.status, Entry):
-            origin, file = str(job.source), found.status.url.address
+            origin, file = _of_object(found.status.url), found.status.url.address
             size, mtime = found.status.size, found.status.modified
         elif found.status is not None and isinstance(job.source, Path):
             origin = self._without_links(job.source)
@@ -283,6 +283,14 @@ class _Places:
         if real is None:
             real = self._real[folder] = os.path.realpath(folder)
         return os.path.join(real, name)
+
+
+def _of_object(url: Url) -> str:
+    """Return a URL without its secrets, and distinct for each object of a store."""
+    shown = str(url)
+    if url.is_web or shown == url.address:
+        return shown
+    return f"{shown}#{hashlib.sha256(os.fsencode(url.address)).hexdigest()[:8]}"
 
 
 def _refuse_collisions(

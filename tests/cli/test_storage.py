@@ -480,6 +480,16 @@ def test_a_run_goes_on_by_its_ledger(s3, random_weights, tmp_path):
     assert {row["status"] for row in rows(run())} == {"ok"}
 
 
+def test_objects_whose_names_look_like_queries_have_rows_of_their_own(s3, random_weights, tmp_path):
+    put(s3, "in/a?v=1.png", "in/a?v=2.png")
+    book = ("--ledger", tmp_path / "run.sqlite", "--weights", random_weights)
+    run = partial(derain, "s3://photos/in", "-o", "s3://photos/out/", "--json", *book)
+    assert [row["status"] for row in rows(run())] == ["ok", "ok"]
+    assert keys_in(s3, "out/") == {"out/a?v=1.png", "out/a?v=2.png"}
+    assert [row["status"] for row in rows(run())] == ["skipped", "skipped"]
+    assert len(rows(restore("ledger", "export", tmp_path / "run.sqlite"))) == 2
+
+
 def storage_sha256(s3, key):
     import hashlib
 
