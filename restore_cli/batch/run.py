@@ -243,7 +243,8 @@ def run_plan(
         planned = planned.again()
         for item in planned.unreadable:
             if item.source not in told:
-                logger.warning("%s: %s", item.source, item.error.message)
+                message = item.error.message.removeprefix(f"{item.source}: ")
+                logger.warning("%s: %s", item.source, message)
         told |= {item.source for item in planned.unreadable}
 
 

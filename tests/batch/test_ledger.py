@@ -289,6 +289,16 @@ def test_watching_an_empty_folder_is_no_error(here):
     assert len(planned(ledger(watching=True), "empty")) == 0
 
 
+@posix_only
+def test_watching_names_once_what_cannot_be_read(here, monkeypatch, caplog):
+    monkeypatch.setattr("restore_cli.batch.run.WATCHING", 0)
+    results = run_plan(planned(ledger(watching=True)), engine)
+    os.symlink("nowhere", "in/link.png")
+    assert next(results).status == "ok"
+    results.close()
+    assert caplog.messages == ["in/link.png: broken link"]
+
+
 def test_watching_leaves_a_collision_to_the_one_file(here):
     book = ledger(watching=True)
     draw("in/a.bmp")
