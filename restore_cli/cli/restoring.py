@@ -222,7 +222,10 @@ def finish(planned: Plan, failures: list[Failure], report: Reporter, *, skipped:
             "skipped": skipped,
             "failed": failed,
         }
-        said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        said = (
+            ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+            or "nothing to do"
+        )
         report.say(f"{said} in {report.seconds:.1f} s")
     raise_failures(planned, failures, report)
 
