@@ -16,10 +16,18 @@ def starting(words: Iterable[str]) -> Callable[[str], list[str]]:
     return lambda incomplete: [word for word in words if word.startswith(incomplete)]
 
 
-def weights(incomplete: str) -> list[str]:
-    from restore_cli.checkpoints import manifest
+def weights(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete weights: for the task that the command is called by, or all."""
+    return _weights(str(context.command.name), incomplete)
 
-    return starting(manifest.entries())(incomplete)
+
+def _weights(task: str, incomplete: str) -> list[str]:
+    from restore_cli.checkpoints import manifest
+    from restore_cli.checkpoints.load import spec_of
+
+    found = starting(manifest.entries())(incomplete)
+    is_task = task in (*TASKS, "generate")
+    return [name for name in found if not is_task or task in spec_of(name).tasks]
 
 
 def models(context: typer.Context, incomplete: str) -> list[str]:
@@ -29,7 +37,7 @@ def models(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def models_and_weights(incomplete: str) -> list[str]:
-    return [*starting(registry.MODELS)(incomplete), *weights(incomplete)]
+    return [*starting(registry.MODELS)(incomplete), *_weights("", incomplete)]
 
 
 def models_of_steps(incomplete: str) -> list[str]:
@@ -48,7 +56,7 @@ def weights_of_steps(incomplete: str) -> list[str]:
     step, equals, name = incomplete.partition("=")
     if not equals:
         return starting(f"{task}=" for task in TASKS)(incomplete)
-    return [f"{step}={found}" for found in weights(name)]
+    return [f"{step}={found}" for found in _weights(step.partition(":")[0], name)]
 
 
 def steps(incomplete: str) -> list[str]:

@@ -11,8 +11,9 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -279,11 +280,24 @@ class Reporter:
                 self._progress.start()
 
 
+_maker: ContextVar[Callable[..., Reporter]] = ContextVar("maker", default=Reporter)
+
+
 def reporter(
     command: str, *, quiet: bool = False, json: bool = False, print0: bool = False
 ) -> Reporter:
     """Return a reporter, for `with reporter("derain") as report:`."""
-    return Reporter(command, quiet=quiet, json=json, print0=print0)
+    return _maker.get()(command, quiet=quiet, json=json, print0=print0)
+
+
+@contextmanager
+def reported_by(maker: Callable[..., Reporter]) -> Iterator[None]:
+    """Give the commands that this thread runs inside another kind of reporter."""
+    token = _maker.set(maker)
+    try:
+        yield
+    finally:
+        _maker.reset(token)
 
 
 class _WarningHandler(logging.Handler):

@@ -13,6 +13,7 @@ import typer
 from restore_cli import registry
 from restore_cli.batch.jobs import Job, Standard
 from restore_cli.batch.plan import plan
+from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import Reporter, reporter
 from restore_cli.cli.engine_options import loaded, refuse_ray_options
@@ -32,6 +33,7 @@ NoiseLimit = Annotated[
         metavar="auto|off|SIGMA",
         help="Most noise that is removed; auto: the estimated noise; off: all that the network "
         "removes; SIGMA: noise of this sigma (of 255).",
+        autocompletion=choices.starting(("auto", "off")),
     ),
 ]
 For = Annotated[

@@ -40,7 +40,13 @@ def loaded(load: Callable[[], Loaded], context: typer.Context) -> Loaded | Pool:
     """Load the network here or, with --engine ray, in the workers. Raises as both do."""
     given = context.params
     if given["engine"] == "local":
-        return load()
+        return loaded_here(load, context)
     from restore_cli.batch.distributed import Cluster, start
 
     return start(load, Cluster(*(given[option] for option in OF_RAY)))
+
+
+def loaded_here(load: Callable[[], Loaded], context: typer.Context) -> Loaded:
+    """Load the network by the object of the context, which may have kept it, or without one."""
+    keep: Callable[[Callable[[], Loaded]], Loaded] | None = context.obj
+    return load() if keep is None else keep(load)

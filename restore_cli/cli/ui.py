@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from restore_cli.assets import set_environment
 from restore_cli.cli.console import reporter
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 
 LOOPBACK = ("127.0.0.1", "localhost")
 USER = "restore"  # the name on the login page
-LARGEST_UPLOAD = 500 << 20  # bytes of a file
 
 
 def ui(
+    context: typer.Context,
     host: Annotated[
         str,
         typer.Option(
@@ -75,11 +76,15 @@ def ui(
             raise MissingExtra(
                 "restore ui needs the package gradio", hint="pip install 'restore-cli[ui]'"
             ) from error
+        from restore_cli.cli.ui_options import Options
         from restore_cli.cli.ui_page import build
         from restore_cli.cli.ui_work import Work
 
         work = Work()
-        page = build(work, Path(folder), is_local=host in LOOPBACK)
+        root = context.find_root().command
+        assert isinstance(root, TyperGroup)
+        options = Options(root, is_local=host in LOOPBACK)
+        page = build(work, Path(folder), options)
         try:
             report.data(launch(page, host, port, password, open=open))
             report.say("Ctrl-C ends")
@@ -97,6 +102,8 @@ def launch(
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+    from restore_cli.cli.ui_page import CSS, LARGEST_UPLOAD
+
     # A web site whose name leads to 127.0.0.1 would pass for this page otherwise.
     known = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK])
     try:
@@ -109,6 +116,7 @@ def launch(
             max_file_size=LARGEST_UPLOAD,
             app_kwargs={"middleware": [known]} if host in LOOPBACK else None,
             footer_links=[],
+            css=CSS,
             prevent_thread_lock=True,
             quiet=True,
             share=False,

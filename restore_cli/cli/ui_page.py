@@ -8,151 +8,166 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
-from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
+import typer
 
-from restore_cli import registry
-from restore_cli.batch.plan import Plan
-from restore_cli.checkpoints import manifest
-from restore_cli.cli.options import DEVICES
-from restore_cli.cli.ui_work import (
-    STATES,
-    Choices,
-    Done,
-    Purpose,
-    Row,
-    Work,
-    describe,
-    failed_or_skipped,
-    pack,
-    plan_of,
-    previews,
-)
+from restore_cli.cli.ui_options import Line, Options, Shown
+from restore_cli.cli.ui_work import STATES, Outcome, Work, describe, pack, previews
 from restore_cli.errors import RestoreError, UsageError
-from restore_cli.imaging.formats import Format
-from restore_cli.inference.options import Precision, Resize
 from restore_cli.memory import enough_memory
-from restore_cli.tasks import TASKS
 
 MOST_UPLOADS = 50  # files of one run
+LARGEST_UPLOAD = 500 << 20  # bytes of a file
 MOST_ROWS = 500  # of a table
+MOST_RADIOS = 4  # choices that are shown side by side
+WIDTH = 280  # pixels of an option at least
+BY_TASK = ("model", "weights")  # options whose choices are those of the task
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "computation", "concurrency_limit": 1}
+
+# Checkboxes take no width of their own, and the texts below labels are too pale.
+CSS = f"""
+.option {{ min-width: min({WIDTH}px, 100%) !important }}
+.outcome {{ overflow-wrap: anywhere }}
+.outcome .state {{ white-space: nowrap }}
+:root {{ --block-info-text-color: var(--neutral-600) }}
+.dark {{ --block-info-text-color: var(--neutral-400) }}
+"""
 
 Values = Mapping[Any, Any]  # of components
 
 
-def build(work: Work, folder: Path, *, is_local: bool) -> gr.Blocks:
+def build(work: Work, folder: Path, options: Options) -> gr.Blocks:
     """Return the page; folder: for the results. Only a local page reads and writes folders."""
     with gr.Blocks(title="restore", analytics_enabled=False) as page:
-        controls = _controls(is_local)
+        controls = Controls(options)
         with gr.Tabs():
             with gr.Tab("Images"):
                 _images(controls, work, folder)
-            if is_local:
+            if options.is_local:
                 with gr.Tab("Folder"):
                     _folder(controls, work)
     page.queue(api_open=False)
     return page
 
 
-def _controls(is_local: bool) -> dict[str, Any]:
-    """Add the options, by the fields of Choices."""
-    usual = Choices()
-    tasks = [name for name in TASKS if is_local or len(_weights_of(name)) > 1]
-    of_tasks = {"scale": "upscale", "purpose": "upscale", "noise_limit": "denoise"}
-    of_tasks["resize"] = "enhance"
-    controls: dict[str, Any] = {"task": gr.Radio(tasks, value=usual.task, label="Task")}
-    with gr.Row():
-        controls |= {
-            "scale": gr.Textbox(
-                usual.scale, label="Scale", placeholder="2, or that of the weights", visible=False
-            ),
-            "purpose": gr.Radio(
-                [*get_args(Purpose)], value=usual.purpose, label="For", visible=False
-            ),
-            "noise_limit": gr.Textbox(
-                usual.noise_limit, label="Noise limit: auto, off, or sigma", visible=False
-            ),
-            "resize": gr.Radio(
-                [*get_args(Resize)], value=usual.resize, label="Resize", visible=False
-            ),
-            "strength": gr.Slider(0, 1, value=usual.strength, step=0.05, label="Strength"),
-        }
-    with gr.Accordion("More options", open=False):
-        controls |= _more_options(usual, is_local)
+class Controls:
+    """The task, a preset, and the options of all tasks, of which those of one are visible."""
 
-    def fit(task: str) -> list[Any]:
-        shown = [gr.update(visible=task == owner) for owner in of_tasks.values()]
-        weights = gr.update(choices=_weights_of(task), value=usual.weights)
-        return [*shown, gr.update(visible=task != "upscale"), weights]
+    def __init__(self, options: Options):
+        self.options = options
+        first = next(iter(options.commands))
+        values = options.values(first)
+        purpose = self._purpose(first)
+        self.task = gr.Radio([*options.commands], value=first, label="Task", info=purpose)
+        self.preset = gr.Dropdown(
+            [("none", ""), *((name, name) for name in options.presets)],
+            value="",
+            label="Preset",
+            info="Values that restore.toml has under this name.",
+            visible=bool(options.presets),
+        )
+        self.of: dict[Shown, Any] = {}
+        with gr.Row():
+            self._add(first, values, is_simple=True)
+        with gr.Accordion("More options", open=False), gr.Row():
+            self._add(first, values, is_simple=False)
+        before = gr.State((first, ""))
+        inputs = [self.task, self.preset, before]
+        outputs = [self.task, *self.of.values(), before]
+        for control in (self.task, self.preset):
+            control.input(self._fit, inputs, outputs, queue=False, show_progress="hidden")
 
-    changed = [controls[name] for name in (*of_tasks, "strength", "weights")]
-    controls["task"].change(fit, controls["task"], changed, queue=False, show_progress="hidden")
-    return controls
+    def inputs(self) -> set[Any]:
+        return {self.task, self.preset, *self.of.values()}
 
+    def line(self, values: Values, arguments: list[str]) -> Line:
+        """Return the command that the page stands for. Raises UsageError."""
+        task = values[self.task]
+        given = {each.name: values[self.of[each]] for each in self.options.of(task)}
+        return self.options.line(task, given, arguments, preset=values[self.preset] or None)
 
-def _more_options(usual: Choices, is_local: bool) -> dict[str, Any]:
-    with gr.Row():
-        network = {
-            "weights": gr.Dropdown(
-                _weights_of(usual.task),
-                value=usual.weights,
-                label="Weights: a name or a file" if is_local else "Weights",
-                allow_custom_value=is_local,
-            ),
-            "tile": gr.Textbox(usual.tile, label="Tile: auto, off, exact, or pixels"),
-            "device": gr.Dropdown(
-                [*DEVICES], value=usual.device, label="Device", allow_custom_value=True
-            ),
-            "precision": gr.Dropdown(
-                [*get_args(Precision)], value=usual.precision, label="Precision"
-            ),
-        }
-    with gr.Row():
-        return network | {
-            "format": gr.Dropdown(
-                [("that of the source", ""), *((name, name) for name in get_args(Format))],
-                value=usual.format,
-                label="Format",
-            ),
-            "quality": gr.Textbox(
-                label="Quality, 1 to 100", placeholder="JPEG 95, WebP lossless, video 90"
-            ),
-        }
+    def _add(self, task: str, values: Mapping[str, Any], *, is_simple: bool) -> None:
+        for each in self.options.shown:
+            if each.is_simple == is_simple:
+                shown = task in each.tasks
+                words = self.options.words(each, task if shown else each.tasks[0])
+                value = values[each.name] if shown else each.option.default
+                self.of[each] = _control(each, words, value, self.options.is_local, visible=shown)
 
+    def _fit(self, task: str, preset: str, before: tuple[str, str]) -> list[Any]:
+        """Show the options of a task, with the values that its settings or a preset change."""
+        with _errors_shown():
+            values = self.options.values(task, preset or None)
+            old = self.options.values(before[0], before[1] or None)
+            updates = [gr.update(info=self._purpose(task))]
+            for each in self.of:
+                if task not in each.tasks:
+                    updates.append(gr.update(visible=False))
+                    continue
+                change: dict[str, Any] = {"visible": True}
+                if each.name in BY_TASK and task != before[0]:
+                    change["choices"] = _choices(each, self.options.words(each, task))
+                if each.name in BY_TASK or old.get(each.name) != values[each.name]:
+                    change["value"] = _shown_value(each, values[each.name])
+                updates.append(gr.update(**change))
+            return [*updates, (task, preset)]
 
-def _weights_of(task: str) -> list[tuple[str, str]]:
-    """Return the labels and names of the weights of a task, the default first."""
-    names = [
-        name
-        for name, entry in manifest.entries().items()
-        if task in (entry.tasks or registry.find(entry.arch).tasks)
-    ]
-    return [("default", ""), *((name, name) for name in names)]
+    def _purpose(self, task: str) -> str:
+        return str(self.options.commands[task].help).splitlines()[0]
 
 
-def choices_of(values: Values, controls: Mapping[str, Any]) -> Choices:
-    """Read the controls; one that was emptied leaves the default of the command.
+def _control(each: Shown, words: list[str], value: Any, is_local: bool, *, visible: bool) -> Any:
+    """Return the control of an option."""
+    usual: dict[str, Any] = {
+        "label": each.label,
+        "info": each.help,
+        "value": _shown_value(each, value),
+        "visible": visible,
+        "scale": 1,
+        "min_width": WIDTH,
+        "elem_classes": ["option"],
+    }
+    option = each.option
+    if each.kind == "flag":
+        return gr.Checkbox(**usual)
+    if each.kind == "slider":
+        step = 0.05 if isinstance(option.default, float) else 1
+        return gr.Slider(option.min, option.max, step=step, **usual)
+    if each.kind == "number" and option.default is not None:
+        return gr.Number(precision=None if isinstance(option.default, float) else 0, **usual)
+    if each.kind == "switch":
+        return gr.Radio([("auto", ""), ("yes", True), ("no", False)], **usual)
+    if each.kind == "number" or (each.kind == "text" and not words):
+        return gr.Textbox(placeholder=each.usual or option.metavar, **usual)
+    is_free = each.kind == "text" and (is_local or each.name != "weights")
+    choices = _choices(each, words)
+    if is_free or len(choices) > MOST_RADIOS:
+        return gr.Dropdown(choices, allow_custom_value=is_free, **usual)
+    return gr.Radio(choices, **usual)
 
-    Raises UsageError.
-    """
-    given = {name: values[control] for name, control in controls.items()}
-    given = {name: value for name, value in given.items() if value not in (None, "")}
-    if quality := given.pop("quality", ""):
-        if not (quality.isdecimal() and 1 <= int(quality) <= 100):
-            raise UsageError(f"quality {quality}: wanted a number from 1 to 100")
-        given["quality"] = int(quality)
-    return Choices(**given)
+
+def _choices(each: Shown, words: list[str]) -> list[tuple[str, str]]:
+    """Return the labels and values of a list; an option without a value has its default first."""
+    usual = [(f"default: {each.usual}" if each.usual else "default", "")]
+    return [*(usual if each.option.default is None else []), *((word, word) for word in words)]
 
 
-def _images(controls: dict[str, Any], work: Work, folder: Path) -> None:
+def _shown_value(each: Shown, value: Any) -> Any:
+    """Return a value of an option as its control has it: of a setting, a text."""
+    if isinstance(each.option.default, int | float) and isinstance(value, str):
+        return float(value)
+    return "" if value is None else value
+
+
+def _images(controls: Controls, work: Work, folder: Path) -> None:
     """Add the tab of uploaded images."""
-    files = gr.File(label="Images", file_count="multiple", height=160)
+    limits = f"up to {MOST_UPLOADS} files of up to {LARGEST_UPLOAD >> 20} MB"
+    files = gr.File(label=f"Images, {limits}", file_count="multiple", height=160)
     with gr.Row():
-        start, stop = gr.Button("Restore", variant="primary"), gr.Button("Stop")
+        start, stop = gr.Button("Restore", variant="primary", scale=3), gr.Button("Stop", scale=1)
     table, made = gr.HTML(), gr.State([])
     chosen = gr.Dropdown(label="Image", type="index", visible=False)
     slider = gr.ImageSlider(
@@ -165,15 +180,16 @@ def _images(controls: dict[str, Any], work: Work, folder: Path) -> None:
         with _errors_shown(folder):
             uploads = values[files] or []
             refuse_uploads(uploads)
-            choices, place = choices_of(values, controls), tempfile.mkdtemp(dir=folder)
-            planned = plan_of(choices, uploads, f"{place}/{{hash}}/{{stem}}_{{task}}{{ext}}")
-            done = work.run(choices, planned, lambda share, text: progress(share, desc=text))
+            place = tempfile.mkdtemp(dir=folder)
+            output = f"{place}/{{hash}}/{{stem}}_{{task}}{{ext}}"
+            line = controls.line(values, [*uploads, f"--output={output}"])
+            done = work.run(line, lambda share, text: progress(share, desc=text))
             names = [Path(source).name for source, _ in done.made]
             paths = [target for _, target in done.made]
             several = len(paths) > 1
             packed = pack(paths, Path(place, "restored.zip")) if several else None
             return {
-                table: table_of(done.rows, summary_of(done), folder),
+                table: table_of(done, folder),
                 made: done.made,
                 chosen: gr.update(
                     choices=names, value=names[0] if names else None, visible=several
@@ -188,13 +204,13 @@ def _images(controls: dict[str, Any], work: Work, folder: Path) -> None:
             value = previews(*made[index]) if made else None
             return gr.update(value=value, visible=value is not None)
 
-    inputs = {files, *controls.values()}
+    inputs = {files, *controls.inputs()}
     start.click(restore, inputs, [table, made, chosen, slider, results, archive], **ONE_AT_A_TIME)
     stop.click(work.stop, queue=False)
     chosen.input(show, [chosen, made], slider, show_progress="hidden")
 
 
-def _folder(controls: dict[str, Any], work: Work) -> None:
+def _folder(controls: Controls, work: Work) -> None:
     """Add the tab of folders on this machine."""
     with gr.Row():
         source = gr.Textbox(label="Source folder", placeholder="photos")
@@ -202,40 +218,34 @@ def _folder(controls: dict[str, Any], work: Work) -> None:
     with gr.Row():
         recursive = gr.Checkbox(label="Include subfolders")
         existing = gr.Radio(
-            [("refuse", "error"), "skip", "overwrite"], value="error", label="Existing outputs"
+            [("refuse", ""), ("skip", "--skip-existing"), ("overwrite", "--overwrite")],
+            value="",
+            label="Existing outputs",
         )
     with gr.Row():
         preview = gr.Button("Show the plan")
         start, stop = gr.Button("Restore the folder", variant="primary"), gr.Button("Stop")
     table = gr.HTML()
 
-    def plan(values: Values) -> Plan:
+    def line(values: Values) -> Line:
         if not values[source]:
             raise UsageError("no source folder", hint="for example /home/me/photos")
-        place = values[output] and os.path.join(_absolute(values[output]), "")
-        return plan_of(
-            choices_of(values, controls),
-            [_absolute(values[source])],
-            place or None,
-            recursive=values[recursive],
-            existing=values[existing],
-        )
+        words = [_absolute(values[source])]
+        if values[output]:
+            words.append(f"--output={os.path.join(_absolute(values[output]), '')}")
+        words += ["--recursive"] if values[recursive] else []
+        return controls.line(values, words + ([values[existing]] if values[existing] else []))
 
     def show_plan(values: Values) -> str:
         with _errors_shown():
-            planned = plan(values)
-            jobs = islice(planned.jobs, MOST_ROWS)
-            rows = [(str(job.source), "planned", str(job.target)) for job in jobs]
-            summary = f"{len(planned.jobs)} planned, nothing done"
-            return table_of(failed_or_skipped(planned) + rows, summary)
+            return table_of(work.plan(line(values)))
 
     def restore(values: Values, progress: gr.Progress = gr.Progress()) -> str:
         with _errors_shown():
-            planned, choices = plan(values), choices_of(values, controls)
-            done = work.run(choices, planned, lambda share, text: progress(share, desc=text))
-            return table_of(done.rows, summary_of(done))
+            done = work.run(line(values), lambda share, text: progress(share, desc=text))
+            return table_of(done)
 
-    inputs = {source, output, recursive, existing, *controls.values()}
+    inputs = {source, output, recursive, existing, *controls.inputs()}
     preview.click(show_plan, inputs, table)
     start.click(restore, inputs, table, **ONE_AT_A_TIME)
     stop.click(work.stop, queue=False)
@@ -247,8 +257,9 @@ def _errors_shown(folder: Path | None = None) -> Iterator[None]:
     try:
         with enough_memory():
             yield
-    except RestoreError as error:
-        text = escape(_without_folder(describe(error), folder))
+    except (RestoreError, typer.BadParameter) as error:
+        said = describe(error) if isinstance(error, RestoreError) else error.message
+        text = escape(_without_folder(said, folder))
         raise gr.Error(text, duration=None, print_exception=False) from error
 
 
@@ -267,23 +278,30 @@ def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
-def summary_of(done: Done) -> str:
+def summary_of(done: Outcome) -> str:
     """Return the numbers of sources by what became of them."""
     states = [state for _, state, _ in done.rows]
-    words = {"ok": "restored", "skipped": "skipped", "failed": "failed"}
+    words = {"ok": "restored", "skipped": "skipped", "failed": "failed", "planned": "planned"}
     said = [f"{states.count(state)} {word}" for state, word in words.items() if state in states]
     return ", ".join((["stopped"] if done.is_stopped else []) + said)
 
 
-def table_of(rows: Sequence[Row], summary: str, folder: Path | None = None) -> str:
-    """Return a table as HTML, failures first; paths below `folder` are shown as names."""
+def table_of(done: Outcome, folder: Path | None = None) -> str:
+    """Return an outcome as HTML, failures first; paths below `folder` are shown as names."""
+
+    def shown(text: str) -> str:
+        return escape(_without_folder(text, folder))
+
+    rows = sorted(done.rows, key=lambda row: STATES.index(row[1]))
     lines = [
-        "".join(f"<td>{escape(_without_folder(cell, folder))}</td>" for cell in row)
-        for row in sorted(rows, key=lambda row: STATES.index(row[1]))[:MOST_ROWS]
+        f"<td>{shown(source)}</td><td class=state>{state}</td><td>{shown(text)}</td>"
+        for source, state, text in rows[:MOST_ROWS]
     ]
-    more = f"<p>and {len(rows) - MOST_ROWS} more</p>" if len(rows) > MOST_ROWS else ""
     table = f"<table><tr>{'</tr><tr>'.join(lines)}</tr></table>" if lines else ""
-    return f'<div style="overflow-wrap: anywhere"><p>{escape(summary)}</p>{table}{more}</div>'
+    more = f"<p>and {len(rows) - MOST_ROWS} more</p>" if len(rows) > MOST_ROWS else ""
+    summary = summary_of(done)
+    said = "".join(f"<p>{shown(text)}</p>" for text in done.said if not text.startswith(summary))
+    return f"<div class=outcome><p><b>{summary}</b></p>{table}{more}{said}</div>"
 
 
 def _without_folder(text: str, folder: Path | None) -> str:

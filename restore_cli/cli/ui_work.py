@@ -1,135 +1,52 @@
-"""Work behind the page of `restore ui`: the plans and runs of the commands."""
+"""Work behind the page of `restore ui`: its commands, run as if they were typed."""
 
 from __future__ import annotations
 
-import logging.handlers
+import os
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
-from restore_cli.batch.plan import Enlargement, Existing, Plan, plan
+import typer
+
 from restore_cli.batch.sources import is_video
-from restore_cli.cli import options as option
-from restore_cli.cli.denoise import sigma_or_word
-from restore_cli.cli.findings import messages
-from restore_cli.cli.upscale import PHOTO_MODEL, factor_or_size
-from restore_cli.cli.upscaling import default_network
-from restore_cli.errors import RestoreError, UsageError
-from restore_cli.imaging.formats import Format, is_container
+from restore_cli.cli.console import Bar, Reporter, reported_by
+from restore_cli.cli.ui_options import Line
+from restore_cli.errors import RestoreError
 from restore_cli.imaging.headers import read_header
-from restore_cli.inference.options import Precision, Resize
-from restore_cli.memory import keep_freed_memory
+from restore_cli.inference.options import RunOptions
 
 if TYPE_CHECKING:
-    from restore_cli.batch.run import Result
-    from restore_cli.inference.report import ImageRestorer
+    from restore_cli.inference.restorer import Restorer
+    from restore_cli.inference.upscaler import Upscaler
 
-KEPT = 2  # restorers in memory: those of the last choices
+KEPT = 2  # restorers in memory: those of the last loads
 LARGEST_SHOWN = 1 << 26  # pixels of an image that the slider shows
 SIDE, QUALITY = 1600, 90  # of the images of the slider
-MOST_WARNINGS = 1000
 
-Purpose = Literal["auto", "photo", "clean"]
-OnProgress = Callable[[float, str], None]  # share of the work, what is done
+OnProgress = Callable[[float | None, str], None]  # share of the work if it is known, what is done
 Row = tuple[str, str, str]  # source, one of STATES, message
 STATES = ("failed", "warning", "ok", "planned", "skipped")  # in the order of a table
 
 
-@dataclass(frozen=True)
-class Choices:
-    """Values of options as they would be typed; empty ones leave the default of the command."""
-
-    task: str = "derain"
-    scale: str = ""
-    purpose: Purpose = "auto"
-    strength: float = 1.0
-    noise_limit: str = "auto"
-    resize: Resize = "detail"
-    weights: str = ""
-    tile: str = "auto"
-    device: str = "auto"
-    precision: Precision = "auto"
-    format: Format | Literal[""] = ""
-    quality: int | None = None
-
-    @property
-    def factor(self) -> float:
-        """Raises UsageError, WeightsError."""
-        if self.task != "upscale":
-            return 1.0
-        return factor_or_size(self.scale or None, None, self.weights or None)[0] or 1.0
+class Stopped(KeyboardInterrupt):
+    """Interrupts a run, as Ctrl-C does in a terminal."""
 
 
 @dataclass
-class Done:
-    """Outcome of a plan; made: sources and targets."""
+class Outcome:
+    """What a command reported; made: sources and targets."""
 
-    rows: list[Row]
+    rows: list[Row] = field(default_factory=list)
     made: list[tuple[str, str]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
     is_stopped: bool = False
-
-    def add(self, result: Result, found: str) -> None:
-        source, target = str(result.job.source), str(result.job.target)
-        if result.error is not None:
-            self.rows.append((source, "failed", describe(result.error)))
-            return
-        self.rows.append((source, result.status, f"{target}; {found}" if found else target))
-        if result.status == "ok":
-            self.made.append((source, target))
-
-
-class _Stopped(Exception):
-    """Raised inside a run that is to end."""
-
-
-def plan_of(
-    choices: Choices,
-    sources: Sequence[str],
-    output: str | None,
-    *,
-    recursive: bool = False,
-    existing: Existing = "error",
-) -> Plan:
-    """Plan as the command of the task does. Raises RestoreError."""
-    return plan(
-        sources,
-        output,
-        task=choices.task,
-        model=option.network_of(choices.task, None, choices.weights or None, output),
-        scale=Enlargement(choices.factor),
-        recursive=recursive,
-        format=choices.format or None,
-        existing=existing,
-    )
-
-
-@lru_cache(maxsize=KEPT)
-def load(choices: Choices, *, videos: bool) -> ImageRestorer:
-    """Load the networks as the command of the task does, once. Raises RestoreError."""
-    from restore_cli.inference.restorer import load_restorer
-    from restore_cli.inference.upscaler import Target, load_upscaler
-
-    task, weights, kind = choices.task, choices.weights or None, choices.purpose
-    options = option.run_options(
-        None, weights, choices.tile, "auto", choices.device, choices.precision, backend="torch"
-    )
-    if task != "upscale":
-        limit = sigma_or_word(choices.noise_limit)
-        options = replace(options, strength=choices.strength, noise_limit=limit)
-        return load_restorer(task, replace(options, resize=choices.resize))
-    if weights is None:
-        usual = default_network(options.device, choices.factor, repeat=False, videos=videos)
-        options = replace(options, model=PHOTO_MODEL if kind == "photo" else usual)
-    elif kind != "auto":
-        raise UsageError("--for and --weights contradict each other", hint="give one of them")
-    purpose = "clean" if kind == "auto" and videos else kind
-    return load_upscaler(options, Target(choices.factor), purpose)
 
 
 class Work:
@@ -138,6 +55,7 @@ class Work:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._kept = Kept()
 
     def stop(self) -> None:
         """Stop the computation in progress after its tile, and wait for its end."""
@@ -145,69 +63,131 @@ class Work:
         with self._lock:
             pass
 
-    def run(self, choices: Choices, planned: Plan, on_progress: OnProgress) -> Done:
-        """Run a plan. Raises RestoreError where no network can be loaded."""
-        from restore_cli.batch.provenance import CommandRecord
-        from restore_cli.batch.run import run
+    def plan(self, line: Line) -> Outcome:
+        """Return the plan of a command that restores. Raises RestoreError, BadParameter."""
+        return _reported(line, ["--dry-run"], lambda share, text: None, self._kept)
 
-        done, count = Done(failed_or_skipped(planned)), len(planned.jobs)
-        if not count:
-            return done
+    def run(self, line: Line, on_progress: OnProgress) -> Outcome:
+        """Run a command that restores. Raises RestoreError, BadParameter.
 
-        def on_tile(index: int, tiles: int, total: int) -> None:
+        An error of one source among others is a row.
+        """
+
+        def watched(share: float | None, text: str) -> None:
             if self._stopping.is_set():
-                raise _Stopped
-            on_progress((index + tiles / total) / count, f"{index + 1} of {count}")
+                raise Stopped
+            on_progress(share, text)
 
-        with self._lock, _warnings_in(done.rows):
+        with self._lock:
             self._stopping.clear()
-            on_progress(0, "loading")
-            keep_freed_memory()
-            videos = any(is_container(job.format) for job in planned.jobs)
-            restorer = load(replace(choices, format="", quality=None), videos=videos)
-            record = CommandRecord(choices.task, restorer.options, restorer.device.type)
-            results = run(
-                planned.jobs,
-                restorer,
-                existing=planned.existing,
-                quality=choices.quality,
-                on_tile=on_tile,
-                record=record,
+            on_progress(None, "loading")
+            return _reported(line, [], watched, self._kept)
+
+
+class Kept:
+    """The restorers of the last loads. Another strength or tile needs no other network."""
+
+    def __init__(self) -> None:
+        self._restorers: OrderedDict[object, Restorer | Upscaler] = OrderedDict()
+
+    def __call__(self, load: partial[Any]) -> Restorer | Upscaler:
+        """Return what `load` returns, loaded now or before. Raises as it does."""
+        options = next(each for each in load.args if isinstance(each, RunOptions))
+        general = [each.of_loading if each is options else each for each in load.args]
+        key = (load.func, *general, _changed(options.weights))
+        if key not in self._restorers:
+            self._restorers[key] = load()
+            while len(self._restorers) > KEPT:
+                self._restorers.popitem(last=False)
+        self._restorers.move_to_end(key)
+        return self._restorers[key].with_options(options)
+
+
+def _changed(weights: str | None) -> int | None:
+    """Return the time at which a file of weights was changed; None for a name."""
+    try:
+        return None if weights is None else os.stat(os.path.expanduser(weights)).st_mtime_ns
+    except OSError:
+        return None
+
+
+def _reported(
+    line: Line, more: Sequence[str], on_progress: OnProgress, keep: Callable[..., Any]
+) -> Outcome:
+    """Run a command and return what it reported."""
+    outcome = Outcome()
+    words = [*line.arguments, "--json", *more]
+    make = partial(_PageReporter, outcome, on_progress)
+    try:
+        with reported_by(make):
+            context = line.command.make_context(
+                str(line.command.name), words, default_map=line.settings, obj=keep
             )
-            try:
-                with closing(results):
-                    for result in results:
-                        found = messages(choices.task, result, restorer)
-                        done.add(result, "; ".join(found))
-            except _Stopped:
-                done.is_stopped = True
-        return done
+            with context:
+                line.command.invoke(context)
+    except typer.Exit:  # some of several failed
+        pass
+    except Stopped:
+        outcome.is_stopped = True
+    except RestoreError:
+        if not outcome.rows:  # otherwise the error of the only source
+            raise
+    return outcome
 
 
-def failed_or_skipped(planned: Plan) -> list[Row]:
-    """Return the rows of the sources that are no jobs."""
-    rows: list[Row] = [(item.source, "failed", describe(item.error)) for item in planned.unreadable]
-    return rows + [
-        (str(job.source), "skipped", f"already exists: {job.target}") for job in planned.skipped
-    ]
+class _PageReporter(Reporter):
+    """Reporter whose output is an Outcome."""
+
+    def __init__(self, outcome: Outcome, on_progress: OnProgress, command: str, **options: bool):
+        super().__init__(command, **options)
+        self._outcome, self._on_progress = outcome, on_progress
+
+    def data(self, item: str | Mapping[str, Any]) -> None:
+        assert not isinstance(item, str)  # by --json
+        source, target, error = item["source"], item["target"], item["error"]
+        said, about = self._outcome.said, f"{source}: "
+        found = [each.removeprefix(about) for each in said if each.startswith(about)]
+        said[:] = [each for each in said if not each.startswith(about)]
+        state = item["status"] or "planned"
+        if state == "ok":
+            self._outcome.made.append((source, target))
+        if error is not None:
+            text = _described(error["message"], error["hint"])
+        else:
+            there = "already exists: " if state == "skipped" else ""
+            text = "; ".join([f"{there}{target}", *found])
+        self._outcome.rows.append((source, state, text))
+
+    def say(self, text: str) -> None:
+        self._outcome.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self._outcome.rows.append(("", "warning", text))
+
+    def error(self, error: RestoreError, *, about: str = "") -> None:
+        """Pass over an error: it is in a row."""
+
+    def progress(self, total: float | None, what: str) -> Bar:
+        return _PageBar(self._on_progress, total, what)
+
+
+class _PageBar(Bar):
+    def __init__(self, on_progress: OnProgress, total: float | None, what: str):
+        super().__init__(None, None)
+        self._on_progress, self._total, self._what = on_progress, total, what
+
+    def update(self, done: float, total: float | None = None) -> None:
+        total = total or self._total
+        self._on_progress(done / total if total else None, self._what)
 
 
 def describe(error: RestoreError) -> str:
     """Return message and hint as one text."""
-    return error.message if error.hint is None else f"{error.message} (hint: {error.hint})"
+    return _described(error.message, error.hint)
 
 
-@contextmanager
-def _warnings_in(rows: list[Row]) -> Iterator[None]:
-    """Add the warnings of the library to the rows."""
-    handler = logging.handlers.BufferingHandler(MOST_WARNINGS)
-    handler.setLevel(logging.WARNING)
-    logging.getLogger("restore_cli").addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger("restore_cli").removeHandler(handler)
-        rows += [("", "warning", record.getMessage()) for record in handler.buffer]
+def _described(message: str, hint: str | None) -> str:
+    return message if hint is None else f"{message} (hint: {hint})"
 
 
 def previews(source: str, target: str) -> tuple[str, str] | None:

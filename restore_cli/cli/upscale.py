@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -12,13 +13,13 @@ from restore_cli.batch.naming import template_fields
 from restore_cli.batch.plan import Enlargement, contains_videos, plan
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
-from restore_cli.cli.engine_options import loaded, refuse_ray_options
+from restore_cli.cli.engine_options import loaded, loaded_here, refuse_ray_options
 from restore_cli.cli.ledger_options import ledger_of
 from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 from restore_cli.cli.upscaling import default_factor, default_network, describe_default
 from restore_cli.errors import UsageError
 from restore_cli.inference.factors import Repetition
-from restore_cli.inference.options import ImageSize
+from restore_cli.inference.options import ImageSize, RunOptions
 
 if TYPE_CHECKING:
     from restore_cli.inference.report import ImageRestorer
@@ -52,8 +53,9 @@ Repeat = Annotated[
         "--size.",
     ),
 ]
+Purpose = Literal["auto", "photo", "clean"]
 For = Annotated[
-    Literal["auto", "photo", "clean"],
+    Purpose,
     typer.Option(
         "--for",
         help="Weights for photographs damaged by JPEG, noise and blur, or for clean images; auto: "
@@ -138,15 +140,25 @@ def upscale(
             options = replace(options, model=model)
         kind = "clean" if purpose == "auto" and videos else purpose  # one for all frames
 
-        def load() -> ImageRestorer:
-            from restore_cli.inference.upscaler import Target, load_upscaler
-
-            return load_upscaler(options, Target(factor, pixels, passes), kind)
-
+        load = partial(enlarging, options, factor, pixels, passes, kind)
         here = context.params["engine"] == "local" and not (videos or passes)
-        light = load_light(options, factor, kind, load) if here else None
+        others = partial(loaded_here, load, context)
+        light = load_light(options, factor, kind, others) if here else None
         restorer = light or loaded(load, context)
         run_batch(planned, restorer, report, quality=quality, record=record, html=html)
+
+
+def enlarging(
+    options: RunOptions,
+    factor: float | None,
+    size: ImageSize | None,
+    repeat: Repetition,
+    purpose: Purpose,
+) -> ImageRestorer:
+    """Load the networks of an enlargement, and torch. Raises UsageError, WeightsError."""
+    from restore_cli.inference.upscaler import Target, load_upscaler
+
+    return load_upscaler(options, Target(factor, size, repeat), purpose)
 
 
 def factor_or_size(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from restore_cli.errors import UsageError
@@ -73,3 +73,8 @@ class RunOptions:
                 f"--tile exact and --overlap {self.overlap} contradict each other",
                 hint="leave one of them out",
             )
+
+    @property
+    def of_loading(self) -> RunOptions:
+        """The options without those that a restorer may change once it is loaded."""
+        return replace(self, strength=1.0, tile="auto")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -77,9 +78,8 @@ class Restorer:
         facts = checkpoint.spec.facts
         if facts is None:
             raise WeightsMismatch(f"{checkpoint.name} takes no image, so it restores none")
-        if facts.scale != 1 and options.strength != 1:
-            raise UsageError(f"{checkpoint.name} enlarges, so strength has nothing to blend")
         self.checkpoint = checkpoint
+        self._refuse_strength(options)
         self.facts = _resized(facts, options.resize, checkpoint.spec.arch)
         self.options = options
         self.device = pick_device(options.device)
@@ -116,6 +116,23 @@ class Restorer:
     @property
     def model(self) -> str:
         return self.checkpoint.spec.arch
+
+    def with_options(self, options: RunOptions) -> Restorer:
+        """Return this restorer, its network included, for options with the same `of_loading`.
+
+        Raises UsageError.
+        """
+        assert options.of_loading == self.options.of_loading
+        self._refuse_strength(options)
+        other = copy(self)
+        other.options = options
+        return other
+
+    def _refuse_strength(self, options: RunOptions) -> None:
+        facts = self.checkpoint.spec.facts
+        assert facts is not None
+        if facts.scale != 1 and options.strength != 1:
+            raise UsageError(f"{self.checkpoint.name} enlarges, so strength has nothing to blend")
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
         """Restore an image. Raises OutOfMemory, BrokenOutput."""

@@ -7,6 +7,7 @@ smaller. Beyond the largest, or to spare one, networks run one after the other (
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Literal
@@ -86,6 +87,16 @@ class Upscaler:
         else:
             first = self._restorer(known[min(known)])
         self.model, self.device = first.model, first.device  # all weights are of one network
+
+    def with_options(self, options: RunOptions) -> Upscaler:
+        """Return this upscaler, its networks included, for options with the same `of_loading`."""
+        other = copy(self)
+        other.options, other._lock = options, Lock()
+        with self._lock:
+            other._loaded = {
+                weights: each.with_options(options) for weights, each in self._loaded.items()
+            }
+        return other
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
         """Enlarge an image. Raises InputError, UsageError, OutOfMemory, BrokenOutput."""

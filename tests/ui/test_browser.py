@@ -140,7 +140,7 @@ def test_several_images_are_downloaded_in_one_archive(opened, address, photo):
 def test_an_error_is_shown_with_its_hint(opened, address, photo):
     tab = opened(address)
     tab.get_by_role("radio", name="upscale").click()
-    tab.get_by_label("Scale", exact=True).fill("huge")
+    tab.get_by_label("Scale Factor").fill("huge")
     drop(tab, photo)
     tab.get_by_role("button", name="Restore", exact=True).click()
     tab.get_by_text("wanted a factor above 1 (hint: for example 2, 2x or 2.5)").wait_for()
@@ -153,11 +153,28 @@ def test_a_folder_is_planned_and_restored(opened, address, photo, tmp_path):
     tab.get_by_label("Source folder").fill(str(photo.parent))
     tab.get_by_label("Output folder").fill(str(tmp_path / "out"))
     tab.get_by_role("button", name="Show the plan").click()
-    tab.get_by_text("1 planned, nothing done").wait_for()
+    tab.get_by_text("1 planned").wait_for()
     assert not (tmp_path / "out").exists()
     tab.get_by_role("button", name="Restore the folder").click()
     tab.get_by_text("1 restored").wait_for()
     assert (tmp_path / "out" / "my photo.jpg").is_file()
+
+
+def test_settings_and_presets_set_the_options(opened, tmp_path):
+    settings = tmp_path / "restore.toml"
+    settings.write_text("[upscale]\nscale = 3\n[presets.large]\nsize = 1920\n")
+    server = tmp_path / "server"
+    server.mkdir()
+    with serving(server, RESTORE_CONFIG=str(settings)) as (_, address):
+        tab = opened(address)
+        tab.get_by_role("radio", name="upscale").click()
+        scale, size = tab.get_by_label("Scale Factor"), tab.get_by_label("Size Size in pixels")
+        playwright.expect(scale).to_have_value("3")
+        tab.get_by_label("Preset").click()
+        tab.get_by_role("option", name="large").click()
+        playwright.expect(size).to_have_value("1920")
+        playwright.expect(scale).to_have_value("")  # which the size excludes
+        tab.close()  # before its server goes
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
