@@ -25,18 +25,41 @@ RestoreError
 Exit code 6 (some files of a batch failed) has no class: each file has an error of its own.
 """
 
+import re
+
 SOME_FAILED = 6  # exit code where some files of a batch failed, each with an error of its own
+HIDDEN = "***"
+# A URL, perhaps with one slash as paths have it, with a login or a query, which may be signed. A
+# password may have a slash in it.
+URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+:/{1,2})(?=[^/\s])"
+    r"(?P<login>[^/\s@]*@|[^/\s@:]+:[^\s@]*@)?(?P<place>[^\s?]*)(?P<query>\?[^\s'\"]+)?"
+)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with *** for the logins and queries of URLs."""
+
+    def hidden(url: re.Match[str]) -> str:
+        login = f"{HIDDEN}@" if url["login"] else ""
+        query = f"?{HIDDEN}" if url["query"] else ""
+        return f"{url['scheme']}{login}{url['place']}{query}"
+
+    return URL.sub(hidden, text)
 
 
 class RestoreError(Exception):
-    """A failure with a message for the user and, if possible, a hint how to resolve it."""
+    """A failure with a message for the user and, if possible, a hint how to resolve it.
+
+    Both are without the secrets of URLs.
+    """
 
     exit_code = 1
 
     def __init__(self, message: str, hint: str | None = None):
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = without_secrets(message)
+        self.hint = None if hint is None else without_secrets(hint)
+        super().__init__(self.message)
 
     @property
     def kind(self) -> str:

@@ -22,6 +22,7 @@ from urllib.parse import unquote
 
 from restore_cli.assets import environment
 from restore_cli.errors import (
+    HIDDEN,
     FetchError,
     ImageTooLarge,
     InputError,
@@ -48,7 +49,6 @@ NOT_FOUND = 404
 TIMEOUT = 30.0  # seconds without data from a web server; of stores their libraries decide
 CONNECTIONS = 4  # transfers of one large object at a time, each of 50 MB
 STAMPS = ("LastModified", "last_modified", "mtime", "updated", "created", "Last-Modified", "ETag")
-HIDDEN = "***"
 CREDENTIALS = "credentials come from the environment: docs/scale.md, Storage"
 
 
@@ -153,9 +153,9 @@ def location(text: str) -> Location:
 
 
 def refuse_url(path: Path, option: str) -> None:
-    """Refuse a URL where a local file is needed. Raises UsageError."""
+    """Refuse a URL where a local path is needed. Raises UsageError."""
     if FLATTENED.match(str(path)):
-        raise UsageError(f"{option} takes a local file", hint="copy it to the store afterwards")
+        raise UsageError(f"{option} takes a local path", hint="copy it to the store afterwards")
 
 
 def find(url: Url) -> Entry | None:

@@ -10,6 +10,19 @@ from restore_cli import registry
 from restore_cli.errors import RestoreError
 from restore_cli.tasks import TASKS
 
+# Names whose modules load torch; a test compares them.
+METRICS = ("niqe", "lpips", "dists", "vif")
+SAMPLERS = {
+    "fitv2": ("euler", "midpoint", "heun", "dopri5", "sde"),
+    "dimr": ("dpm", "ddim", "unipc"),
+    "scalecrafter": ("ddim", "ddpm"),
+    "base": ("ddim", "ddpm", "dpm", "euler", "euler_a", "heun", "lcm", "pndm", "unipc"),
+}
+ROPES = (
+    *("auto", "normal", "linear", "ntk-aware", "ntk-by-parts", "yarn"),
+    *("ntk-aware-pro1", "ntk-aware-pro2"),
+)
+
 
 def starting(words: Iterable[str]) -> Callable[[str], list[str]]:
     """Return the completion of a word that may also be a number, a file or the like."""
@@ -64,6 +77,20 @@ def steps(incomplete: str) -> list[str]:
     before, comma, last = incomplete.rpartition(",")
     known = (*TASKS, *(f"upscale:{factor}" for factor in (2, 3, 4)))
     return [f"{before}{comma}{step}" for step in starting(known)(last)]
+
+
+def metrics(incomplete: str) -> list[str]:
+    """Complete the last of several metrics, of those that are not yet there."""
+    before, comma, last = incomplete.rpartition(",")
+    known = [name for name in METRICS if name not in before.split(",")]
+    return [f"{before}{comma}{name}" for name in starting(known)(last)]
+
+
+def samplers(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the samplers of --base, of the network that is typed, or of all."""
+    typed = "base" if context.params.get("base") else context.params.get("model")
+    known = SAMPLERS.get(str(typed)) or [name for each in SAMPLERS.values() for name in each]
+    return starting(dict.fromkeys(known))(incomplete)
 
 
 def recipes(incomplete: str) -> list[tuple[str, str]]:

@@ -7,22 +7,23 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperGroup, TyperOption
 
 from restore_cli.assets import user_settings
 from restore_cli.cli import settings
 from restore_cli.cli.console import reporter
 from restore_cli.cli.options import Json, Preset
-from restore_cli.cli.settings import AllSettings, commands_of, from_variables, options_of
-from restore_cli.errors import UsageError
+from restore_cli.cli.settings import AllSettings, Value, commands_of, from_variables, options_of
+from restore_cli.errors import HIDDEN, UsageError, without_secrets
 
 app = typer.Typer(no_args_is_help=True)
 
 
 def complete_command(context: typer.Context, incomplete: str) -> list[str]:
     """Return the commands that complete a word in a shell."""
-    known = dict.fromkeys(name.split()[0] for name in commands_of(_group(context)))
-    return [name for name in known if name.startswith(incomplete)]
+    typed = " ".join((*(context.params.get("command") or ()), incomplete))
+    known = [name for name in commands_of(_group(context)) if name.startswith(typed)]
+    return [*dict.fromkeys(name.split()[typed.count(" ")] for name in known)]
 
 
 @app.command(epilog="Example: restore config show upscale")
@@ -94,9 +95,18 @@ def _rows(
     for option, flag in reversed(options.items()):
         row = {"command": name, "option": flag}
         if setting := own.get(option.name):
-            yield row | asdict(setting)
+            yield row | asdict(setting) | {"value": _shown(setting.value, option)}
         else:
             yield row | {"value": option.default, "source": "default", "origin": None}
+
+
+def _shown(value: Value, option: TyperOption) -> Value:
+    """Return a value without secrets."""
+    if option.hide_input:
+        return HIDDEN
+    if isinstance(value, list):
+        return [without_secrets(each) for each in value]
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def _cells(row: dict[str, object]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 from restore_cli.assets import environment
-from restore_cli.errors import OutputError, RestoreError, UsageError
+from restore_cli.errors import OutputError, RestoreError, UsageError, without_secrets
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -266,7 +266,7 @@ class Reporter:
 
     def _to_people(self, text: str) -> None:
         with self._above_the_bar():
-            _to_stderr(visible(text))
+            _to_stderr(visible(without_secrets(text)))
 
     @contextmanager
     def _above_the_bar(self) -> Iterator[None]:

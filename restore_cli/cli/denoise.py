@@ -20,6 +20,7 @@ from restore_cli.cli.engine_options import loaded, refuse_ray_options
 from restore_cli.cli.ledger_options import ledger_of
 from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
 from restore_cli.errors import OutputExists, RestoreError, UsageError
+from restore_cli.storage import refuse_url
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,6 +172,8 @@ def refuse_adapting(
         raise UsageError(
             f"{model} cannot adapt: it has no blind mode", hint=f"use --model {ADAPTING}"
         )
+    if save is not None:
+        refuse_url(save, "--save")
     if save is not None and save.exists() and not overwrite:
         raise OutputExists(f"already exists: {save}", hint="name another file, or add --overwrite")
 

@@ -11,6 +11,7 @@ from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
 from restore_cli.errors import OutputExists, UsageError
+from restore_cli.storage import refuse_url
 
 Network = Annotated[
     str,
@@ -32,6 +33,7 @@ def export(
     quiet: option.Quiet = False,
 ) -> None:
     """Write a restoration network as an ONNX file of any size."""
+    refuse_url(output, "-o")
     if output.suffix.lower() != ".onnx":
         raise UsageError(f"-o {output}: not an ONNX file", hint="name it FILE.onnx")
     if output.exists() and not overwrite:

@@ -142,6 +142,7 @@ def generate(
             help="Sampler: euler, midpoint, heun, dopri5 or sde for FiTv2; dpm, ddim or unipc "
             "for DiMR; ddim or ddpm for the UNet; with --base ddim, ddpm, dpm, euler, euler_a, "
             "heun, lcm, pndm or unipc. [default: by the network]",
+            autocompletion=choices.samplers,
         ),
     ] = None,
     rope: Annotated[
@@ -149,7 +150,8 @@ def generate(
         typer.Option(
             metavar="MODE",
             help="Position embedding of FiTv2 beyond its training size: normal, linear, ntk-aware, "
-            "ntk-by-parts, yarn, ntk-aware-pro1 or -pro2. [default: by size and network]",
+            "ntk-by-parts, yarn, ntk-aware-pro1 or ntk-aware-pro2. [default: by size and network]",
+            autocompletion=choices.starting(choices.ROPES),
         ),
     ] = None,
     count: Annotated[int, typer.Option(min=1, max=MOST_IMAGES, help="Images per prompt.")] = 1,

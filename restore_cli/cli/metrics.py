@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restore_cli.cli import choices
 from restore_cli.cli.console import Reporter
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ Metrics = Annotated[
     typer.Option(
         "--metric",
         metavar="NAME,NAME...",
+        autocompletion=choices.metrics,
         help="Perceptual metrics besides: niqe (no reference; less is better), and with the "
         "extra metrics: lpips, dists (less is better), vif.",
     ),

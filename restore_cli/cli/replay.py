@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from restore_cli.cli import choices
 from restore_cli.cli.console import reporter
-from restore_cli.cli.options import Json, Overwrite, Quiet
+from restore_cli.cli.options import DEVICES, Json, Overwrite, Quiet
 from restore_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def replay(
         typer.Option(
             metavar="NAME|FILE",
             help="Weights or LoRA files that were used, if they are not found; repeatable.",
+            autocompletion=choices.weights,
         ),
     ] = None,
     base: Annotated[
@@ -60,7 +62,11 @@ def replay(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="auto|cpu|cuda|mps", help="Device. [default: as recorded]"),
+        typer.Option(
+            metavar="auto|cpu|cuda|mps",
+            help="Device. [default: as recorded]",
+            autocompletion=choices.starting(DEVICES),
+        ),
     ] = None,
     show: Annotated[
         bool, typer.Option("--show", help="Only write the record to stdout, as JSON.")

@@ -15,6 +15,7 @@ from restore_cli.cli.console import reporter
 from restore_cli.cli.options import Overwrite, Quiet
 from restore_cli.errors import OutputExists
 from restore_cli.files import write_atomically
+from restore_cli.storage import refuse_url
 
 COPIED = (".png", ".jpg", ".webp", ".tif", ".mp4", ".md")  # SOURCES.md names their origin
 
@@ -25,6 +26,7 @@ def samples(
     quiet: Quiet = False,
 ) -> None:
     """Copy the sample photographs and a clip into a folder."""
+    refuse_url(folder, "restore samples")
     sources = sorted(path for path in assets.samples_dir().iterdir() if path.suffix in COPIED)
     targets = [Path(os.path.expanduser(folder)) / source.name for source in sources]
     there = [target for target in targets if os.path.exists(target)]

@@ -11,8 +11,9 @@ import typer
 
 from restore_cli.cli import choices
 from restore_cli.cli.console import Reporter, reporter
-from restore_cli.cli.options import Json, seconds_of, whole_factor
+from restore_cli.cli.options import DEVICES, Json, seconds_of, whole_factor
 from restore_cli.errors import UsageError
+from restore_cli.storage import refuse_url
 from restore_cli.training.recipes import RECIPES, find_entry, find_recipe
 
 if TYPE_CHECKING:
@@ -67,7 +68,14 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the state in OUT; --time starts anew.")
     ] = False,
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|cpu|cuda|cuda:N|mps",
+            help="Compute device; auto: a GPU if there is one.",
+            autocompletion=choices.starting(DEVICES),
+        ),
+    ] = "auto",
     preset: Annotated[
         str | None,
         typer.Option(
@@ -84,7 +92,10 @@ def train(
     scale: Annotated[
         int | None,
         typer.Option(
-            parser=whole_factor, metavar="2|3|4", help="Scale factor. [default: by the recipe]"
+            parser=whole_factor,
+            metavar="2|3|4",
+            help="Scale factor. [default: by the recipe]",
+            autocompletion=choices.starting(("2", "3", "4")),
         ),
     ] = None,
     init: Annotated[
@@ -105,6 +116,7 @@ def train(
         str,
         typer.Option(
             metavar="auto|N",
+            autocompletion=choices.starting(("auto",)),
             help="Worker processes that make pairs; auto: none on a CPU, up to 5 on a GPU.",
         ),
     ] = "auto",
@@ -133,6 +145,7 @@ def train(
         entry = find_entry(recipe, preset)
         if out is None:
             raise UsageError("no output folder is named", hint="add --out FOLDER")
+        refuse_url(out, "--out")
         source = data_pairs if data is None else data
         if source is None or (data and data_pairs):
             raise UsageError(

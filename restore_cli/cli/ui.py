@@ -44,6 +44,7 @@ def ui(
         str | None,
         typer.Option(
             metavar="TEXT",
+            hide_input=True,
             help=f"Password of the user {USER!r}; the variable RESTORE_UI_PASSWORD keeps it out of "
             "the list of processes.",
         ),

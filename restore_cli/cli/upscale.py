@@ -11,6 +11,7 @@ import typer
 
 from restore_cli.batch.naming import template_fields
 from restore_cli.batch.plan import Enlargement, contains_videos, plan
+from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
 from restore_cli.cli.engine_options import loaded, loaded_here, refuse_ray_options
@@ -35,6 +36,7 @@ Scale = Annotated[
         help="Factor, for example 2, 2x or 2.5, which is x3 reduced. "
         "[default: 2, or that of --weights]",
         show_default=False,
+        autocompletion=choices.starting(("2", "3", "4")),
     ),
 ]
 Size = Annotated[

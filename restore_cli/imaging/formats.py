@@ -5,13 +5,14 @@ No codec is loaded here, so that planning stays fast: codecs are named by "modul
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal, TypeGuard, TypeVar, get_args
 
 from restore_cli.errors import MissingExtra, OutputError, UnreadableImage, UsageError
 from restore_cli.imaging.kinds import RAW_SUFFIXES, brands_of
-from restore_cli.storage import Location
+from restore_cli.storage import Location, Url
 
 # Still images that can be written.
 Format = Literal["png", "jpeg", "webp", "dicom", "tiff", "avif", "jxl", "exr", "hdr", "fits"]
@@ -583,7 +584,9 @@ def _by_suffix(path: Location, table: dict[str, T], refusal: str) -> T:
     try:
         return table[path.suffix.lower()]
     except KeyError:
+        name = path if isinstance(path, Url) else path.name  # of a URL without its query
+        kind = path.suffix if re.fullmatch(r"\.\w+", path.suffix) else "a file without suffix"
         raise UsageError(
-            f"{path.name}: {refusal} {path.suffix or 'a file without suffix'}",
+            f"{name}: {refusal} {kind}",
             hint=f"one of: {', '.join(table)}",
         ) from None

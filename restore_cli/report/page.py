@@ -15,6 +15,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
+from restore_cli.errors import without_secrets
 from restore_cli.report.views import View
 
 MOST_LINES = 2000  # of the table of images
@@ -120,7 +121,7 @@ def circumstances(version: str, machine: Mapping[str, object]) -> dict[str, str]
     """Return the facts about a run: command, date, version and machine."""
     known = {name: str(value) for name, value in machine.items() if value is not None}
     return {
-        "command": shlex.join(("restore", *sys.argv[1:])),
+        "command": without_secrets(shlex.join(("restore", *sys.argv[1:]))),
         "date": datetime.now().astimezone().isoformat(" ", "seconds"),
         "restore": version,
         **known,

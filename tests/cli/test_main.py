@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 
 from restore_cli import __version__
-from restore_cli.cli import signals
+from restore_cli.cli import choices, signals
 from restore_cli.cli.main import Shell
 from restore_cli.imaging.formats import SUFFIX_OF
+from restore_cli.inference.samplers import dimr, fit, stable_diffusion, unet
+from restore_cli.metrics.perceptual import PERCEPTUAL
 from restore_cli.training.losses import LOSSES
 from restore_cli.training.recipes import LOSS_NAMES
 from tests.cli.invoke import restore
@@ -157,6 +159,17 @@ def test_the_completion_script_of_any_shell_can_be_shown(shell):
         ("restore generate sun", 2, ["sunflower"]),
         ("restore weights import a --task der", 5, ["derain"]),
         ("restore config show up", 3, ["upscale"]),
+        ("restore config show bench q", 4, ["quality"]),
+        ("restore upscale --scale ", 3, ["2", "3", "4"]),
+        ("restore upscale --weights mirnet.re", 3, ["mirnet.real_x2", "mirnet.real_x4"]),
+        ("restore derain --weights ", 3, ["dpenet.default"]),
+        ("restore denoise --noise-limit a", 3, ["auto"]),
+        ("restore eval --metric lpips,v", 3, ["lpips,vif"]),
+        ("restore generate --model dimr --sampler ", 5, ["dpm", "ddim", "unipc"]),
+        ("restore generate --base sd --scheduler l", 5, ["lcm"]),
+        ("restore generate --rope y", 3, ["yarn"]),
+        ("restore train --device c", 3, ["cpu", "cuda"]),
+        ("restore replay --device m", 3, ["mps"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -208,6 +221,9 @@ def test_completion_loads_no_torch_and_no_rich():
         "restore train mirnet --loss ",
         "restore bench quality --set ",
         "restore generate ",
+        "restore generate --sampler ",
+        "restore eval --metric ",
+        "restore upscale --weights ",
     ]
     script = COMPLETIONS.format(lines=lines)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -218,6 +234,17 @@ def test_completion_loads_no_torch_and_no_rich():
 
 def test_completion_of_losses_knows_all():
     assert {*LOSS_NAMES} == {*LOSSES}
+
+
+def test_completion_of_metrics_samplers_and_position_embeddings_knows_all():
+    assert {*choices.METRICS} == {*PERCEPTUAL}
+    assert {*choices.ROPES} == {*fit.ROPES}
+    assert {name: {*each} for name, each in choices.SAMPLERS.items()} == {
+        "fitv2": {*fit.FLOW_SAMPLERS},
+        "dimr": {*dimr.SAMPLERS},
+        "scalecrafter": {*unet.ETAS},
+        "base": {*stable_diffusion.SCHEDULERS},
+    }
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")

@@ -439,7 +439,7 @@ def test_a_login_that_cannot_be_used_is_refused_unseen(login, random_weights):
     [
         (["ftp://host/a.png", "-o", "out/"], "ftp:// is no known kind of storage"),
         (["photo.png", "-o", "https://host/out/"], "web servers take no outputs"),
-        (["photo.png", "-o", "out/", "--ledger", "s3://photos/x"], "a ledger takes a local file"),
+        (["photo.png", "-o", "out/", "--ledger", "s3://photos/x"], "a ledger takes a local path"),
         (["photo.png", "-o", "out/", "--report", "s3://photos/x.html"], "--report takes a local"),
     ],
     ids=["scheme", "web", "ledger", "report"],
