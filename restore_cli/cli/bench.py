@@ -124,7 +124,7 @@ def quality(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure weights and other networks on test sets, by the protocols of the papers."""
+    """Measure quality on test sets, as in the papers."""
     if resume and json in (None, "-"):
         raise UsageError("--resume continues a JSON file", hint="add --json FILE")
     tables = {"csv": csv, "markdown": markdown, "latex": latex}
@@ -232,8 +232,9 @@ def diff(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Compare two JSON documents of the same benchmark; exit code 7 if a figure became worse.
+    """Compare two JSON documents of the same benchmark.
 
+    The exit code is 7 if a figure became worse.
     Rows are the same by task, weights, set, scale and protocol. A row that only NEW has is ignored.
     """
     with reporter("bench", quiet=quiet) as report:

@@ -32,7 +32,7 @@ def show(
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[COMMAND]",
+            metavar="COMMAND",
             help="Command whose options are all shown. [default: what is set, of all commands]",
             autocompletion=complete_command,
         ),

@@ -39,6 +39,7 @@ def generate(
     prompt: Annotated[
         list[str] | None,
         typer.Argument(
+            metavar="PROMPT",
             help="Classes to generate an image of; with --base, any texts.",
             autocompletion=choices.classes,
         ),
@@ -78,7 +79,8 @@ def generate(
     vae: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of an AutoencoderKL, for weights of FiTv2 or DiMR that need one."
+            metavar="FOLDER",
+            help="Folder of an AutoencoderKL, for weights of FiTv2 or DiMR that need one.",
         ),
     ] = None,
     lora: Annotated[
@@ -119,11 +121,14 @@ def generate(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Sampling steps. [default: by the network]")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Sampling steps. [default: by the network]"),
     ] = None,
     guidance: Annotated[
         float | None,
-        typer.Option(min=1, help="Guidance scale; 1: no guidance. [default: by the network]"),
+        typer.Option(
+            min=1, metavar="SCALE", help="Guidance scale; 1: no guidance. [default: by the network]"
+        ),
     ] = None,
     negative: Annotated[
         str | None,
@@ -154,12 +159,15 @@ def generate(
             autocompletion=choices.starting(choices.ROPES),
         ),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, max=MOST_IMAGES, help="Images per prompt.")] = 1,
+    count: Annotated[
+        int, typer.Option(min=1, max=MOST_IMAGES, metavar="N", help="Images per prompt.")
+    ] = 1,
     seed: Annotated[
         int,
         typer.Option(
             min=0,
             max=LARGEST_SEED,
+            metavar="N",
             help="Random seed of the first image; each next one has one more.",
         ),
     ] = 0,

@@ -57,10 +57,13 @@ def export(
 @app.command(epilog="Example: restore ledger merge all.sqlite shard-*.sqlite")
 def merge(
     ledger: LedgerPath,
-    others: Annotated[list[Path], typer.Argument(metavar="OTHER...", help="Ledgers to add.")],
+    others: Annotated[list[Path], typer.Argument(metavar="OTHER", help="Ledgers to add.")],
     quiet: Quiet = False,
 ) -> None:
-    """Add the items of other ledgers; of two rows of one item the newer one stays."""
+    """Add the items of other ledgers.
+
+    Of two rows of one item the newer one stays.
+    """
     opened = Ledger(ledger)
     with reporter("ledger", quiet=quiet) as report:
         for other in others:

@@ -15,9 +15,17 @@ def write_options(command: Any, context: Any, formatter: Any) -> None:
         (
             (param.rich_help_panel or f"{param.param_type_name.title()}s", record)
             for param in command.get_params(context)
-            if (record := param.get_help_record(context)) is not None
+            if (record := _record(param, context)) is not None
         ),
     )
+
+
+def _record(param: Any, context: Any) -> Record | None:
+    """Return name and help of a parameter; of an argument without the type beside its name."""
+    record: Record | None = param.get_help_record(context)
+    if record is None or param.param_type_name != "argument":
+        return record
+    return record[0].partition(" ")[0], record[1]
 
 
 def write_commands(group: Any, formatter: Any) -> None:

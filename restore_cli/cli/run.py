@@ -88,7 +88,7 @@ def run(
 ) -> None:
     """Restore images in several steps, with no rounding in between.
 
-    Outputs are named {stem}_restored{ext}. Tiles, overlap and precision apply to each step.
+    In names of outputs {task} is "restored". Tiles, overlap and precision apply to each step.
     """
     options = option.run_options(None, None, tile, overlap, device, precision, seed, backend)
     wanted = steps_of(steps)

@@ -34,12 +34,15 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="Recipe, for example dpenet; see --list.", autocompletion=choices.recipes
+            metavar="RECIPE",
+            help="Recipe, for example dpenet; see --list.",
+            autocompletion=choices.recipes,
         ),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
+            metavar="FOLDER",
             help="Folder of clean photographs (for cbsn: noisy ones); for a generator, folder with "
             "a folder of images for each class.",
             show_default=False,
@@ -54,15 +57,20 @@ def train(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Output folder for weights and state.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Output folder for weights and state.", show_default=False
+        ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Total number of steps. [default: by the recipe]")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Total number of steps. [default: by the recipe]"),
     ] = None,
     time: Annotated[
         str | None,
         typer.Option(
-            help="Total time: 90s, 10m, 2h. Without --steps the learning rate follows it."
+            metavar="DURATION",
+            help="Total time: 90s, 10m, 2h. Without --steps the learning rate follows it.",
         ),
     ] = None,
     resume: Annotated[
@@ -79,12 +87,15 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="Preset of the recipe; see --list.", autocompletion=choices.presets_of_recipe
+            metavar="NAME",
+            help="Preset of the recipe; see --list.",
+            autocompletion=choices.presets_of_recipe,
         ),
     ] = None,
     loss: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="Loss: l1, mse, ms_ssim, mix, ... [default: by the recipe]",
             autocompletion=choices.losses,
         ),
@@ -108,10 +119,14 @@ def train(
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Batch size; reduce it to save memory. [default: by the recipe]"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Batch size; reduce it to save memory. [default: by the recipe]",
+        ),
     ] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Train in bfloat16 (autocast).")] = False,
-    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     workers: Annotated[
         str,
         typer.Option(

@@ -53,7 +53,7 @@ def ui(
         bool, typer.Option("--open/--no-open", help="Open the page in a browser, or not.")
     ] = True,
 ) -> None:
-    """Restore images in a browser: a page on this machine, until Ctrl-C."""
+    """Restore images in a browser, on a page of this machine."""
     if host not in LOOPBACK and not password:
         raise UsageError(
             f"--host {host}: others can reach the page, so it needs a password",

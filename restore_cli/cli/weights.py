@@ -29,7 +29,7 @@ NameOrFile = Annotated[
     ),
 ]
 NAMES = typer.Argument(
-    metavar="NAME...", help="Names, such as dpenet.default.", autocompletion=choices.weights
+    metavar="NAME", help="Names, such as dpenet.default.", autocompletion=choices.weights
 )
 
 ImportTask = Annotated[
@@ -55,7 +55,7 @@ def list_weights(json: Json = False) -> None:
 
 @app.command(epilog="Example: restore weights info dpenet.default")
 def info(name: NameOrFile, json: Json = False) -> None:
-    """Show all facts about weights: a name, or a file of any known network."""
+    """Show all facts about weights: a name, or a file."""
     from dataclasses import asdict
 
     from restore_cli.checkpoints.library import describe
@@ -84,7 +84,7 @@ def fetch(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="NAME|ADDRESS...",
+            metavar="NAME|ADDRESS",
             help="Names, or one file to import: hf://OWNER/REPO[@REVISION]/FILE or a URL.",
             autocompletion=choices.weights,
         ),
@@ -94,7 +94,10 @@ def fetch(
         str | None, typer.Option(metavar="HASH", help="Checksum of the file; required for a URL.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--as", help="Name of the file, NETWORK.TAG. [default: from FILE]")
+        str | None,
+        typer.Option(
+            "--as", metavar="NAME", help="Name of the file, NETWORK.TAG. [default: from FILE]"
+        ),
     ] = None,
     task: ImportTask = None,
     offline: Annotated[
@@ -104,7 +107,10 @@ def fetch(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Download weights into the cache and check them; a file from elsewhere is imported."""
+    """Download and check weights, or import a file.
+
+    A file is one of the Hugging Face Hub or at a URL.
+    """
     from restore_cli.checkpoints.library import fetch_file, fetch_weights, import_weights
     from restore_cli.checkpoints.manifest import entries, find
 
@@ -155,7 +161,8 @@ def import_file(
         ),
     ],
     name: Annotated[
-        str | None, typer.Option("--as", help="Name, NETWORK.TAG. [default: from FILE]")
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Name, NETWORK.TAG. [default: from FILE]"),
     ] = None,
     task: ImportTask = None,
     scale: Annotated[
@@ -172,7 +179,10 @@ def import_file(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Store an official checkpoint or a community model in the cache under a name."""
+    """Keep a checkpoint under a name, in the cache.
+
+    It is an official checkpoint of a known network or a community model.
+    """
     from restore_cli.checkpoints.library import import_weights
 
     path = Path(os.path.expanduser(file))

@@ -10,11 +10,12 @@ import typing
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image
 
 from restore_cli import __version__
-from restore_cli.cli import choices, signals
-from restore_cli.cli.main import Shell
+from restore_cli.cli import choices, settings, signals
+from restore_cli.cli.main import Shell, app
 from restore_cli.imaging.formats import SUFFIX_OF
 from restore_cli.inference.samplers import dimr, fit, stable_diffusion, unet
 from restore_cli.metrics.perceptual import PERCEPTUAL
@@ -230,6 +231,20 @@ def test_completion_loads_no_torch_and_no_rich():
     assert done.stderr == ""
     assert done.stdout.count("_arguments") == len(lines)
     assert done.stdout.endswith("set()\n")
+
+
+def test_help_names_each_value_in_words_not_by_its_type():
+    root = typer.main.get_command(app)
+    for name, command in settings.commands_of(root).items():
+        context = typer.Context(command, info_name=name)
+        names = [each.get_help_record(context)[0] for each in settings.options_of(command).values()]
+        assert not [each for each in names if re.search(r"<[^|]*>", each)]
+
+
+def test_help_lists_commands_with_whole_sentences():
+    for group in ((), ("weights",), ("bench",), ("ledger",), ("config",)):
+        listed = restore(*group, "--help").stdout.replace("[ARGS]...", "")
+        assert "..." not in listed
 
 
 def test_completion_of_losses_knows_all():
