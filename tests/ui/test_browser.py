@@ -140,7 +140,8 @@ def test_several_images_are_downloaded_in_one_archive(opened, address, photo):
 def test_an_error_is_shown_with_its_hint(opened, address, photo):
     tab = opened(address)
     tab.get_by_role("radio", name="upscale").click()
-    tab.get_by_label("Scale Factor").fill("huge")
+    tab.get_by_label("Scale", exact=True).fill("huge")
+    tab.keyboard.press("Enter")
     drop(tab, photo)
     tab.get_by_role("button", name="Restore", exact=True).click()
     tab.get_by_text("wanted a factor above 1 (hint: for example 2, 2x or 2.5)").wait_for()
@@ -168,12 +169,12 @@ def test_settings_and_presets_set_the_options(opened, tmp_path):
     with serving(server, RESTORE_CONFIG=str(settings)) as (_, address):
         tab = opened(address)
         tab.get_by_role("radio", name="upscale").click()
-        scale, size = tab.get_by_label("Scale Factor"), tab.get_by_label("Size Size in pixels")
+        scale, size = tab.get_by_label("Scale", exact=True), tab.get_by_label("Size Size in pixels")
         playwright.expect(scale).to_have_value("3")
         tab.get_by_label("Preset").click()
         tab.get_by_role("option", name="large").click()
         playwright.expect(size).to_have_value("1920")
-        playwright.expect(scale).to_have_value("")  # which the size excludes
+        playwright.expect(scale).to_have_value("default: 2, or that of --weights")  # excluded
         tab.close()  # before its server goes
 
 
