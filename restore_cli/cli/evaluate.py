@@ -154,7 +154,7 @@ def measure_alone(restored: Location, perceptual: Mapping[str, Metric]) -> Row:
 
     image = read(restored).displayed()
     scores = measure_perceptual(image.pixels, None, perceptual)
-    return Row(restored, None, None, scores, image.bit_depth)
+    return Row(restored, None, None, scores, image.bit_depth, same_alpha=True)
 
 
 def show_row(row: Row, protocol: str, report: Reporter) -> None:

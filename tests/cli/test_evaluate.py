@@ -223,3 +223,8 @@ def test_a_grey_image_with_hidden_pixels_is_compared_with_a_coloured_one(tmp_pat
     Image.open(colour).convert("LA").save(grey)
     assert rows(evaluate(grey, colour, "--json"))[0]["psnr"] == "inf"
     assert rows(evaluate(colour, grey, "--json"))[0]["psnr"] == "inf"
+
+
+def test_an_image_without_a_reference_has_a_score(photo):
+    result = restore("eval", photo, "--metric", "niqe", "--json")
+    assert result.exit_code == 0, result.stderr
