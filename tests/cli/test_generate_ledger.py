@@ -183,7 +183,7 @@ def test_shards_share_the_images_and_their_ledgers_merge(generate, here):
         (["--retry-failed"], "--retry-failed needs a ledger"),
         (["-o", "-", "--ledger", "run.sqlite"], "--ledger and - contradict each other"),
         (["--shard", "3/2"], "wanted I/N"),
-        (["--ledger", "s3://bucket/run.sqlite"], "a ledger takes a local file"),
+        (["--ledger", "s3://bucket/run.sqlite"], "a ledger takes a local path"),
     ],
     ids=["retry", "stdout", "shard", "URL"],
 )
