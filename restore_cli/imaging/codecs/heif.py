@@ -33,7 +33,7 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
         Metadata(icc=icc, exif=info.get("exif"), xmp=info.get("xmp"), chunks=chunks),
         orientation=1,  # libheif has applied rotation and mirroring, which alone count
     )
-    levels = np.asarray(opened)
+    levels = np.array(opened)  # a copy: up to pillow-heif 1.4 the array outlives its memory
     depth = info["bit_depth"]
     return Decoded(
         stored(levels[..., None] if levels.ndim == 2 else levels, storage),

@@ -128,20 +128,11 @@ def test_ycbcr_is_read_in_any_layout(across, down, options):
     assert np.abs(levels_of(data) - levels).max() < 3 + across * down
 
 
-@pytest.mark.parametrize(
-    ("options", "found"),
-    [
-        (
-            {"photometric": "separated", "extrasamples": ["unassalpha"]},
-            "SEPARATED of 8, 8, 8, 8, 8",
-        ),
-        ({"photometric": "rgb", "bitspersample": 4}, "RGB of 4, 4, 4 bits, compression NONE"),
-    ],
-)
-def test_layouts_that_no_library_reads_are_named(options, found):
-    levels = noise(8, 8, 5 if "extrasamples" in options else 3, 8) // 16
-    with pytest.raises(UnreadableImage, match=f"a TIFF with {found}") as caught:
-        decode(tiff_file(levels, **options), name="x.tif")
+def test_a_layout_that_no_library_reads_is_named():
+    data = tiff_file(noise(8, 8, 5), photometric="separated", extrasamples=["unassalpha"])
+    found = "a TIFF with SEPARATED of 8, 8, 8, 8, 8 bits, compression NONE"
+    with pytest.raises(UnreadableImage, match=found) as caught:
+        decode(data, name="x.tif")
     assert "8 or 16 bits" in caught.value.hint
 
 
@@ -161,6 +152,7 @@ def test_white_is_zero_is_turned_round(depth):
 
 
 def test_twelve_bit_fill_the_whole_range():
+    pytest.importorskip("imagecodecs", "2025.11.11")  # packs them
     levels = noise(7, 14, 1, 12)
     data = tiff_file(levels, bitspersample=12)
     image = decode(data, name="it")
