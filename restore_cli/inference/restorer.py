@@ -36,6 +36,7 @@ from restore_cli.inference.device import (
     refuse_precision,
     release_unused,
 )
+from restore_cli.inference.fused import can_fuse, fused
 from restore_cli.inference.graphs import Graphs
 from restore_cli.inference.noise import limit_to_noise
 from restore_cli.inference.options import OnProgress, Resize, RunOptions
@@ -105,11 +106,16 @@ class Restorer:
         if facts.channels_last:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # A GPU has no use for pieces: its memory is as fast for large tensors as for small ones.
-        self.network = blockwise(network) if self.device.type == "cpu" else network
+        known = self.model in registry.MODELS
+        self.network = network
+        if self.device.type == "cpu":
+            self.network = blockwise(network)
+            if known and self._backend == "torch" and can_fuse(options.precision):
+                self.network = fused(self.network)
         if options.exact and self.facts.tiling in ("approximate", "discouraged"):
             self.network = share_statistics(network, self.facts, self.model)
         # Exact tiles decide on the way, and community models may do anything.
-        fixed = not tiled_blocks(self.network) and self.model in registry.MODELS
+        fixed = known and not tiled_blocks(self.network)
         self._graphs = Graphs() if self.device.type == "cuda" and fixed else None
         self._overlap, self._blend = self._context()
 

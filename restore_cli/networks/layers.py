@@ -13,6 +13,17 @@ class GlobalAverage(nn.Module):
         return x.mean(dim=(-2, -1), keepdim=True)  # (B, C, 1, 1)
 
 
+class PixelConv(nn.Conv2d):
+    """A convolution from or to pixels, in float32 under autocast too.
+
+    The 8 significant bits of bfloat16 are too few for an image of 8 bits.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.weight.dtype))
+
+
 class DropPath(nn.Module):
     """Drop whole samples of the batch in training, and scale the others up."""
 

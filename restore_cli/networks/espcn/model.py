@@ -14,6 +14,8 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
+from restore_cli.networks.layers import PixelConv
+
 MID_GREY = 0.45  # mean luma of photographs, in units of 255
 
 
@@ -23,17 +25,6 @@ class ESPCNConfig:
     features: int = 64  # n1, sec. 3.2
     mapping: int = 32  # n2
     in_channels: int = 1  # luma; public weights with 3 take all of YCbCr
-
-
-class PixelConv(nn.Conv2d):
-    """A convolution from or to pixels, in float32 under autocast too.
-
-    The 8 significant bits of bfloat16 are too few for luma of 8 bits.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return super().forward(x.to(self.weight.dtype))
 
 
 class ESPCN(nn.Module):

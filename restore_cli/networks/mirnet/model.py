@@ -101,8 +101,8 @@ class SKFF(nn.Module):
         z = self.prelu(self.squeeze(pooled))
         weights = torch.stack([score(z) for score in self.score]).softmax(0)  # (K, B, C, 1, 1)
         total = weights[0] * streams[0]
-        for weight, stream in zip(weights[1:], streams[1:], strict=True):
-            total = total + weight * stream
+        for k in range(1, len(streams)):
+            total = total + weights[k] * streams[k]
         return total
 
 
@@ -122,8 +122,16 @@ class Blur(nn.Module):
         self.register_buffer("kernel", binomial_kernel(channels), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
-        return F.conv2d(padded, self.kernel, stride=2, groups=x.shape[1])
+        # Of even sizes the first row and column alone see the reflection: the rest needs no copy.
+        inner = self._filtered(x, padding=1)  # (B, C, H, W) -> (B, C, H/2, W/2)
+        top, left = self._reflected(x[..., :2, :]), self._reflected(x[..., :2])
+        return torch.cat([left, torch.cat([top, inner[..., 1:, :]], -2)[..., 1:]], -1)
+
+    def _reflected(self, x: Tensor) -> Tensor:
+        return self._filtered(F.pad(x, (1, 1, 1, 1), mode="reflect"), padding=0)
+
+    def _filtered(self, x: Tensor, padding: int) -> Tensor:
+        return F.conv2d(x, self.kernel, stride=2, padding=padding, groups=x.shape[1])
 
 
 class Down(nn.Module):
@@ -168,7 +176,7 @@ class Up(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         enlarge, mix = self.shortcut
         # The 1x1 convolution comes to the same before the enlargement, with a quarter of the work.
-        double: Tensor = self.body(x) + enlarge(mix(x))  # (B, C, H, W) -> (B, C/2, 2H, 2W)
+        double: Tensor = enlarge(mix(x)) + self.body(x)  # (B, C, H, W) -> (B, C/2, 2H, 2W)
         return double
 
 

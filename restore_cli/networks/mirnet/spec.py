@@ -17,7 +17,7 @@ def facts(
         multiple=2 ** (height - 1),
         receptive_radius=None,  # attention by averages over the image
         overlap=32,
-        bytes_per_pixel=4000 * n_feat // 64,
+        bytes_per_pixel=6400 * n_feat // 64,
         tiling="approximate",
         preprocessing=Rgb() if upsampler == "subpixel" else BicubicFirst(scale),
     )
