@@ -1,7 +1,7 @@
 """Check a GPU and measure how much of it is used: results, networks, a folder and a video.
 
-    python benchmarks/gpu.py                          # about three minutes on a GPU
-    python benchmarks/gpu.py --device cpu --quick     # the same code on small images
+    python -m benchmarks.gpu                          # about three minutes on a GPU
+    python -m benchmarks.gpu --device cpu --quick     # the same code on small images
 
 Results: distance from float32 on the CPU in dB, and of exact tiles from the whole image.
 Networks: milliseconds for an image in the memory of the host, medians. "Plain" is the network in

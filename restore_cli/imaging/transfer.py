@@ -52,7 +52,10 @@ def uploaded(levels: Array, largest: int, device: torch.device) -> Tensor:
         host.numpy().view(np.uint16 if wide else np.uint8)[...] = levels
         here = host.to(device, non_blocking=True)
         values = here.int().bitwise_and_(0xFFFF) if wide else here
-        return values.permute(2, 0, 1).contiguous().float().div_(largest)
+        pixels = values.permute(2, 0, 1).contiguous().float().div_(largest)
+    # Otherwise its memory, once freed, would serve the next upload while computations read it.
+    pixels.record_stream(torch.cuda.current_stream(device))
+    return pixels
 
 
 def downloaded(levels: Tensor, depth: int) -> Array:

@@ -77,7 +77,12 @@ def record(network: Network, sample: Tensor) -> Callable[[Tensor], Tensor]:
             network(given, True)
     here.wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may go on
+    # In the stream of the warm-up, for whose device and stream the libraries have their memory;
+    # other threads may go on.
+    with (
+        torch.cuda.device(sample.device),
+        torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"),
+    ):
         output = network(given, True)
 
     def replay(x: Tensor) -> Tensor:

@@ -129,6 +129,10 @@ def _moved(module, *args, **kwargs):
     return module
 
 
+def _recorded(tensor, stream):
+    """Tensor.record_stream, which keeps the memory until the stream has come so far."""
+
+
 def _picked(name):
     return CUDA if name == "cuda" else torch.device("cpu")
 
@@ -157,6 +161,7 @@ def pretended_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    monkeypatch.setattr(OnDevice, "record_stream", _recorded)
     monkeypatch.setattr(torch.nn.Module, "to", _moved)
     monkeypatch.setattr(graphs, "BEFORE", 1 << 30)  # no graph is recorded
     with Pretended() as mode:
