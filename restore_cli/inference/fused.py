@@ -131,7 +131,7 @@ class _Tracer(fx.Tracer):
         """Leave out of the trace what has no convolutions inside."""
         if isinstance(module, (*CONVOLUTIONS, BlockwiseSequential)):
             return True
-        return not any(isinstance(inner, CONVOLUTIONS) for inner in module.modules())
+        return not _has_convolutions(module)
 
 
 def fused(network: nn.Module) -> nn.Module:
@@ -144,6 +144,8 @@ def fused(network: nn.Module) -> nn.Module:
         for index, block in enumerate(chain.blocks):
             chain.blocks[index] = fused(block)
             chain.blocks[index].radius = block.radius
+    if not _has_convolutions(network):
+        return network
     root = _OneInput(network)
     try:
         graph = _Tracer().trace(root)
@@ -226,6 +228,10 @@ def can_fuse(precision: str) -> bool:
     if precision == "fp16" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     return precision != "bf16" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _has_convolutions(module: nn.Module) -> bool:
+    return any(isinstance(inner, CONVOLUTIONS) for inner in module.modules())
 
 
 def _only(users: Mapping[fx.Node, None]) -> fx.Node | None:

@@ -135,6 +135,11 @@ def test_a_network_whose_way_depends_on_its_input_comes_back_as_it_is():
     assert fused(network) is network
 
 
+def test_a_network_without_convolutions_comes_back_as_it_is():
+    network = nn.Sequential(nn.ReLU())
+    assert fused(network) is network
+
+
 def test_a_restorer_on_a_cpu_runs_fused_convolutions():
     options = RunOptions(weights="cbsn.fast", device="cpu")
     assert convolutions(Restorer(load_network("cbsn.fast", options), options).network) > 0

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
+from restore_cli.checkpoints.load import load_checkpoint
 from restore_cli.errors import BrokenOutput, UsageError
 from restore_cli.imaging.image import Image
 from restore_cli.inference import blockwise as pieces
 from restore_cli.inference.options import RunOptions
-from restore_cli.inference.restorer import load_restorer
+from restore_cli.inference.restorer import Restorer, load_restorer
 
 
 def restorer(weights, **options):
@@ -41,10 +42,10 @@ def test_a_grey_image_stays_grey(random_weights):
 
 
 def test_nan_is_an_error(random_weights):
-    broken = restorer(random_weights)
-    torch.nn.init.constant_(broken.network.detail.weight, float("nan"))
+    checkpoint = load_checkpoint(str(random_weights))
+    torch.nn.init.constant_(checkpoint.module.detail.weight, float("nan"))
     with pytest.raises(BrokenOutput, match="NaN"):
-        broken.run(torch.rand(3, 8, 8))
+        Restorer(checkpoint, RunOptions(device="cpu", precision="fp32")).run(torch.rand(3, 8, 8))
 
 
 def test_colours_under_full_transparency_neither_change_nor_bleed(random_weights):
