@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path, PurePath
 from types import MappingProxyType
@@ -131,6 +132,12 @@ class CommandRecord:
 # From results to records
 
 
+@cache
+def _torch_version() -> str:
+    """Return the version of torch, whose package metadata take a millisecond to parse."""
+    return version("torch")
+
+
 def restored_record(
     shared: CommandRecord,
     source: str,
@@ -144,7 +151,7 @@ def restored_record(
     options = shared.options
     return Record(
         restore=__version__,
-        torch=None if all(step.without_torch for step in steps) else version("torch"),
+        torch=None if all(step.without_torch for step in steps) else _torch_version(),
         command=shared.command,
         device=shared.device,
         networks=tuple(map(_network, steps)),
@@ -198,7 +205,7 @@ def generated_record(
     }
     return Record(
         restore=__version__,
-        torch=version("torch"),
+        torch=_torch_version(),
         command="generate",
         device=generator.device.type,
         networks=tuple(map(_network, (step, *enlarged))),

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 WAITING = 2  # images at most on either side of the network, for each thread there
 MOST_THREADS = 8  # on either side
+WRITERS = 2  # threads at least: while one waits for the disk, the other encodes
 
 WATCHING = 2.0  # seconds between two plans; a source that has not changed for so long is complete
 
@@ -150,7 +151,7 @@ def _pipelined(
     behind: deque[Pending[Result]] = deque()
     threads = _codec_threads(restorer.device)
     waiting = WAITING * threads
-    with Worker(threads) as reader, Worker(threads) as writer:
+    with Worker(threads) as reader, Worker(max(threads, WRITERS)) as writer:
 
         def begin(job: Job) -> tuple[Job, Pending[_Loaded | int] | None]:
             if is_container(job.format):
@@ -249,7 +250,7 @@ def run_plan(
 
 
 def _codec_threads(device: torch.device) -> int:
-    """Return the threads that decode, and those that encode.
+    """Return the threads that decode, which is also the least of those that encode.
 
     Beside a GPU all cores are theirs; a network on the CPU takes the cores itself.
     """

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from restore_cli import registry
 from restore_cli.checkpoints.community import CommunityNetwork
@@ -114,8 +114,12 @@ class Restorer:
                 self.network = fused(self.network)
         if options.exact and self.facts.tiling in ("approximate", "discouraged"):
             self.network = share_statistics(network, self.facts, self.model)
+        self._tiled, chains = tiled_blocks(self.network), blockwise_chains(self.network)
+        self._in_caches = self.device.type != "cpu" or bool(chains)
+        blocks = sum(len(chain.blocks) for chain in chains) + len(self._tiled)
+        self._steps = max(1, blocks)  # of progress, in a tile
         # Exact tiles decide on the way, and community models may do anything.
-        fixed = known and not tiled_blocks(self.network)
+        fixed = known and not self._tiled
         self._graphs = Graphs() if self.device.type == "cuda" and fixed else None
         self._overlap, self._blend = self._context()
 
@@ -294,7 +298,7 @@ class Restorer:
         """Yield the output of each row of tiles, without the rows before `done`."""
         facts, scale = self.facts, self.facts.network_scale
         height, width = source.size
-        in_blocks = bool(tiled_blocks(self.network))
+        in_blocks = bool(self._tiled)
         tile = None if in_blocks else run.tile
         plan = plan_tiles(
             height,
@@ -306,7 +310,7 @@ class Restorer:
             rows=None if tile is None else _most_rows(width * scale**2),
         )
         side = run.tile if in_blocks else None
-        progress = _Progress(self.network, len(plan), run.on_progress)
+        progress = _Progress(self._steps, len(plan), run.on_progress)
         faded: Tensor | None = None  # rows that the next row of tiles shares
         for row, below in zip_longest(plan.rows, plan.rows[1:]):
             if row.keep_stop * scale <= done:
@@ -423,7 +427,7 @@ class Restorer:
         """(overlap, blend) in pixels."""
         facts, chosen = self.facts, self.options.overlap
         if self.options.exact and facts.receptive_radius is None:
-            return max((block.radius for block in tiled_blocks(self.network)), default=0), 0
+            return max((block.radius for block in self._tiled), default=0), 0
         if chosen == "exact" or self.options.exact:
             if facts.receptive_radius is None:
                 raise UsageError(
@@ -471,8 +475,7 @@ class Restorer:
             )
 
     def _largest_tile(self) -> int:
-        in_caches = self.device.type != "cpu" or blockwise_chains(self.network)
-        if in_caches:
+        if self._in_caches:
             return LARGEST_TILE
         return EXACT_CPU_TILE if self.facts.tiling == "exact" else LARGEST_CPU_TILE
 
@@ -535,10 +538,9 @@ class _Run:
 class _Progress:
     """Progress by tile, and within a tile by block where the network runs block by block."""
 
-    def __init__(self, network: nn.Module, tiles: int, on_progress: OnProgress | None):
-        blocks = sum(len(chain.blocks) for chain in blockwise_chains(network))
-        self.steps = max(1, blocks + len(tiled_blocks(network)))  # of one tile
-        self.tiles, self.on_progress = tiles, on_progress
+    def __init__(self, steps: int, tiles: int, on_progress: OnProgress | None):
+        """steps: of each tile."""
+        self.steps, self.tiles, self.on_progress = steps, tiles, on_progress
         self.tile = self.block = 0
 
     def block_done(self) -> None:
