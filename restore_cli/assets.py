@@ -34,6 +34,14 @@ def environment() -> Environment:
     )
 
 
+def let_threads_sleep() -> None:
+    """Let threads of OpenMP sleep while they wait, unless the user has said otherwise.
+
+    For the process of a command, before it loads torch: docs/performance.md, Threads.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 def set_environment(values: Mapping[str, str]) -> None:
     """Set environment variables for a library that has no other settings."""
     os.environ.update(values)

@@ -1,5 +1,6 @@
 """Folders of the package, and environment variables."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,11 @@ def test_asking_for_the_cache_makes_no_folder(tmp_path, monkeypatch):
 def test_restore_offline_forbids_the_network(value, offline, monkeypatch):
     monkeypatch.setenv("RESTORE_OFFLINE", value)
     assert assets.environment().offline is offline
+
+
+@pytest.mark.parametrize(("chosen", "policy"), [(None, "passive"), ("active", "active")])
+def test_threads_sleep_while_they_wait_unless_the_user_wants_otherwise(chosen, policy, monkeypatch):
+    given = {} if chosen is None else {"OMP_WAIT_POLICY": chosen}
+    monkeypatch.setattr(os, "environ", given)
+    assets.let_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == policy

@@ -16,6 +16,7 @@ from typer.completion import install_callback, show_callback
 from typer.core import TyperGroup
 
 from restore_cli import __version__
+from restore_cli.assets import let_threads_sleep
 from restore_cli.cli import (
     bench,
     config,
@@ -61,6 +62,7 @@ class RestoreGroup(TyperGroup):
     """
 
     def main(self, *arguments: Any, **options: Any) -> Any:
+        let_threads_sleep()
         shells.prepare()  # Typer does so only for its own completion options
         atexit.register(gc.freeze)  # otherwise Python searches all of torch for garbage at exit
         try:
