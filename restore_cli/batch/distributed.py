@@ -27,6 +27,7 @@ from restore_cli.batch.provenance import CommandRecord
 from restore_cli.batch.run import OnTile, Result, run
 from restore_cli.errors import DeviceError, MissingExtra, RestoreError, UsageError
 from restore_cli.files import sweep
+from restore_cli.imaging.formats import Compress
 from restore_cli.inference.options import RunOptions
 from restore_cli.memory import keep_freed_memory
 
@@ -80,6 +81,7 @@ class Pool:
         *,
         existing: Existing = "error",
         quality: int | None = None,
+        compress: Compress = "normal",
         stdin: bytes = b"",
         stdout: BinaryIO | None = None,
         on_tile: OnTile | None = None,
@@ -93,6 +95,7 @@ class Pool:
         options = {
             "existing": existing,
             "quality": quality,
+            "compress": compress,
             "record": record,
             "checksums": checksums,
         }

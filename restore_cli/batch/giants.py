@@ -18,7 +18,7 @@ from restore_cli.batch.needs import LARGE, refuse_little_disk
 from restore_cli.errors import OutputError
 from restore_cli.files import local_copy, scratch_folder, sha256_of, write_atomically
 from restore_cli.imaging.canvas import Canvas
-from restore_cli.imaging.formats import Format
+from restore_cli.imaging.formats import Compress, Format
 from restore_cli.imaging.headers import Size, read_header
 from restore_cli.imaging.io import (
     decode_unreported,
@@ -61,6 +61,7 @@ def restore_giant(
     *,
     format: Format,
     quality: int | None,
+    compress: Compress,
     overwrite: bool,
     record: Callable[[Report, str], str] | None,
     on_progress: OnProgress | None,
@@ -94,6 +95,7 @@ def restore_giant(
                     file,
                     format=format,
                     quality=quality,
+                    compress=compress,
                     storage=canvas,
                     record=finished,
                 )

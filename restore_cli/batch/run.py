@@ -24,7 +24,7 @@ from restore_cli.batch.targets import ELSEWHERE, is_taken
 from restore_cli.errors import OutOfMemory, OutputError, OutputExists, RestoreError
 from restore_cli.files import local_copy, sha256_of, write_atomically
 from restore_cli.imaging.codecs.animated import FRAMES, Animation, read_animation
-from restore_cli.imaging.formats import ENCODINGS, Container, Format, is_container
+from restore_cli.imaging.formats import ENCODINGS, Compress, Container, Format, is_container
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.io import (
     LARGEST_FILE,
@@ -93,6 +93,7 @@ def run(
     *,
     existing: Existing = "error",
     quality: int | None = None,
+    compress: Compress = "normal",
     stdin: bytes = b"",
     stdout: BinaryIO | None = None,
     on_tile: OnTile | None = None,
@@ -117,6 +118,7 @@ def run(
         restorer=restorer,
         existing=existing,
         quality=quality,
+        compress=compress,
         stdin=stdin,
         stdout=stdout,
         record=record,
@@ -141,6 +143,7 @@ def _pipelined(
     restorer: ImageRestorer,
     existing: Existing,
     quality: int | None,
+    compress: Compress,
     stdin: bytes,
     stdout: BinaryIO | None,
     on_tile: OnTile | None,
@@ -172,7 +175,15 @@ def _pipelined(
                 if isinstance(done, _Done):
                     behind.append(
                         writer.submit(
-                            _write, job, done, quality, existing, stdout, record, checksums
+                            _write,
+                            job,
+                            done,
+                            quality,
+                            compress,
+                            existing,
+                            stdout,
+                            record,
+                            checksums,
                         )
                     )
                     del done  # so that an image is freed once the writer has done with it
@@ -182,7 +193,9 @@ def _pipelined(
                     if done is None:
                         result = _film(job, restorer, quality, existing, progress)
                     else:
-                        result = _giant(job, done, restorer, quality, existing, record, progress)
+                        result = _giant(
+                            job, done, restorer, quality, compress, existing, record, progress
+                        )
                     yield _with_checksum(result) if checksums else result
                     continue
             except RestoreError as error:
@@ -202,6 +215,7 @@ class Engine(Protocol):
         *,
         existing: Existing,
         quality: int | None,
+        compress: Compress,
         stdin: bytes,
         stdout: BinaryIO | None,
         on_tile: OnTile | None,
@@ -215,6 +229,7 @@ def run_plan(
     engine: Engine,
     *,
     quality: int | None = None,
+    compress: Compress = "normal",
     stdin: bytes = b"",
     stdout: BinaryIO | None = None,
     on_tile: OnTile | None = None,
@@ -229,6 +244,7 @@ def run_plan(
         engine,
         existing=planned.existing,
         quality=quality,
+        compress=compress,
         stdin=stdin,
         stdout=stdout,
         on_tile=on_tile,
@@ -336,6 +352,7 @@ def _giant(
     need: int,
     restorer: ImageRestorer,
     quality: int | None,
+    compress: Compress,
     existing: Existing,
     record: CommandRecord | None,
     on_progress: OnProgress | None,
@@ -350,6 +367,7 @@ def _giant(
             restorer,
             format=cast(Format, job.format),
             quality=quality,
+            compress=compress,
             overwrite=may_replace(job, existing),
             record=None if record is None else partial(_record_of, record, job, quality),
             on_progress=on_progress,
@@ -422,6 +440,7 @@ def _write(
     job: Job,
     done: _Done,
     quality: int | None,
+    compress: Compress,
     existing: Existing,
     stdout: BinaryIO | None,
     record: CommandRecord | None,
@@ -435,6 +454,7 @@ def _write(
                 image,
                 format=cast(Format, job.format),  # videos are written elsewhere
                 quality=quality,
+                compress=compress,
                 name=str(image.source or Standard.INPUT.value),
                 animation=done.animation,
             )

@@ -81,6 +81,7 @@ def denoise(
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
+    compress: option.Compress = "normal",
     overwrite: option.Overwrite = False,
     skip_existing: option.SkipExisting = False,
     json: option.Json = False,
@@ -142,7 +143,15 @@ def denoise(
         if adapt:
             assert isinstance(restorer, Restorer)  # --adapt refuses workers
             restorer = adapted(restorer, planned.jobs, report, seconds, save)
-        run_batch(planned, restorer, report, quality=quality, record=record, html=html)
+        run_batch(
+            planned,
+            restorer,
+            report,
+            quality=quality,
+            compress=compress,
+            record=record,
+            html=html,
+        )
 
 
 def refuse_other_weights(model: str | None, weights: str | None, adapt: bool) -> None:

@@ -42,6 +42,7 @@ def enhance(
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
+    compress: option.Compress = "normal",
     overwrite: option.Overwrite = False,
     skip_existing: option.SkipExisting = False,
     json: option.Json = False,
@@ -84,4 +85,12 @@ def enhance(
 
         options = replace(options, strength=strength, resize=resize)
         restorer = loaded(partial(load_restorer, "enhance", options), context)
-        run_batch(planned, restorer, report, quality=quality, record=record, html=html)
+        run_batch(
+            planned,
+            restorer,
+            report,
+            quality=quality,
+            compress=compress,
+            record=record,
+            html=html,
+        )

@@ -15,6 +15,7 @@ from restore_cli.batch.sources import Shard
 from restore_cli.cli import choices
 from restore_cli.errors import UsageError
 from restore_cli.imaging.formats import SUFFIX_OF, SUFFIXES, Format
+from restore_cli.imaging.formats import Compress as CompressName
 from restore_cli.inference.options import Backend as BackendName
 from restore_cli.inference.options import Precision as PrecisionName
 from restore_cli.inference.options import RunOptions
@@ -146,6 +147,13 @@ Quality = Annotated[
         max=100,
         metavar="1..100",
         help="Quality of JPEG, WebP and video. [default: JPEG 95, WebP lossless, video 90]",
+        rich_help_panel=FILES,
+    ),
+]
+Compress = Annotated[
+    CompressName,
+    typer.Option(
+        help="Time for smaller files of the same pixels: PNG, TIFF, WebP, JPEG XL.",
         rich_help_panel=FILES,
     ),
 ]

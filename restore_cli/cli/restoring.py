@@ -19,7 +19,7 @@ from restore_cli.cli.findings import how, messages, result_row, row
 from restore_cli.cli.options import refuse_mixed_stdout
 from restore_cli.cli.settings import is_typed
 from restore_cli.errors import SOME_FAILED, OutputExists, RestoreError, UsageError
-from restore_cli.imaging.formats import is_container, is_lossy
+from restore_cli.imaging.formats import Compress, has_efforts, is_container, is_lossy
 from restore_cli.memory import keep_freed_memory, refuse_small_address_space
 from restore_cli.storage import refuse_url
 
@@ -38,8 +38,9 @@ def refuse_contradictions(planned: Plan, context: typer.Context) -> None:
     A setting is not meant for these sources alone: one without effect is passed over.
     """
     given = context.params
-    quality, format = (
-        given[name] if is_typed(context, name) else None for name in ("quality", "format")
+    quality, compress, format = (
+        given[name] if is_typed(context, name) else None
+        for name in ("quality", "compress", "format")
     )
     formats = {job.format for job in planned.jobs}
     videos = {format for format in formats if is_container(format)}
@@ -47,6 +48,11 @@ def refuse_contradictions(planned: Plan, context: typer.Context) -> None:
         raise UsageError(
             f"--quality has no effect on {' and '.join(sorted(formats))}",
             hint="leave it out, or add --format jpeg",
+        )
+    if compress is not None and formats and not any(map(has_efforts, formats)):
+        raise UsageError(
+            f"--compress has no effect on {' and '.join(sorted(formats))}",
+            hint="leave it out, or add --format png",
         )
     if format is not None and formats and formats == videos:
         raise UsageError(
@@ -123,6 +129,7 @@ def run_batch(
     report: Reporter,
     *,
     quality: int | None,
+    compress: Compress,
     record: bool,
     html: Path | None,
 ) -> None:
@@ -153,6 +160,7 @@ def run_batch(
         planned,
         restorer.run if isinstance(restorer, Pool) else partial(run, restorer=restorer),
         quality=quality,
+        compress=compress,
         stdin=piped(binary_stdin()) if source is Standard.INPUT else b"",
         stdout=binary_stdout() if target is Standard.OUTPUT else None,
         on_tile=on_tile,

@@ -67,6 +67,7 @@ def run(
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
+    compress: option.Compress = "normal",
     overwrite: option.Overwrite = False,
     skip_existing: option.SkipExisting = False,
     json: option.Json = False,
@@ -132,7 +133,15 @@ def run(
             for task, factor in zip(tasks, factors, strict=True)
         ]
         restorer = loaded(partial(load_chain, chain, options), context)
-        run_batch(planned, restorer, report, quality=quality, record=record, html=html)
+        run_batch(
+            planned,
+            restorer,
+            report,
+            quality=quality,
+            compress=compress,
+            record=record,
+            html=html,
+        )
 
 
 def steps_of(text: str) -> list[tuple[str, float | None]]:

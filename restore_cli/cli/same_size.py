@@ -34,6 +34,7 @@ def restore_same_size(
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
+    compress: option.Compress = "normal",
     overwrite: option.Overwrite = False,
     skip_existing: option.SkipExisting = False,
     json: option.Json = False,
@@ -78,4 +79,12 @@ def restore_same_size(
         restorer = loaded(
             partial(load_restorer, task, replace(options, strength=strength)), context
         )
-        run_batch(planned, restorer, report, quality=quality, record=record, html=html)
+        run_batch(
+            planned,
+            restorer,
+            report,
+            quality=quality,
+            compress=compress,
+            record=record,
+            html=html,
+        )

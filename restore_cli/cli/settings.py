@@ -37,7 +37,7 @@ OF_PROJECTS = frozenset(
     (
         *("scale", "size", "repeat", "for", "strength", "noise-limit", "resize", "adapt", "time"),
         *("steps", "model", "tile", "overlap", "device", "precision", "seed"),
-        *("format", "quality", "recursive", "protocol", "metric"),
+        *("format", "quality", "compress", "recursive", "protocol", "metric"),
         *("guidance", "negative", "sampler", "scheduler", "rope", "count", "direct", "freeu"),
         *("disperse", "synchronise", "enhance"),
     )

@@ -85,6 +85,7 @@ def upscale(
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
+    compress: option.Compress = "normal",
     overwrite: option.Overwrite = False,
     skip_existing: option.SkipExisting = False,
     json: option.Json = False,
@@ -147,7 +148,15 @@ def upscale(
         others = partial(loaded_here, load, context)
         light = load_light(options, factor, kind, others) if here else None
         restorer = light or loaded(load, context)
-        run_batch(planned, restorer, report, quality=quality, record=record, html=html)
+        run_batch(
+            planned,
+            restorer,
+            report,
+            quality=quality,
+            compress=compress,
+            record=record,
+            html=html,
+        )
 
 
 def enlarging(

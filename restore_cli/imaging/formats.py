@@ -17,6 +17,7 @@ from restore_cli.storage import Location, Url
 # Still images that can be written.
 Format = Literal["png", "jpeg", "webp", "dicom", "tiff", "avif", "jxl", "exr", "hdr", "fits"]
 Container = Literal["mp4", "mov", "mkv", "webm"]  # videos that can be written
+Compress = Literal["fast", "normal", "small"]  # time for smaller files of the same pixels
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Encoding:
     animated: bool = False  # animations are written
     values: Literal["levels", "light", "own"] = "levels"  # own: only of sources of this format
     held: int = 0  # bytes a pixel of RGB that the encoder holds at least
+    efforts: tuple[int, int, int] | None = None  # of the encoder, for each of Compress; None: one
+
+    def effort(self, compress: Compress) -> int:
+        """Return the effort of the encoder, 0 where it has no choice."""
+        return self.efforts[get_args(Compress).index(compress)] if self.efforts else 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ class VideoFormat:
 
 
 ONE_SEGMENT = 65_533 - 29  # bytes of EXIF, or of XMP after its name, in a JPEG
+DEFLATE = (1, 6, 12)  # levels of libdeflate: benchmarks/compress.py
 ALL_SEGMENTS = 255 * (65_533 - 14)  # bytes of an ICC profile in a JPEG
 
 STILLS: tuple[StillFormat, ...] = (
@@ -124,6 +131,7 @@ STILLS: tuple[StillFormat, ...] = (
             chunks=True,
             grey=True,
             animated=True,
+            efforts=DEFLATE,
         ),
     ),
     StillFormat(
@@ -175,6 +183,7 @@ STILLS: tuple[StillFormat, ...] = (
             grey=False,
             animated=True,
             held=8,
+            efforts=(0, 4, 6),
         ),
     ),
     StillFormat(
@@ -231,6 +240,7 @@ STILLS: tuple[StillFormat, ...] = (
             photoshop=True,
             chunks=False,
             grey=True,
+            efforts=DEFLATE,
         ),
     ),
     StillFormat(
@@ -315,6 +325,7 @@ STILLS: tuple[StillFormat, ...] = (
             chunks=False,
             grey=True,
             held=16,
+            efforts=(2, 5, 7),
         ),
     ),
     StillFormat(
@@ -481,6 +492,7 @@ VIDEO_SUFFIXES = frozenset(suffix for video in VIDEOS for suffix in video.suffix
 LOSSY = frozenset[str](
     [*MUXINGS, *(format for format, encoding in ENCODINGS.items() if encoding.lossy)]
 )
+WITH_EFFORTS = frozenset[str](name for name, encoding in ENCODINGS.items() if encoding.efforts)
 
 
 def still_of(head: bytes) -> StillFormat | None:
@@ -570,6 +582,11 @@ def refuse_hdr(format: Format, transfer: str | None, *, name: str = "") -> None:
 def is_container(format: Format | Container) -> TypeGuard[Container]:
     """Return True for the format of a video."""
     return format in get_args(Container)
+
+
+def has_efforts(format: Format | Container) -> bool:
+    """Return True for a format in which files of the same pixels can be made smaller."""
+    return format in WITH_EFFORTS
 
 
 def is_lossy(format: Format | Container) -> bool:

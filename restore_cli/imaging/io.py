@@ -31,6 +31,7 @@ from restore_cli.imaging.codecs.metadata import outgoing_metadata, refuse_unstat
 from restore_cli.imaging.formats import (
     ENCODINGS,
     STILLS,
+    Compress,
     Format,
     format_of,
     refuse_beyond,
@@ -206,19 +207,27 @@ def encode(
     *,
     format: Format,
     quality: int | None = None,
+    compress: Compress = "normal",
     name: str | None = None,
     animation: Animation | None = None,
 ) -> bytes:
     """Return the contents of an image file. A warning names anything dropped.
 
     animation: frames that follow the image, in a format that holds animations.
-    quality: 1 to 100; by default 95 for JPEG and lossless for WebP.
+    quality: 1 to 100; by default 95 for JPEG and lossless for WebP. compress: see docs/formats.md.
     name: for the warning; default: the source of the image.
     Raises OutputError, OutOfMemory.
     """
     file = io.BytesIO()
     encode_bands(
-        image, (image,), file, format=format, quality=quality, name=name, animation=animation
+        image,
+        (image,),
+        file,
+        format=format,
+        quality=quality,
+        compress=compress,
+        name=name,
+        animation=animation,
     )
     return file.getvalue()
 
@@ -230,6 +239,7 @@ def encode_bands(
     *,
     format: Format,
     quality: int | None = None,
+    compress: Compress = "normal",
     name: str | None = None,
     storage: Storage = MEMORY,
     record: Callable[[], str | None] | None = None,
@@ -267,6 +277,7 @@ def encode_bands(
         on_white=not encoding.alpha,
         metadata=metadata,
         quality=quality,
+        effort=encoding.effort(compress),
         storage=storage,
         late_xmp=late,
         more_frames=animation.frames if animation else (),

@@ -49,6 +49,7 @@ class Encodable:
     on_white: bool  # composite on white instead of writing alpha
     metadata: Metadata
     quality: int | None  # 1 to 100; None: the default of the format
+    effort: int  # of the encoder, one of Encoding.efforts
     storage: Storage = MEMORY  # of all levels, where the encoder wants them at once
     # Return the XMP where it is known only after the last band, else None.
     late_xmp: Callable[[], bytes | None] | None = None

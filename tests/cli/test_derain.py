@@ -229,6 +229,7 @@ def test_a_dry_run_as_json_has_no_status_yet(photos, tmp_path):
     ("options", "said"),
     [
         (["--quality", "90"], "--quality has no effect on png"),
+        (["--compress", "small", "--format", "jpeg"], "--compress has no effect on jpeg"),
         (["-o", "-", "--json"], "cannot both go to stdout"),
         (["--tile", "big"], "--tile big: wanted auto, off, exact or a number"),
         (["--tile", "15"], "a number of pixels, 16 or more"),

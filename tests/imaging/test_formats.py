@@ -20,10 +20,12 @@ from restore_cli.imaging.formats import (
     SUFFIXES,
     VIDEO_SUFFIXES,
     VIDEOS,
+    Compress,
     Container,
     Format,
     container_of,
     format_of,
+    has_efforts,
     is_container,
     is_lossy,
 )
@@ -83,6 +85,30 @@ def test_quality_changes_the_files_of_lossy_formats_alone(encoding):
     image = Image(torch.rand(3, 16, 16))
     files = [encode(image, format=encoding.format, quality=quality) for quality in (20, 90)]
     assert (files[0] != files[1]) == encoding.lossy == is_lossy(encoding.format)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("format", ["png", "tiff", "webp", "jxl"])
+def test_smaller_files_have_the_same_pixels(format, depth):
+    pattern = (4 * torch.rand(3, 128, 128)).floor() / 4
+    image = Image(pattern, bit_depth=depth)
+    files = [encode(image, format=format, compress=each) for each in get_args(Compress)]
+    pixels = [decode(file, name="x").pixels for file in files]
+    assert pixels[0].equal(pixels[1]) and pixels[0].equal(pixels[2])
+
+
+@pytest.mark.parametrize("format", ["png", "tiff", "webp", "jxl"])
+def test_small_makes_smaller_files_than_fast(format):
+    image = Image((4 * torch.rand(3, 128, 128)).floor() / 4)
+    small, fast = (encode(image, format=format, compress=each) for each in ("small", "fast"))
+    assert len(small) < len(fast)
+
+
+@each_encoding
+def test_effort_changes_the_files_of_the_formats_that_state_it_alone(encoding):
+    image = Image(torch.rand(3, 32, 32) ** 4)
+    files = {encode(image, format=encoding.format, compress=each) for each in get_args(Compress)}
+    assert (len(files) > 1) == has_efforts(encoding.format)
 
 
 @pytest.mark.parametrize("held", ["icc", "exif", "xmp"])

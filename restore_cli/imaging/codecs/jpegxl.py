@@ -21,7 +21,6 @@ from restore_cli.imaging.quantize import Array, Decoded, Encodable, stored
 LONGEST = 1 << 24  # bytes of compressed metadata, decompressed
 FIRST = b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl \0\0\0\0jxl "
 LEVEL = b"jxll"
-EFFORT = 5  # of 1 to 9
 
 
 def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
@@ -90,7 +89,8 @@ def encode(source: Encodable, file: BinaryIO) -> None:
         if source.depth > 8:  # libjxl takes such levels for light, and encodes light
             levels = _linear_levels(levels, colours=len(source.image.pixels))
     squeezed = levels[..., 0] if levels.shape[2] == 1 else levels
-    packed = bytes(imagecodecs.jpegxl_encode(squeezed, effort=EFFORT, numthreads=1, **options))
+    options |= {"effort": source.effort, "numthreads": 1}
+    packed = bytes(imagecodecs.jpegxl_encode(squeezed, **options))
     # libjxl writes boxes itself where it states a level of the codestream, as for 16 bits.
     is_bare = packed.startswith(jxl_header.BARE)
     found = {jxl_header.CODESTREAM: packed} if is_bare else dict(boxes(packed))

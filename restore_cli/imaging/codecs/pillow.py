@@ -244,6 +244,7 @@ def encode_webp(source: Encodable, file: BinaryIO) -> None:
         exif=exif or b"",
         xmp=metadata.xmp or b"",
         icc_profile=metadata.icc,
+        method=source.effort,
         **({"quality": source.quality} if source.quality else lossless),
     )
     if source.more_frames and any(frame.shape[2] == 4 for frame in source.more_frames):

@@ -252,7 +252,7 @@ def encode(source: Encodable, file: BinaryIO) -> None:
     file.write(bytes(DATA))  # the header comes last
     lengths, rows = [], 0
     for strip in source.strips():
-        packed = _deflated_differences(strip, order)
+        packed = _deflated_differences(strip, order, source.effort)
         file.write(packed)
         lengths.append(len(packed))
         rows = rows or len(strip)
@@ -267,12 +267,12 @@ def encode(source: Encodable, file: BinaryIO) -> None:
     file.write(tiff_header(order, even, big=big))
 
 
-def _deflated_differences(strip: Array, order: Order) -> bytes:
+def _deflated_differences(strip: Array, order: Order, effort: int) -> bytes:
     """Compress the differences of neighbours in a row, TIFF's predictor 2."""
     differences = strip.copy()
     differences[:, 1:] -= strip[:, :-1]  # modulo 2**depth
     in_order = differences.astype(strip.dtype.newbyteorder(order), copy=False)
-    return bytes(imagecodecs.deflate_encode(in_order.tobytes(), 6))  # three times zlib's speed
+    return bytes(imagecodecs.deflate_encode(in_order.tobytes(), effort))  # three times zlib's speed
 
 
 def _layout(

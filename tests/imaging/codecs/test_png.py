@@ -284,3 +284,12 @@ def test_strips_are_written_as_the_whole_image_would_be(depth, channels, monkeyp
     whole = encode(image, format="png")
     monkeypatch.setattr(quantize, "STRIP", 7 * 3)
     assert encode(image, format="png") == whole
+
+
+@pytest.mark.parametrize("compress", ["fast", "normal", "small"])
+def test_a_giant_is_compressed_strip_by_strip(compress, monkeypatch):
+    image = decode(png_file(noise(11, 7, 3)), name="it")
+    monkeypatch.setattr(quantize, "STRIP", 7 * 3)
+    monkeypatch.setattr(png, "AT_ONCE", 0)
+    file = encode(image, format="png", compress=compress)
+    assert decode(file, name="it").pixels.equal(image.pixels)
