@@ -48,7 +48,7 @@ def test_plain_out_of_memory_ends_its_row_only(random_weights, monkeypatch):
     def forward(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("restore_cli.networks.dpenet.model.DPENet.forward", forward)
+    monkeypatch.setattr("restore_cli.networks.layers.PixelConv.forward", forward)  # not fused
     (((row,), error),) = run([(candidate, Square(24))])
     assert isinstance(error, OutOfMemory)
     assert (row["seconds"], row["error"]["kind"]) == (None, "OutOfMemory")
