@@ -34,6 +34,7 @@ from restore_cli.networks.scalecrafter.model import (
     Dispersion,
     Settings,
     decode_with_shared_statistics,
+    dilatable,
     disperse,
     dispersion_matrix,
     redilated,
@@ -273,17 +274,23 @@ def fit_samples(case, recorded):
     noise, y, size = (
         torch.from_numpy(recorded[name]) for name in ("input_noise", "input_y", "input_size")
     )
-    grid = grid_of(*size.int().tolist()).expand(len(y), -1, -1)
+    grid, sizes = (
+        part.expand(len(y), *part.shape) for part in (grid_of(*size.int().tolist()), size)
+    )
 
     def velocity(x, t, power=0.0):
         times = torch.full((len(x),), float(t))
-        return network.guided(x, times, y, grid, scale=config["cfg_scale"], power=power)
+        return network.guided(x, times, y, grid, sizes, scale=config["cfg_scale"], power=power)
 
     steps, once = config["euler_steps"], recorded["input_t_single"].item()
+    powers = {
+        name: float(name.removeprefix("output_cfg_single_pow"))
+        for name in recorded
+        if name.startswith("output_cfg_single_pow")
+    }
     with torch.inference_mode():
-        return {
+        return {name: velocity(noise, once, power) for name, power in powers.items()} | {
             "output_cfg_single": velocity(noise, once),
-            "output_cfg_single_pow1": velocity(noise, once, power=1.0),
             "output_after_1_step": noise + velocity(noise, 0) / steps,
             "output": flow.euler(velocity, noise, steps),
             "output_midpoint": flow.midpoint(velocity, noise, steps),
@@ -317,6 +324,7 @@ def check_dimr(case, recorded):
 def check_dimr_norm(case, recorded):
     """Single modules, each with its own weights."""
     config = case["config"]
+    enlarge = recorded["output_shuffle"].shape[1] // recorded["input_map"].shape[1]
     shapes = {name: config[name] for name in ("dim", "hidden_dim", "num_attention_heads")}
     branch = dimr.BranchConfig(
         "TransformerBlock",
@@ -333,7 +341,7 @@ def check_dimr_norm(case, recorded):
             "rms_norm": dimr.TDRMSNorm(config["dim"]),
             "transformer": dimr.TransformerBlock(branch, dimr.TDRMSNorm),
             "convnext": dimr.ConvNeXtBlock(branch, dimr.TDRMSNorm),
-            "shuffle_": dimr.LinearShuffle(config["dim"], config["shuffle_out"], 2),
+            "shuffle_": dimr.LinearShuffle(config["dim"], config["shuffle_out"], enlarge),
         }
     )
     state = {key.replace("shuffle.", "shuffle_."): v for key, v in official_state(case).items()}
@@ -454,12 +462,17 @@ def scalecrafter_loop(case, recorded):
     scheduler = getattr(diffusers, config["scheduler_class"])(**config["scheduler"])
     scheduler.set_timesteps(steps)
     given = {name.removeprefix("input_"): torch.from_numpy(v) for name, v in recorded.items()}
+    names = set(dilatable(unet))  # the official lists name layers that SDXL lacks
+    factors, mild = (
+        {layer: factor for layer, factor in config[which].items() if layer in names}
+        for which in ("dilate_settings", "ndcfg_dilate_settings")
+    )
     settings = Settings(
-        config["dilate_settings"],
+        factors,
         config["dilate_tau"] / steps,
-        config["ndcfg_dilate_settings"],
+        mild,
         config["ndcfg_tau"] / steps,
-        frozenset(config["inflate_settings"]),
+        names & frozenset(config["inflate_settings"]),
         config["inflate_tau"] / steps,
         config["progressive"],
         Dispersion(**config.get("transform", {})),
@@ -468,22 +481,40 @@ def scalecrafter_loop(case, recorded):
     conditions = {"encoder_hidden_states": embeds}
     if config["kind"] == "loop_xl":
         pooled = torch.cat([given["negative_pooled_prompt_embeds"], given["pooled_prompt_embeds"]])
-        ids = given["time_ids"] if "time_ids" in given else torch.tensor(config["time_ids"])
-        ids = torch.atleast_2d(ids.to(pooled.dtype))
+        ids = torch.atleast_2d(time_ids(config, given).to(pooled.dtype))
         ids = ids.repeat(len(pooled) // len(ids), 1)  # of one image, of a prompt, or of all
         conditions["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": ids}
-    latents, reached = given["latents"] * scheduler.init_noise_sigma, []
+    latents, reached, strong = given["latents"] * scheduler.init_noise_sigma, [], []
+    # Before the hooks of ScaleCrafter: the output of the strong pass.
+    unet.register_forward_hook(lambda module, inputs, output: strong.append(output.sample))
     with scalecrafter(unet, settings, steps=steps) as rescaling:
         for rescaling.step, t in enumerate(scheduler.timesteps):
             noise = unet(torch.cat([latents, latents]), t, **conditions).sample
             away, toward = noise.chunk(2)
             noise = away + config["guidance_scale"] * (toward - away)
+            toward = strong.pop().chunk(2)[1]
+            noise = with_std_of(toward, noise, config.get("guidance_rescale", 0.0))
             drawn = given["variance_noise"][rescaling.step] if config["eta"] else None
             latents = scheduler.step(
                 noise, t, latents, eta=config["eta"], variance_noise=drawn
             ).prev_sample
             reached.append(latents)
     return {"output": latents, "output_steps": torch.stack(reached)}
+
+
+def with_std_of(toward, noise, share):
+    """Guided noise, by a share with the std of the conditional noise (guidance_rescale)."""
+    std, wanted = (part.std((1, 2, 3), keepdim=True) for part in (noise, toward))
+    return torch.lerp(noise, noise * (wanted / std), share)
+
+
+def time_ids(config, given):
+    """Original size, crop and target size that SDXL is conditioned on."""
+    for name in ("time_ids", "add_time_ids"):
+        if name in given or name in config:
+            return torch.as_tensor(given.get(name, config.get(name)))
+    sizes = (config["original_size"], config.get("crops_coords_top_left", (0, 0)))
+    return torch.tensor([*sizes[0], *sizes[1], *config["target_size"]])
 
 
 def scalecrafter_decode(case, recorded):
