@@ -42,6 +42,18 @@ def tokens(config, batch, count):
     return x if config.use_sit else x.transpose(1, 2)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("t", "shifting", "seen"), [(0.25, 3.0, 0.5), (0.5, 0.5, 1 / 3), (1.5, 1.0, 1.0)]
+)
+def test_times_are_shifted_and_end_at_the_data(t, shifting, seen):
+    network = random_network(FITV2)
+    shifted = FiT(replace(FITV2, time_shifting=shifting)).eval()
+    shifted.load_state_dict(network.state_dict())
+    x, y, grid = tokens(FITV2, 1, 6), torch.tensor([1]), grid_of(2, 3)[None]
+    assert_close(shifted(x, torch.tensor([t]), y, grid), network(x, torch.tensor([seen]), y, grid))
+
+
 # Published networks
 
 

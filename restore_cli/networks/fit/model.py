@@ -61,6 +61,7 @@ class FiTConfig:
     online_rope: bool = False  # scale by the size of each image, not by max_pe_len
     max_pe_len_h: int | None = None
     max_pe_len_w: int | None = None
+    time_shifting: float = 1.0  # FiTv2: above 1, times are moved towards the data
 
 
 @dataclass(frozen=True)
@@ -388,6 +389,9 @@ class FiT(nn.Module):
         """
         if not self.config.use_sit:
             x = x.transpose(1, 2)
+        else:
+            shift = self.config.time_shifting
+            t = (shift * t / (1 + (shift - 1) * t)).clamp(max=1)
         cos, sin = self._rotation(grid, size, rope or self.rope)
         condition = self.t_embedder(t) + self.y_embedder(y.long())  # (B, d)
         shared = None
