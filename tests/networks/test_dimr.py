@@ -169,6 +169,20 @@ def test_gradients_reach_each_parameter():
     assert [name for name, p in network.named_parameters() if not p.grad.any()] == []
 
 
+def test_tables_beyond_those_of_other_branches_are_left_unused():
+    first, *rest = TINY.stage_configs
+    network = random_network(replace(TINY, stage_configs=(replace(first, max_width=3), *rest)))
+    assert network.largest == (8, 8)
+    inputs = torch.randn(1, 3, 8, 8), torch.ones(1), torch.zeros(1).long()
+    wide = network(*inputs)
+    narrow = random_network()
+    state = network.state_dict()
+    table = "branches.0.positions.weight"  # 2 x 3 places, of which 2 x 2 are used
+    state[table] = state[table].view(2, 3, -1)[:, :2].flatten(0, 1)
+    narrow.load_state_dict(state)
+    assert all(map(torch.equal, wide, narrow(*inputs)))
+
+
 def test_dropout_acts_in_training_alone():
     network, y = random_network(first_branch(dropout_prob=0.5)), torch.zeros(1).long()
     x, n = torch.randn(1, 3, 8, 8), torch.ones(1)
@@ -185,8 +199,8 @@ def test_dropout_acts_in_training_alone():
         (replace(TINY, norm_type="ADARMSN"), "norm_type is 'ADARMSN'; wanted one of: TDRMSN"),
         (first_branch(num_attention_heads=3), "dim 16 over 3 heads"),
         (first_branch(image_input_ratio=2), "image_input_ratio is 2"),
-        (first_branch(input_feature_ratio=2), "the same image size in all"),
-        (replace(TINY, stage_configs=TINY.stage_configs[:2]), "and 1 in the last"),
+        (first_branch(input_feature_ratio=2), "as many times the rows"),
+        (replace(TINY, stage_configs=TINY.stage_configs[:2]), "a stride of 1 in the last"),
     ],
     ids=["type", "none", "norm", "heads", "image", "stride", "last"],
 )

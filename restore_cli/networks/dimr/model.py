@@ -446,9 +446,11 @@ class DiMR(nn.Module):
 
     @property
     def largest(self) -> tuple[int, int]:
-        """Largest size (H, W) that the position tables cover."""
-        last = self.config.stage_configs[-1]
-        return last.max_height, last.max_width
+        """Largest size (H, W) that all position tables cover."""
+        stages = self.config.stage_configs
+        height = min(stage.max_height * stage.input_feature_ratio for stage in stages)
+        width = min(stage.max_width * stage.input_feature_ratio for stage in stages)
+        return height, width
 
     def _check_size(self, height: int, width: int) -> None:
         unit, largest = self.strides[0], self.largest
@@ -472,11 +474,12 @@ def _check(config: DiMRConfig) -> None:
         if stage.image_input_ratio != 1:
             raise ValueError(f"image_input_ratio is {stage.image_input_ratio}; only 1 is known")
     strides = [stage.input_feature_ratio for stage in stages]
-    covered = {(s.max_height * r, s.max_width * r) for s, r in zip(stages, strides, strict=True)}
-    divides = not any(before % after for before, after in pairwise(strides))
-    if strides[-1] != 1 or not divides or len(covered) > 1:
+    rows = [stage.max_height for stage in stages]
+    enlarged = [after // before for before, after in pairwise(rows)]
+    if strides[-1] != 1 or strides[:-1] != [
+        s * u for s, u in zip(strides[1:], enlarged, strict=True)
+    ]:
         raise ValueError(
-            f"strides {strides} with position tables "
-            f"{[(stage.max_height, stage.max_width) for stage in stages]}; wanted the same image "
-            "size in all, strides that divide each other, and 1 in the last"
+            f"strides {strides} with position tables of {rows} rows; wanted as many times the rows "
+            "in each branch as its stride is smaller, and a stride of 1 in the last"
         )
