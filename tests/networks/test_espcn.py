@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from restore_cli import registry
+from restore_cli.errors import UsageError
 from restore_cli.imaging.io import read
 from restore_cli.inference.options import RunOptions
 from restore_cli.inference.restorer import load_restorer
@@ -40,7 +41,7 @@ def test_nothing_bends_the_last_layer():
 
 
 def test_a_scale_below_two_is_refused():
-    with pytest.raises(ValueError, match="scale is 1"):
+    with pytest.raises(UsageError, match="scale is 1"):
         registry.build("espcn", scale=1)
 
 
