@@ -232,9 +232,7 @@ def generate(
             shard=option.shard_of(shard),
             ledger=ledger_of_generation(context, chosen.weights if chosen else None, files),
         )
-        _refuse_contradictions(
-            planned, quality if is_typed(context, "quality") else None, json, print0
-        )
+        _refuse_contradictions(planned, context)
         request = GenerateRequest(
             prompts[0],
             size=option.size_of(size),
@@ -383,18 +381,19 @@ def _lora(given: str) -> Lora:
     return Lora(Path(found[1]), float(found[2])) if found else Lora(Path(given))
 
 
-def _refuse_contradictions(
-    planned: GridPlan, quality: int | None, json: bool, print0: bool
-) -> None:
+def _refuse_contradictions(planned: GridPlan, context: typer.Context) -> None:
+    """Refuse options that do not fit the planned formats. Raises UsageError."""
     from restore_cli.imaging.formats import is_lossy
 
+    given = context.params
+    quality = given["quality"] if is_typed(context, "quality") else None
     formats = {grid.format for grid in planned.grids}
     if quality is not None and formats and not any(map(is_lossy, formats)):
         raise UsageError(
             f"--quality has no effect on {' and '.join(sorted(formats))}", hint="leave it out"
         )
     piped = any(grid.target is Standard.OUTPUT for grid in planned.grids)
-    option.refuse_mixed_stdout(piped=piped, json=json, print0=print0)
+    option.refuse_mixed_stdout(piped=piped, json=given["json"], print0=given["print0"])
 
 
 def _stdout(planned: GridPlan) -> BinaryIO | None:

@@ -76,7 +76,7 @@ def test_training_runs_on_a_gpu(photos, tmp_path):
 
 
 def test_too_few_photographs_are_refused(tmp_path):
-    with pytest.raises(NothingToDo, match="0 photographs"):
+    with pytest.raises(NothingToDo, match="at least 8 photographs are needed, 0 found"):
         train(TINY, tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
