@@ -8,6 +8,7 @@ with weights that are packed once. The operators are those that `torch.compile` 
 
 from __future__ import annotations
 
+import logging
 import operator
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -18,6 +19,8 @@ from torch import Tensor, fx, nn
 
 from restore_cli.inference.blockwise import BlockwiseSequential, blockwise_chains
 from restore_cli.networks.layers import PixelConv
+
+logger = logging.getLogger(__name__)
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 ACTIVATIONS: Mapping[object, str] = MappingProxyType(  # of functions, methods and modules
@@ -224,10 +227,25 @@ class _Fusion:
 
 
 def can_fuse(precision: str) -> bool:
-    """Tell whether oneDNN computes a precision on this CPU."""
-    if precision == "fp16" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    """Tell whether this torch has the operators of oneDNN, and they compute a precision here.
+
+    torch does not document them, so each is tried once, on a single pixel.
+    """
+    onednn = torch.backends.mkldnn
+    if precision == "fp16" or not onednn.is_available():  # type: ignore[no-untyped-call]
         return False
-    return precision != "bf16" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    x = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    try:
+        if torch.ops.mkldnn._is_mkldnn_acl_supported():  # on ARM, where torch itself fuses nothing
+            return False
+        with torch.inference_mode(), torch.autocast("cpu", x.dtype, enabled=precision == "bf16"):
+            single = (nn.utils.skip_init(kind, 1, 1, 1) for kind in CONVOLUTIONS)
+            conv, transposed = (FusedConv(Packed(each), "relu") for each in single)
+            transposed(conv(x, conv(x)))
+    except (AttributeError, RuntimeError) as error:  # no such operator, arguments or precision
+        logger.debug("convolutions are not fused: %s", error)
+        return False
+    return True
 
 
 def _has_convolutions(module: nn.Module) -> bool:

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -150,3 +152,46 @@ def test_float16_which_onednn_may_lack_runs_unfused():
     restorer = Restorer(load_network("cbsn.fast", options), options)
     assert convolutions(restorer.network) == 0
     assert restorer.run(torch.rand(3, 9, 8)).shape == (3, 9, 8)
+
+
+OPERATORS = (
+    "_convolution_pointwise",
+    "_convolution_transpose_pointwise",
+    "_reorder_convolution_weight",
+    "_reorder_convolution_transpose_weight",
+)
+
+
+def other_operators(**changed):
+    """Return the operators of oneDNN as another version or platform has them; None: not at all."""
+    operators = {name: getattr(torch.ops.mkldnn, name) for name in OPERATORS}
+    operators["_is_mkldnn_acl_supported"] = lambda: False
+    present = {name: value for name, value in (operators | changed).items() if value is not None}
+    return SimpleNamespace(**present)
+
+
+def fewer_arguments(*_):
+    raise RuntimeError("expected at most 1 argument(s)")  # as operators of torch say it
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({name: None} for name in OPERATORS),
+        {"_convolution_pointwise": torch.ops.mkldnn._convolution_pointwise.default},
+        {"_convolution_pointwise": fewer_arguments},
+        {"_is_mkldnn_acl_supported": lambda: True},
+    ],
+    ids=[*OPERATORS, "sum", "arguments", "arm"],
+)
+def test_a_restorer_runs_unfused_where_torch_has_other_operators(changed, monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", other_operators(**changed))
+    options = RunOptions(weights="cbsn.fast", device="cpu", precision="fp32")
+    restorer = Restorer(load_network("cbsn.fast", options), options)
+    assert convolutions(restorer.network) == 0
+    assert restorer.run(torch.rand(3, 9, 8)).shape == (3, 9, 8)
+
+
+def test_a_torch_with_these_operators_fuses(monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", other_operators())
+    assert can_fuse("fp32")
