@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from restore_cli.batch.ledger import Ledger
+from restore_cli.cli.settings import is_typed
 from restore_cli.errors import UsageError
 
 # Options of restoring commands that change no result, and where results go: keys of the items.
@@ -28,7 +29,7 @@ def ledger_of(context: typer.Context) -> Ledger | None:
     """Return the ledger of a restoring command, from its options. Raises UsageError."""
     given = context.params
     if given["ledger"] is None:
-        _refuse_without_ledger(given)
+        _refuse_without_ledger(context)
         return None
     for option, name in (("dry_run", "--dry-run"), ("html", "--report")):
         if given["watch"] and given[option]:
@@ -53,7 +54,7 @@ def ledger_of_generation(
     """
     given = context.params
     if given["ledger"] is None:
-        _refuse_without_ledger(given)
+        _refuse_without_ledger(context)
         return None
     known = {name: value for name, value in given.items() if name not in OF_ITEMS}
     known |= {"weights": weights, "files": [_state_of(Path(file)) for file in files if file]}
@@ -66,9 +67,14 @@ def ledger_of_generation(
     )
 
 
-def _refuse_without_ledger(given: dict[str, Any]) -> None:
-    for option in ("retry_failed", "watch"):
-        if given.get(option):
+def _refuse_without_ledger(context: typer.Context) -> None:
+    """Refuse options of a ledger where there is none. Raises UsageError.
+
+    A --fingerprint that comes from a setting is passed over.
+    """
+    given = context.params
+    for option in ("retry_failed", "watch", "fingerprint"):
+        if given.get(option) and (option != "fingerprint" or is_typed(context, option)):
             name = option.replace("_", "-")
             raise UsageError(f"--{name} needs a ledger", hint="add --ledger FILE")
 

@@ -125,6 +125,8 @@ def test_a_missing_ledger_is_an_error_and_not_created(tmp_path, command):
     [
         (["--retry-failed"], "needs a ledger"),
         (["--watch"], "needs a ledger"),
+        (["--fingerprint", "sha256"], "--fingerprint needs a ledger"),
+        (["--fingerprint", "mtime"], "--fingerprint needs a ledger"),
         (["--watch", "--dry-run", "--ledger", "x.sqlite"], "contradict"),
         (["--watch", "--report", "x.html", "--ledger", "x.sqlite"], "contradict"),
         (["--shard", "0/4"], "from 1 to N"),
@@ -135,6 +137,11 @@ def test_a_missing_ledger_is_an_error_and_not_created(tmp_path, command):
 def test_options_that_contradict_each_other_are_refused(photos, options, said):
     result = derain(photos, *options)
     assert (result.exit_code, said in result.stderr) == (2, True)
+
+
+def test_a_fingerprint_of_the_settings_needs_no_ledger(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("RESTORE_DERAIN_FINGERPRINT", "sha256")
+    assert derain(photos, "-o", tmp_path / "out", "--dry-run").exit_code == 0
 
 
 def test_an_empty_shard_is_no_error(photos, tmp_path):
