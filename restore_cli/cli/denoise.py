@@ -143,15 +143,7 @@ def denoise(
         if adapt:
             assert isinstance(restorer, Restorer)  # --adapt refuses workers
             restorer = adapted(restorer, planned.jobs, report, seconds, save)
-        run_batch(
-            planned,
-            restorer,
-            report,
-            quality=quality,
-            compress=compress,
-            record=record,
-            html=html,
-        )
+        run_batch(planned, restorer, report, context)
 
 
 def refuse_other_weights(model: str | None, weights: str | None, adapt: bool) -> None:

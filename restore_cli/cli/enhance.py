@@ -85,12 +85,4 @@ def enhance(
 
         options = replace(options, strength=strength, resize=resize)
         restorer = loaded(partial(load_restorer, "enhance", options), context)
-        run_batch(
-            planned,
-            restorer,
-            report,
-            quality=quality,
-            compress=compress,
-            record=record,
-            html=html,
-        )
+        run_batch(planned, restorer, report, context)

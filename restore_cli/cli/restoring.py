@@ -19,7 +19,7 @@ from restore_cli.cli.findings import how, messages, result_row, row
 from restore_cli.cli.options import refuse_mixed_stdout
 from restore_cli.cli.settings import is_typed
 from restore_cli.errors import SOME_FAILED, OutputExists, RestoreError, UsageError
-from restore_cli.imaging.formats import Compress, has_efforts, is_container, is_lossy
+from restore_cli.imaging.formats import has_efforts, is_container, is_lossy
 from restore_cli.memory import keep_freed_memory, refuse_small_address_space
 from restore_cli.storage import refuse_url
 
@@ -127,22 +127,17 @@ def run_batch(
     planned: Plan,
     restorer: ImageRestorer | Pool,
     report: Reporter,
-    *,
-    quality: int | None,
-    compress: Compress,
-    record: bool,
-    html: Path | None,
+    context: typer.Context,
 ) -> None:
-    """Restore the planned images and videos, report each result, and finish.
-
-    html: file for a page of the results.
-    """
+    """Restore the planned images and videos by the options, report each result, and finish."""
     from restore_cli.batch.distributed import Pool
     from restore_cli.batch.provenance import CommandRecord
     from restore_cli.batch.run import run, run_plan
     from restore_cli.imaging.io import piped
 
     keep_freed_memory()
+    given = context.params
+    html: Path | None = given["html"]
     command, jobs = report.command, len(planned.jobs)
     watching = planned.ledger is not None and planned.ledger.watching
     alone = jobs == 1 and not watching
@@ -156,15 +151,16 @@ def run_batch(
         else:
             bar.update(index + done / total)
 
+    record = CommandRecord(command, restorer.options, restorer.device.type)
     results = run_plan(
         planned,
         restorer.run if isinstance(restorer, Pool) else partial(run, restorer=restorer),
-        quality=quality,
-        compress=compress,
+        quality=given["quality"],
+        compress=given["compress"],
         stdin=piped(binary_stdin()) if source is Standard.INPUT else b"",
         stdout=binary_stdout() if target is Standard.OUTPUT else None,
         on_tile=on_tile,
-        record=CommandRecord(command, restorer.options, restorer.device.type) if record else None,
+        record=record if given["record"] else None,
     )
     failures: list[Failure] = []
     skipped = 0

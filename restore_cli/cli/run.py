@@ -133,15 +133,7 @@ def run(
             for task, factor in zip(tasks, factors, strict=True)
         ]
         restorer = loaded(partial(load_chain, chain, options), context)
-        run_batch(
-            planned,
-            restorer,
-            report,
-            quality=quality,
-            compress=compress,
-            record=record,
-            html=html,
-        )
+        run_batch(planned, restorer, report, context)
 
 
 def steps_of(text: str) -> list[tuple[str, float | None]]:

@@ -79,12 +79,4 @@ def restore_same_size(
         restorer = loaded(
             partial(load_restorer, task, replace(options, strength=strength)), context
         )
-        run_batch(
-            planned,
-            restorer,
-            report,
-            quality=quality,
-            compress=compress,
-            record=record,
-            html=html,
-        )
+        run_batch(planned, restorer, report, context)

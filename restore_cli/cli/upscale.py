@@ -148,15 +148,7 @@ def upscale(
         others = partial(loaded_here, load, context)
         light = load_light(options, factor, kind, others) if here else None
         restorer = light or loaded(load, context)
-        run_batch(
-            planned,
-            restorer,
-            report,
-            quality=quality,
-            compress=compress,
-            record=record,
-            html=html,
-        )
+        run_batch(planned, restorer, report, context)
 
 
 def enlarging(
