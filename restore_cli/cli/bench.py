@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ from restore_cli.cli.options import (
     Tile,
     run_options,
 )
+from restore_cli.cli.panels import Command
 from restore_cli.errors import SOME_FAILED, NothingToDo, OutputError, RestoreError, UsageError
 from restore_cli.inference.options import RunOptions
 from restore_cli.tasks import TaskName
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from restore_cli.report.views import View
 
 app = typer.Typer(no_args_is_help=True)
+command = partial(app.command, cls=Command)
 
 REGRESSION = 7
 
@@ -95,7 +98,7 @@ HtmlFile = Annotated[
 ]
 
 
-@app.command(epilog="Example: restore bench quality --set set5 --data sets/ --html report.html")
+@command(epilog="Example: restore bench quality --set set5 --data sets/ --html report.html")
 def quality(
     set: Sets = None,
     model: Models = None,
@@ -160,7 +163,7 @@ def quality(
         result.finish(table, lambda facts: quality_page(facts, result.rows, views or []))
 
 
-@app.command(epilog="Example: restore bench speed --model dpenet --size 1024 --rounds 5")
+@command(epilog="Example: restore bench speed --model dpenet --size 1024 --rounds 5")
 def speed(
     set: Sets = None,
     model: Models = None,
@@ -203,7 +206,7 @@ def speed(
         result.finish(table, lambda facts: speed_page(facts, result.rows))
 
 
-@app.command(epilog="Example: restore bench diff before.json after.json --psnr 0.05")
+@command(epilog="Example: restore bench diff before.json after.json --psnr 0.05")
 def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", readable=False, help="Earlier document.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", readable=False, help="Later document.")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -13,10 +14,12 @@ from restore_cli.assets import user_settings
 from restore_cli.cli import settings
 from restore_cli.cli.console import reporter
 from restore_cli.cli.options import Json, Preset
+from restore_cli.cli.panels import Command
 from restore_cli.cli.settings import AllSettings, Value, commands_of, from_variables, options_of
 from restore_cli.errors import HIDDEN, UsageError, without_secrets
 
 app = typer.Typer(no_args_is_help=True)
+command = partial(app.command, cls=Command)
 
 
 def complete_command(context: typer.Context, incomplete: str) -> list[str]:
@@ -26,7 +29,7 @@ def complete_command(context: typer.Context, incomplete: str) -> list[str]:
     return [*dict.fromkeys(name.split()[typed.count(" ")] for name in known)]
 
 
-@app.command(epilog="Example: restore config show upscale")
+@command(epilog="Example: restore config show upscale")
 def show(
     context: typer.Context,
     command: Annotated[
@@ -65,7 +68,7 @@ def show(
             report.say("no option is set")
 
 
-@app.command(epilog="Example: restore config path")
+@command(epilog="Example: restore config path")
 def path() -> None:
     """Show the files of settings that are read; the first one counts most."""
     with reporter("config") as report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,13 +14,15 @@ import typer
 from restore_cli.batch.ledger import Item, Ledger
 from restore_cli.cli.console import reporter
 from restore_cli.cli.options import Json, Quiet
+from restore_cli.cli.panels import Command
 
 app = typer.Typer(no_args_is_help=True)
+command = partial(app.command, cls=Command)
 
 LedgerPath = Annotated[Path, typer.Argument(metavar="LEDGER", help="File of --ledger.")]
 
 
-@app.command(epilog="Example: restore ledger show run.sqlite")
+@command(epilog="Example: restore ledger show run.sqlite")
 def show(ledger: LedgerPath, json: Json = False, quiet: Quiet = False) -> None:
     """Show the number of items of each status, and the failures."""
     opened = Ledger(ledger, exists=True)
@@ -37,7 +40,7 @@ def show(ledger: LedgerPath, json: Json = False, quiet: Quiet = False) -> None:
         )
 
 
-@app.command(epilog="Example: restore ledger export run.sqlite --format csv > run.csv")
+@command(epilog="Example: restore ledger export run.sqlite --format csv > run.csv")
 def export(
     ledger: LedgerPath,
     format: Annotated[
@@ -54,7 +57,7 @@ def export(
             report.data(row if format == "json" else _csv(list(row.values())))
 
 
-@app.command(epilog="Example: restore ledger merge all.sqlite shard-*.sqlite")
+@command(epilog="Example: restore ledger merge all.sqlite shard-*.sqlite")
 def merge(
     ledger: LedgerPath,
     others: Annotated[list[Path], typer.Argument(metavar="OTHER", help="Ledgers to add.")],

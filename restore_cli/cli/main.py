@@ -22,7 +22,6 @@ from restore_cli.cli import (
     config,
     console,
     ledger,
-    panels,
     settings,
     shells,
     signals,
@@ -35,6 +34,7 @@ from restore_cli.cli.enhance import enhance
 from restore_cli.cli.evaluate import evaluate
 from restore_cli.cli.export import export
 from restore_cli.cli.generate import generate
+from restore_cli.cli.panels import Command, write_commands
 from restore_cli.cli.replay import replay
 from restore_cli.cli.run import run
 from restore_cli.cli.same_size import restore_same_size
@@ -77,7 +77,7 @@ class RestoreGroup(TyperGroup):
         settings.name_variables(self)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        panels.write_commands(self, formatter)
+        write_commands(self, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         has_settings = args[:1] != ["config"] and {*ctx.help_option_names}.isdisjoint(args)
@@ -159,6 +159,7 @@ def restore(
 
 
 IMAGES, QUALITY, TRAINING, SETUP = "Images", "Quality", "Weights and training", "Runs and setup"
+command = partial(app.command, cls=Command)
 making = partial(app.command, cls=RestoringCommand, rich_help_panel=IMAGES)
 making(
     "derain",
@@ -184,13 +185,13 @@ for task, purpose, model in (
         epilog=f"Example: restore {task} photo.jpg --weights {model}",
     )(restore_same_size)
 making(epilog="Example: restore run photo.jpg --steps derain,upscale:2")(run)
-app.command(epilog="Example: restore replay photo_derained.jpg", rich_help_panel=IMAGES)(replay)
+command(epilog="Example: restore replay photo_derained.jpg", rich_help_panel=IMAGES)(replay)
 making(epilog="Example: restore generate sunflower -o out.png")(generate)
-app.command(epilog="Example: restore ui --port 8000", rich_help_panel=IMAGES)(ui)
-app.command(
-    "eval", epilog="Example: restore eval out/ clean/ --protocol y", rich_help_panel=QUALITY
-)(evaluate)
-app.command(epilog="Example: restore compare photos/ out/ -o page.html", rich_help_panel=QUALITY)(
+command(epilog="Example: restore ui --port 8000", rich_help_panel=IMAGES)(ui)
+command("eval", epilog="Example: restore eval out/ clean/ --protocol y", rich_help_panel=QUALITY)(
+    evaluate
+)
+command(epilog="Example: restore compare photos/ out/ -o page.html", rich_help_panel=QUALITY)(
     compare
 )
 app.add_typer(
@@ -199,7 +200,7 @@ app.add_typer(
     help="Measure quality on test sets, and speed.",
     rich_help_panel=QUALITY,
 )
-app.command(
+command(
     epilog="Example: restore train dpenet --data photos/ --out run/ --time 2h",
     rich_help_panel=TRAINING,
 )(train)
@@ -221,8 +222,8 @@ app.add_typer(
     help="Show settings, and the files that they come from.",
     rich_help_panel=SETUP,
 )
-app.command(
-    epilog="Example: restore export dpenet.default -o dpenet.onnx", rich_help_panel=TRAINING
-)(export)
-app.command(epilog="Example: restore samples images/", rich_help_panel=SETUP)(samples)
-app.command(epilog="Example: restore doctor --json", rich_help_panel=SETUP)(doctor)
+command(epilog="Example: restore export dpenet.default -o dpenet.onnx", rich_help_panel=TRAINING)(
+    export
+)
+command(epilog="Example: restore samples images/", rich_help_panel=SETUP)(samples)
+command(epilog="Example: restore doctor --json", rich_help_panel=SETUP)(doctor)

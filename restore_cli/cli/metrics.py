@@ -18,8 +18,8 @@ Metrics = Annotated[
         "--metric",
         metavar="NAME,NAME...",
         autocompletion=choices.metrics,
-        help="Perceptual metrics besides: niqe (no reference; less is better), and with the "
-        "extra metrics: lpips, dists (less is better), vif.",
+        help="Perceptual metrics in addition: niqe (less is better; needs no reference); with "
+        "the extra `metrics` also lpips, dists (less is better) and vif.",
     ),
 ]
 

@@ -153,7 +153,7 @@ Quality = Annotated[
 Compress = Annotated[
     CompressName,
     typer.Option(
-        help="Time for smaller files of the same pixels: PNG, TIFF, WebP, JPEG XL.",
+        help="Compression effort of PNG, TIFF, WebP and JPEG XL; the pixels are the same.",
         rich_help_panel=FILES,
     ),
 ]
@@ -231,14 +231,15 @@ FingerprintName = Annotated[
     Literal["mtime", "sha256"],
     typer.Option(
         "--fingerprint",
-        help="Sign of an unchanged source for --ledger: size and modification time, or contents.",
+        help="Comparison of a source with its row of --ledger: by size and modification time, or "
+        "by contents.",
         rich_help_panel=BATCHES,
     ),
 ]
 RetryFailed = Annotated[
     bool,
     typer.Option(
-        "--retry-failed", help="Try again what failed by --ledger.", rich_help_panel=BATCHES
+        "--retry-failed", help="Repeat the items that failed, by --ledger.", rich_help_panel=BATCHES
     ),
 ]
 ShardName = Annotated[

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from typer.core import TyperCommand
+
 Record = tuple[str, str]  # name and help
 
 
-def write_options(command: Any, context: Any, formatter: Any) -> None:
-    """Write the parameters of a command; those without a panel are arguments or options."""
-    _write(
-        formatter,
-        (
-            (param.rich_help_panel or f"{param.param_type_name.title()}s", record)
-            for param in command.get_params(context)
-            if (record := _record(param, context)) is not None
-        ),
-    )
+class Command(TyperCommand):
+    """A command whose help has panels; parameters without one are arguments or options."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        _write(
+            formatter,
+            (
+                (param.rich_help_panel or f"{param.param_type_name.title()}s", record)
+                for param in self.get_params(ctx)
+                if (record := _record(param, ctx)) is not None
+            ),
+        )
 
 
 def _record(param: Any, context: Any) -> Record | None:

@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from restore_cli.assets import environment, user_settings
-from restore_cli.cli import panels
+from restore_cli.cli.panels import Command
 from restore_cli.errors import UsageError
 
 NAME = "restore.toml"
@@ -103,11 +103,8 @@ class AllSettings:
         return self.presets[name]
 
 
-class RestoringCommand(TyperCommand):
+class RestoringCommand(Command):
     """A command that makes images: with --preset and the settings of [common]."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        panels.write_options(self, ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         settings: AllSettings | None = ctx.meta.get(ALL)

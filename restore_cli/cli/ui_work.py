@@ -94,7 +94,7 @@ class Kept:
         """Return what `load` returns, loaded now or before. Raises as it does."""
         options = next(each for each in load.args if isinstance(each, RunOptions))
         general = [each.of_loading if each is options else each for each in load.args]
-        key = (load.func, *general, _changed(options.weights))
+        key = (load.func, *general, _modified(options.weights))
         if key not in self._restorers:
             self._restorers[key] = load()
             while len(self._restorers) > KEPT:
@@ -103,8 +103,8 @@ class Kept:
         return self._restorers[key].with_options(options)
 
 
-def _changed(weights: str | None) -> int | None:
-    """Return the time at which a file of weights was changed; None for a name."""
+def _modified(weights: str | None) -> int | None:
+    """Return the time of modification of a weight file in ns; None for a name."""
     try:
         return None if weights is None else os.stat(os.path.expanduser(weights)).st_mtime_ns
     except OSError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 from restore_cli.cli import choices
 from restore_cli.cli.console import reporter
 from restore_cli.cli.options import Json, Overwrite, Quiet, whole_factor
+from restore_cli.cli.panels import Command
 from restore_cli.errors import UsageError, WeightsCorrupt
 from restore_cli.tasks import TASKS, TaskName
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from restore_cli.checkpoints.manifest import WeightsEntry
 
 app = typer.Typer(no_args_is_help=True)
+command = partial(app.command, cls=Command)
 
 NameOrFile = Annotated[
     str,
@@ -38,7 +41,7 @@ ImportTask = Annotated[
 HEADER = ("NAME", "TASK", "SIZE", "LOCATION", "LICENCE", "PURPOSE")
 
 
-@app.command("list", epilog="Example: restore weights list --json")
+@command("list", epilog="Example: restore weights list --json")
 def list_weights(json: Json = False) -> None:
     """List weight files by task: size, location, licence, purpose."""
     from restore_cli.checkpoints.manifest import entries
@@ -53,7 +56,7 @@ def list_weights(json: Json = False) -> None:
             report.columns([HEADER, *map(_line, known)])
 
 
-@app.command(epilog="Example: restore weights info dpenet.default")
+@command(epilog="Example: restore weights info dpenet.default")
 def info(name: NameOrFile, json: Json = False) -> None:
     """Show all facts about weights: a name, or a file."""
     from dataclasses import asdict
@@ -79,7 +82,7 @@ def info(name: NameOrFile, json: Json = False) -> None:
             report.columns([(field, _text(value)) for field, value in known.items()])
 
 
-@app.command(epilog="Example: restore weights fetch hf://owner/repo/model.safetensors")
+@command(epilog="Example: restore weights fetch hf://owner/repo/model.safetensors")
 def fetch(
     names: Annotated[
         list[str] | None,
@@ -141,7 +144,7 @@ def fetch(
             report.data({"name": entry.name, "path": str(path)} if json else str(path))
 
 
-@app.command(epilog="Example: restore weights remove dpenet.rain100h")
+@command(epilog="Example: restore weights remove dpenet.rain100h")
 def remove(names: Annotated[list[str], NAMES], quiet: Quiet = False) -> None:
     """Delete imported or fetched weights from the cache."""
     from restore_cli.checkpoints.library import remove_weights
@@ -152,7 +155,7 @@ def remove(names: Annotated[list[str], NAMES], quiet: Quiet = False) -> None:
             report.say(f"{name} is removed")
 
 
-@app.command("import", epilog="Example: restore weights import Rain100H.pth --as dpenet.rain100h")
+@command("import", epilog="Example: restore weights import Rain100H.pth --as dpenet.rain100h")
 def import_file(
     file: Annotated[
         Path,
@@ -193,7 +196,7 @@ def import_file(
         report.say(f"use it with: --weights {entry.name}")
 
 
-@app.command(epilog="Example: restore weights verify")
+@command(epilog="Example: restore weights verify")
 def verify(names: Annotated[list[str] | None, NAMES] = None, json: Json = False) -> None:
     """Compare the named weight files, or all, with their checksums."""
     from restore_cli.checkpoints.library import verify as check
