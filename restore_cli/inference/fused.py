@@ -234,11 +234,15 @@ def can_fuse(precision: str) -> bool:
     onednn = torch.backends.mkldnn
     if precision == "fp16" or not onednn.is_available():  # type: ignore[no-untyped-call]
         return False
-    x = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    in_bf16 = precision == "bf16"
+    x = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16 if in_bf16 else torch.float32)
+    operators = torch.ops.mkldnn
     try:
-        if torch.ops.mkldnn._is_mkldnn_acl_supported():  # on ARM, where torch itself fuses nothing
+        if operators._is_mkldnn_acl_supported():  # on ARM, where torch itself fuses nothing
             return False
-        with torch.inference_mode(), torch.autocast("cpu", x.dtype, enabled=precision == "bf16"):
+        if in_bf16 and not operators._is_mkldnn_bf16_supported():
+            return False
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
             single = (nn.utils.skip_init(kind, 1, 1, 1) for kind in CONVOLUTIONS)
             conv, transposed = (FusedConv(Packed(each), "relu") for each in single)
             transposed(conv(x, conv(x)))
