@@ -21,8 +21,6 @@ FLOAT = 4  # bytes
 BANDS = 1_300_000_000  # bytes of large images that memory holds at once: docs/reliability.md
 KEPT = {"denoise": 12}  # bytes a pixel that a task keeps on disk of a large image
 
-SPLIT = "split the image into parts"
-
 
 @dataclass(frozen=True)
 class Need:

@@ -36,7 +36,7 @@ class MeasuredImage:
     name: str
     part: str | None
     scores: Scores
-    besides: Mapping[str, float | None]  # by --metric
+    perceptual: Mapping[str, float | None]  # by --metric
     seconds: float
     cpu_seconds: float  # user and system time of all threads of this process
     pixels: int  # of the result
@@ -151,14 +151,14 @@ def _over_pairs(
             seconds = time.perf_counter() - began
             cpu_seconds = time.process_time() - cpu_began
             scores = measure(restored, clean, PROTOCOLS[protocol])
-            besides = measure_perceptual(restored, clean, loaded)
+            perceptual = measure_perceptual(restored, clean, loaded)
         except RestoreError as error:
             failed.append(f"{pair.clean.name}: {error.message}")
         else:
             size = restored.shape[-2] * restored.shape[-1]
             images.append(
                 MeasuredImage(
-                    pair.clean.stem, pair.part, scores, besides, seconds, cpu_seconds, size
+                    pair.clean.stem, pair.part, scores, perceptual, seconds, cpu_seconds, size
                 )
             )
         on_progress(index + 1, len(pairs.pairs))

@@ -87,7 +87,7 @@ def run_quality(
 ) -> Iterator[CandidateResult]:
     """Measure each candidate on the sets of its task and scale. protocol None: that of the papers.
 
-    metrics: names of perceptual metrics, measured besides.
+    metrics: names of perceptual metrics to measure as well.
     views: the worst, the median and the best image of each set are appended to it.
     """
     for pairs in sets:

@@ -10,6 +10,7 @@ from typing import Any
 from restore_cli.bench.rows import Row
 from restore_cli.bench.tables import Table
 from restore_cli.checkpoints.origin import OWN
+from restore_cli.metrics.perceptual import PERCEPTUAL
 from restore_cli.report.page import Cell, Chart, Page, Point
 from restore_cli.report.page import Table as PageTable
 from restore_cli.report.views import View
@@ -17,32 +18,41 @@ from restore_cli.report.views import View
 MeasuredOn = tuple[str, str, str]  # set, protocol, number of images
 
 SCORES = ("PSNR", "SSIM", "MS-SSIM")
-BESIDES = ("lpips", "dists", "vif", "niqe")  # columns of --metric
 BEST: Mapping[str, Callable[..., float | None]] = MappingProxyType(
     {"PSNR": max, "SSIM": max, "MS-SSIM": max, "CPU s/Mpx": min, "Mpx/s": max, "MB": min}
     | {"LPIPS": min, "DISTS": min, "VIF": max, "NIQE": min}
 )
-QUALITY = (*SCORES, *(name.upper() for name in BESIDES))
+QUALITY = (*SCORES, *(name.upper() for name in PERCEPTUAL))
 BASELINE = "baseline"  # origin of lines without weights, which are not compared by cost
 
 
 def quality_table(rows: Sequence[Row]) -> Table:
     """Return a line for each baseline of a set, then one for each of its rows."""
-    besides = besides_in(rows)
-    columns = ["set", "protocol", "images", "weights", *SCORES, *map(str.upper, besides), "paper"]
+    perceptual = perceptual_in(rows)
+    columns = [
+        "set",
+        "protocol",
+        "images",
+        "weights",
+        *SCORES,
+        *map(str.upper, perceptual),
+        "paper",
+    ]
     columns += ["CPU s/Mpx", "Mpx/s", "MB", "origin"]
     lines = []
     for measured_on, own in by_set(rows).items():
         for name, scores in own[0]["baseline"].items():
-            lines.append([*measured_on, name, *_scores_of(scores, besides), "", "", BASELINE])
+            lines.append([*measured_on, name, *_scores_of(scores, perceptual), "", "", BASELINE])
         for row in own:
-            lines.append([*measured_on, row["weights"], *_result_of(row, besides), row["origin"]])
+            lines.append(
+                [*measured_on, row["weights"], *_result_of(row, perceptual), row["origin"]]
+            )
     return columns, lines
 
 
-def besides_in(rows: Sequence[Row]) -> list[str]:
-    """Return the metrics that any row has beside PSNR, SSIM and MS-SSIM."""
-    return [name for name in BESIDES if any(name in row for row in rows)]
+def perceptual_in(rows: Sequence[Row]) -> list[str]:
+    """Return the names of the perceptual metrics that any row has."""
+    return [name for name in PERCEPTUAL if any(name in row for row in rows)]
 
 
 def by_set(rows: Sequence[Row]) -> dict[MeasuredOn, list[Row]]:
@@ -53,22 +63,22 @@ def by_set(rows: Sequence[Row]) -> dict[MeasuredOn, list[Row]]:
     return found
 
 
-def _result_of(row: Row, besides: Sequence[str]) -> list[str]:
+def _result_of(row: Row, perceptual: Sequence[str]) -> list[str]:
     """Return the cells from PSNR to MB."""
     if row["error"] is not None:
-        return [row["error"]["message"], *[""] * (6 + len(besides))]
+        return [row["error"]["message"], *[""] * (6 + len(perceptual))]
     rest = [_number(row["megapixels_per_second"], 2), _number(row["peak_memory_mb"], 0)]
-    return [*_scores_of(row, besides, format_scores(row["published"])), *rest]
+    return [*_scores_of(row, perceptual, format_scores(row["published"])), *rest]
 
 
-def _scores_of(scores: Mapping[str, Any], besides: Sequence[str], paper: str = "") -> list[str]:
+def _scores_of(scores: Mapping[str, Any], perceptual: Sequence[str], paper: str = "") -> list[str]:
     """Return the cells from PSNR to CPU seconds."""
     psnr = scores["psnr"]
     return [
         "" if psnr is None else f"{float(psnr):.2f}",  # "inf" is a string in JSON
         _number(scores["ssim"], 4),
         _number(scores["ms_ssim"], 4),
-        *(_number(scores.get(name), 4) for name in besides),
+        *(_number(scores.get(name), 4) for name in perceptual),
         paper,
         _number(scores["cpu_seconds_per_megapixel"], 2),
     ]
@@ -194,7 +204,7 @@ def _chart(measured_on: MeasuredOn, rows: Sequence[Row]) -> Chart | None:
 def _images(rows: Sequence[Row]) -> PageTable:
     """Return the scores of each image under each weights; a part of a set is in the whole."""
     wholes = {(row["weights"], row["set"], row["scale"]) for row in rows}
-    besides = besides_in(rows)
+    perceptual = perceptual_in(rows)
     lines = [
         [
             Cell(score["image"]),
@@ -206,7 +216,7 @@ def _images(rows: Sequence[Row]) -> PageTable:
                     (score["psnr"], 2),
                     (score["ssim"], 4),
                     (score["ms_ssim"], 4),
-                    *((score.get(name), 4) for name in besides),
+                    *((score.get(name), 4) for name in perceptual),
                     (score["seconds"], 3),
                 )
             ),
@@ -215,7 +225,7 @@ def _images(rows: Sequence[Row]) -> PageTable:
         if (row["weights"], row["set"].rpartition("/")[0], row["scale"]) not in wholes
         for score in row["per_image"]
     ]
-    columns = ("image", "set", "weights", *SCORES, *map(str.upper, besides), "s")
+    columns = ("image", "set", "weights", *SCORES, *map(str.upper, perceptual), "s")
     return PageTable("Images", columns, lines, "A click on a heading sorts.")
 
 

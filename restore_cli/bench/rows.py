@@ -166,8 +166,8 @@ def scores_of(images: Sequence[MeasuredImage]) -> Row:
     """Return mean scores over images, rounded to meaningful digits."""
     means = means_of([image.scores for image in images])
     values = {"psnr": (means.psnr, 3), "ssim": (means.ssim, 5), "ms_ssim": (means.ms_ssim, 5)}
-    besides = mean_scores([image.besides for image in images])
+    perceptual = mean_scores([image.perceptual for image in images])
     return {
         name: None if value is None else "inf" if isinf(value) else round(value, digits)
         for name, (value, digits) in values.items()
-    } | {name: None if value is None else round(value, 4) for name, value in besides.items()}
+    } | {name: None if value is None else round(value, 4) for name, value in perceptual.items()}

@@ -138,14 +138,14 @@ def measure_pair(
         scores = measure(pixels, truth.pixels, protocol)
     except InputError as error:
         raise type(error)(f"{restored}: {error.message}", error.hint) from error
-    besides: dict[str, float | None] = {}
+    found: dict[str, float | None] = {}
     if perceptual:
         from restore_cli.metrics.perceptual import measure_perceptual
 
-        besides = measure_perceptual(pixels, truth.pixels, perceptual)
+        found = measure_perceptual(pixels, truth.pixels, perceptual)
     bit_depth = max(image.bit_depth, truth.bit_depth)
     same_alpha = image.has_alpha_of(truth)
-    return Row(restored, reference, scores, besides, bit_depth, same_alpha)
+    return Row(restored, reference, scores, found, bit_depth, same_alpha)
 
 
 def measure_alone(restored: Location, perceptual: Mapping[str, Metric]) -> Row:
@@ -165,7 +165,7 @@ def show_row(row: Row, protocol: str, report: Reporter) -> None:
         names["protocol"] = protocol if paired else None
         report.data({**names, **as_json(row.scores), **row.perceptual})
     elif row.scores is None:
-        report.data(f"{row.restored}{besides_in_words(row.perceptual)}")
+        report.data(f"{row.restored}{perceptual_in_words(row.perceptual)}")
     else:
         report.data(f"{row.restored}  {in_words(row.scores, row.perceptual)}  ({protocol})")
 
@@ -180,7 +180,7 @@ def show_means_alone(rows: Sequence[Row], failed: int, report: Reporter) -> None
         counts = {"images": len(rows), "failed": failed}
         report.data({**names, **as_json(None), **means, **counts})
     elif len(rows) > 1:
-        report.data(f"mean of {len(rows)}{besides_in_words(means)}")
+        report.data(f"mean of {len(rows)}{perceptual_in_words(means)}")
 
 
 def show_means(rows: Sequence[Row], failed: int, protocol: str, report: Reporter) -> None:
@@ -189,18 +189,18 @@ def show_means(rows: Sequence[Row], failed: int, protocol: str, report: Reporter
 
     scores = [row.scores for row in rows if row.scores is not None]
     means = means_of(scores)
-    besides: Mapping[str, float | None] = {}
+    perceptual: Mapping[str, float | None] = {}
     if any(row.perceptual for row in rows):
         from restore_cli.metrics.perceptual import mean_scores
 
-        besides = mean_scores([row.perceptual for row in rows])
+        perceptual = mean_scores([row.perceptual for row in rows])
     identical = sum(math.isinf(each.psnr) for each in scores)
     if report.json:
         names = {"restored": None, "reference": None, "protocol": protocol}
         counts = {"pairs": len(rows), "identical": identical, "failed": failed}
-        report.data({**names, **as_json(means), **besides, **counts})
+        report.data({**names, **as_json(means), **perceptual, **counts})
     elif len(rows) > 1:
-        report.data(f"mean of {len(rows)}  {in_words(means, besides)}  ({protocol})")
+        report.data(f"mean of {len(rows)}  {in_words(means, perceptual)}  ({protocol})")
     if 0 < identical < len(rows):
         report.say(f"{identical} of {len(rows)} pairs are identical: excluded from the mean PSNR")
     small = sum(each.ms_ssim is None for each in scores)
@@ -221,11 +221,10 @@ def in_words(scores: Scores | Means, perceptual: Mapping[str, float | None]) -> 
     ssim, ms_ssim = (
         "-" if value is None else f"{value:.4f}" for value in (scores.ssim, scores.ms_ssim)
     )
-    besides = besides_in_words(perceptual)
-    return f"PSNR {psnr}  SSIM {ssim}  MS-SSIM {ms_ssim}{besides}"
+    return f"PSNR {psnr}  SSIM {ssim}  MS-SSIM {ms_ssim}{perceptual_in_words(perceptual)}"
 
 
-def besides_in_words(perceptual: Mapping[str, float | None]) -> str:
+def perceptual_in_words(perceptual: Mapping[str, float | None]) -> str:
     return "".join(
         f"  {name.upper()} " + ("-" if value is None else f"{value:.4f}")
         for name, value in perceptual.items()

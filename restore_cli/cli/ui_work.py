@@ -41,7 +41,7 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass
 class Outcome:
-    """What a command reported; made: sources and targets."""
+    """Rows and messages that a command reported; made: sources and targets."""
 
     rows: list[Row] = field(default_factory=list)
     made: list[tuple[str, str]] = field(default_factory=list)

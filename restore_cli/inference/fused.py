@@ -1,7 +1,7 @@
-"""Convolutions that do the operation behind them in the same pass: for networks on a CPU.
+"""Convolutions fused with the sum and the activation that follow, for networks on a CPU.
 
-Outside of convolutions a network waits for memory: each activation and each sum reads its features
-and writes them again. oneDNN applies both to the output of a convolution while it is in registers.
+Each activation and each sum alone reads its features from memory and writes them again. oneDNN
+applies both to the output of a convolution while it is in registers.
 So the network is traced once, and `conv`, `activation(conv)` and `conv + other` become one call,
 with weights that are packed once. The operators are those that `torch.compile` takes.
 """
@@ -140,8 +140,9 @@ class _Tracer(fx.Tracer):
 def fused(network: nn.Module) -> nn.Module:
     """Return `network` with fused convolutions, for inference on a CPU in float32 and bfloat16.
 
-    The weights are those of `network`. A network whose way depends on its input, which cannot be
-    traced, comes back as it is. The blocks of chains that run in pieces are replaced in place.
+    The weights are those of `network`. It is returned as it is if it has no convolutions or cannot
+    be traced, since its control flow depends on the input. Blocks of a `BlockwiseSequential` are
+    replaced in place.
     """
     for chain in blockwise_chains(network):
         for index, block in enumerate(chain.blocks):

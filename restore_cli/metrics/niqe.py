@@ -61,7 +61,7 @@ def _pristine() -> tuple[Tensor, Tensor]:
 
 
 def _halved(y: Tensor) -> Tensor:
-    """Reduce (1, H, W) to half the sides as imresize does; today's mirrors the border."""
+    """Reduce (1, H, W) to half the sides as imresize of MATLAB does, with a mirrored border."""
     height, width = y.shape[-2:]
     for axis in (-2, -1):
         first, last = y.narrow(axis, 0, MIRRORED), y.narrow(axis, -MIRRORED, MIRRORED)
