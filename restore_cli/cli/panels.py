@@ -14,11 +14,12 @@ class Command(TyperCommand):
     """A command whose help has panels; parameters without one are arguments or options."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
+        params: list[Any] = self.get_params(ctx)  # of Typer, with panels
         _write(
             formatter,
             (
                 (param.rich_help_panel or f"{param.param_type_name.title()}s", record)
-                for param in self.get_params(ctx)
+                for param in params
                 if (record := _record(param, ctx)) is not None
             ),
         )

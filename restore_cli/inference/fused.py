@@ -16,6 +16,7 @@ from types import MappingProxyType
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.nn.utils import skip_init
 
 from restore_cli.inference.blockwise import BlockwiseSequential, blockwise_chains
 from restore_cli.networks.layers import PixelConv
@@ -244,8 +245,10 @@ def can_fuse(precision: str) -> bool:
         if in_bf16 and not operators._is_mkldnn_bf16_supported():
             return False
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
-            single = (nn.utils.skip_init(kind, 1, 1, 1) for kind in CONVOLUTIONS)
-            conv, transposed = (FusedConv(Packed(each), "relu") for each in single)
+            conv, transposed = (
+                FusedConv(Packed(skip_init(kind, 1, 1, 1)), "relu")  # type: ignore[no-untyped-call]
+                for kind in CONVOLUTIONS
+            )
             transposed(conv(x, conv(x)))
     except (AttributeError, RuntimeError) as error:  # no such operator, arguments or precision
         logger.debug("convolutions are not fused: %s", error)
