@@ -209,7 +209,8 @@ def show_result(
     """Report what was found in an image, and its row of JSON or the path of its output."""
     job = result.job
     for message in messages(report.command, result, restorer):
-        report.say(message if alone else f"{job.source}: {message}")
+        about = f"restore {report.command}" if alone else job.source
+        report.say(f"{about}: {message}")
     if report.json:
         report.data(result_row(result, restorer))
     elif result.status == "ok" and job.target is not Standard.OUTPUT:

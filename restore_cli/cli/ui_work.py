@@ -159,7 +159,7 @@ class _PageReporter(Reporter):
         self._outcome.rows.append((source, state, text))
 
     def say(self, text: str) -> None:
-        self._outcome.said.append(text)
+        self._outcome.said.append(text.removeprefix(f"restore {self.command}: "))
 
     def warn(self, text: str) -> None:
         self._outcome.rows.append(("", "warning", text))

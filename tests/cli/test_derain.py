@@ -276,7 +276,7 @@ def keeps(tmp_path):
 
 def test_no_rain_in_a_dry_image_is_reported(photos, keeps):
     result = derain(photos / "a.png", "--weights", keeps, "--json")
-    assert "\nno rain found: nearly unchanged\n" in result.stderr
+    assert "\nrestore derain: no rain found: nearly unchanged\n" in result.stderr
     assert rows(result)[0]["rain"] is None
 
 
