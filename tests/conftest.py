@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import sys
 from enum import Enum
@@ -22,6 +23,21 @@ def seeded():
 def own_cache_and_no_settings(tmp_path, monkeypatch):
     monkeypatch.setenv("RESTORE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RESTORE_CONFIG", os.devnull)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium: Debian's package, driven by Playwright."""
+    reason = "pages are driven by Playwright"
+    playwright = pytest.importorskip("playwright.sync_api", reason=reason)
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        options = ["--no-sandbox", "--disable-gpu"]
+        opened = driver.chromium.launch(executable_path=chromium, args=options)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -1,27 +1,12 @@
-"""A page in Chromium: Debian's package, driven by Playwright."""
+"""A page in Chromium."""
 
 import io
-import shutil
 
 import pytest
 from PIL import Image
 
 from restore_cli.report.page import render
 from tests.report.pages import small_page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-OPTIONS = ("--no-sandbox", "--disable-gpu")
-
-playwright = pytest.importorskip("playwright.sync_api", reason="pages are driven by Playwright")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=[*OPTIONS])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

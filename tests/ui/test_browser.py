@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +15,7 @@ from PIL import Image
 
 pytest.importorskip("gradio", reason="restore ui needs the extra")
 playwright = pytest.importorskip("playwright.sync_api", reason="pages are driven by Playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
-OPTIONS = ("--no-sandbox", "--disable-gpu")
 MAKER = 271  # tag of EXIF
 PATIENCE = 60_000  # ms
 SIDES_ARE_SHOWN = """() => {
@@ -47,14 +43,6 @@ def serving(folder, *options, **variables):
 def address(tmp_path_factory):
     with serving(tmp_path_factory.mktemp("server")) as (_, address):
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=[*OPTIONS])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
