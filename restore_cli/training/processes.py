@@ -21,6 +21,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+# Defaults of its functions are the group at the time of its import, and optimizers import it. After
+# the group is made, that would keep it, with threads that may abort at the interpreter's end.
+import torch.distributed.nn
 from torch import Tensor, nn
 
 from restore_cli.assets import launch
