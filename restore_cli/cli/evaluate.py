@@ -149,6 +149,7 @@ def measure_pair(
 
 
 def measure_alone(restored: Location, perceptual: Mapping[str, Metric]) -> Row:
+    """Measure an image by metrics that need no reference. Raises InputError."""
     from restore_cli.imaging.io import read
     from restore_cli.metrics.perceptual import measure_perceptual
 
@@ -225,6 +226,7 @@ def in_words(scores: Scores | Means, perceptual: Mapping[str, float | None]) -> 
 
 
 def perceptual_in_words(perceptual: Mapping[str, float | None]) -> str:
+    """Return the scores of perceptual metrics, to follow others in a line."""
     return "".join(
         f"  {name.upper()} " + ("-" if value is None else f"{value:.4f}")
         for name, value in perceptual.items()

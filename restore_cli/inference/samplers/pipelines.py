@@ -343,15 +343,13 @@ def _text_mismatch(pipe: Any, shapes: Mapping[str, Tensor]) -> str | None:
         state = pipe.lora_state_dict(dict(shapes), unet_config=pipe.unet.config)[0]
         for name in ("text_encoder", "text_encoder_2"):
             own = {key: tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
-            layers = convert_state_dict_to_peft(convert_state_dict_to_diffusers(own)) if own else {}
-            modules = (
-                {  # some versions of transformers have this level, others not
-                    layer.replace("text_model.", ""): getattr(module, "base_layer", module)
-                    for layer, module in getattr(pipe, name).named_modules(prefix=name)
-                }
-                if layers
-                else {}
-            )
+            if not own:
+                continue
+            layers = convert_state_dict_to_peft(convert_state_dict_to_diffusers(own))
+            modules = {  # some versions of transformers have this level, others not
+                layer.replace("text_model.", ""): getattr(module, "base_layer", module)
+                for layer, module in getattr(pipe, name).named_modules(prefix=name)
+            }
             for key, tensor in layers.items():
                 layer, _, side = key.removesuffix(".weight").rpartition(".lora_")
                 axis = 1 if side == "A" else 0
