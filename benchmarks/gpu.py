@@ -8,8 +8,8 @@ Networks: milliseconds for an image in the memory of the host, medians. "Plain" 
 float32 as PyTorch runs it, from host to host; "bare" the network in bfloat16 on images that are on
 the device; "copies" the transfers of 8-bit levels alone. "levels" begins with decoded levels and
 ends with those to encode, as the command does; "pixels" begins and ends with float32.
-Folder and video: the command on images of 1 to 12 megapixels made of the samples, and on a clip of
-1920x1080; "busy" is the mean utilization that nvidia-smi tells.
+Folders and video: the command on images of 1 to 12 megapixels made of the samples, on images of
+256x192, and on a clip of 1920x1080; "busy" is the mean utilization that nvidia-smi tells.
 """
 
 from __future__ import annotations
@@ -261,6 +261,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         make_folder(folder / "in", 2 if quick else 30, (0.01, 0.02) if quick else (1, 12))
         commands = FOLDERS[1:2] if quick else FOLDERS
         rows = [folder_row(device, each, folder / "in", folder / "out") for each in commands]
+        make_folder(folder / "small", 2 if quick else 300, (0.049, 0.049))  # 256 x 192
+        commands = [("upscale", "--model", "espcn"), *(() if quick else [("denoise",)])]
+        rows += [folder_row(device, each, folder / "small", folder / "out") for each in commands]
         head = ["command", "images", "seconds", "images/s", "busy", "cores"]
         print(table("Folders", head, rows), flush=True)
         row = video_row(device, (160, 96) if quick else (1920, 1080), 6 if quick else 480, folder)

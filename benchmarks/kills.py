@@ -22,7 +22,7 @@ from pathlib import Path
 from PIL import Image
 
 from restore_cli.batch.ledger import Ledger
-from restore_cli.batch.run import WAITING
+from restore_cli.batch.pipeline import WAITING
 from restore_cli.files import sha256_of
 
 IN_WORK = 2 * WAITING + 2  # read ahead, in the network, being written

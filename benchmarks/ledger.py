@@ -64,7 +64,7 @@ def planned(folder: Path) -> Plan:
 
 
 def finish(job: Job, ledger: Ledger) -> None:
-    from restore_cli.batch.run import Result
+    from restore_cli.batch.pipeline import Result
 
     assert isinstance(job.target, Path)
     ledger.finish(Result(job, "ok", 0.0, sha256="0" * 64))

@@ -30,6 +30,14 @@ class Pending(Generic[T]):
     def done(self) -> bool:
         return not self._outcome.empty()
 
+    def peek(self) -> T:
+        """Wait for the call and return its value, which `result` returns again."""
+        outcome = self._outcome.get()
+        self._outcome.put(outcome)
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]  # type: ignore[return-value]  # None only where T is None
+
     def result(self) -> T:
         """Wait for the call and return its value or raise its exception. Call it once."""
         value, error = self._outcome.get()

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from restore_cli.assets import set_environment
 from restore_cli.batch.jobs import Job
+from restore_cli.batch.pipeline import OnTile, Result
 from restore_cli.batch.plan import Existing
 from restore_cli.batch.provenance import CommandRecord
-from restore_cli.batch.run import OnTile, Result, run
+from restore_cli.batch.run import run
 from restore_cli.errors import DeviceError, MissingExtra, RestoreError, UsageError
 from restore_cli.files import sweep
 from restore_cli.imaging.formats import Compress

@@ -14,9 +14,9 @@ from restore_cli import __version__
 from restore_cli.batch.grids import Grid, GridPlan
 from restore_cli.batch.jobs import Standard
 from restore_cli.batch.ledger import recorded
+from restore_cli.batch.pipeline import may_replace, pipe_out, refuse_existing, without_frames
 from restore_cli.batch.plan import Existing
 from restore_cli.batch.provenance import generated_record, to_text
-from restore_cli.batch.run import may_replace, pipe_out, refuse_existing, without_frames
 from restore_cli.errors import OutputExists, RestoreError
 from restore_cli.files import sha256_of
 from restore_cli.imaging.contact_sheet import contact_sheet

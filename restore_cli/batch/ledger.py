@@ -24,7 +24,7 @@ from restore_cli.storage import Location, location, refuse_url
 
 if TYPE_CHECKING:
     from restore_cli.batch.generate import GeneratedFile
-    from restore_cli.batch.run import Result
+    from restore_cli.batch.pipeline import Result
 
 Fingerprint = Literal["mtime", "sha256"]
 

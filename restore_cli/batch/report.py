@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from restore_cli.batch.jobs import Job, Unreadable
-from restore_cli.batch.run import Result
+from restore_cli.batch.pipeline import Result
 from restore_cli.checkpoints import manifest
 from restore_cli.checkpoints.origin import origin_of
 from restore_cli.errors import RestoreError

@@ -10,7 +10,7 @@ from restore_cli.errors import RestoreError
 
 if TYPE_CHECKING:
     from restore_cli.batch.distributed import Pool
-    from restore_cli.batch.run import Result
+    from restore_cli.batch.pipeline import Result
     from restore_cli.inference.rain import Rain
     from restore_cli.inference.report import ImageRestorer, Report
 

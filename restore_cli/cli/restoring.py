@@ -26,7 +26,7 @@ from restore_cli.storage import refuse_url
 if TYPE_CHECKING:
     from restore_cli.batch.distributed import Pool
     from restore_cli.batch.grids import GridPlan
-    from restore_cli.batch.run import Result
+    from restore_cli.batch.pipeline import Result
     from restore_cli.inference.report import ImageRestorer
 
 Failure = tuple[str, RestoreError]  # source, error

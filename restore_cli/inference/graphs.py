@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 Network = Callable[[Tensor, bool], Tensor]  # input, and whether inputs of its shape came before
 
-LARGEST = 1 << 20  # pixels of an input; with more, starting the kernels is the smaller part
+LARGEST = 1 << 20  # pixels of a batch; with more, starting the kernels is the smaller part
 MOST = 4  # graphs of a network: each keeps the memory of its features
 BEFORE = 2  # inputs of a shape before it is recorded
 WARM_UP = 3  # runs, in which libraries choose their kernels
@@ -42,7 +42,7 @@ class Graphs:
                 return self._recorded[key](x)
             output = network(x, self._seen[key] > 0)
             self._seen[key] += 1
-            small = x.shape[-2:].numel() <= LARGEST
+            small = len(x) * x.shape[-2:].numel() <= LARGEST
             if small and self._usable and self._seen[key] > BEFORE and len(self._recorded) < MOST:
                 self._try(key, network, x, output)
             return output

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
+from functools import partial
+from itertools import groupby, zip_longest
 from pathlib import Path
 from threading import Lock
 from typing import Literal
@@ -53,6 +54,7 @@ from restore_cli.inference.rain import Rain, RainMeter
 from restore_cli.inference.report import Report, Restored, Restoring, StepReport
 from restore_cli.inference.tiled import kept_bytes, share_statistics, tiled_blocks
 from restore_cli.inference.tiling import Span, blend_in, cut, kept, plan_tiles
+from restore_cli.inference.together import run_batched
 from restore_cli.memory import is_out_of_memory
 from restore_cli.networks.facts import Facts, FixedSize, Luma, Normalized, Stretched
 from restore_cli.tasks import find_task
@@ -119,8 +121,8 @@ class Restorer:
         blocks = sum(len(chain.blocks) for chain in chains) + len(self._tiled)
         self._steps = max(1, blocks)  # of progress, in a tile
         # Exact tiles decide on the way, and community models may do anything.
-        fixed = known and not self._tiled
-        self._graphs = Graphs() if self.device.type == "cuda" and fixed else None
+        self._fixed = known and not self._tiled
+        self._graphs = Graphs() if self.device.type == "cuda" and self._fixed else None
         self._overlap, self._blend = self._context()
 
     @property
@@ -354,11 +356,10 @@ class Restorer:
         if faded is not None:
             result[..., : faded.shape[-2], :] = faded
         read, written = row.counted_from(row.start), row.counted_from(row.keep_start)
-        for column in columns:
-            piece = self._piece(band, read, column, precision)
+        for column, piece in self._pieces(band, read, columns, precision):
             if progress is None and not torch.isfinite(piece).all():
                 self._warn_of_overflow(precision)
-                piece = self._piece(band, read, column, "fp32")
+                ((_, piece),) = self._pieces(band, read, [column], "fp32")
                 if not torch.isfinite(piece).all():
                     raise BrokenOutput(
                         f"{self.checkpoint.name} produced NaN or infinity in float32",
@@ -369,10 +370,30 @@ class Restorer:
                 progress.tile_done()
         return result
 
-    def _piece(self, band: Tensor, row: Span, column: Span, precision: str) -> Tensor:
-        """Return what a tile keeps."""
-        output = self._forward(cut(band, row, column), precision)
-        return kept(output, row, column, self.facts.network_scale).to(band.device)
+    def _pieces(
+        self, band: Tensor, row: Span, columns: Sequence[Span], precision: str
+    ) -> Iterator[tuple[Span, Tensor]]:
+        """Yield each column with what its tile keeps; tiles of one width run as a batch."""
+        for width, alike in groupby(columns, key=lambda column: column.stop - column.start):
+            group = tuple(alike)
+            size = self._tiles_at_once(row.stop - row.start, width) if len(group) > 1 else 1
+            for first in range(0, len(group), size):
+                batch = group[first : first + size]
+                tiles = [cut(band, row, column) for column in batch]
+                outputs = self._forward(torch.cat(tiles) if len(tiles) > 1 else tiles[0], precision)
+                for column, output in zip(batch, torch.split(outputs, 1), strict=True):
+                    piece = kept(output, row, column, self.facts.network_scale)
+                    yield column, piece.to(band.device)
+
+    def _tiles_at_once(self, height: int, width: int) -> int:
+        """Return how many tiles of a size run as a batch: small ones do not fill a GPU.
+
+        One after memory has run out: more of smaller tiles would take as much.
+        """
+        if self.device.type == "cpu" or not self._fixed or self._limit is not None:
+            return 1
+        affordable = free_memory(self.device) * MEMORY_SHARE / self.facts.bytes_per_pixel
+        return max(1, int(min(affordable, LARGEST_TILE**2)) // (height * width))
 
     def _warn_of_overflow(self, precision: str) -> None:
         with self._lock:
@@ -382,7 +403,12 @@ class Restorer:
 
     def _forward(self, piece: Tensor, precision: str) -> Tensor:
         """Return the last output of the network for one tile, float32."""
-        here = piece.to(self.device, non_blocking=True)
+        x = piece.to(self.device, non_blocking=True)
+        network = partial(self._computed, precision=precision)
+        return run_batched((id(self), precision), network, x) if self._fixed else network(x)
+
+    def _computed(self, inputs: Tensor, precision: str) -> Tensor:
+        """Return the last output of the network for inputs (B, C, H, W), float32."""
 
         def network(x: Tensor, again: bool) -> Tensor:
             # Kernels that are timed are faster, but maybe less exact: not for float32.
@@ -392,8 +418,8 @@ class Restorer:
             return last.float()
 
         if self._graphs is None:
-            return network(here, False)
-        return self._graphs.run(network, here, precision)
+            return network(inputs, False)
+        return self._graphs.run(network, inputs, precision)
 
     def _settled_precision(self, first: Tensor) -> str:
         """Return the precision of all images; "auto" is settled by the first tile of the first."""
@@ -409,9 +435,10 @@ class Restorer:
             return "fp32"
         side = PROBE - PROBE % self.facts.multiple
         probe = first if self.facts.tiling == "never" else first[..., :side, :side]
-        exact = self._forward(probe, "fp32")
+        probe = probe.to(self.device)
+        exact = self._computed(probe, "fp32")  # not in a batch: other threads wait for the lock
         for precision in candidates:
-            error = self._forward(probe, precision) - exact
+            error = self._computed(probe, precision) - exact
             decibel = -10 * error.square().mean().clamp(min=1e-12).log10().item()
             logger.info("%s stands %.1f dB from float32", precision, decibel)
             if decibel >= GATE:

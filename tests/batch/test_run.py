@@ -13,11 +13,13 @@ import torch
 from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
-from restore_cli.batch import run as module
+from restore_cli.batch import pipeline as module
 from restore_cli.batch.jobs import Job, Standard
-from restore_cli.batch.run import WAITING, run
+from restore_cli.batch.pipeline import WAITING
+from restore_cli.batch.run import run
 from restore_cli.errors import BrokenOutput
 from restore_cli.imaging.transfer import CPU
+from restore_cli.inference import together
 from restore_cli.inference.report import Report, Restored, StepReport
 from restore_cli.worker import Worker
 
@@ -188,8 +190,6 @@ def test_images_are_read_while_the_network_works(jobs, monkeypatch):
         read.append(path)
         return actual(path, **options)
 
-    from restore_cli.batch import run as module
-
     actual = module.contents
     monkeypatch.setattr(module, "contents", reading)
     restorer = Inverting(lambda number: number or wait_until(lambda: len(read) == 1 + WAITING))
@@ -197,8 +197,6 @@ def test_images_are_read_while_the_network_works(jobs, monkeypatch):
 
 
 def test_no_more_images_are_held_than_needed(jobs, monkeypatch):
-    from restore_cli.batch import run as module
-
     ahead = []
     started = []
     actual = module.contents
@@ -211,6 +209,28 @@ def test_no_more_images_are_held_than_needed(jobs, monkeypatch):
     restorer = Inverting(lambda number: ahead.append(len(started) - number))
     list(run(jobs(9), restorer))
     assert max(ahead) <= WAITING + 1
+
+
+def test_small_images_of_one_size_are_restored_together(jobs, monkeypatch):
+    """On a GPU; here the same code runs on a CPU."""
+    monkeypatch.setattr(module, "batch_size", lambda device, height, width: 4)
+    monkeypatch.setattr(module, "_codec_threads", lambda device: 4)
+    monkeypatch.setattr(module._Coming, "is_read", lambda coming: coming.loaded is not None)
+    planned = jobs(8)
+    Pillow.new("RGB", (9, 5)).save(planned[5].source)  # of another size
+    planned[2].source.write_bytes(b"no image")
+    groups, actual = [], together.together
+    monkeypatch.setattr(
+        together, "together", lambda calls: groups.append(len(calls)) or actual(calls)
+    )
+    seen = []
+    results = list(run(planned, Inverting(), on_tile=lambda *place: seen.append(place)))
+    assert groups == [2, 2, 2]  # 0 and 1, 3 and 4, 6 and 7
+    status = {result.job: result.status for result in results}
+    assert [status[job] for job in planned] == ["ok"] * 2 + ["failed"] + ["ok"] * 5
+    assert {index for index, *_ in seen} == {0, 1, 3, 4, 5, 6, 7}
+    for number in (0, 1, 3, 4, 6, 7):
+        assert first_level(planned[number].target) == 255 - number
 
 
 def test_images_are_written_while_the_network_works(jobs):

@@ -364,7 +364,7 @@ def test_an_output_that_appears_meanwhile_is_skipped(photos, random_weights, mon
     def appear_late(*arguments, **options):
         raise OutputExists("already exists: it")
 
-    monkeypatch.setattr("restore_cli.batch.run.write_atomically", appear_late)
+    monkeypatch.setattr("restore_cli.batch.pipeline.write_atomically", appear_late)
     options = ["--skip-existing", "--weights", random_weights]
     result = derain(photos / "a.png", "--json", *options)
     assert (result.exit_code, rows(result)[0]["status"]) == (0, "skipped")

@@ -316,10 +316,10 @@ def test_a_sheet_that_the_format_cannot_hold_is_refused(files, arguments):
 @pytest.mark.parametrize("when", ["before", "during"])
 def test_a_file_of_another_run_is_skipped(when, files, here, monkeypatch):
     from restore_cli.batch import generate as generate_module
-    from restore_cli.batch import run
+    from restore_cli.batch import pipeline
 
     if when == "before":
-        monkeypatch.setattr(run, "is_taken", lambda target: target.name == "ball.png")
+        monkeypatch.setattr(pipeline, "is_taken", lambda target: target.name == "ball.png")
     else:
         actual = generate_module.write
 

@@ -1,6 +1,7 @@
 """Images on a GPU: they stay there from decoding to encoding, and the CPU hardly waits."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from restore_cli.imaging.resize import resize_matlab
 from restore_cli.imaging.video.yuv import Layout, Planes
 from restore_cli.inference.chain import Step, load_chain
 from restore_cli.inference.options import ImageSize, RunOptions
-from restore_cli.inference.restorer import load_restorer
+from restore_cli.inference.restorer import Restorer, load_restorer
+from restore_cli.inference.together import together
 from restore_cli.inference.upscaler import Target, load_upscaler
 from tests.inference.pretended import CUDA, pretended_cuda
 from tests.inference.test_precision import Overflowing
@@ -136,6 +138,21 @@ def test_an_image_is_copied_once_each_way_in_the_bits_of_the_file(task, depth, s
     assert cuda["wait"] <= TASKS[task][1] + rows_of_tiles - 1
 
 
+@pytest.mark.usefixtures("cuda")
+def test_tiles_of_one_size_run_as_a_batch(monkeypatch):
+    run, batches = Restorer._computed, []
+
+    def counted(self, inputs, precision):
+        batches.append((str(inputs.device), len(inputs)))
+        return run(self, inputs, precision)
+
+    monkeypatch.setattr(Restorer, "_computed", counted)
+    check(one("derain", tile=32, overlap=4), to_image(levels_of(32, 160)).as_tensors())
+    on_device = [size for device, size in batches if device == "cuda:0"]
+    assert sorted(on_device) == [1, 1, 3]  # the first and the last are narrower
+    assert {size for device, size in batches if device == "cpu"} == {1}
+
+
 def test_more_columns_of_tiles_are_no_more_waiting(cuda):
     waits = []
     for width in (64, 256):
@@ -219,3 +236,17 @@ def test_a_real_device_gives_the_result_of_the_cpu(task):
     assert here.device == device
     error = (here.to(torch.device("cpu")).pixels - there.pixels).square().mean()
     assert -10 * error.clamp(min=1e-14).log10() >= 100  # dB
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("task", TASKS)
+def test_a_batch_on_a_real_device_gives_the_results_of_the_cpu(task):
+    device, restorer = torch.device("cuda:0"), one(task)("cuda")
+    decoded = [levels_of(96, 64 + 32 * (number == 3)) for number in range(5)]
+    calls = [partial(restorer, to_image(each, device).as_tensors()) for each in decoded]
+    for pending, each in zip(together(calls), decoded, strict=True):
+        here = pending.result().image.to(torch.device("cpu")).pixels
+        wanted = one(task)("cpu")(to_image(each).as_tensors()).image.pixels
+        error = (here - wanted).square().mean().clamp(min=1e-14)
+        assert -10 * error.log10() >= 100  # dB
