@@ -44,7 +44,7 @@ def test_each_path_that_a_document_names_exists(path):
 
 def test_each_card_is_listed_in_the_readme_of_the_weights():
     cards = {path.name for path in (CHECKOUT / "weights").glob("*.md")} - {"README.md"}
-    assert cards == set(LINK.findall(text_of(CHECKOUT / "weights" / "README.md")))
+    assert cards <= set(LINK.findall(text_of(CHECKOUT / "weights" / "README.md")))
 
 
 @each_document
