@@ -120,7 +120,7 @@ def _settle(values: Array, *, colours: int) -> list[str]:
         found.append("NaN (set to 0) and infinity (set to the highest value)")
     if (light < 0).any():
         np.maximum(light, 0, out=light)
-        found.append("negative light (set to 0)")
+        found.append("negative values (set to 0)")
     return found
 
 

@@ -160,7 +160,7 @@ def outgoing_metadata(image: Image, encoding: Encoding) -> tuple[Metadata, list[
     elif native is not None:
         lost.append(f"its header ({native.format.upper()})")
         if metadata.light and metadata.light.peak > 1 and encoding.values == "levels":
-            lost.append("light above white (1)")
+            lost.append("values above white (1)")
     if metadata.exif is not None:
         sized = with_size(metadata.exif, image.height, image.width)
         if not suits_depth(sized, min(image.bit_depth, encoding.depth)):
