@@ -67,9 +67,7 @@ Models = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR", help="Folder of the public sets, one subfolder each. [default: data/]"
-    ),
+    typer.Option(metavar="DIR", help="Folder with one subfolder per public set. [default: data/]"),
 ]
 JsonFile = Annotated[
     str | None,
@@ -80,8 +78,8 @@ Peers = Annotated[
     typer.Option(
         "--peer",
         metavar="ncnn:PARAM,BIN,SCALE",
-        help="Upscaling network in ncnn files to compare with, run on the CPU; repeatable. "
-        "Needs the extra: peers.",
+        help="Upscaling network in ncnn files, measured on the CPU for comparison; repeatable. "
+        "Needs the extra `peers`.",
     ),
 ]
 CsvFile = Annotated[
@@ -110,7 +108,7 @@ def quality(
     ] = None,
     protocol: Annotated[
         ProtocolName | None,
-        typer.Option(help="Protocol; see docs/evaluation.md. [default: that of the papers]"),
+        typer.Option(help="Protocol (docs/evaluation.md). [default: as in the papers]"),
     ] = None,
     metric: Metrics = None,
     device: Device = "auto",
@@ -176,7 +174,10 @@ def speed(
             help="Side of a square image; repeatable. [default: 512]",
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; the median counts.")] = 3,
+    rounds: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Number of rounds, of which the median is reported."),
+    ] = 3,
     device: Device = "auto",
     precision: Precision = "auto",
     backend: Backend = "auto",
@@ -186,7 +187,7 @@ def speed(
     html: HtmlFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Time the pipeline and plain PyTorch in one run."""
+    """Measure the speed of the pipeline and of plain PyTorch."""
     if set and size:
         raise UsageError("--set and --size contradict each other", hint="give one of them")
     _refuse_unwritable(json, html)
@@ -211,18 +212,18 @@ def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", readable=False, help="Earlier document.")],
     new: Annotated[Path, typer.Argument(metavar="NEW", readable=False, help="Later document.")],
     psnr: Annotated[
-        float, typer.Option(min=0, metavar="DB", help="Loss of PSNR that is no regression.")
+        float, typer.Option(min=0, metavar="DB", help="Tolerated loss of PSNR, in dB.")
     ] = 0.01,
     ssim: Annotated[
         float,
-        typer.Option(min=0, metavar="LOSS", help="Loss of SSIM or MS-SSIM that is no regression."),
+        typer.Option(min=0, metavar="LOSS", help="Tolerated loss of SSIM or MS-SSIM."),
     ] = 0.001,
     slower: Annotated[
         float | None,
         typer.Option(
             min=0,
             metavar="PERCENT",
-            help="More time that is no regression. [default: time is not compared]",
+            help="Tolerated increase of time. [default: time is not compared]",
         ),
     ] = None,
     memory: Annotated[
@@ -230,15 +231,15 @@ def diff(
         typer.Option(
             min=0,
             metavar="PERCENT",
-            help="More memory that is no regression. [default: memory is not compared]",
+            help="Tolerated increase of memory. [default: memory is not compared]",
         ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Compare two JSON documents of the same benchmark.
 
-    The exit code is 7 if a figure became worse.
-    Rows are the same by task, weights, set, scale and protocol. A row that only NEW has is ignored.
+    The exit code is 7 if a value became worse.
+    Rows are matched by task, weights, set, scale and protocol. Rows that only NEW has are ignored.
     """
     with reporter("bench", quiet=quiet) as report:
         from restore_cli.bench.compare import Tolerance, changes

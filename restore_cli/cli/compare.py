@@ -24,31 +24,35 @@ PAGES = (".html", ".htm")
 
 def compare(
     before: Annotated[str, typer.Argument(metavar="BEFORE", help="Image, or folder of images.")],
-    after: Annotated[str, typer.Argument(metavar="AFTER", help="Restored image, or folder.")],
+    after: Annotated[
+        str, typer.Argument(metavar="AFTER", help="Restored image, or folder of images.")
+    ],
     output: Annotated[
         Path,
         typer.Option(
             "--output",
             "-o",
             metavar="FILE",
-            help="FILE.html for a page with sliders, or an image file for a sheet: left to right "
-            "before, after and reference, and crops below.",
+            help="Output file: an HTML page with sliders, or an image that shows before, after and "
+            "reference from left to right, with crops below.",
         ),
     ],
     reference: Annotated[
         str | None,
-        typer.Argument(metavar="REFERENCE", help="Reference, or folder, for scores."),
+        typer.Argument(
+            metavar="REFERENCE", help="Reference image, or folder of references, for scores."
+        ),
     ] = None,
     protocol: Annotated[
-        ProtocolName, typer.Option(help="Protocol of the scores; see docs/evaluation.md.")
+        ProtocolName, typer.Option(help="Protocol of the scores (docs/evaluation.md).")
     ] = "rgb",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Show images before and after a restoration.
 
-    Files of folders are paired by name as in restore eval. Of more than 12 images the worst, the
-    median and the best are shown.
+    Files of folders are paired by name, as in restore eval. Of more than 12 images, only the worst,
+    the median and the best are shown.
     """
     sources = [location(text) for text in (before, after, reference) if text is not None]
     refuse_output(output, sources, overwrite=overwrite)

@@ -36,7 +36,7 @@ def show(
         list[str] | None,
         typer.Argument(
             metavar="COMMAND",
-            help="Command whose options are all shown. [default: what is set, of all commands]",
+            help="Command whose options are shown. [default: all options that are set]",
             autocompletion=complete_command,
         ),
     ] = None,
@@ -70,7 +70,7 @@ def show(
 
 @command(epilog="Example: restore config path")
 def path() -> None:
-    """Show the files of settings that are read; the first one counts most."""
+    """List the settings files that are read, in order of precedence."""
     with reporter("config") as report:
         found = settings.paths()
         for _, file in found:

@@ -32,28 +32,31 @@ NoiseLimit = Annotated[
     str,
     typer.Option(
         metavar="auto|off|SIGMA",
-        help="Most noise that is removed; auto: the estimated noise; off: all that the network "
-        "removes; SIGMA: noise of this sigma (of 255).",
+        help="Upper limit of the noise that is removed; auto: the estimated noise; off: no limit; "
+        "SIGMA: noise of this sigma (of 255).",
         autocompletion=choices.starting(("auto", "off")),
     ),
 ]
 For = Annotated[
     Literal["noise", "jpeg"],
-    typer.Option("--for", help="Weights against noise, or against artefacts of JPEG, as `dejpeg`."),
+    typer.Option("--for", help="Kind of degradation; jpeg: the same as restore dejpeg."),
 ]
 Adapt = Annotated[
     bool,
     typer.Option(
-        "--adapt", help="Train on these images first; best with one camera and one ISO value."
+        "--adapt", help="Train C-BSN on these images first; best with one camera and one ISO value."
     ),
 ]
 Time = Annotated[
     str | None,
-    typer.Option(metavar="DURATION", help="Duration of --adapt: 90s, 10m, 2h. [default: 2m]"),
+    typer.Option(
+        metavar="DURATION",
+        help="Training time of --adapt, for example 90s, 10m or 2h. [default: 2m]",
+    ),
 ]
 Save = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="File for the weights of --adapt, for --weights later."),
+    typer.Option(metavar="FILE", help="File for the weights that --adapt trains, for --weights."),
 ]
 
 DEFAULT_TIME = "2m"

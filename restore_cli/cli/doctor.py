@@ -31,7 +31,10 @@ class Finding:
 
 
 def doctor(json: Json = False) -> None:
-    """Check versions, devices, weights, folders and one run."""
+    """Check the installation, and restore a test image.
+
+    Packages, devices, weights and the cache folder are checked.
+    """
     with reporter("doctor", json=json) as report:
         found: list[Finding] = []
         for finding in _findings():

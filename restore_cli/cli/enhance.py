@@ -18,9 +18,9 @@ from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_
 Resize = Annotated[
     Literal["detail", "fit", "native"],
     typer.Option(
-        help="Other sizes than that of TML; detail: its change is carried to the image, which "
-        "keeps its own detail; fit: its output is stretched, as in the paper; native: it runs at "
-        "the size of the image."
+        help="Method for images of other sizes than the network's; detail: transfer of its change "
+        "to the full image; fit: enlargement of its output, as in the paper; native: the network "
+        "at full size."
     ),
 ]
 
@@ -62,7 +62,7 @@ def enhance(
     workers: option.Workers = None,
     gpus_per_worker: option.GpusPerWorker = None,
 ) -> None:
-    """Brighten dark images and folders of images (TML)."""
+    """Brighten dark images, folders and videos (TML)."""
     options = option.run_options(model, weights, tile, overlap, device, precision, seed, backend)
     planned = plan(
         source,

@@ -36,25 +36,25 @@ class Row:
 
 def evaluate(
     restored: Annotated[
-        str, typer.Argument(metavar="RESTORED", help="Image, or folder of images.")
+        str, typer.Argument(metavar="RESTORED", help="Restored image, or folder of images.")
     ],
     reference: Annotated[
         str | None,
-        typer.Argument(metavar="REFERENCE", help="Reference, or folder of them; niqe needs none."),
+        typer.Argument(metavar="REFERENCE", help="Reference image, or folder of references."),
     ] = None,
     protocol: Annotated[
         ProtocolName,
-        typer.Option(help="Colours, rounding and border; see docs/evaluation.md."),
+        typer.Option(help="Protocol: channels, rounding and border (docs/evaluation.md)."),
     ] = "rgb",
     metric: Metrics = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure PSNR, SSIM, MS-SSIM and others against references.
+    """Measure images by PSNR, SSIM, MS-SSIM and other metrics.
 
     Files of two folders are paired by name without suffix; x_derained.png is paired with x.png.
-    Alpha is not measured; colours that it hides in both images count as equal.
-    Without REFERENCE, images are measured by --metric niqe alone.
+    Alpha is not measured; pixels whose alpha is 0 in both images count as equal.
+    Without REFERENCE, only --metric niqe can be measured.
     """
     pairs: Sequence[tuple[Location, Location | None]]
     if reference is None:

@@ -21,9 +21,7 @@ Network = Annotated[
         autocompletion=choices.weights,
     ),
 ]
-Target = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="File to be written.")
-]
+Target = Annotated[Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="Output file.")]
 
 
 def export(
@@ -32,7 +30,7 @@ def export(
     overwrite: option.Overwrite = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Write a restoration network as an ONNX file of any size."""
+    """Export a restoration network to ONNX, for images of any size."""
     refuse_url(output, "-o")
     if output.suffix.lower() != ".onnx":
         raise UsageError(f"-o {output}: not an ONNX file", hint="name it FILE.onnx")

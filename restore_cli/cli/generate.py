@@ -40,7 +40,7 @@ def generate(
         list[str] | None,
         typer.Argument(
             metavar="PROMPT",
-            help="Classes to generate an image of; with --base, any texts.",
+            help="Classes to generate; with --base, any texts.",
             autocompletion=choices.classes,
         ),
     ] = None,
@@ -50,14 +50,16 @@ def generate(
             "--output",
             "-o",
             metavar="OUTPUT",
-            help="A file for one grid of all images, a folder for a file per image, or a template "
+            help="Output file (one grid of all images), folder (one file per image), or template "
             "with {prompt} {number} {index} {seed} {model}; - for stdout. [default: {prompt}.png]",
         ),
     ] = None,
     preset: option.Preset = None,
     prompts_file: Annotated[
         Path | None,
-        typer.Option("--prompts", metavar="FILE", help="Text file with a further prompt per line."),
+        typer.Option(
+            "--prompts", metavar="FILE", help="Text file with one further prompt per line."
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -72,8 +74,8 @@ def generate(
         str | None,
         typer.Option(
             metavar="FOLDER|HUB_ID",
-            help="Stable Diffusion 1.5, 2.1, XL, Turbo or LCM for ScaleCrafter: a folder, a file, "
-            "or a name on the hub.",
+            help="Stable Diffusion 1.5, 2.1, XL, Turbo or LCM with ScaleCrafter: a folder, a file, "
+            "or a name on the Hugging Face Hub.",
         ),
     ] = None,
     vae: Annotated[
@@ -85,7 +87,7 @@ def generate(
     ] = None,
     lora: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE[:SCALE]", help="LoRA for --base and its scale; repeatable."),
+        typer.Option(metavar="FILE[:SCALE]", help="LoRA for --base, and its scale; repeatable."),
     ] = None,
     controlnet: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="ControlNet for --base.")
@@ -97,27 +99,27 @@ def generate(
     control_image: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Image for the ControlNet, such as edges, a depth map or a pose."
+            metavar="FILE", help="Input of the ControlNet, such as edges, a depth map or a pose."
         ),
     ] = None,
     init_image: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Image to begin with (only with --base).")
+        Path | None, typer.Option(metavar="FILE", help="Initial image (only with --base).")
     ] = None,
     init_strength: Annotated[
         float | None,
         typer.Option(
             metavar="0..1",
-            help="Change of the initial image; 1: nothing is kept. [default: by the pipeline]",
+            help="Change of the initial image, 1: complete. [default: by the pipeline]",
         ),
     ] = None,
     mask: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Mask, white where the initial image is replaced."),
+        typer.Option(metavar="FILE", help="Mask image, white where the initial image is replaced."),
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            metavar="WxH", help="Size in pixels. [default: of the input image, or by the network]"
+            metavar="WxH", help="Size in pixels. [default: by the initial image, or by the network]"
         ),
     ] = None,
     steps: Annotated[
@@ -168,24 +170,28 @@ def generate(
             min=0,
             max=LARGEST_SEED,
             metavar="N",
-            help="Random seed of the first image; each next one has one more.",
+            help="Random seed of the first image, increased by 1 for each further one.",
         ),
     ] = 0,
     direct: Annotated[
-        bool, typer.Option("--direct", help="Sampling without ScaleCrafter, to compare.")
+        bool, typer.Option("--direct", help="Sampling without ScaleCrafter, for comparison.")
     ] = False,
     freeu: Annotated[bool, typer.Option("--freeu", help="FreeU (only with --base).")] = False,
     disperse: Annotated[
-        bool, typer.Option("--disperse", help="Dispersed kernels (only with --base).")
+        bool,
+        typer.Option(
+            "--disperse", help="Dispersed convolution of ScaleCrafter (only with --base)."
+        ),
     ] = False,
     synchronise: Annotated[
         bool,
         typer.Option(
-            "--synchronise", help="Decoding in tiles with shared statistics (only with --base)."
+            "--synchronise", help="Decoding in tiles with shared group norms (only with --base)."
         ),
     ] = False,
     enhance: Annotated[
-        bool, typer.Option("--enhance", help="Enlargement of the images by 2, as restore upscale.")
+        bool,
+        typer.Option("--enhance", help="Twofold enlargement of the images, as by restore upscale."),
     ] = False,
     list_classes: Annotated[
         bool, typer.Option("--list-classes", help="List the known classes and generate nothing.")

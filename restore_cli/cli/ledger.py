@@ -19,7 +19,7 @@ from restore_cli.cli.panels import Command
 app = typer.Typer(no_args_is_help=True)
 command = partial(app.command, cls=Command)
 
-LedgerPath = Annotated[Path, typer.Argument(metavar="LEDGER", help="File of --ledger.")]
+LedgerPath = Annotated[Path, typer.Argument(metavar="LEDGER", help="Ledger file.")]
 
 
 @command(epilog="Example: restore ledger show run.sqlite")
@@ -44,7 +44,8 @@ def show(ledger: LedgerPath, json: Json = False, quiet: Quiet = False) -> None:
 def export(
     ledger: LedgerPath,
     format: Annotated[
-        Literal["json", "csv"], typer.Option(help="JSON, one object a line, or CSV.")
+        Literal["json", "csv"],
+        typer.Option(help="Output format: one JSON object per line, or CSV."),
     ] = "json",
 ) -> None:
     """Write all items to stdout."""
@@ -65,7 +66,7 @@ def merge(
 ) -> None:
     """Add the items of other ledgers.
 
-    Of two rows of one item the newer one stays.
+    Of two rows for the same item, the newer one is kept.
     """
     opened = Ledger(ledger)
     with reporter("ledger", quiet=quiet) as report:

@@ -127,7 +127,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,  # Typer's own options guess the shell instead of taking its name
     rich_markup_mode=None,  # importing rich takes a third of the time of --help
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="Example: restore derain rainy.jpg -o clean.jpg",
 )
 
@@ -207,19 +207,19 @@ command(
 app.add_typer(
     ledger.app,
     name="ledger",
-    help="Show, export, merge ledgers of batch runs.",
+    help="Show, export and merge ledgers of batch runs.",
     rich_help_panel=SETUP,
 )
 app.add_typer(
     weights.app,
     name="weights",
-    help="List, inspect, fetch, import, verify weights.",
+    help="List, inspect, fetch, import, verify and remove weights.",
     rich_help_panel=TRAINING,
 )
 app.add_typer(
     config.app,
     name="config",
-    help="Show settings, and the files that they come from.",
+    help="Show settings, and where they come from.",
     rich_help_panel=SETUP,
 )
 command(epilog="Example: restore export dpenet.default -o dpenet.onnx", rich_help_panel=TRAINING)(

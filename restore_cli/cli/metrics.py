@@ -18,8 +18,8 @@ Metrics = Annotated[
         "--metric",
         metavar="NAME,NAME...",
         autocompletion=choices.metrics,
-        help="Perceptual metrics in addition: niqe (less is better; needs no reference); with "
-        "the extra `metrics` also lpips, dists (less is better) and vif.",
+        help="Additional metrics: niqe (lower is better; needs no reference); with the extra "
+        "`metrics` also lpips, dists (lower is better) and vif (higher is better).",
     ),
 ]
 

@@ -40,7 +40,7 @@ def format_named(name: str) -> Format:
 
 Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE", help="Files, folders, globs, videos, URLs, or - for stdin."),
+    typer.Argument(metavar="SOURCE", help="Images, videos, folders, globs or URLs; - for stdin."),
 ]
 Output = Annotated[
     str | None,
@@ -48,9 +48,9 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUTPUT",
-        help="A file for one image or video, otherwise a folder or a template with {stem} {ext} "
-        "{task} {model} {scale} {rel} {suffix} {parent} {folder} {hash}; - for stdout. "
-        "[default: beside the source, as {stem}_{task}{ext}]",
+        help="Output file, folder, or template with {stem} {ext} {task} {model} {scale} {rel} "
+        "{suffix} {parent} {folder} {hash}; - for stdout. "
+        "[default: {stem}_{task}{ext} beside the source]",
     ),
 ]
 ModelName = Annotated[
@@ -58,7 +58,7 @@ ModelName = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="Network. [default: that of the task]",
+        help="Network. [default: by the task]",
         autocompletion=choices.models,
         rich_help_panel=COMPUTING,
     ),
@@ -68,8 +68,7 @@ WeightsName = Annotated[
     typer.Option(
         "--weights",
         metavar="NAME|FILE",
-        help="Weights: a name from `restore weights list`, or a file. "
-        "[default: those of the network]",
+        help="Weights: a name from `restore weights list`, or a file. [default: by the network]",
         autocompletion=choices.weights,
         rich_help_panel=COMPUTING,
     ),
@@ -78,8 +77,8 @@ Tile = Annotated[
     str,
     typer.Option(
         metavar="auto|off|exact|PIXELS",
-        help="Side of the tiles; auto: by the free memory; off: the whole image at once; exact: "
-        "tiles with the result of the whole image, for MIRNet several times slower.",
+        help="Side of the tiles in pixels; auto: by the free memory; off: the whole image at "
+        "once; exact: tiles with the result of the whole image, several times slower for MIRNet.",
         autocompletion=choices.starting(TILE_WORDS),
         rich_help_panel=COMPUTING,
     ),
@@ -88,7 +87,7 @@ Overlap = Annotated[
     str,
     typer.Option(
         metavar="auto|exact|PIXELS",
-        help="Context around each tile; exact: enough for the result of the whole image.",
+        help="Context around each tile in pixels; exact: enough for the result of the whole image.",
         autocompletion=choices.starting(OVERLAP_WORDS),
         rich_help_panel=COMPUTING,
     ),
@@ -105,15 +104,15 @@ Device = Annotated[
 Precision = Annotated[
     PrecisionName,
     typer.Option(
-        help="Compute precision; auto: the fastest that stays close to fp32; tf32: on CUDA alone.",
+        help="Compute precision; auto: the fastest that stays close to fp32; tf32: CUDA only.",
         rich_help_panel=COMPUTING,
     ),
 ]
 Backend = Annotated[
     BackendName,
     typer.Option(
-        help="Runtime of the network; auto: onnxruntime for weights that come with an ONNX file, "
-        "on a CPU where it is installed. Extras: onnx, openvino.",
+        help="Runtime of the network; auto: onnxruntime on a CPU for weights with an ONNX file, "
+        "if it is installed, otherwise torch. onnx and openvino need the extras of these names.",
         rich_help_panel=COMPUTING,
     ),
 ]
@@ -122,7 +121,7 @@ Preset = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME",
-        help="Values of options that restore.toml has under [presets.NAME]: docs/settings.md.",
+        help="Preset: the options in section [presets.NAME] of restore.toml (docs/settings.md).",
         autocompletion=choices.presets_of_settings,
     ),
 ]
@@ -136,7 +135,7 @@ FormatName = Annotated[
         metavar="|".join(SUFFIX_OF),
         parser=format_named,
         autocompletion=choices.starting(SUFFIX_OF),
-        help="Format of output images. [default: that of the source]",
+        help="Format of output images. [default: by the source]",
         rich_help_panel=FILES,
     ),
 ]
@@ -146,7 +145,8 @@ Quality = Annotated[
         min=1,
         max=100,
         metavar="1..100",
-        help="Quality of JPEG, WebP and video. [default: JPEG 95, WebP lossless, video 90]",
+        help="Quality of lossy formats and video. [default: JPEG 95, AVIF 90, WebP and JPEG XL "
+        "lossless, video 90]",
         rich_help_panel=FILES,
     ),
 ]
@@ -176,7 +176,7 @@ Print0 = Annotated[
     bool,
     typer.Option(
         "--print0",
-        help="End output paths on stdout with NUL, for xargs -0.",
+        help="Terminate output paths on stdout by NUL, for xargs -0.",
         rich_help_panel=MESSAGES,
     ),
 ]
@@ -190,7 +190,10 @@ Quiet = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the plan and do nothing.", rich_help_panel=MESSAGES)
+    bool,
+    typer.Option(
+        "--dry-run", help="Show the plan without writing files.", rich_help_panel=MESSAGES
+    ),
 ]
 Strength = Annotated[
     float,
@@ -198,14 +201,14 @@ Strength = Annotated[
         min=0,
         max=1,
         metavar="0..1",
-        help="Share of the change that is applied, in linear steps: 0 none, 1 all.",
+        help="Share of the change that is applied, from 0 (none) to 1 (all).",
     ),
 ]
 Record = Annotated[
     bool,
     typer.Option(
         "--record/--no-record",
-        help="Record in the metadata for restore replay, or no record.",
+        help="Write a record for restore replay into the metadata, or omit it.",
         rich_help_panel=FILES,
     ),
 ]
@@ -214,7 +217,7 @@ Report = Annotated[
     typer.Option(
         "--report",
         metavar="FILE.html",
-        help="File for an HTML page with images before and after.",
+        help="HTML page to write, with images before and after.",
         rich_help_panel=MESSAGES,
     ),
 ]
@@ -223,7 +226,8 @@ LedgerFile = Annotated[
     typer.Option(
         "--ledger",
         metavar="FILE",
-        help="Database of the state of each item: a run goes on where the last one ended.",
+        help="SQLite database of finished and failed items, with which the same command continues "
+        "an interrupted run.",
         rich_help_panel=BATCHES,
     ),
 ]
@@ -231,15 +235,17 @@ FingerprintName = Annotated[
     Literal["mtime", "sha256"],
     typer.Option(
         "--fingerprint",
-        help="Comparison of a source with its row of --ledger: by size and modification time, or "
-        "by contents.",
+        help="Comparison of sources with the ledger: by size and modification time, or by "
+        "contents.",
         rich_help_panel=BATCHES,
     ),
 ]
 RetryFailed = Annotated[
     bool,
     typer.Option(
-        "--retry-failed", help="Repeat the items that failed, by --ledger.", rich_help_panel=BATCHES
+        "--retry-failed",
+        help="Repeat the items that failed according to --ledger.",
+        rich_help_panel=BATCHES,
     ),
 ]
 ShardName = Annotated[
@@ -247,7 +253,7 @@ ShardName = Annotated[
     typer.Option(
         "--shard",
         metavar="I/N",
-        help="Part I of N of the items: sources by their relative paths, or images to generate.",
+        help="Part I of N of the sources, or of the images to generate.",
         rich_help_panel=BATCHES,
     ),
 ]
@@ -255,14 +261,14 @@ Watch = Annotated[
     bool,
     typer.Option(
         "--watch",
-        help="Wait for further sources, until Ctrl-C; needs --ledger.",
+        help="Wait for new files in the source folders until Ctrl-C; needs --ledger.",
         rich_help_panel=BATCHES,
     ),
 ]
 Engine = Annotated[
     Literal["local", "ray"],
     typer.Option(
-        help="Where the work is done: in this process, or by workers of Ray.",
+        help="Place of the computation; local: this process; ray: Ray workers (extra: ray).",
         rich_help_panel=BATCHES,
     ),
 ]
@@ -270,7 +276,7 @@ Address = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT|auto",
-        help="Ray cluster for --engine ray. [default: Ray starts on this machine]",
+        help="Address of the Ray cluster. [default: a cluster started on this machine]",
         show_default=False,
         rich_help_panel=BATCHES,
     ),
@@ -280,7 +286,7 @@ Workers = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Workers of --engine ray. [default: one for each GPU or core]",
+        help="Number of Ray workers. [default: one per GPU, or per core without a GPU]",
         rich_help_panel=BATCHES,
     ),
 ]
@@ -289,7 +295,7 @@ GpusPerWorker = Annotated[
     typer.Option(
         min=0,
         metavar="X",
-        help="GPUs of each worker of --engine ray, for example 0.5. [default: 1, where there are]",
+        help="GPUs per Ray worker, for example 0.5. [default: 1, or 0 without a GPU]",
         rich_help_panel=BATCHES,
     ),
 ]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def replay(
     result: Annotated[
         Path,
-        typer.Argument(metavar="RESULT", readable=False, help="Image that restore has made."),
+        typer.Argument(metavar="RESULT", readable=False, help="Image that restore has written."),
     ],
     output: Annotated[
         Path | None,
@@ -30,14 +30,14 @@ def replay(
             "--output",
             "-o",
             metavar="FILE",
-            help="Output file. [default: beside the result, as {stem}_replayed{ext}]",
+            help="Output file. [default: {stem}_replayed{ext} beside the result]",
         ),
     ] = None,
     source: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Source of the result; repeatable for the input images of a generated one. "
+            help="Source of the result, or input image of a generated one; repeatable. "
             "[default: beside the result]",
         ),
     ] = None,
@@ -45,7 +45,7 @@ def replay(
         list[str] | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Weights or LoRA files that were used, if they are not found; repeatable.",
+            help="Weights or LoRA file that was used, if it is not found; repeatable.",
             autocompletion=choices.weights,
         ),
     ] = None,
@@ -58,24 +58,24 @@ def replay(
     ] = None,
     vae: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="VAE that decoded the latents of a FiTv2 or a DiMR."),
+        typer.Option(metavar="FOLDER", help="VAE that decoded the latents of FiTv2 or DiMR."),
     ] = None,
     device: Annotated[
         str | None,
         typer.Option(
             metavar="auto|cpu|cuda|mps",
-            help="Device. [default: as recorded]",
+            help="Compute device. [default: as recorded]",
             autocompletion=choices.starting(DEVICES),
         ),
     ] = None,
     show: Annotated[
-        bool, typer.Option("--show", help="Only write the record to stdout, as JSON.")
+        bool, typer.Option("--show", help="Write the record to stdout as JSON, and stop.")
     ] = False,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a result again from its own record, and compare."""
+    """Restore or generate a result again from its record, and compare."""
     from restore_cli.batch import replay as replaying
     from restore_cli.batch.provenance import as_json
 

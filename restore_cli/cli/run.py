@@ -28,7 +28,7 @@ Steps = Annotated[
     typer.Option(
         metavar="STEP,STEP...",
         autocompletion=choices.steps,
-        help=f"Steps in their order: {', '.join(TASKS)} or upscale:FACTOR.",
+        help=f"Steps in order: {', '.join(TASKS)} or upscale:FACTOR.",
     ),
 ]
 Models = Annotated[
@@ -36,7 +36,7 @@ Models = Annotated[
     typer.Option(
         "--model",
         metavar="STEP=NAME",
-        help="Network of a step; once for each.",
+        help="Network of a step; repeatable.",
         autocompletion=choices.models_of_steps,
     ),
 ]
@@ -45,7 +45,7 @@ WeightsOfSteps = Annotated[
     typer.Option(
         "--weights",
         metavar="STEP=NAME|FILE",
-        help="Weights of a step; once for each.",
+        help="Weights of a step; repeatable.",
         autocompletion=choices.weights_of_steps,
     ),
 ]
@@ -87,9 +87,9 @@ def run(
     workers: option.Workers = None,
     gpus_per_worker: option.GpusPerWorker = None,
 ) -> None:
-    """Restore images in several steps, with no rounding in between.
+    """Restore images in several steps, without rounding in between.
 
-    In names of outputs {task} is "restored". Tiles, overlap and precision apply to each step.
+    In output names, {task} is "restored". Tiles, overlap and precision apply to each step.
     """
     options = option.run_options(None, None, tile, overlap, device, precision, seed, backend)
     wanted = steps_of(steps)

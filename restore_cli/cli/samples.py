@@ -25,7 +25,7 @@ def samples(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Copy the sample photographs and a clip into a folder."""
+    """Copy sample photographs and a sample video into a folder."""
     refuse_url(folder, "restore samples")
     sources = sorted(path for path in assets.samples_dir().iterdir() if path.suffix in COPIED)
     targets = [Path(os.path.expanduser(folder)) / source.name for source in sources]

@@ -11,7 +11,7 @@ import typer
 
 from restore_cli.cli import choices
 from restore_cli.cli.console import Reporter, reporter
-from restore_cli.cli.options import DEVICES, Json, seconds_of, whole_factor
+from restore_cli.cli.options import DEVICES, Json, Quiet, seconds_of, whole_factor
 from restore_cli.errors import UsageError
 from restore_cli.storage import refuse_url
 from restore_cli.training.recipes import RECIPES, find_entry, find_recipe
@@ -43,8 +43,8 @@ def train(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder of clean photographs (for cbsn: noisy ones); for a generator, folder with "
-            "a folder of images for each class.",
+            help="Folder of clean photographs (for cbsn: noisy ones; for a generator: one "
+            "subfolder of images per class).",
             show_default=False,
         ),
     ] = None,
@@ -52,7 +52,7 @@ def train(
         tuple[Path, Path] | None,
         typer.Option(
             metavar="DEGRADED CLEAN",
-            help="Two folders with pairs of images, matched by name; instead of --data.",
+            help="Two folders of images, paired by name; instead of --data.",
             show_default=False,
         ),
     ] = None,
@@ -70,11 +70,13 @@ def train(
         str | None,
         typer.Option(
             metavar="DURATION",
-            help="Total time: 90s, 10m, 2h. Without --steps the learning rate follows it.",
+            help="Total time, for example 90s, 10m or 2h; without --steps, the learning-rate "
+            "schedule follows it.",
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the state in OUT; --time starts anew.")
+        bool,
+        typer.Option("--resume", help="Continue from the state in --out; --time starts again."),
     ] = False,
     device: Annotated[
         str,
@@ -96,7 +98,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Loss: l1, mse, ms_ssim, mix, ... [default: by the recipe]",
+            help="Loss, for example l1, mse, ms_ssim or mix. [default: by the recipe]",
             autocompletion=choices.losses,
         ),
     ] = None,
@@ -113,7 +115,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Initial weights, used as far as they fit.",
+            help="Initial weights, for the layers that they fit.",
             autocompletion=choices.weights,
         ),
     ] = None,
@@ -132,7 +134,8 @@ def train(
         typer.Option(
             metavar="auto|N",
             autocompletion=choices.starting(("auto",)),
-            help="Worker processes that make pairs; auto: none on a CPU, up to 5 on a GPU.",
+            help="Worker processes that prepare training pairs; auto: none on a CPU, up to 5 on a "
+            "GPU.",
         ),
     ] = "auto",
     log_every: Annotated[
@@ -140,16 +143,19 @@ def train(
         typer.Option(
             min=0.1,
             metavar="SECONDS",
-            help="Interval of the log lines without a progress bar.",
+            help="Interval of log lines in seconds, without a progress bar.",
         ),
     ] = 30,
     list_recipes: Annotated[
         bool, typer.Option("--list", help="List all recipes and presets, then exit.")
     ] = False,
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Suppress progress and messages.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Train a network by a recipe; writes OUT/<network>.safetensors."""
+    """Train a network by a recipe.
+
+    The weights are written to OUT/<network>.safetensors, a file for --weights.
+    """
     began = monotonic()
     with reporter("train", quiet=quiet, json=json) as report:
         if list_recipes:

@@ -27,7 +27,7 @@ def ui(
         str,
         typer.Option(
             metavar="ADDRESS",
-            help="Address to listen at; any but 127.0.0.1 needs a password, and has no folder tab.",
+            help="Address to listen on; other addresses than 127.0.0.1 need a password.",
         ),
     ] = LOOPBACK[0],
     port: Annotated[
@@ -53,7 +53,7 @@ def ui(
         bool, typer.Option("--open/--no-open", help="Open the page in a browser, or not.")
     ] = True,
 ) -> None:
-    """Restore images in a browser, on a page of this machine."""
+    """Restore images on a page in the browser, served by this machine."""
     if host not in LOOPBACK and not password:
         raise UsageError(
             f"--host {host}: others can reach the page, so it needs a password",

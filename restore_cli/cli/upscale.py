@@ -33,7 +33,7 @@ Scale = Annotated[
         "--scale",
         "-s",
         metavar="FACTOR",
-        help="Factor, for example 2, 2x or 2.5, which is x3 reduced. "
+        help="Scale factor, for example 2, 2x or 2.5 (x3, then reduced). "
         "[default: 2, or that of --weights]",
         show_default=False,
         autocompletion=choices.starting(("2", "3", "4")),
@@ -43,15 +43,15 @@ Size = Annotated[
     str | None,
     typer.Option(
         metavar="WxH|Wx|xH|LONGEST",
-        help="Size in pixels: exactly 1920x1080, or in proportion 1920x (width), x1080 (height) or "
-        "1920 (longest side). Beyond the largest network several run, up to x16.",
+        help="Size in pixels: 1920x1080 exactly, or in proportion 1920x (width), x1080 (height) or "
+        "1920 (longest side). Several networks enlarge beyond the largest factor, up to x16.",
     ),
 ]
 Repeat = Annotated[
     bool | None,
     typer.Option(
         "--repeat/--no-repeat",
-        help="Run a network several times, x4 as x2 after x2, up to x16; or never, also with "
+        help="Allow several networks in turn, up to x16, also for --scale; or forbid it, also for "
         "--size.",
     ),
 ]
@@ -60,8 +60,9 @@ For = Annotated[
     Purpose,
     typer.Option(
         "--for",
-        help="Weights for photographs damaged by JPEG, noise and blur, or for clean images; auto: "
-        "the former for images with JPEG artefacts, where the network has such weights.",
+        help="Kind of the source; photo: with JPEG artefacts, noise or blur, which are removed; "
+        "clean: without; auto: photo for images with JPEG artefacts, if the network has weights "
+        "for it.",
     ),
 ]
 

@@ -27,16 +27,16 @@ NameOrFile = Annotated[
     str,
     typer.Argument(
         metavar="NAME|FILE",
-        help="Name, such as dpenet.default, or a file.",
+        help="Name, for example dpenet.default, or a file.",
         autocompletion=choices.weights,
     ),
 ]
 NAMES = typer.Argument(
-    metavar="NAME", help="Names, such as dpenet.default.", autocompletion=choices.weights
+    metavar="NAME", help="Names, for example dpenet.default.", autocompletion=choices.weights
 )
 
 ImportTask = Annotated[
-    TaskName | None, typer.Option(help="Task of the weights. [default: by their network]")
+    TaskName | None, typer.Option(help="Task of the weights. [default: by the network]")
 ]
 HEADER = ("NAME", "TASK", "SIZE", "LOCATION", "LICENCE", "PURPOSE")
 
@@ -58,7 +58,7 @@ def list_weights(json: Json = False) -> None:
 
 @command(epilog="Example: restore weights info dpenet.default")
 def info(name: NameOrFile, json: Json = False) -> None:
-    """Show all facts about weights: a name, or a file."""
+    """Show the properties of weights, by name or file."""
     from dataclasses import asdict
 
     from restore_cli.checkpoints.library import describe
@@ -88,18 +88,19 @@ def fetch(
         list[str] | None,
         typer.Argument(
             metavar="NAME|ADDRESS",
-            help="Names, or one file to import: hf://OWNER/REPO[@REVISION]/FILE or a URL.",
+            help="Names, or the address of one file to import: hf://OWNER/REPO[@REVISION]/FILE or "
+            "a URL.",
             autocompletion=choices.weights,
         ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All published weights.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch all published weights.")] = False,
     sha256: Annotated[
         str | None, typer.Option(metavar="HASH", help="Checksum of the file; required for a URL.")
     ] = None,
     name: Annotated[
         str | None,
         typer.Option(
-            "--as", metavar="NAME", help="Name of the file, NETWORK.TAG. [default: from FILE]"
+            "--as", metavar="NAME", help="Name for the weights, NETWORK.TAG. [default: by the file]"
         ),
     ] = None,
     task: ImportTask = None,
@@ -110,10 +111,7 @@ def fetch(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Download and check weights, or import a file.
-
-    A file is one of the Hugging Face Hub or at a URL.
-    """
+    """Download weights, or a file from the Hugging Face Hub or a URL."""
     from restore_cli.checkpoints.library import fetch_file, fetch_weights, import_weights
     from restore_cli.checkpoints.manifest import entries, find
 
@@ -159,32 +157,35 @@ def remove(names: Annotated[list[str], NAMES], quiet: Quiet = False) -> None:
 def import_file(
     file: Annotated[
         Path,
-        typer.Argument(
-            metavar="FILE", readable=False, help="Checkpoint: official, of restore or of spandrel."
-        ),
+        typer.Argument(metavar="FILE", readable=False, help="Checkpoint file."),
     ],
     name: Annotated[
         str | None,
-        typer.Option("--as", metavar="NAME", help="Name, NETWORK.TAG. [default: from FILE]"),
+        typer.Option(
+            "--as", metavar="NAME", help="Name for the weights, NETWORK.TAG. [default: by the file]"
+        ),
     ] = None,
     task: ImportTask = None,
     scale: Annotated[
         int | None,
         typer.Option(
-            parser=whole_factor, metavar="N", help="Upscaling factor, which files of MIRNet lack."
+            parser=whole_factor,
+            metavar="N",
+            help="Scale factor of a MIRNet file, which does not state it.",
         ),
     ] = None,
     second: Annotated[
         Path | None,
-        typer.Option("--with", metavar="FILE", help="Second file of TML (Enhance)."),
+        typer.Option("--with", metavar="FILE", help="Second file of TML (its Enhance network)."),
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Keep a checkpoint under a name, in the cache.
+    """Store a checkpoint in the cache, under a name.
 
-    It is an official checkpoint of a known network or a community model.
+    Checkpoints of restore train, official ones of the known networks, and community models are
+    accepted.
     """
     from restore_cli.checkpoints.library import import_weights
 
@@ -198,7 +199,7 @@ def import_file(
 
 @command(epilog="Example: restore weights verify")
 def verify(names: Annotated[list[str] | None, NAMES] = None, json: Json = False) -> None:
-    """Compare the named weight files, or all, with their checksums."""
+    """Compare weight files with their checksums."""
     from restore_cli.checkpoints.library import verify as check
     from restore_cli.checkpoints.manifest import entries, find
 
