@@ -54,6 +54,7 @@ class RunOptions:
     strength: float = 1.0  # how far from the image (0) to the result (1), where sizes are equal
     resize: Resize = "detail"  # for a network of one size
     exact: bool = False  # in tiles, but as if the image were whole
+    ensemble: bool = False  # mean over flips and rotations
     noise_limit: NoiseLimit = "auto"  # of denoisers: most that is removed; sigma in levels of 255
 
     def __post_init__(self) -> None:

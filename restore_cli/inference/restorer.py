@@ -37,6 +37,7 @@ from restore_cli.inference.device import (
     refuse_precision,
     release_unused,
 )
+from restore_cli.inference.ensemble import ALL, UPRIGHT, mean_of_orientations
 from restore_cli.inference.fused import can_fuse, fused
 from restore_cli.inference.graphs import Graphs
 from restore_cli.inference.noise import limit_to_noise
@@ -128,6 +129,13 @@ class Restorer:
     @property
     def model(self) -> str:
         return self.checkpoint.spec.arch
+
+    @property
+    def _orientations(self) -> tuple[int, ...]:
+        """Return the orientations of a tile that the network sees."""
+        if not self.options.ensemble:
+            return (0,)
+        return UPRIGHT if self.facts.upright else ALL
 
     def with_options(self, options: RunOptions) -> Restorer:
         """Return this restorer, its network included, for options with the same `of_loading`.
@@ -312,7 +320,8 @@ class Restorer:
             rows=None if tile is None else _most_rows(width * scale**2),
         )
         side = run.tile if in_blocks else None
-        progress = _Progress(self._steps, len(plan), run.on_progress)
+        steps = self._steps * len(self._orientations)
+        progress = _Progress(steps, len(plan), run.on_progress)
         faded: Tensor | None = None  # rows that the next row of tiles shares
         for row, below in zip_longest(plan.rows, plan.rows[1:]):
             if row.keep_stop * scale <= done:
@@ -409,7 +418,12 @@ class Restorer:
 
     def _computed(self, inputs: Tensor, precision: str) -> Tensor:
         """Return the last output of the network for inputs (B, C, H, W), float32."""
+        network = partial(self._computed_once, precision=precision)
+        if len(self._orientations) == 1:
+            return network(inputs)
+        return mean_of_orientations(network, inputs, self._orientations)
 
+    def _computed_once(self, inputs: Tensor, precision: str) -> Tensor:
         def network(x: Tensor, again: bool) -> Tensor:
             # Kernels that are timed are faster, but maybe less exact: not for float32.
             with compute_in(precision, self.device, benchmark=again and precision != "fp32"):

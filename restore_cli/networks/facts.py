@@ -102,6 +102,7 @@ class Facts:
     precisions: tuple[str, ...] = ("fp32", "tf32", "bf16", "fp16")  # that it works in
     faster_in_16_bit: bool = True  # on a GPU than in TF32, by benchmarks/gpu.py
     channels_last: bool = True  # False: its tensors must be contiguous
+    upright: bool = False  # trained on upright images only
 
     @property
     def network_scale(self) -> int:

@@ -13,6 +13,7 @@ def facts(in_channels: int = 3, **config: object) -> Facts:
         bytes_per_pixel=1200,
         tiling="exact",
         preprocessing=Rgb(),
+        upright=True,  # rain falls down
     )
 
 

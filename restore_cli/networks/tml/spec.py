@@ -22,6 +22,7 @@ def facts(
         bytes_per_pixel=2700,
         tiling="never",
         preprocessing=FixedSize(height, width),
+        upright=True,
     )
 
 
