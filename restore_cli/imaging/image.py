@@ -222,7 +222,7 @@ def _fill(known: Tensor, weight: Tensor) -> Tensor:
     import torch.nn.functional as F
 
     mean = known / weight.clamp(min=1e-6)
-    if min(weight.shape[-2:]) == 1 or bool((weight > 0).all()):
+    if max(weight.shape[-2:]) == 1 or bool((weight > 0).all()):
         return mean
     coarse = _fill(
         F.avg_pool2d(known[None], 2, ceil_mode=True)[0],
@@ -243,7 +243,7 @@ class BandedFill:
 
         self._image = image
         self._sizes = [(image.height, image.width)]
-        while min(self._sizes[-1]) > 1:
+        while max(self._sizes[-1]) > 1:
             height, width = self._sizes[-1]
             self._sizes.append((-(-height // 2), -(-width // 2)))
         small = [height * width <= IN_MEMORY for height, width in self._sizes]

@@ -231,7 +231,9 @@ def stretched(way: Stretched, pixels: Tensor) -> tuple[Tensor, Undo]:
     return small, undo
 
 
-LEAST_SIDE = 16  # a U-Net of four halvings has nothing left of less
+# A U-Net of four halvings has nothing left of less, and where zeros are all that a network sees
+# beside the image, it takes them for the image: a white line of one pixel came back grey.
+LEAST_SIDE = 16
 
 
 @prepare.register
@@ -370,7 +372,7 @@ class BandFeed:
         self._reach = REACH if isinstance(way, Luma | BicubicFirst) else 0
         self._width = planes.width * self._magnified + 2 * across
         height = planes.height * self._magnified + 2 * self._border
-        self.size = (round_up(height, self._multiple), round_up(self._width, self._multiple))
+        self.size = (self._padded(height), self._padded(self._width))
 
     def rows(self, start: int, stop: int) -> Tensor:
         """See Feed. A longer band is prepared, without the rows in which its own ends show."""
@@ -385,18 +387,23 @@ class BandFeed:
         prepared, self._undo = self._prepare(pixels)
         self._height = prepared.shape[-2]
         above = start - low * self._magnified
-        return pad_to_multiple(prepared, self._multiple)[..., above : above + stop - start, :]
+        padded = pad_to_multiple(prepared, self._multiple, LEAST_SIDE)
+        return padded[..., above : above + stop - start, :]
+
+    def _padded(self, side: int) -> int:
+        """Return the side that `pad_to_multiple` makes of it."""
+        return round_up(max(side, LEAST_SIDE), self._multiple)
 
     def undo(self, output: Tensor, top: int) -> Iterator[Tensor]:
         assert self._undo is not None  # rows were read
         scale, border = self._network_scale, self._border * self._network_scale
         above = top - self._low * self._magnified * scale
         band = output.new_zeros(*output.shape[:2], self._height * scale, self._width * scale)
-        known = output[..., : band.shape[-2] - above, : band.shape[-1]]
+        known = output[..., : max(0, band.shape[-2] - above), : band.shape[-1]]
         bottom = above + known.shape[-2]
         if known.shape == band.shape:
             band = known
-        else:
+        elif known.numel():  # else it lies below the image, in what it was grown by
             band[..., above:bottom, :] = known
         begin = max(0, above - border)
         end = min((self._high - self._low) * self._scale, bottom - border)

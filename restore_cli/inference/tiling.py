@@ -117,14 +117,14 @@ def plan_tiles(
     )
 
 
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """(B, C, H, W) grown at the bottom and right to multiples of `multiple`.
+def pad_to_multiple(image: Tensor, multiple: int, least: int = 1) -> Tensor:
+    """(B, C, H, W) grown at the bottom and right to multiples of `multiple`, `least` or more.
 
     By reflection about the border pixel. Beyond the end of the reflection its last pixel is
     repeated.
     """
     for axis in (-2, -1):
-        missing = -image.shape[axis] % multiple
+        missing = round_up(max(image.shape[axis], least), multiple) - image.shape[axis]
         reflected = min(missing, image.shape[axis] - 1)
         for count, mode in ((reflected, "reflect"), (missing - reflected, "replicate")):
             if count:

@@ -37,6 +37,14 @@ def test_what_is_hidden_takes_the_one_colour_around_it():
     torch.testing.assert_close(image.visible_colours().pixels, torch.full((3, 12, 10), 0.25))
 
 
+@pytest.mark.parametrize("size", [(1, 40), (40, 1), (3, 200)], ids=str)
+def test_what_is_hidden_in_a_thin_image_takes_that_colour_too(size):
+    alpha = torch.zeros(1, *size)
+    alpha[..., :1, :1] = 1
+    filled = Image(0.25 * alpha.expand(3, *size), alpha).visible_colours().pixels
+    torch.testing.assert_close(filled, torch.full((3, *size), 0.25))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (33, 64)], ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_filled_colours_stay_within_what_is_seen(channels, size):

@@ -37,6 +37,14 @@ def test_any_size_comes_back_in_its_size(random_weights, size):
     assert restorer(random_weights).run(torch.rand(3, *size)).shape == (3, *size)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (40, 1), (1, 40), (90, 3)], ids=str)
+@pytest.mark.parametrize("colour", [(1.0, 1.0, 1.0), (0.88, 0.67, 0.55)], ids=["white", "skin"])
+def test_a_flat_image_of_few_pixels_keeps_its_colour(size, colour):
+    flat = torch.tensor(colour).view(3, 1, 1).expand(3, *size)
+    derained = restorer("dpenet.default").run(flat)
+    torch.testing.assert_close(derained, flat, atol=3 / 255, rtol=0)  # at the border
+
+
 def test_a_grey_image_stays_grey(random_weights):
     assert restorer(random_weights).run(torch.rand(1, 12, 10)).shape == (1, 12, 10)
 

@@ -67,12 +67,12 @@ def test_a_image_is_padded_for_the_network_by_reflection():
             seen.append(x.clone())
             return x
 
-    pixels = torch.rand(3, 5, 6)
-    assert restorer(Watched(), multiple=4, radius=8).run(pixels).shape == (3, 5, 6)
+    pixels = torch.rand(3, 17, 18)
+    assert restorer(Watched(), multiple=4, radius=8).run(pixels).shape == (3, 17, 18)
     assert torch.equal(seen[0], F.pad(pixels[None], (0, 2, 0, 3), mode="reflect"))
 
 
-def test_a_network_without_a_multiple_never_sees_padding():
+def test_a_network_without_a_multiple_sees_no_padding_but_of_tiny_images():
     seen = []
 
     class Watched(nn.Identity):
@@ -80,8 +80,11 @@ def test_a_network_without_a_multiple_never_sees_padding():
             seen.append(x.shape[-2:])
             return x
 
-    restorer(Watched(), radius=8, tile=10, overlap="exact").run(torch.rand(3, 7, 20))
-    assert seen == [(7, 18), (7, 18)]
+    restorer(Watched(), radius=8, tile=10, overlap="exact").run(torch.rand(3, 16, 20))
+    assert seen == [(16, 18)] * 4
+    seen.clear()
+    restorer(Watched(), radius=8).run(torch.rand(3, 1, 20))
+    assert seen == [(16, 20)]
 
 
 def test_transparency_is_enlarged_with_the_image():
