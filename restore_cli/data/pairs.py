@@ -122,7 +122,7 @@ def read_pair(
         sizes = [f"{image.shape[-1]}x{image.shape[-2]}" for image in (low, high)]
         times = "as large" if scale == 1 else f"{scale} times as large"
         raise InputError(
-            f"{clean.name} is {sizes[1]} pixels, not {times} as {degraded.name}: {sizes[0]}",
+            f"{clean} is {sizes[1]} pixels, not {times} as {degraded}: {sizes[0]}",
             hint="set the scale of the training: --scale or --preset",
         )
     return low, high[:, : height * scale, : width * scale]

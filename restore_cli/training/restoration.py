@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -47,10 +47,12 @@ from restore_cli.training.trainer import (
 VALIDATION_SEED = 2003  # another random stream than that of any training seed
 SOLVE_SEED = 1999
 SOLVE_BATCHES = 100
+SOLVE_SHARE = 0.05  # of the time, at most, where it is limited; one batch is enough to solve
 VALIDATION_DRAWS = 100  # at most, until one of them degrades the photograph
 ENDLESS = 2**40  # pairs
 MOST_WORKERS = 5  # enough for a GPU with the slowest pairs, those with rain
 
+T = TypeVar("T")
 Source = Path | tuple[Path, Path]  # clean photographs, or degraded and clean images
 
 
@@ -259,7 +261,10 @@ def record_steps(recipe: RestorationRecipe, state: State, share: Share, *, bf16:
 
 
 def solve(
-    state: State, recipe: RestorationRecipe, pairs: Pairs | WholeImages, processes: Processes
+    state: State,
+    recipe: RestorationRecipe,
+    pairs: Pairs | WholeImages,
+    options: TrainingOptions,
 ) -> None:
     """Solve the last layer of the averaged network and copy it to the trained one.
 
@@ -272,12 +277,23 @@ def solve(
     drawn = pairs.redrawn(seed=SOLVE_SEED, length=SOLVE_BATCHES * recipe.batch)
 
     def solution() -> dict[str, Tensor]:
-        share = ALONE.share(recipe.batch)
-        solve_last_layer(state.average, layer, batches(drawn, share, 0, workers=0))
+        each = batches(drawn, ALONE.share(recipe.batch), 0, workers=0)
+        if options.time_limit is not None:
+            each = within(SOLVE_SHARE * options.time_limit, each, options.now)
+        solve_last_layer(state.average, layer, each)
         return {name: tensor.cpu() for name, tensor in layer.state_dict().items()}
 
-    layer.load_state_dict(processes.from_first(solution))
+    layer.load_state_dict(options.processes.from_first(solution))
     state.network.load_state_dict(state.average.state_dict())
+
+
+def within(seconds: float, items: Iterable[T], now: Callable[[], float]) -> Iterator[T]:
+    """Yield items until the time is over, at least one."""
+    end = now() + seconds
+    for item in items:
+        yield item
+        if now() >= end:
+            return
 
 
 def load_source(
@@ -336,7 +352,7 @@ def train_restoration(
         return loss_of(state, recipe, progress, next(drawn), share, bf16=bf16)
 
     def validate() -> Validation:
-        solve(state, recipe, pairs, processes)
+        solve(state, recipe, pairs, options)
         scores = mean_scores(recipe, state.average, held_out, device, processes)
         loss = scores.get("validation_loss")
         named = {
@@ -352,7 +368,7 @@ def train_restoration(
         drawn = batches(pairs, share, state.step, workers, pinned=device.type == "cuda")
         began = budget.now()
         if state.step == 0:
-            solve(state, recipe, pairs, processes)
+            solve(state, recipe, pairs, options)
         if options.time_limit is not None:
             solving = budget.now() - began
             own = len(held_out[:: processes.count])  # most pairs of a process

@@ -218,6 +218,7 @@ def test_two_images_of_one_name_are_refused(folders):
 def test_a_pair_of_two_sizes_is_refused_with_both(folders):
     with pytest.raises(InputError, match=r"16x12 pixels, not 2 times as large .*: 16x12") as caught:
         load_pairs(*folders, scale=2)
+    assert all(str(folder) in caught.value.message for folder in folders)
     assert "--scale" in caught.value.hint
 
 

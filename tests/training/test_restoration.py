@@ -125,9 +125,9 @@ def test_the_last_layer_is_solved_before_the_first_step_and_at_each_validation(
 ):
     solved_at = []
 
-    def watched(state, recipe, pairs, processes):
+    def watched(state, recipe, pairs, options):
         solved_at.append(state.step)
-        solve(state, recipe, pairs, processes)
+        solve(state, recipe, pairs, options)
         assert_close(state.network.state_dict(), state.average.state_dict(), atol=0, rtol=0)
 
     monkeypatch.setattr(restoration, "solve", watched)
@@ -260,6 +260,21 @@ def test_without_steps_the_learning_rate_follows_the_time(photos, tmp_path, monk
     assert seen[0][0] == 0
     assert seen[-1][0] > 0.7
     assert all(rate == pytest.approx(BY_CLOCK(progress)) for progress, rate in seen)
+
+
+@pytest.mark.parametrize(("time_limit", "most"), [(0, 1), (60, 3)])
+def test_solving_the_last_layer_takes_a_small_share_of_the_time(
+    time_limit, most, photos, tmp_path, monkeypatch
+):
+    drawn = []
+
+    def watched(average, layer, pairs):
+        drawn.append(len([*pairs]))
+
+    monkeypatch.setattr(restoration, "solve_last_layer", watched)
+    train(UPSCALING, photos, tmp_path, time_limit=time_limit, now=ticking())
+    assert len(drawn) >= 2
+    assert set(drawn) == {most}
 
 
 def test_with_steps_the_learning_rate_follows_the_steps(photos, tmp_path, monkeypatch):
