@@ -107,7 +107,9 @@ def fetch_from_hub(
 
     match = ON_HUB.fullmatch(address)
     if match is None:
-        raise UsageError(f"{address}: is no file of the hub", hint=f"write {HUB}OWNER/REPO/FILE")
+        raise UsageError(
+            f"{address}: not a file on the Hugging Face Hub", hint=f"write {HUB}OWNER/REPO/FILE"
+        )
     repo, revision, file = match.groups()
     offline = offline or environment().offline
     logging.set_verbosity_error()

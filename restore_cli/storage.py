@@ -143,9 +143,11 @@ def location(text: str) -> Location:
     url = Url(match[1].lower() + text[len(match[1]) :])
     if url.scheme not in PACKAGES:
         known = " ".join(f"{scheme}://" for scheme in PACKAGES if scheme != "memory")
-        raise UsageError(f"{match[0]} is no known kind of storage", hint=f"known: {known}")
+        raise UsageError(f"{match[0]} is not a known kind of storage", hint=f"known: {known}")
     if not url.is_web and LOGIN.match(text[match.end() :]):
-        raise UsageError(f"{match[0]} takes no user or password in a URL", hint=CREDENTIALS)
+        raise UsageError(
+            f"{match[0]} does not accept a user or password in a URL", hint=CREDENTIALS
+        )
     user, place, _ = url._parts()
     if url.is_web and (BROKEN.match(place) or re.search("[?#]", user)):
         raise UsageError(f"{match[0]}: no valid host and port", hint="write / as %2F, ? as %3F")

@@ -150,7 +150,7 @@ class Pool:
         except ray.exceptions.RayError as error:
             raise DeviceError(
                 f"the Ray cluster failed: {_last_line(error)}",
-                hint="with --ledger the same command goes on where it ended",
+                hint="with --ledger the same command continues where it ended",
             ) from error
 
 
@@ -322,7 +322,9 @@ def _connect(cluster: Cluster) -> None:
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
         if cluster.address is None:
-            raise DeviceError(f"Ray does not start here: {_last_line(error)}") from error
+            raise DeviceError(
+                f"Ray cannot be started on this machine: {_last_line(error)}"
+            ) from error
         raise UsageError(
             f"--address {cluster.address}: no Ray cluster", hint="start one: ray start --head"
         ) from error

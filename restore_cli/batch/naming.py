@@ -97,7 +97,9 @@ class Naming:
             return Job(found.source, Standard.OUTPUT, SUFFIXES[self._suffix(found).lower()])
         target = self._target(found, alone)
         if isinstance(target, Url) and target.is_web:
-            raise UsageError(f"{target}: web servers take no outputs", hint="add -o FOLDER")
+            raise UsageError(
+                f"{target}: outputs cannot be written to a web server", hint="add -o FOLDER"
+            )
         if isinstance(target, Url) and target.scheme == "memory":
             raise UsageError(
                 f"{target}: outputs in memory are lost at the end", hint="add -o FOLDER"

@@ -341,7 +341,7 @@ def from_text(found: str) -> Record:
         return _read(checked.parse(found, LONGEST_RECORD))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"its record cannot be understood: {error}",
+            f"its record cannot be read: {error}",
             hint="replay it with the version of restore that wrote it",
         ) from error
 

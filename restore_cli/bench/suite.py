@@ -103,5 +103,5 @@ def _candidate(entry: manifest.WeightsEntry) -> Candidate:
 def _loaded(name: str) -> Candidate:
     spec = load_checkpoint(name).spec
     if spec.facts is None:
-        raise UsageError(f"{name} takes no image and cannot be measured")
+        raise UsageError(f"{name} does not take images and cannot be measured")
     return Candidate(name, spec, origin_of(name))

@@ -44,7 +44,7 @@ def class_weights(name_or_path: str) -> ClassWeights:
         about, arch = read_about(path), entry.arch
     names = about.record.get("classes", []) if about else []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise WeightsCorrupt(f"{name_or_path}: the names of its classes are no list of texts")
+        raise WeightsCorrupt(f"{name_or_path}: the names of its classes are not a list of texts")
     return ClassWeights(name_or_path, arch, tuple(names))
 
 

@@ -118,7 +118,7 @@ def load(file: WeightFile) -> Community:
     name = file.path.name
     for discriminator, names in DISCRIMINATORS.items():
         if names <= file.state.keys():
-            raise WeightsMismatch(f"{name}: is {discriminator}, which restores no image")
+            raise WeightsMismatch(f"{name}: is {discriminator}, which does not restore images")
     descriptor, state = _descriptor(file)
     check_finite(descriptor.model, name)
     _refuse_unsuitable(descriptor, name)
@@ -173,7 +173,7 @@ def _properties(descriptor: ImageModelDescriptor[nn.Module]) -> dict[str, Any]:
 def _refuse_unsuitable(descriptor: Any, name: str) -> None:
     arch, channels = descriptor.architecture.name, descriptor.input_channels
     if descriptor.purpose == "Inpainting":
-        raise WeightsMismatch(f"{name}: {arch} fills holes of a mask, and no command has masks")
+        raise WeightsMismatch(f"{name}: {arch} fills masked areas, and no command takes masks")
     if channels not in (1, 3) or channels != descriptor.output_channels:
         raise WeightsMismatch(
             f"{name}: this {arch} makes {descriptor.output_channels} channels of {channels}, "

@@ -52,7 +52,7 @@ def fetch_weights(
     if entry.url is None:
         if where == "cached":
             return path
-        raise WeightsMissing(f"{entry.name} is published nowhere", hint="import it again")
+        raise WeightsMissing(f"{entry.name} has no download address", hint="import it again")
     return fetch(
         entry.url, entry.sha256, path, size=entry.size, offline=offline, on_progress=on_progress
     )
@@ -88,7 +88,7 @@ def remove_weights(name: str) -> None:
     """Delete imported or fetched weights. Raises UsageError for bundled ones, WeightsMissing."""
     bundled = manifest.bundled_entries().get(name)
     if bundled is not None and manifest.locate(bundled)[0] != "cached":
-        raise UsageError(f"{name} comes with restore and is not removed")
+        raise UsageError(f"{name} is bundled and cannot be removed")
     if bundled is None and not manifest.is_cached(name):
         manifest.find(name)  # raises WeightsMissing, with the names that exist
     manifest.remove_cached(name)
@@ -231,7 +231,7 @@ def _joined(first: Network, second: Network) -> Network:
     layout = LAYOUTS.get(first[0])
     if layout is None or layout.joined is None or second[0] != first[0]:
         raise UsageError(
-            f"files for {first[0]} and for {second[0]} do not make one network",
+            f"files for {first[0]} and for {second[0]} do not belong to one network",
             hint="leave out the second, or see: restore weights import --help",
         )
     arch, join = layout.joined
@@ -258,7 +258,7 @@ def _check_name(name: str, arch: str, overwrite: bool) -> None:
         )
     if name in manifest.bundled_entries():
         raise UsageError(
-            f"{name} comes with restore already", hint=f"write --as {arch}.TAG with another TAG"
+            f"{name} is the name of bundled weights", hint=f"write --as {arch}.TAG with another TAG"
         )
     if not overwrite and manifest.is_cached(name):
         raise OutputExists(

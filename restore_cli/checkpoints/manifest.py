@@ -58,8 +58,8 @@ def find(name: str) -> WeightsEntry:
     for spec in NETWORKS.values():
         if name in spec.own_weights:
             raise WeightsMissing(
-                f"restore comes without weights for {spec.arch}",
-                hint="train some: restore train --list; or import a file of yours: "
+                f"no weights are bundled for {spec.arch}",
+                hint="train them: restore train --list; or import your own: "
                 f"restore weights import FILE --as {name}",
             )
     if Path(name).name and Path(name).exists():

@@ -101,7 +101,7 @@ def open_onnx(path: Path) -> OnnxFile:
             about["name"], path, sha256_of(data), about["weights_sha256"], spec, session
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsCorrupt(f"{path.name}: its description of itself is damaged") from error
+        raise WeightsCorrupt(f"{path.name}: its metadata is damaged") from error
 
 
 def new_session(model: bytes, name: str) -> InferenceSession:
@@ -150,4 +150,4 @@ def _about(metadata: Mapping[str, str], name: str) -> dict[str, Any]:
             raise ValueError("unknown tasks")
         return about | {"tasks": tuple(tasks)}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WeightsCorrupt(f"{name}: its description of itself is damaged") from error
+        raise WeightsCorrupt(f"{name}: its metadata is damaged") from error

@@ -173,7 +173,7 @@ def _about(data: bytes, name: str) -> About | None:
             raise TypeError("other kinds of values")
         return About(*parts)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise WeightsCorrupt(f"{name}: its description of itself is damaged") from error
+        raise WeightsCorrupt(f"{name}: its metadata is damaged") from error
 
 
 class _PythonObject:

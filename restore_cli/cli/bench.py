@@ -247,7 +247,7 @@ def diff(
 
         before, after = read_document(old), read_document(new)
         if before.get("machine") != after.get("machine") and (slower, memory) != (None, None):
-            report.warn("the documents are of different machines or versions")
+            report.warn("the documents come from different machines or versions")
         shares = [None if share is None else share / 100 for share in (slower, memory)]
         found = list(changes(before["rows"], after["rows"], Tolerance(psnr, ssim, *shares)))
         for change in found:

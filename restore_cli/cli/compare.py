@@ -96,7 +96,7 @@ def pair_files(
         unpaired = sorted({*unpaired, *referenced.unpaired}, key=str)
         references = dict(referenced.pairs)
     for path in unpaired:
-        report.warn(f"{path}: no image to compare with")
+        report.warn(f"{path}: no counterpart to compare with")
     return [
         Files(degraded, restored, references[restored])
         for restored, degraded in pairing.pairs

@@ -114,7 +114,9 @@ def denoise(
         noise_limit = "off" if noise_limit == "auto" else noise_limit  # no noise is estimated
     if adapt:
         if backend in ("onnx", "openvino"):
-            raise UsageError("--adapt trains by torch", hint=f"leave out --backend {backend}")
+            raise UsageError(
+                "--adapt needs the backend torch", hint=f"leave out --backend {backend}"
+            )
         model, backend = ADAPTING, "torch"
     options = replace(
         option.run_options(model, weights, tile, overlap, device, precision, seed, backend),

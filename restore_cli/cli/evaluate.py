@@ -68,7 +68,7 @@ def evaluate(
 
     with reporter("eval", quiet=quiet, json=json) as report:
         for path in unpaired:
-            report.warn(f"{path}: no image to compare with")
+            report.warn(f"{path}: no counterpart to compare with")
         perceptual = load_perceptual(metric, report)
         rows = measure_all(pairs, PROTOCOLS[protocol], perceptual, report)
         failed = len(pairs) - len(rows)
@@ -116,7 +116,7 @@ def measure_all(
             bar.advance()
     paired = [row for row in rows if row.scores is not None]
     if protocol.rounding == "uint8" and any(row.bit_depth > 8 for row in paired):
-        report.say("16-bit images were rounded to 8 bit; --protocol rgb_float does not round")
+        report.say("16-bit images were rounded to 8 bits; --protocol rgb_float does not round")
     if differing := sum(not row.same_alpha for row in rows):
         report.say(f"{differing} of {len(rows)} pairs differ in alpha, which is not measured")
     return rows

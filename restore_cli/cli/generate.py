@@ -335,7 +335,7 @@ def _run(
 def _refuse_model(model: str | None, weights: str | None, base: str | None) -> None:
     if model is not None and model not in GENERATORS:
         raise UsageError(
-            f"--model {model} is no generator", hint=f"one of: {', '.join(GENERATORS)}"
+            f"--model {model} is not a generator", hint=f"one of: {', '.join(GENERATORS)}"
         )
     if base and model not in (None, "scalecrafter"):
         raise UsageError(

@@ -95,7 +95,7 @@ def work_remains(planned: Plan, report: Reporter, *, dry_run: bool) -> bool:
         raise_failures(planned, [], report)
         return False
     if planned.ledger is not None and planned.ledger.watching:
-        report.say("watching for images; Ctrl-C ends")
+        report.say("watching for new images; press Ctrl-C to stop")
         return True
     if not planned.jobs:
         finish(planned, [], report)

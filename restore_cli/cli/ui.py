@@ -88,7 +88,7 @@ def ui(
         page = build(work, Path(folder), options)
         try:
             report.data(launch(page, host, port, password, open=open))
-            report.say("Ctrl-C ends")
+            report.say("press Ctrl-C to stop")
             while True:
                 time.sleep(1)
         finally:

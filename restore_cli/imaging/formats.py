@@ -526,7 +526,7 @@ def format_of(path: Location) -> Format:
     still = next(each for each in STILLS if each.encoding and each.encoding.format == format)
     if still.extra is not None and not still.extra.is_installed:
         raise MissingExtra(
-            f"{path.name}: {still.name} is written by the package {still.extra.module}",
+            f"{path.name}: {still.name} needs the package {still.extra.module}",
             hint=f"pip install 'restore-cli[{still.extra.name}]'",
         )
     return format
@@ -553,8 +553,8 @@ def refuse_beyond(format: Format, height: int, width: int) -> None:
     largest = ENCODINGS[format].largest_side
     if largest and max(height, width) > largest:
         raise OutputError(
-            f"the result has {width} x {height} pixels, but {format} holds at most "
-            f"{largest:,} a side",
+            f"the result has {width} x {height} pixels, but {format} supports at most "
+            f"{largest:,} per side",
             hint="write PNG or TIFF, for example with --format png",
         )
 
@@ -564,7 +564,7 @@ def refuse_beyond_codec(codec: str, height: int, width: int, *, name: str) -> No
     largest = LARGEST_FRAME.get(codec)
     if largest and max(height, width) > largest:
         raise OutputError(
-            f"{name}: {width} x {height} pixels, but {codec} takes at most {largest:,} a side",
+            f"{name}: {width} x {height} pixels, but {codec} supports at most {largest:,} per side",
             hint="choose a smaller --scale, or reduce the video first",
         )
 
@@ -574,7 +574,7 @@ def refuse_hdr(format: Format, transfer: str | None, *, name: str = "") -> None:
     if transfer and not ENCODINGS[format].chunks:
         raise OutputError(
             f"{name or 'the image'} has HDR colours ({transfer}), which {format.upper()} "
-            "cannot state",
+            "cannot store",
             hint="write PNG, for example with --format png",
         )
 

@@ -151,7 +151,7 @@ def _decoded(data: bytes, name: str, storage: Storage) -> Decoded:
             ) from error
         if still is not None:
             raise UnreadableImage(
-                f"{name}: damaged, or a kind of {still.name} that is not read",
+                f"{name}: damaged, or a kind of {still.name} that is not supported",
                 hint="get the file again, or convert it to grey or RGB of 8 or 16 bits",
             ) from error
         *names, last = [still.name for still in STILLS]

@@ -18,7 +18,7 @@ class Kind:
     hint: str = "export it as PNG, JPEG or TIFF"
 
     def refusal(self) -> UnreadableImage:
-        return UnreadableImage(f"{self.name}, which is not read", hint=self.hint)
+        return UnreadableImage(f"{self.name}, which restore cannot read", hint=self.hint)
 
 
 RAW = Kind("a raw photograph")  # this one is read

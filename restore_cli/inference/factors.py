@@ -108,7 +108,7 @@ def scale_of(weights: str) -> int:
     if spec.facts is None or "upscale" not in spec.tasks or spec.facts.scale == 1:
         name = Path(weights).stem if is_path(weights) else weights
         raise WeightsMismatch(
-            f"{name} is made to {' or '.join(spec.tasks)}, not to upscale",
+            f"{name} is trained to {' or '.join(spec.tasks)}, not to upscale",
             hint="for example --weights espcn.x2",
         )
     return spec.facts.scale

@@ -109,9 +109,9 @@ class Generator:
         None: the default of the network. Raises UsageError, OutOfMemory, BrokenOutput.
         """
         if count < 1:
-            raise UsageError(f"count is {count}", hint="at least 1")
+            raise UsageError(f"count is {count}, wanted 1 or more")
         if seed < 0:
-            raise UsageError(f"seed is {seed}", hint="at least 0")
+            raise UsageError(f"seed is {seed}, wanted 0 or more")
         request = self.resolve(
             GenerateRequest(
                 str(what),
@@ -356,7 +356,8 @@ def _refuse_contradictions(
             )
         if not 0 <= controlnet_scale <= MOST_CONTROL:
             raise UsageError(
-                f"--controlnet-scale {controlnet_scale:g}", hint=f"from 0 to {MOST_CONTROL:g}"
+                f"--controlnet-scale {controlnet_scale:g}: wanted a number from 0 to "
+                f"{MOST_CONTROL:g}"
             )
     if base is not None:
         _refuse_with_base(model, weights, vae)

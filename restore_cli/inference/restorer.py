@@ -81,7 +81,9 @@ class Restorer:
         """limited: what is removed is limited to the estimated noise, as by a denoiser."""
         facts = checkpoint.spec.facts
         if facts is None:
-            raise WeightsMismatch(f"{checkpoint.name} takes no image, so it restores none")
+            raise WeightsMismatch(
+                f"{checkpoint.name} does not take images, so it cannot restore any"
+            )
         self.checkpoint = checkpoint
         self._refuse_strength(options)
         self.facts = _resized(facts, options.resize, checkpoint.spec.arch)
@@ -152,7 +154,7 @@ class Restorer:
         facts = self.checkpoint.spec.facts
         assert facts is not None
         if facts.scale != 1 and options.strength != 1:
-            raise UsageError(f"{self.checkpoint.name} enlarges, so strength has nothing to blend")
+            raise UsageError(f"{self.checkpoint.name} enlarges, so strength has no effect")
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
         """Restore an image. Raises OutOfMemory, BrokenOutput."""
@@ -530,7 +532,8 @@ class Restorer:
         side = max(size) if tile is None else min(tile, max(size))
         if self.facts.tiling == "never":
             raise OutOfMemory(
-                f"{self.model} takes an image as a whole only, and {self.device} is too small",
+                f"{self.model} needs the whole image at once, which does not fit into the memory "
+                f"of {self.device}",
                 hint="close other programs, or use --device cpu",
             ) from error
         if side <= SMALLEST_TILE:
@@ -540,7 +543,7 @@ class Restorer:
             ) from error
         with self._lock:
             if self._limit is None:
-                logger.warning("out of memory on %s: going on with smaller tiles", self.device)
+                logger.warning("out of memory on %s: continuing with smaller tiles", self.device)
             self._limit = min(max(SMALLEST_TILE, side // 2), self._limit or side)
             return self._limit
 
@@ -555,7 +558,7 @@ def _resized(facts: Facts, resize: Resize, arch: str) -> Facts:
     way = facts.preprocessing
     if not isinstance(way, FixedSize):
         raise UsageError(
-            f"{arch} takes images as they are, so there is nothing to resize",
+            f"{arch} works at any size, so --resize has no effect",
             hint="leave --resize out",
         )
     resized = Stretched(way.height, way.width) if resize == "fit" else Normalized()
@@ -638,13 +641,15 @@ def load_network(weights: str, options: RunOptions) -> Checkpoint:
     backend, is_file = options.backend, is_path(weights)
     if is_onnx(weights):
         if backend == "torch":
-            raise UsageError(f"{weights} is no file of torch", hint="use what it was exported from")
+            raise UsageError(
+                f"{weights} is not a PyTorch file", hint="use the weights that it was exported from"
+            )
         path = Path(weights).expanduser()
         return load_onnx_file(path, "openvino" if backend == "openvino" else "onnx")
     if backend in ("onnx", "openvino"):
         if is_file:
             raise UsageError(
-                f"{weights} is no ONNX file",
+                f"{weights} is not an ONNX file",
                 hint=f"make one: restore export {weights} -o FILE.onnx, then --weights FILE.onnx",
             )
         return load_named_onnx(weights, backend)
@@ -679,7 +684,7 @@ def load_restorer(task: str, options: RunOptions) -> Restorer:
     spec = checkpoint.spec
     if task not in spec.tasks:
         raise WeightsMismatch(
-            f"{checkpoint.name} is made to {' or '.join(spec.tasks)}, not to {task}",
+            f"{checkpoint.name} is trained to {' or '.join(spec.tasks)}, not to {task}",
             hint=f"for example --weights {usual}" if usual else None,
         )
     # A community model may be trained for more than noise: only a given limit applies to it.

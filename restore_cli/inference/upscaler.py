@@ -55,7 +55,7 @@ class Target:
         if wanted[0] < height or wanted[1] < width:
             raise InputError(
                 f"the image is {width}x{height}, larger than the wanted {self.size}",
-                hint="upscale makes images larger only",
+                hint="restore upscale does not reduce images",
             )
         return wanted
 
@@ -179,7 +179,7 @@ def load_upscaler(options: RunOptions, target: Target, purpose: Purpose = "clean
         if not known:
             raise WeightsMissing(
                 f"there are no weights of {spec.arch} for photographs",
-                hint="--for clean takes those for clean images; weights of yours: "
+                hint="use --for clean, or import your own weights: "
                 f"restore weights import FILE --as {spec.arch}.real_x2",
             )
     else:
@@ -187,8 +187,8 @@ def load_upscaler(options: RunOptions, target: Target, purpose: Purpose = "clean
         photo = photo_weights_by_scale(spec) if purpose == "auto" else {}
     if not known:
         raise WeightsMissing(
-            f"restore comes without weights for {spec.arch}",
-            hint="import a file of yours: restore weights import FILE",
+            f"no weights are bundled for {spec.arch}",
+            hint="import your own weights: restore weights import FILE",
         )
     return Upscaler(known, options, target, photo)
 

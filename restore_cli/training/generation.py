@@ -309,7 +309,7 @@ def build_network(
             _refuse_other_layers(network, initial, options.init, names)
         initialize_from(network, initial)
     elif recipe.trainable and not (options.out / STATE_FILE).exists():
-        raise UsageError("this preset trains weights further", hint="name them: --init NAME|FILE")
+        raise UsageError("this preset needs initial weights", hint="name them: --init NAME|FILE")
     return network
 
 

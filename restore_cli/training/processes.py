@@ -192,7 +192,7 @@ def _own_device(name: str, local: int) -> torch.device:
     if device.type == "mps" or device.index is not None:
         raise UsageError(
             f"several processes cannot share --device {name}",
-            hint="--device cuda gives each process a GPU of its own, --device cpu none",
+            hint="use --device cuda for one GPU per process, or --device cpu",
         )
     return pick_device(f"cuda:{local}") if device.type == "cuda" else device
 

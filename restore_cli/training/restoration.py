@@ -309,8 +309,8 @@ def load_source(
         return recipe, [*photos[0]], [*photos[1]]
     if not recipe.paired:
         raise UsageError(
-            f"this preset of {recipe.arch} learns from noisy photographs alone",
-            hint="use --data, or a preset that learns from pairs: cbsn --preset camera",
+            f"this preset of {recipe.arch} trains on noisy photographs only",
+            hint="use --data, or a preset that trains on pairs: cbsn --preset camera",
         )
     pairs = load_pairs(*source, scale=recipe.scale, grey=recipe.grey)
     recipe = replace(recipe, degrade=unchanged, zooms=(1.0,), is_usable=None)

@@ -151,7 +151,7 @@ def start_budget(recipe: Recipe, options: TrainingOptions) -> Budget:
 def refuse_older(options: TrainingOptions) -> None:
     if (options.out / STATE_FILE).exists() and not options.resume:
         raise OutputExists(
-            f"{options.out} holds a training already",
+            f"{options.out} already contains a training",
             hint="add --resume to continue it, or name another --out folder",
         )
 

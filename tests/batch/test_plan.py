@@ -465,7 +465,7 @@ def test_a_result_beyond_its_format_is_refused_in_the_plan(here, width, format, 
     found = planned("a.png", "b.png", output="out", format=format, scale=Enlargement(factor))
     assert [job.source.name for job in found.jobs] == ["b.png"]
     (item,) = found.unreadable
-    assert re.search(f"^a.png: .* {format} holds at most {limit} a side", item.error.message)
+    assert re.search(f"^a.png: .* {format} supports at most {limit} per side", item.error.message)
     assert "--format png" in item.error.hint
     assert len(planned("a.png", output="out", scale=Enlargement(factor)).jobs) == 1
 
@@ -483,7 +483,7 @@ def test_hdr_in_a_format_that_cannot_state_it_is_refused_in_the_plan(here, trans
     image("b.png")
     found = planned("a.png", "b.png", output="out", format="jpeg")
     (item,) = found.unreadable
-    assert item.error.message == f"a.png has HDR colours ({name}), which JPEG cannot state"
+    assert item.error.message == f"a.png has HDR colours ({name}), which JPEG cannot store"
     assert "--format png" in item.error.hint
     assert not planned("a.png", output="out").unreadable
 
@@ -491,7 +491,7 @@ def test_hdr_in_a_format_that_cannot_state_it_is_refused_in_the_plan(here, trans
 @pytest.mark.parametrize("name", ["a.jpg", "a", "a.heic", "a.mp4"])
 def test_a_kind_that_is_not_read_is_refused_in_the_plan(here, name):
     Path(name).write_bytes(b"\0\0\0\x18ftypavci\0\0\0\0mif1heic" + bytes(100))
-    assert refusals(name) == {name: f"{name}: a HEIF image in H.264, which is not read"}
+    assert refusals(name) == {name: f"{name}: a HEIF image in H.264, which restore cannot read"}
 
 
 @posix_only

@@ -247,7 +247,7 @@ def test_a_video_beyond_its_encoder_is_refused_before_the_first_frame(clip, tmp_
             return 64, 16_386
 
     giant = Giant()
-    with pytest.raises(OutputError, match="16386 x 64 pixels, but libx264 takes at most 16,384"):
+    with pytest.raises(OutputError, match="16386 x 64 pixels, but libx264 supports at most 16,384"):
         restore_video(clip, tmp_path / "out.mp4", giant, format="mp4")
     assert giant.done == 0
     assert not (tmp_path / "out.mp4").exists()

@@ -33,7 +33,7 @@ def test_a_file_is_called_by_its_name(random_weights):
 
 def test_a_network_without_weights_says_how_to_get_them(monkeypatch):
     monkeypatch.setattr(manifest, "bundled_entries", dict)
-    with pytest.raises(WeightsMissing, match="restore comes without weights for dpenet"):
+    with pytest.raises(WeightsMissing, match="no weights are bundled for dpenet"):
         candidates(["dpenet"])
 
 
@@ -41,7 +41,7 @@ def test_a_generator_has_nothing_to_restore(tmp_path):
     path = tmp_path / "fit.safetensors"
     config = {"hidden_size": 32, "depth": 1, "num_heads": 2, "num_classes": 2}
     save(registry.build("fitv1", **config), path, arch="fitv1", config=config, record={})
-    with pytest.raises(UsageError, match="takes no image"):
+    with pytest.raises(UsageError, match="does not take images"):
         candidates([str(path)])
 
 

@@ -120,7 +120,7 @@ def test_a_scale_that_does_not_fit_is_refused(bundle, official_file, tmp_path):
 
 
 def test_the_name_of_a_bundled_file_is_taken(bundled, official_file):
-    with pytest.raises(UsageError, match="comes with restore already"):
+    with pytest.raises(UsageError, match="is the name of bundled weights"):
         import_weights(official_file, "dpenet.default", overwrite=True)
 
 
@@ -190,7 +190,7 @@ def test_an_imported_file_needs_no_fetching(bundle, official_file):
 def test_a_file_that_is_published_nowhere_cannot_be_fetched(bundle, official_file):
     entry = import_weights(official_file)
     (manifest.weights_cache() / entry.file).unlink()
-    with pytest.raises(WeightsMissing, match="published nowhere"):
+    with pytest.raises(WeightsMissing, match="no download address"):
         fetch_weights(entry)
 
 

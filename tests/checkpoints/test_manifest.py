@@ -170,6 +170,6 @@ def test_a_network_that_comes_without_weights_says_how_to_get_some(bundle):
         manifest.find("dpenet.default")
     assert caught.value.exit_code == 4
     assert caught.value.hint == (
-        "train some: restore train --list; or import a file of yours: "
+        "train them: restore train --list; or import your own: "
         "restore weights import FILE --as dpenet.default"
     )

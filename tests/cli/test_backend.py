@@ -76,11 +76,11 @@ def test_an_exported_file_restores_as_its_weights(photo, random_weights, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("derain", "--backend", "onnx", "--weights", "a.pth"), "a.pth is no ONNX file"),
-        (("derain", "--backend", "torch", "--weights", "a.onnx"), "a.onnx is no file of torch"),
+        (("derain", "--backend", "onnx", "--weights", "a.pth"), "a.pth is not an ONNX file"),
+        (("derain", "--backend", "torch", "--weights", "a.onnx"), "a.onnx is not a PyTorch file"),
         (("derain", "--weights", "none.onnx"), "none.onnx: cannot be read"),
         (("upscale", "--backend", "onnx", "--precision", "bf16"), "does not work in bf16"),
-        (("denoise", "--backend", "onnx", "--adapt"), "--adapt trains by torch"),
+        (("denoise", "--backend", "onnx", "--adapt"), "--adapt needs the backend torch"),
     ],
     ids=str,
 )

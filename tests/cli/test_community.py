@@ -78,7 +78,7 @@ def test_a_task_without_a_network_of_restore_asks_for_a_model(photo):
 def test_a_model_of_another_factor_than_1_is_no_deblurring(photo, x4):
     result = restore("deblur", photo, "--weights", x4)
     assert result.exit_code == 4
-    assert "ESRGAN is made to upscale, not to deblur" in result.stderr
+    assert "ESRGAN is trained to upscale, not to deblur" in result.stderr
 
 
 def test_the_model_in_a_template_is_that_of_the_file(photo, x4, tmp_path):
@@ -141,7 +141,7 @@ def test_a_task_that_is_given_overrides_the_guess(photo, same_size):
     assert restore("deblur", photo, "--weights", "nafnet.gopro").exit_code == 0
     refused = restore("denoise", photo, "--weights", "nafnet.gopro")
     assert refused.exit_code == 4
-    assert "nafnet.gopro is made to deblur, not to denoise" in refused.stderr
+    assert "nafnet.gopro is trained to deblur, not to denoise" in refused.stderr
 
 
 def test_a_task_that_the_weights_cannot_have_is_refused(x4, random_weights):

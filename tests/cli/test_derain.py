@@ -340,7 +340,10 @@ def test_a_dry_run_fails_where_the_run_would(photos, names, code):
     plan, run = derain(*sources, "--dry-run"), derain(*sources, "--overwrite")
     assert (plan.exit_code, run.exit_code) == (code, code)
     for result in (plan, run):
-        assert result.stderr.count("d.xcf: a GIMP image, which is not read\nhint: export it") == 1
+        assert (
+            result.stderr.count("d.xcf: a GIMP image, which restore cannot read\nhint: export it")
+            == 1
+        )
 
 
 def test_stdin_without_end_is_refused_by_its_beginning(random_weights):

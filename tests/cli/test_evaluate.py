@@ -126,8 +126,8 @@ def test_images_without_reference_are_reported(images, tmp_path):
     images("out/a.png", "out/b.png", "clean/a.png", "clean/c.png", "clean/.hidden.png")
     result = evaluate(tmp_path / "out", tmp_path / "clean", "--quiet")
     assert result.exit_code == 0
-    assert f"{tmp_path / 'out' / 'b.png'}: no image to compare with" in result.stderr
-    assert f"{tmp_path / 'clean' / 'c.png'}: no image to compare with" in result.stderr
+    assert f"{tmp_path / 'out' / 'b.png'}: no counterpart to compare with" in result.stderr
+    assert f"{tmp_path / 'clean' / 'c.png'}: no counterpart to compare with" in result.stderr
     assert "hidden" not in result.stderr
 
 

@@ -268,7 +268,7 @@ def test_a_dry_run_makes_nothing(files, here):
         (("ball", "--weights", "fit", "--quality", "9"), 2, "--quality has no effect on png"),
         (("ball", "--weights", "fit", "--base", "x"), 2, "contradict"),
         (("ball", "--weights", "fit", "--seed", str(1 << 64)), 2, "--seed"),
-        (("ball", "--weights", "fit", "--guidance", "inf"), 2, "from 1, which means none"),
+        (("ball", "--weights", "fit", "--guidance", "inf"), 2, "from 1 to 1000"),
         (("", "--weights", "fit"), 2, "a prompt or -o is empty"),
         (("ball", "--model", "dpenet"), 2, "one of: fitv2"),
         (("ball", "--weights", "fit", "--model", "scalecrafter"), 4, "holds fitv2"),
@@ -283,7 +283,7 @@ def test_a_dry_run_makes_nothing(files, here):
         (("ball", "--weights", "dimr", "--size", "32x16"), 2, "positions up to 16x16"),
         (("ball", "--weights", "dimr", "--rope", "yarn"), 2, "--rope has no effect on DiMR"),
         (("0", "--weights", "dimr latent"), 4, "this DiMR generates latents of 4 channels"),
-        (("0", "--model", "fitv1"), 4, "hint: train some: restore train --list"),
+        (("0", "--model", "fitv1"), 4, "hint: train them: restore train --list"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, tuple) else None,
 )
@@ -310,7 +310,7 @@ def test_a_sheet_that_the_format_cannot_hold_is_refused(files, arguments):
     for dry in ([], ["--dry-run"]):
         result = generate(*options, *dry)
         assert (result.exit_code, result.stdout) == (3, "")
-        assert "webp holds at most 16,383 a side" in result.stderr
+        assert "webp supports at most 16,383 per side" in result.stderr
 
 
 @pytest.mark.parametrize("when", ["before", "during"])

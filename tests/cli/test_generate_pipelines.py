@@ -208,7 +208,7 @@ def parts(folder, here):
         ("--base hollow", 4, "hollow: not a readable pipeline: unet/ contains no weights"),
         ("--base none.safetensors", 4, "none.safetensors: no such file"),
         ("--base sd --lora none.safetensors", 4, "none.safetensors: no such file"),
-        ("--base sd --lora bad.safetensors", 4, "bad.safetensors: no LoRA"),
+        ("--base sd --lora bad.safetensors", 4, "bad.safetensors: not a LoRA"),
         ("--base sd --init-image none.png", 3, "none.png"),
         ("--base sd --init-image bad.safetensors", 3, "bad.safetensors"),
         ("--base sd --init-image photo.png --mask large.png", 2, "large.png is 30x30"),
@@ -230,7 +230,7 @@ def parts(folder, here):
         ("--base sd --size 16x16 --disperse", 2, "--disperse has no effect within"),
         ("--base sd --vae net", 2, "--vae has no effect on --base"),
         ("--prompts none.txt --base sd", 2, "--prompts none.txt: No such file"),
-        ("--base sd --guidance inf", 2, "from 1, which means none, to 1000"),
+        ("--base sd --guidance inf", 2, "from 1 to 1000"),
     ],
 )
 @pytest.mark.parametrize("dry", [("--dry-run",), ()], ids=["dry", "real"])

@@ -224,7 +224,7 @@ def test_a_record_does_not_lead_out_of_the_folder_of_the_result(derained, tmp_pa
     with_record(derained, lambda row: {**row, "source": source.format(secret=secret)})
     result = restore("replay", derained)
     assert result.exit_code == 3
-    assert "its record cannot be understood: source: expected the name of a file" in result.stderr
+    assert "its record cannot be read: source: expected the name of a file" in result.stderr
 
 
 def test_a_source_that_is_a_link_is_named_by_the_user_only(derained, random_weights, tmp_path):

@@ -174,7 +174,7 @@ def test_a_template_can_name_objects_beside_their_sources(s3, random_weights):
 def test_nothing_is_written_beside_the_file_of_a_web_server(output, web, random_weights):
     result = derain(f"http://{web}/a.png", *output, "--weights", random_weights)
     assert result.exit_code == 2
-    assert "web servers take no outputs" in result.stderr
+    assert "outputs cannot be written to a web server" in result.stderr
 
 
 def test_sources_of_one_output_are_refused_with_a_template_that_works(s3, random_weights):
@@ -437,8 +437,8 @@ def test_a_login_that_cannot_be_used_is_refused_unseen(login, random_weights):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["ftp://host/a.png", "-o", "out/"], "ftp:// is no known kind of storage"),
-        (["photo.png", "-o", "https://host/out/"], "web servers take no outputs"),
+        (["ftp://host/a.png", "-o", "out/"], "ftp:// is not a known kind of storage"),
+        (["photo.png", "-o", "https://host/out/"], "outputs cannot be written to a web server"),
         (["photo.png", "-o", "out/", "--ledger", "s3://photos/x"], "a ledger takes a local path"),
         (["photo.png", "-o", "out/", "--report", "s3://photos/x.html"], "--report takes a local"),
     ],
@@ -612,7 +612,7 @@ def test_images_of_stores_are_evaluated(s3, tmp_path):
     result = restore("eval", tmp_path, "s3://photos/in", "--json")
     assert result.exit_code == 0, result.stderr
     assert rows(result)[0]["reference"] == "s3://photos/in/deep/a.png"
-    assert "s3://photos/in/alone.png: no image to compare with" in result.stderr
+    assert "s3://photos/in/alone.png: no counterpart to compare with" in result.stderr
     single = restore("eval", "s3://photos/in/alone.png", "s3://photos/in/deep/a.png")
     assert single.exit_code == 0, single.stderr
     missing = restore("eval", "s3://photos/nothing", tmp_path)

@@ -126,7 +126,7 @@ def test_a_file_of_the_hub_is_fetched_once(hub):
         (ON_HUB, ["--offline"], "the network is disabled"),
         (ON_HUB, ["--sha256", "0" * 64], "differs from the given"),
         ("hf://owner/repo/absent.pth", [], "404"),
-        ("hf://owner/rainy", [], "is no file of the hub"),
+        ("hf://owner/rainy", [], "not a file on the Hugging Face Hub"),
         ("https://example.invalid/x.pth", [], "by its checksum only"),
         ("http://example.invalid/x.pth", ["--sha256", "0" * 64], "downloads from there are"),
     ],
@@ -164,7 +164,7 @@ def test_bundled_weights_are_not_removed():
     result = weights("remove", "dpenet.default")
     assert (result.exit_code, result.stderr.splitlines()[0]) == (
         2,
-        "restore: dpenet.default comes with restore and is not removed",
+        "restore: dpenet.default is bundled and cannot be removed",
     )
     assert os.path.exists(manifest.locate(manifest.find("dpenet.default"))[1])
 
@@ -358,5 +358,5 @@ def test_weights_not_fetched_fail_verification_only_by_name(published):
 def test_info_on_weights_that_are_not_there_says_how_to_get_them():
     result = weights("info", "fitv1.default")
     assert result.exit_code == 4
-    assert "restore comes without weights for fitv1" in result.stderr
+    assert "no weights are bundled for fitv1" in result.stderr
     assert "restore weights import FILE --as fitv1.default" in result.stderr

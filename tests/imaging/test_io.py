@@ -320,9 +320,9 @@ def test_a_jpeg_may_be_followed_by_a_film():
         (b"II*\0", "cut off"),
         (
             imagecodecs.jpeg8_encode(noise(3, 3, 3, 16) >> 4, bitspersample=12),
-            "damaged, or a kind of JPEG that is not read",
+            "damaged, or a kind of JPEG that is not supported",
         ),
-        (b"%PDF-1.7", "a PDF document, which is not read"),
+        (b"%PDF-1.7", "a PDF document, which restore cannot read"),
         (bytes(1000), "not an image"),
     ],
     ids=["empty", "text", "png", "png-header", "bmp", "tiff", "12-bit-jpeg", "pdf", "zeros"],

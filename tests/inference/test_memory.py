@@ -92,7 +92,7 @@ def test_out_of_memory_at_the_smallest_tile_is_an_error():
 
 
 def test_a_network_that_is_never_tiled_cannot_be_halved():
-    with pytest.raises(OutOfMemory, match="as a whole only"):
+    with pytest.raises(OutOfMemory, match="needs the whole image at once"):
         restorer(SmallMemory(0), tiling="never").run(torch.rand(3, 16, 500))
 
 

@@ -72,7 +72,7 @@ def test_alpha_grows_with_the_image(weights):
 
 
 def test_weights_that_enlarge_do_nothing_else(weights):
-    with pytest.raises(WeightsMismatch, match="is made to upscale, not to denoise"):
+    with pytest.raises(WeightsMismatch, match="is trained to upscale, not to denoise"):
         restorer("denoise", weights(2))
 
 

@@ -129,7 +129,7 @@ def test_a_factor_beyond_all_repetition_is_refused(upscaler):
 
 
 def test_weights_that_keep_the_size_are_refused(random_weights):
-    with pytest.raises(WeightsMismatch, match="made to derain"):
+    with pytest.raises(WeightsMismatch, match="trained to derain"):
         scale_of(str(random_weights))
 
 

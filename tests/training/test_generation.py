@@ -280,7 +280,7 @@ def test_at_high_resolution_images_are_twice_as_large_and_positions_scale(
 
 
 def test_high_resolution_needs_weights_to_begin_with(class_folder, tmp_path):
-    with pytest.raises(UsageError, match="trains weights further") as caught:
+    with pytest.raises(UsageError, match="needs initial weights") as caught:
         train_classes(SMALL_HR, class_folder, tmp_path)
     assert "--init" in caught.value.hint
 

@@ -224,7 +224,7 @@ def test_a_whole_image_recipe_learns_from_own_pairs(pair_folders, tmp_path):
 
 
 def test_a_recipe_without_clean_images_refuses_pairs(pair_folders, tmp_path):
-    with pytest.raises(UsageError, match="noisy photographs alone"):
+    with pytest.raises(UsageError, match="noisy photographs only"):
         train(find_recipe("cbsn"), pair_folders, tmp_path)
 
 

@@ -51,7 +51,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(run, tmp_path):
 
 def test_an_older_training_is_not_overwritten(run, tmp_path):
     run(tmp_path, steps=1)
-    with pytest.raises(OutputExists, match="holds a training already"):
+    with pytest.raises(OutputExists, match="already contains a training"):
         run(tmp_path)
 
 

@@ -195,5 +195,5 @@ def test_elsewhere_a_password_opens_a_page_without_folders_until_ctrl_c(opened, 
         assert len([*server.iterdir()]) == 1
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
-        assert process.stderr.read() == "Ctrl-C ends\nrestore: interrupted\n"
+        assert process.stderr.read() == "press Ctrl-C to stop\nrestore: interrupted\n"
     assert not [*server.iterdir()]

@@ -265,11 +265,11 @@ def lora_shapes(lora: Lora) -> dict[str, Tensor]:
             }
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{file}: no LoRA: {_first_line(error)}", hint="take a LoRA in safetensors"
+            f"{file}: not a LoRA: {_first_line(error)}", hint="take a LoRA in safetensors"
         ) from error
     if not any("lora" in key.lower() for key in found):
         raise WeightsMismatch(
-            f"{file}: no LoRA: no name of its tensors has lora in it",
+            f"{file}: not a LoRA: no name of its tensors has lora in it",
             hint="take a LoRA that was trained for this base",
         )
     return found
@@ -309,7 +309,7 @@ def _load_lora(
             pipe.load_lora_weights(**arguments)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(
-            f"{file}: no LoRA for {type(pipe).__name__}: "
+            f"{file}: not a LoRA for {type(pipe).__name__}: "
             f"{_mismatch(error) or _text_mismatch(pipe, shapes) or _first_line(error)}",
             hint="take a LoRA that was trained for this base",
         ) from error
@@ -317,13 +317,13 @@ def _load_lora(
     added = sum(isinstance(layer, BaseTunerLayer) for one in models for layer in one.modules())
     if not added:
         raise WeightsMismatch(
-            f"{file} holds no LoRA of a layer of this base",
+            f"{file} contains no LoRA for a layer of this base",
             hint="take a LoRA that was trained for this base",
         )
     listed = sum(DOWN.search(key) is not None for key in shapes)
     if added < listed:
         missing = f"{listed - added} of its {listed} layers, which the base lacks"
-        logger.warning("%s: added without %s", file.name, missing)
+        logger.warning("%s: applied without %s", file.name, missing)
 
 
 def _mismatch(error: Exception) -> str | None:
@@ -436,7 +436,7 @@ def _open(base: str, path: Path, dtype: torch.dtype) -> Any:
 def _refuse_no_pipeline(base: str, folder: Path) -> None:
     if not (folder / "model_index.json").is_file():
         raise WeightsMissing(
-            f"{base} contains no model_index.json, so it is no pipeline",
+            f"{base} contains no model_index.json, so it is not a pipeline",
             hint=f"to get one: {_download(base, folder)}",
         )
 

@@ -143,7 +143,8 @@ def guidance_or(guidance: float | None, otherwise: float) -> float:
     """Return the guidance scale, or the default for None. Raises UsageError beyond its range."""
     if guidance is not None and not 1 <= guidance <= MOST_GUIDANCE:
         raise UsageError(
-            f"--guidance {guidance:g}", hint=f"from 1, which means none, to {MOST_GUIDANCE:g}"
+            f"--guidance {guidance:g}: wanted a number from 1 to {MOST_GUIDANCE:g}",
+            hint="1 means no guidance",
         )
     return default(guidance, otherwise)
 
@@ -151,7 +152,7 @@ def guidance_or(guidance: float | None, otherwise: float) -> float:
 def steps_or(steps: int | None, otherwise: int) -> int:
     """Return the number of steps, or the default for None. Raises UsageError below 1."""
     if steps is not None and steps < 1:
-        raise UsageError(f"{steps} steps", hint="at least 1")
+        raise UsageError(f"--steps {steps}: wanted 1 or more")
     return default(steps, otherwise)
 
 

@@ -287,18 +287,18 @@ class StableDiffusionSampler:
         steps, strength = resolved(request.steps), request.init_strength
         most = self._scheduler_of(request).config.get("original_inference_steps")  # of LCM
         if most is not None and steps > most:
-            raise UsageError(f"{steps} steps: this scheduler takes {most} at most")
+            raise UsageError(f"--steps {steps}: this scheduler supports at most {most}")
         if strength is None:
             return
         if not 0 < strength <= 1:
-            raise UsageError(f"--init-strength {strength:g}", hint="above 0, and at most 1")
+            raise UsageError(f"--init-strength {strength:g}: wanted a number above 0, up to 1")
         if "original_inference_steps" in self._arguments(kind):  # all steps, in less of the time
             done, least = int(most * strength) // steps, steps / most
         else:
             done, least = int(steps * strength), 1 / steps
         if done < 1:
             raise UsageError(
-                f"--init-strength {strength:g} leaves no step of {steps}",
+                f"--init-strength {strength:g} leaves none of {steps} steps",
                 hint=f"at least {math.ceil(100 * least) / 100:g}",
             )
 

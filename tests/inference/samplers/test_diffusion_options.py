@@ -175,13 +175,13 @@ def test_steps_and_guidance_default_to_those_of_the_pipeline(kind, defaults, gen
         ("lcm", {"negative": "b"}, "--negative has no effect on LatentConsistencyModelPipeline"),
         ("lcm", {"sampler": "dpm"}, "--sampler has no effect on LatentConsistencyModelPipeline"),
         ("lcm", MASK, "--mask has no effect on LatentConsistencyModelPipeline"),
-        ("lcm", {"steps": 60}, "60 steps: this scheduler takes 50 at most"),
-        ("lcm", IMAGE | {"init_strength": 0.01}, "leaves no step of 4"),
-        ("sd", {"steps": 60, "sampler": "lcm"}, "60 steps: this scheduler takes 50 at most"),
+        ("lcm", {"steps": 60}, "--steps 60: this scheduler supports at most 50"),
+        ("lcm", IMAGE | {"init_strength": 0.01}, "leaves none of 4 steps"),
+        ("sd", {"steps": 60, "sampler": "lcm"}, "--steps 60: this scheduler supports at most 50"),
         ("sd", {"mask": "half"}, "--mask has no effect without --init-image"),
         ("sd", {"init_strength": 0.5}, "--init-strength has no effect without --init-image"),
         ("sd", {"control_image": "edges"}, "--control-image has no effect on Stable"),
-        ("sd", IMAGE | {"init_strength": 0.1}, "--init-strength 0.1 leaves no step of 4"),
+        ("sd", IMAGE | {"init_strength": 0.1}, "--init-strength 0.1 leaves none of 4 steps"),
         ("sd", IMAGE | {"init_strength": 1.5}, "--init-strength 1.5"),
         ("inpaint", {}, "StableDiffusionInpaintPipeline changes images"),
         ("inpaint", IMAGE, "StableDiffusionInpaintPipeline changes images"),
@@ -276,13 +276,13 @@ def test_layers_of_a_lora_that_the_base_lacks_are_named(bases, tmp_path, caplog)
     pytest.importorskip("peft")
     file = tiny_lora(tmp_path / "more.safetensors", layers=("attn1.to_q", "attn9.to_q"))
     load_generator(base=str(bases["sd"]), loras=[Lora(file)])
-    assert "more.safetensors: added without 1 of its 2 layers" in caplog.text
+    assert "more.safetensors: applied without 1 of its 2 layers" in caplog.text
 
 
 def test_a_file_that_is_no_lora_is_refused(bases, tmp_path):
     pytest.importorskip("peft")
     (tmp_path / "x.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(WeightsError, match=r"x\.safetensors: no LoRA"):
+    with pytest.raises(WeightsError, match=r"x\.safetensors: not a LoRA"):
         load_generator(base=str(bases["sd"]), loras=[Lora(tmp_path / "x.safetensors")])
 
 

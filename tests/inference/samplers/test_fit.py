@@ -83,7 +83,11 @@ def test_each_choice_changes_the_image(change, fit):
         ({"size": (0, 8)}, "size 8x0", "the nearest is 8x2"),
         ({"prompt": "3"}, "there is no class 3", "0 to 2"),
         ({"negative": "4"}, "there is no class 4", "0 to 2"),
-        ({"guidance": 0.5}, "--guidance 0.5", "from 1, which means none, to 1000"),
+        (
+            {"guidance": 0.5},
+            "--guidance 0.5: wanted a number from 1 to 1000",
+            "1 means no guidance",
+        ),
     ],
     ids=["odd", "empty", "class", "negative", "guidance"],
 )
@@ -185,5 +189,5 @@ def test_fit_of_the_first_version_has_no_choice_of_samplers():
 
 
 def test_zero_steps_are_refused(fit):
-    with pytest.raises(UsageError, match="0 steps"):
+    with pytest.raises(UsageError, match="--steps 0"):
         fit(replace(REQUEST, steps=0))
