@@ -112,8 +112,10 @@ class Facts:
     @property
     def fixed_size(self) -> tuple[int, int] | None:
         """(H, W) of a network that works at one size."""
-        way = self.preprocessing
-        return (way.height, way.width) if isinstance(way, FixedSize | Stretched) else None
+        resize = self.preprocessing
+        if not isinstance(resize, FixedSize | Stretched):
+            return None
+        return resize.height, resize.width
 
 
 @dataclass(frozen=True)

@@ -370,7 +370,7 @@ class Branch(nn.Module):
             x = torch.cat([self.classes(y)[:, None], x.flatten(1, 2)], dim=1)  # (B, 1 + h w, d)
         outputs = self._run_blocks(x, tau)
         if self.classes is not None:
-            outputs = [part[:, 1:].view(len(x), height, width, -1) for part in outputs]
+            outputs = [tokens[:, 1:].view(len(x), height, width, -1) for tokens in outputs]
         noise = self.conv_out(channels_first(self.norm_out(outputs[-1], tau)))
         return noise, torch.cat(outputs, dim=-1)
 
@@ -434,8 +434,8 @@ class DiMR(nn.Module):
             return self.forward(x, n, y)[-1]
         if negative is None:
             negative = torch.full_like(y, self.config.num_classes - 1)
-        both = self.forward(torch.cat([x, x]), torch.cat([n, n]), torch.cat([y, negative]))[-1]
-        toward, away = both.chunk(2)
+        noise = self.forward(torch.cat([x, x]), torch.cat([n, n]), torch.cat([y, negative]))[-1]
+        toward, away = noise.chunk(2)
         weight = guidance_at(n / STEPS, scale, power)[:, None, None, None]
         return away + weight * (toward - away)
 

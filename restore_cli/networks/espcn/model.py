@@ -49,16 +49,17 @@ class ESPCN(nn.Module):
         return enlarged
 
     def _initialise(self) -> None:
-        """Near the identity of grey: mid-grey in gives no features, and mid-grey out.
+        """Start near the identity of grey: mid-grey gives zero features and mid-grey output.
 
-        The paper does not say how; deviations that keep the variance. Without the mean of the
+        The paper gives no initialisation; each std keeps the variance. Without the mean of the
         image in the features, training takes large steps without diverging.
         """
         for layer in (self.extract, self.map):
             nn.init.normal_(layer.weight, std=1 / sqrt(layer.weight[0].numel()))
         nn.init.normal_(self.subpixel.weight, std=0.001)
-        biases = {name: p for name, p in self.named_parameters() if name.endswith("bias")}
+        assert self.extract.bias is not None and self.map.bias is not None
+        assert self.subpixel.bias is not None
         with torch.no_grad():
-            biases["extract.bias"].copy_(-MID_GREY * self.extract.weight.sum((1, 2, 3)))
-        nn.init.zeros_(biases["map.bias"])
-        nn.init.constant_(biases["subpixel.bias"], MID_GREY)
+            self.extract.bias.copy_(-MID_GREY * self.extract.weight.sum((1, 2, 3)))
+        nn.init.zeros_(self.map.bias)
+        nn.init.constant_(self.subpixel.bias, MID_GREY)

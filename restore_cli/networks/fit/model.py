@@ -427,7 +427,7 @@ class FiT(nn.Module):
             return self.forward(x, t, y, grid, size=size, rope=rope)
         if negative is None:
             negative = torch.full_like(y, self.config.num_classes)
-        both = self.forward(
+        output = self.forward(
             torch.cat([x, x]),
             torch.cat([t, t]),
             torch.cat([y, negative]),
@@ -437,7 +437,7 @@ class FiT(nn.Module):
         )
         features = 2 if self.config.use_sit else 1
         count = 3 * self.config.patch_size**2
-        conditional, unconditional = both.chunk(2)
+        conditional, unconditional = output.chunk(2)
         toward = conditional.narrow(features, 0, count)
         away = unconditional.narrow(features, 0, count)
         weight = guidance_at(t, scale, power)[:, None, None]

@@ -190,7 +190,7 @@ def resize(n_feat: int, source: int, target: int) -> nn.Sequential:
 def radius_of(config: MIRNetConfig) -> int:
     """Return the receptive radius of an MRB, apart from its averages.
 
-    The longest way leads down all streams, through the coarsest in every further column, and up.
+    The longest path leads down all streams, through the coarsest in every further column, and up.
     """
     coarsest: int = 2 ** (config.height - 1)
     daus, downs, ups = 4 * (2 * coarsest - 1), 2 * (coarsest - 1), 2 * (coarsest - 1)

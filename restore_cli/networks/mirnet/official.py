@@ -53,8 +53,8 @@ def _block_modules(c: MIRNetConfig) -> dict[str, str]:
         for target in range(c.height):
             modules[f"fuse.{stream}.score.{target}"] = f"selective_kernel.{stream}.fcs.{target}"
             steps = abs(target - stream)
-            way = "down" if stream < target else "up"
-            official = f"{way}.{c.n_feat * 2**stream}_{2**steps}"
+            direction = "down" if stream < target else "up"
+            official = f"{direction}.{c.n_feat * 2**stream}_{2**steps}"
             modules |= _chain(f"resize.{stream}to{target}", official, steps)
     return modules
 

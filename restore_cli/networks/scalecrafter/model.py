@@ -107,9 +107,8 @@ class Settings:
 
     factors: Mapping[str, float]
     dilate_until: float
-    mild: Mapping[str, float] = field(
-        default_factory=dict
-    )  # of the pass for the base of the guidance
+    # Factors of the pass for the base of the guidance.
+    mild: Mapping[str, float] = field(default_factory=dict)
     mild_until: float = 0.0
     dispersed: frozenset[str] = frozenset()
     disperse_until: float = 0.0

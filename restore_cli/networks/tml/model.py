@@ -52,7 +52,7 @@ def grid(size: Sequence[int], level: int, patch: int) -> tuple[int, int]:
 class GDC(nn.Module):
     """Global dynamic convolution: 1x1 kernels out of the whole map, one for each of its patches.
 
-    The published code applies the K kernels to every pixel and mixes the K answers. Nothing
+    The published code applies the K kernels to every pixel and mixes the K outputs. Nothing
     non-linear is between, so here both are one C x C matrix for each image.
     """
 
@@ -75,9 +75,9 @@ class GDC(nn.Module):
         return x + dropped
 
     def kernels(self, x: Tensor) -> Tensor:
-        """The kernels of each image, (B, K, C), along the rows of its patches.
+        """Return the kernels of each image, (B, K, C), row by row of its patches.
 
-        A map that holds another number of patches is looked at in the size of these.
+        A map that holds another number of patches is resized to hold K.
         """
         (side, _), (rows, columns) = self.patch.stride, self.grid
         if (x.shape[-2] // side, x.shape[-1] // side) != self.grid:
@@ -179,7 +179,7 @@ class UGDC(nn.Module):
         return corrected
 
     def allow_any_size(self) -> None:
-        """Take images from 16 x 16 on: kernels come of maps in about their nominal size.
+        """Accept images from 16 x 16 on: kernels are computed from maps resized to nominal size.
 
         A choice of this project; where the published code takes an image, the result is the same.
         """
@@ -190,7 +190,7 @@ class UGDC(nn.Module):
 
 
 def padded(x: Tensor, skip: Tensor) -> Tensor:
-    """x with zeros around it up to the size of `skip`, which was odd before it was halved."""
+    """Pad x with zeros to the size of `skip`, which was odd before it was halved."""
     down, across = (skip.shape[axis] - x.shape[axis] for axis in (-2, -1))
     return F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
 
@@ -214,5 +214,5 @@ class TML(nn.Module):
 
     def forward(self, low: Tensor) -> tuple[Tensor, Tensor]:
         coarse = self.pm(low)
-        # The figure draws the enhanced image itself as what EM puts out; the code subtracts.
+        # The figure draws the enhanced image as the output of EM; the official code subtracts.
         return coarse, coarse - self.em(coarse)

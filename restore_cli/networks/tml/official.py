@@ -84,21 +84,20 @@ def join(predicting: Part, enhancing: Part) -> Part:
     """
     from restore_cli.networks.tml.model import UGDCConfig
 
-    (first, pm), (second, em) = predicting, enhancing
-    config, other = UGDCConfig(**first), UGDCConfig(**second)
-    if (*config.nominal_size, config.patch) != (*other.nominal_size, other.patch):
+    pm, em = UGDCConfig(**predicting[0]), UGDCConfig(**enhancing[0])
+    if (*pm.nominal_size, pm.patch) != (*em.nominal_size, em.patch):
         raise UsageError(
-            f"the two are for images of {tuple(config.nominal_size)} and of "
-            f"{tuple(other.nominal_size)} (H, W), so they do not belong together"
+            f"the two are for images of {tuple(pm.nominal_size)} and of "
+            f"{tuple(em.nominal_size)} (H, W), so they do not belong together"
         )
-    joined = {
-        "pm_stem": config.stem_channels,
-        "em_stem": other.stem_channels,
-        "nominal_size": list(config.nominal_size),
-        "patch": config.patch,
+    config = {
+        "pm_stem": pm.stem_channels,
+        "em_stem": em.stem_channels,
+        "nominal_size": list(pm.nominal_size),
+        "patch": pm.patch,
     }
-    state = {f"pm.{key}": value for key, value in pm.items()}
-    return joined, state | {f"em.{key}": value for key, value in em.items()}
+    state = {f"pm.{key}": value for key, value in predicting[1].items()}
+    return config, state | {f"em.{key}": value for key, value in enhancing[1].items()}
 
 
 UGDC_LAYOUT = Layout(
