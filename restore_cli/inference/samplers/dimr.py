@@ -10,8 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restore_cli.checkpoints.classes import class_number
 from restore_cli.errors import UsageError
+from restore_cli.inference.samplers.class_conditional import (
+    class_labels,
+    class_numbers,
+    draw_noise,
+    seeded_generators,
+)
 from restore_cli.inference.samplers.dpm_solver import Noise, dpm_solver
 from restore_cli.inference.samplers.request import (
     SHARED,
@@ -58,13 +63,13 @@ class DiMRSampler:
         self.classes = classes
         self.vae = None if vae is None else vae.to(device).eval()
         self.device = device
+        self.null = network.config.num_classes - 1
         self.scale = latent_scale(vae)
 
     def resolve(self, request: GenerateRequest) -> GenerateRequest:
         """See Sampler. The defaults in latents are the published ones."""
         refuse_unsupported(request, self.supports, network="DiMR")
-        for prompt in (request.prompt, request.negative):
-            self._label(prompt)
+        class_numbers(request, self.classes, self.null)  # refuses unknown ones
         height, width = (self.scale * side for side in self.network.largest)
         size = request.size or (height, width)
         in_units(size, self.scale * self.network.strides[0])
@@ -96,9 +101,8 @@ class DiMRSampler:
         request = self.resolve(request)
         height, width = (side // self.scale for side in resolved(request.size))
         shape = (self.network.config.channels, height, width)
-        generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
-        drawn = [torch.randn(shape, generator=generator) for generator in generators]
-        x, steps = torch.stack(drawn).to(self.device), resolved(request.steps)
+        x = draw_noise(shape, seeded_generators(seed, count), self.device)
+        steps = resolved(request.steps)
 
         def on_step(done: int) -> None:
             if on_progress:
@@ -115,17 +119,9 @@ class DiMRSampler:
                 on_step(done)
         return to_unit_range(decode(x, self.vae))
 
-    def _label(self, prompt: str | None) -> int | None:
-        """Return the class number of a prompt. Raises UsageError."""
-        if prompt is None:
-            return None
-        return class_number(prompt, self.classes, self.network.config.num_classes - 1)
-
     def _noise(self, request: GenerateRequest, count: int) -> Noise:
         """Return the guided network as a function of images and time step."""
-        label, negative = self._label(request.prompt), self._label(request.negative)
-        labels = torch.full((count,), resolved(label), device=self.device)
-        away = None if negative is None else torch.full_like(labels, negative)
+        labels, negative = class_labels(request, self.classes, self.null, count, self.device)
 
         def noise(x: Tensor, n: float) -> Tensor:
             return self.network.guided(
@@ -134,7 +130,7 @@ class DiMRSampler:
                 labels,
                 scale=resolved(request.guidance),
                 power=resolved(request.guidance_power),
-                negative=away,
+                negative=negative,
             )
 
         return noise

@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
 
-from restore_cli.checkpoints.classes import class_number
 from restore_cli.inference.samplers import ode
+from restore_cli.inference.samplers.class_conditional import (
+    class_labels,
+    class_numbers,
+    draw_noise,
+    seeded_generators,
+)
 from restore_cli.inference.samplers.request import (
     SHARED,
     GenerateRequest,
@@ -64,16 +70,13 @@ class FiTSampler:
         self.classes = classes
         self.vae = None if vae is None else vae.to(device).eval()
         self.device = device
-        self.unit = (
-            latent_scale(vae) * network.config.patch_size
-        )  # pixels along the side of a token
+        self.unit = latent_scale(vae) * network.config.patch_size  # pixels along a token's side
 
     def resolve(self, request: GenerateRequest) -> GenerateRequest:
         """See Sampler. FiT, unlike FiTv2, has no choice of samplers."""
         config = self.network.config
         refuse_unsupported(request, self.supports, network="FiT")
-        for prompt in (request.prompt, request.negative):
-            self._label(prompt)
+        class_numbers(request, self.classes, config.num_classes)  # refuses unknown ones
         side = math.isqrt(config.context_size) * self.unit
         size = request.size or (side, side)
         in_units(size, self.unit)
@@ -103,36 +106,27 @@ class FiTSampler:
         """See Sampler. dopri5 takes as many steps as it needs."""
         config, request = self.network.config, self.resolve(request)
         size = in_units(resolved(request.size), self.unit)
-        generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
+        generators = seeded_generators(seed, count)
         features = config.in_channels * config.patch_size**2
         shape = (size[0] * size[1], features) if config.use_sit else (features, size[0] * size[1])
-
-        def noise() -> Tensor:  # drawn on the CPU: the same image on each device
-            drawn = [torch.randn(shape, generator=generator) for generator in generators]
-            return torch.stack(drawn).to(self.device)
-
+        noise = partial(draw_noise, shape, generators, self.device)
         if config.use_sit:
             tokens = self._flow(request, size, noise, count, on_progress)
         else:
             tokens = self._ddpm(request, size, noise(), generators, on_progress).transpose(1, 2)
         return to_unit_range(decode(unpatchify(tokens, size, config.patch_size), self.vae))
 
-    def _label(self, prompt: str | None) -> int | None:
-        """Return the class number of a prompt. Raises UsageError."""
-        if prompt is None:
-            return None
-        return class_number(prompt, self.classes, self.network.config.num_classes)
-
     def _velocity(
         self, request: GenerateRequest, size: tuple[int, int], count: int
     ) -> ode.Velocity:
         """Return the guided network as a function of tokens and time."""
-        label, negative = self._label(request.prompt), self._label(request.negative)
-        labels = torch.full((count,), resolved(label), device=self.device)
-        away = None if negative is None else torch.full_like(labels, negative)
+        config = self.network.config
+        labels, negative = class_labels(
+            request, self.classes, config.num_classes, count, self.device
+        )
         grid = grid_of(*size, device=self.device).expand(count, -1, -1)
         sizes = torch.tensor([size], device=self.device).expand(count, -1)
-        rope = rope_for(self.network.config, size, resolved(request.rope))
+        rope = rope_for(config, size, resolved(request.rope))
 
         def velocity(x: Tensor, t: float) -> Tensor:
             return self.network.guided(
@@ -144,7 +138,7 @@ class FiTSampler:
                 rope,
                 scale=resolved(request.guidance),
                 power=resolved(request.guidance_power),
-                negative=away,
+                negative=negative,
             )
 
         return velocity

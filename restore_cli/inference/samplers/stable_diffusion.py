@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from restore_cli.errors import UsageError
 from restore_cli.imaging.resize import resize_matlab
+from restore_cli.inference.samplers.class_conditional import seeded_generators
 from restore_cli.inference.samplers.memory import own_size
 from restore_cli.inference.samplers.pipelines import Kind
 from restore_cli.inference.samplers.presets import family_of, settings_for
@@ -231,7 +232,7 @@ class StableDiffusionSampler:
             "guidance_scale": resolved(request.guidance),
             "eta": 1.0 if request.sampler == "ddpm" else 0.0,
             "num_images_per_prompt": count,
-            "generator": [torch.Generator().manual_seed(seed + i) for i in range(count)],
+            "generator": seeded_generators(seed, count),
             "output_type": "latent" if request.synchronise else "pt",
             "callback_on_step_end": on_step_end,
             "image": control if init is None else init,

@@ -11,7 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restore_cli.checkpoints.classes import class_number
+from restore_cli.inference.samplers.class_conditional import (
+    class_labels,
+    class_numbers,
+    draw_noise,
+    seeded_generators,
+)
 from restore_cli.inference.samplers.presets import settings_for
 from restore_cli.inference.samplers.request import (
     SHARED,
@@ -49,7 +54,7 @@ class UNetSampler:
     def resolve(self, request: GenerateRequest) -> GenerateRequest:
         """See Sampler."""
         refuse_unsupported(request, self.supports, network="the class-conditional UNet")
-        self._labels(request)
+        class_numbers(request, self.classes, self.null)  # refuses unknown ones
         side = DEFAULT_RATIO * self.unet.config.sample_size
         size = request.size or (side, side)
         in_units(size, self.unit)
@@ -75,10 +80,10 @@ class UNetSampler:
         """See Sampler."""
         request = self.resolve(request)
         size, steps = resolved(request.size), resolved(request.steps)
-        generators = [torch.Generator().manual_seed(seed + i) for i in range(count)]
-        drawn = [torch.randn((3, *size), generator=generator) for generator in generators]
-        x = torch.stack(drawn).to(self.device)  # (count, 3, H, W)
-        labels = torch.tensor(self._labels(request), device=self.device).repeat_interleave(count)
+        generators = seeded_generators(seed, count)
+        x = draw_noise((3, *size), generators, self.device)  # (count, 3, H, W)
+        labels, negative = class_labels(request, self.classes, self.null, count, self.device)
+        labels = torch.cat([negative, labels])
         guidance, eta = resolved(request.guidance), ETAS[resolved(request.sampler)]
         scheduler = pixel_scheduler()
         scheduler.set_timesteps(steps)
@@ -93,13 +98,6 @@ class UNetSampler:
                 if on_progress:
                     on_progress(step + 1, steps)
         return to_unit_range(x)
-
-    def _labels(self, request: GenerateRequest) -> tuple[int, int]:
-        """Return (negative, positive) class numbers. Raises UsageError."""
-        label = class_number(request.prompt, self.classes, self.null)
-        if request.negative is None:
-            return self.null, label
-        return class_number(request.negative, self.classes, self.null), label
 
     def _rescaled(self, request: GenerateRequest) -> AbstractContextManager[Rescaling | None]:
         settings = None if request.direct else settings_for(self.unet, resolved(request.size))
