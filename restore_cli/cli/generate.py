@@ -19,7 +19,8 @@ from restore_cli.cli.ledger_options import ledger_of_generation
 from restore_cli.cli.restoring import Failure, raise_failures
 from restore_cli.cli.settings import is_typed
 from restore_cli.errors import RestoreError, UsageError
-from restore_cli.inference.samplers.request import GenerateRequest, Lora
+from restore_cli.inference.options import Precision as PrecisionName
+from restore_cli.inference.samplers.request import GenerateRequest, GeneratorOptions, Lora
 from restore_cli.registry import GENERATORS
 
 if TYPE_CHECKING:
@@ -213,8 +214,18 @@ def generate(
     from restore_cli.batch.grids import plan_grids, refuse_empty
     from restore_cli.checkpoints.classes import candidates, choose
 
-    _refuse_model(model, weights, base)
+    _refuse_model(model)
     _refuse_half_a_controlnet(controlnet, control_image)
+    options = GeneratorOptions(
+        model,
+        weights,
+        base,
+        vae,
+        [_lora(text) for text in lora or []],
+        controlnet,
+        controlnet_scale,
+        device,
+    )
     with reporter("generate", quiet=quiet, json=json, print0=print0) as report:
         if list_classes:
             _refuse_base_with_classes(base)
@@ -224,9 +235,10 @@ def generate(
         refuse_empty(prompts, output)
         named = [*prompts, negative] if negative else prompts
         chosen = None if base else choose(named, candidates(model, weights))
-        loras = [_lora(each) for each in lora or []]
+        if chosen is not None:
+            options = replace(options, weights=chosen.weights)
         inputs = {"init_image": init_image, "mask": mask, "control_image": control_image}
-        files = [base, vae, controlnet, *inputs.values(), *(one.file for one in loras)]
+        files = [base, vae, controlnet, *inputs.values(), *(one.file for one in options.loras)]
         planned = plan_grids(
             prompts,
             output,
@@ -236,7 +248,7 @@ def generate(
             size=option.size_of(size),
             existing=option.existing_targets(overwrite, skip_existing),
             shard=option.shard_of(shard),
-            ledger=ledger_of_generation(context, chosen.weights if chosen else None, files),
+            ledger=ledger_of_generation(context, options.weights, files),
         )
         _refuse_contradictions(planned, context)
         request = GenerateRequest(
@@ -253,29 +265,18 @@ def generate(
             synchronise=synchronise,
             init_strength=init_strength,
         )
-        parts = {
-            "model": model,
-            "weights": None if chosen is None else chosen.weights,
-            "base": base,
-            "vae": vae,
-            "loras": loras,
-            "controlnet": controlnet,
-            "controlnet_scale": controlnet_scale,
-            "device": device,
-        }
-        request = _checked(planned, request, inputs, parts, dry_run=dry_run)
+        request = _checked(planned, request, inputs, options, dry_run=dry_run)
         if not _work_remains(planned, report, dry_run):
             raise_failures(planned, [], report)
             return
-        loaded = parts | {"precision": precision}
-        _run(planned, request, report, loaded, enhance=enhance, quality=quality)
+        _run(planned, request, options, precision, report, enhance=enhance, quality=quality)
 
 
 def _checked(
     planned: GridPlan,
     request: GenerateRequest,
     inputs: Mapping[str, Path | None],
-    parts: Mapping[str, Any],
+    options: GeneratorOptions,
     *,
     dry_run: bool,
 ) -> GenerateRequest:
@@ -287,16 +288,15 @@ def _checked(
     if not planned.grids:
         return request
     request = _with_inputs(request, inputs)
-    if not dry_run and parts["base"] is None:
+    if not dry_run and options.base is None:
         return request
-    given = {name for name, value in parts.items() if value not in (None, [])}
-    is_plain = request == GenerateRequest(request.prompt)
-    if is_plain and parts["weights"] in DEFAULT_WEIGHTS and given <= {"model", "weights", "device"}:
+    is_plain = request == GenerateRequest(request.prompt) and options.vae is None
+    if is_plain and options.weights in DEFAULT_WEIGHTS:
         return request
     from restore_cli.batch.generate import resolve_all
     from restore_cli.inference.generator import outline
 
-    sampler = outline(**parts)
+    sampler = outline(options)
     if sampler is not None:
         resolve_all(planned.grids, sampler, request)
     return request
@@ -305,21 +305,22 @@ def _checked(
 def _run(
     planned: GridPlan,
     request: GenerateRequest,
+    options: GeneratorOptions,
+    precision: PrecisionName,
     report: Reporter,
-    parts: Mapping[str, Any],
     *,
     enhance: bool,
     quality: int | None,
 ) -> None:
-    """Load the generator, and generate and report each file. parts: options of load_generator."""
+    """Load the generator, and generate and report each file."""
     from restore_cli.batch.generate import run_grids
-    from restore_cli.inference.generator import load_generator
+    from restore_cli.inference.generator import load
     from restore_cli.inference.options import RunOptions
     from restore_cli.inference.upscaler import Target, load_upscaler
 
-    enlarge = load_upscaler(RunOptions(device=parts["device"]), Target(2)) if enhance else None
+    enlarge = load_upscaler(RunOptions(device=options.device), Target(2)) if enhance else None
     stdout = _stdout(planned)
-    generator = load_generator(**parts, size=request.size)
+    generator = load(options, precision, request.size)
     files = run_grids(
         planned,
         generator,
@@ -332,17 +333,11 @@ def _run(
     raise_failures(planned, _show_files(files, generator, report), report)
 
 
-def _refuse_model(model: str | None, weights: str | None, base: str | None) -> None:
+def _refuse_model(model: str | None) -> None:
     if model is not None and model not in GENERATORS:
         raise UsageError(
             f"--model {model} is not a generator", hint=f"one of: {', '.join(GENERATORS)}"
         )
-    if base and model not in (None, "scalecrafter"):
-        raise UsageError(
-            f"--base is for ScaleCrafter, not for {model}", hint="leave one of them out"
-        )
-    if base and weights:
-        raise UsageError("--base and --weights contradict each other", hint="give one of them")
 
 
 def _refuse_base_with_classes(base: str | None) -> None:

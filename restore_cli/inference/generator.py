@@ -28,6 +28,7 @@ from restore_cli.inference.samplers.fit import FiTSampler
 from restore_cli.inference.samplers.memory import apply_plan, plan_for
 from restore_cli.inference.samplers.request import (
     GenerateRequest,
+    GeneratorOptions,
     InputImage,
     Lora,
     OnProgress,
@@ -42,7 +43,6 @@ from restore_cli.memory import is_out_of_memory
 from restore_cli.registry import GENERATORS
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
-MOST_CONTROL = 2.0  # largest scale of a ControlNet
 # Of each network of registry.GENERATORS; `vae` is for those that may generate latents.
 SAMPLERS: Mapping[str, Callable[..., Sampler]] = MappingProxyType(
     {
@@ -208,26 +208,36 @@ def load_generator(
     size: (H, W) in pixels, with `base`, of the largest image that the memory has to hold.
     Raises UsageError, WeightsError, DeviceError, MissingExtra, FetchError.
     """
-    _refuse_contradictions(model, weights, base, vae, loras, controlnet, controlnet_scale)
-    refuse_precision(precision, pick_device(device))
-    if base is not None:
-        scale = default(controlnet_scale, 1.0)
-        return _load_pipeline(base, loras, controlnet, scale, device, precision, size)
-    if model is not None and model not in GENERATORS:
-        raise UsageError(f"{model!r} is not a generator", hint=f"one of: {', '.join(GENERATORS)}")
-    if weights is None:
-        weights = GENERATORS[model or next(iter(GENERATORS))].default_weights
-    return _load_weights(weights, model, vae, device, precision)
+    options = GeneratorOptions(
+        model, weights, base, vae, loras, controlnet, controlnet_scale, device
+    )
+    return load(options, precision, size)
+
+
+def load(
+    options: GeneratorOptions,
+    precision: Precision | Literal["auto"] = "auto",
+    size: tuple[int, int] | None = None,
+) -> Generator:
+    """Load a generator by its options; see load_generator."""
+    device = pick_device(options.device)
+    refuse_precision(precision, device)
+    if options.base is not None:
+        return _load_pipeline(options.base, options, device, precision, size)
+    if options.model is not None and options.model not in GENERATORS:
+        raise UsageError(
+            f"{options.model!r} is not a generator", hint=f"one of: {', '.join(GENERATORS)}"
+        )
+    # bf16 saves up to half of the time (docs/generate.md), and changes the image of a seed.
+    return _load_weights(options, device, "fp32" if precision == "auto" else precision)
 
 
 def _load_weights(
-    weights: str,
-    model: str | None,
-    vae_folder: Path | None,
-    device_name: str,
-    precision: Precision | Literal["auto"],
+    options: GeneratorOptions, device: torch.device, precision: Precision
 ) -> Generator:
-    device = pick_device(device_name)
+    weights = options.weights
+    if weights is None:
+        weights = GENERATORS[options.model or next(iter(GENERATORS))].default_weights
     checkpoint = load_checkpoint(weights)
     arch = checkpoint.spec.arch
     if arch not in GENERATORS:
@@ -235,48 +245,45 @@ def _load_weights(
             f"{checkpoint.name} holds {arch}, which generates no images",
             hint=f"generators: {', '.join(GENERATORS)}",
         )
-    if model not in (None, arch):
-        raise WeightsMismatch(f"{checkpoint.name} holds {arch}, not {model}")
-    options, checksum = {}, None
-    if vae_folder is not None:
+    if options.model not in (None, arch):
+        raise WeightsMismatch(f"{checkpoint.name} holds {arch}, not {options.model}")
+    keywords, checksum = {}, None
+    if options.vae is not None:
         if not GENERATORS[arch].latents:
             raise UsageError(f"--vae has no effect on {arch}", hint="leave it out")
-        options["vae"] = vae = read_vae(_expanded(vae_folder))
+        keywords["vae"] = vae = read_vae(options.vae.expanduser())
         checksum = vae_sha256(vae)
     classes = class_weights(weights).classes
-    sampler = SAMPLERS[arch](checkpoint.module, classes, device=device, **options)
-    # bf16 saves up to half of the time (docs/generate.md), and changes the image of a seed.
+    sampler = SAMPLERS[arch](checkpoint.module, classes, device=device, **keywords)
     return Generator(
         sampler,
         arch,
         checkpoint.name,
         checkpoint.sha256,
         device,
-        "fp32" if precision == "auto" else precision,
+        precision,
         vae_sha256=checksum,
     )
 
 
 def _load_pipeline(
     base: str,
-    loras: Sequence[Lora],
-    controlnet: str | Path | None,
-    controlnet_scale: float,
-    device_name: str,
+    options: GeneratorOptions,
+    device: torch.device,
     precision: Precision | Literal["auto"],
     size: tuple[int, int] | None,
 ) -> Generator:
-    device = pick_device(device_name)
     if precision == "auto":  # these networks were published in half precision
         precision = "fp16" if device.type in ("cuda", "mps") else "fp32"
     pipe = pipelines.read_pipeline(base, DTYPES[precision])
     checksum, added, net = pipelines.weights_sha256(pipe), [], None
-    for lora in loras:
+    for lora in options.loras:
         pipelines.fuse_lora(pipe, lora)
         file = _expanded(lora.file)
         added.append(AddedWeights("lora", file.name, sha256_of(file), lora.scale))
-    if controlnet is not None:
-        folder = _expanded(controlnet)
+    controlnet_scale = default(options.controlnet_scale, 1.0)
+    if options.controlnet is not None:
+        folder = _expanded(options.controlnet)
         net = pipelines.read_controlnet(folder, pipe.unet, DTYPES[precision])
         name, net_sha256 = folder.resolve().name, pipelines.weights_sha256(net)
         added.append(AddedWeights("controlnet", name, net_sha256, controlnet_scale))
@@ -299,83 +306,26 @@ def _load_pipeline(
     )
 
 
-def outline(
-    model: str | None = None,
-    *,
-    weights: str | None = None,
-    base: str | None = None,
-    vae: Path | None = None,
-    loras: Sequence[Lora] = (),
-    controlnet: str | Path | None = None,
-    controlnet_scale: float | None = None,
-    device: str = "auto",
-) -> Sampler | None:
+def outline(options: GeneratorOptions) -> Sampler | None:
     """Return a sampler that resolves requests as the generator with these options would.
 
     Of a pipeline in a folder, no weights are read; of another one, a file or a name on a hub, there
-    is none. Raises the errors of load_generator that need no weights of a pipeline.
+    is none. Raises the errors of `load` that need no weights of a pipeline.
     """
-    if base is None:
-        return load_generator(
-            model,
-            weights=weights,
-            vae=vae,
-            loras=loras,
-            controlnet=controlnet,
-            controlnet_scale=controlnet_scale,
-            device=device,
-        ).sampler
-    _refuse_contradictions(model, weights, base, vae, loras, controlnet, controlnet_scale)
-    pick_device(device)
-    for lora in loras:
+    if options.base is None:
+        return load(options).sampler
+    pick_device(options.device)
+    for lora in options.loras:
         pipelines.lora_shapes(lora)
-    folder = None if controlnet is None else _expanded(controlnet)
-    pipe = pipelines.outline(base, text_encoders=bool(loras))
+    pipe = pipelines.outline(options.base, text_encoders=bool(options.loras))
     if pipe is None:
         return None
-    for lora in loras:
+    for lora in options.loras:
         pipelines.outline_lora(pipe, lora)
-    net = None if folder is None else pipelines.outline_controlnet(folder, pipe.unet)
+    net = None
+    if options.controlnet is not None:
+        net = pipelines.outline_controlnet(_expanded(options.controlnet), pipe.unet)
     return StableDiffusionSampler(pipelines.pipelines(pipe, net))
-
-
-def _refuse_contradictions(
-    model: str | None,
-    weights: str | None,
-    base: str | None,
-    vae: Path | None,
-    loras: Sequence[Lora],
-    controlnet: str | Path | None,
-    controlnet_scale: float | None,
-) -> None:
-    if controlnet_scale is not None:
-        if controlnet is None:
-            raise UsageError(
-                "--controlnet-scale has no effect without --controlnet",
-                hint="add --controlnet FOLDER",
-            )
-        if not 0 <= controlnet_scale <= MOST_CONTROL:
-            raise UsageError(
-                f"--controlnet-scale {controlnet_scale:g}: wanted a number from 0 to "
-                f"{MOST_CONTROL:g}"
-            )
-    if base is not None:
-        _refuse_with_base(model, weights, vae)
-        return
-    for option, given in (("--lora", loras), ("--controlnet", controlnet)):
-        if given:
-            raise UsageError(f"{option} has no effect without --base", hint="add --base FOLDER")
-
-
-def _refuse_with_base(model: str | None, weights: str | None, vae: Path | None) -> None:
-    if model not in (None, "scalecrafter"):
-        raise UsageError(
-            f"--base is for ScaleCrafter, not for {model}", hint="leave one of them out"
-        )
-    if weights is not None:
-        raise UsageError("--base and --weights contradict each other", hint="give one of them")
-    if vae is not None:
-        raise UsageError("--vae has no effect on --base", hint="put it into the folder as vae/")
 
 
 def _expanded(path: str | Path) -> Path:

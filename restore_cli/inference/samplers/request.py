@@ -1,8 +1,8 @@
-"""Request for a generated image, and the checks that all samplers share."""
+"""Options of a generator, request for an image, and the checks that all samplers share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -60,6 +60,52 @@ class Lora:
     scale: float = 1.0
 
 
+@dataclass(frozen=True)
+class GeneratorOptions:
+    """Weights of a generator, by the name of its network, by their own or by a base pipeline.
+
+    Raises UsageError for options that contradict each other.
+    """
+
+    model: str | None = None
+    weights: str | None = None
+    base: str | None = None  # a Stable Diffusion for ScaleCrafter: a folder, a file, or on the hub
+    vae: Path | None = None  # folder of an AutoencoderKL, for a network of latents
+    loras: Sequence[Lora] = ()  # for the base
+    controlnet: str | Path | None = None  # folder of a ControlNet for the base
+    controlnet_scale: float | None = None  # of its features; None: 1
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.controlnet_scale is not None:
+            if self.controlnet is None:
+                raise UsageError(
+                    "--controlnet-scale has no effect without --controlnet",
+                    hint="add --controlnet FOLDER",
+                )
+            if not 0 <= self.controlnet_scale <= MOST_CONTROL:
+                raise UsageError(
+                    f"--controlnet-scale {self.controlnet_scale:g}: "
+                    f"wanted a number from 0 to {MOST_CONTROL:g}"
+                )
+        if self.base is not None:
+            self._refuse_with_base()
+        elif self.loras or self.controlnet:
+            added = "--lora" if self.loras else "--controlnet"
+            raise UsageError(f"{added} has no effect without --base", hint="add --base FOLDER")
+
+    def _refuse_with_base(self) -> None:
+        if self.model not in (None, "scalecrafter"):
+            raise UsageError(
+                f"--base is for ScaleCrafter, not for {self.model}", hint="leave one of them out"
+            )
+        if self.weights is not None:
+            raise UsageError("--base and --weights contradict each other", hint="give one of them")
+        if self.vae is not None:
+            raise UsageError("--vae has no effect on --base", hint="put it into the folder as vae/")
+
+
+MOST_CONTROL = 2.0  # largest scale of a ControlNet
 MOST_GUIDANCE = 1000.0
 SHARED = frozenset({"prompt", "size", "steps", "guidance", "negative", "sampler"})
 NEEDS = {"init_strength": "init_image", "mask": "init_image"}  # fields without effect on their own
