@@ -12,13 +12,11 @@ import typer
 
 from restore_cli import registry
 from restore_cli.batch.jobs import Job, Standard
-from restore_cli.batch.plan import plan
 from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import Reporter, reporter
-from restore_cli.cli.engine_options import loaded, refuse_ray_options
-from restore_cli.cli.ledger_options import ledger_of
-from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
+from restore_cli.cli.engine_options import loaded
+from restore_cli.cli.restoring import plan_batch, run_batch, work_remains
 from restore_cli.errors import OutputExists, RestoreError, UsageError
 from restore_cli.storage import refuse_url
 
@@ -123,20 +121,11 @@ def denoise(
         strength=strength,
         noise_limit=sigma_or_word(noise_limit),
     )
-    planned = plan(
-        source,
-        output,
+    planned = plan_batch(
+        context,
         task="denoise",
         model=option.network_of("denoise", model, weights, output),
-        recursive=recursive,
-        format=format,
-        existing=option.existing_targets(overwrite, skip_existing),
-        shard=option.shard_of(shard),
-        ledger=ledger_of(context),
     )
-    refuse_ray_options(context)
-    refuse_contradictions(planned, context)
-    refuse_report(html, planned)
     with reporter("denoise", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from restore_cli.batch.jobs import Standard
-from restore_cli.batch.plan import Plan
+from restore_cli.batch.plan import SAME_SIZE, Enlargement, Plan, plan
 from restore_cli.batch.sources import describe_passed_over
 from restore_cli.batch.targets import is_taken, refuse_unwritable
 from restore_cli.cli.console import Reporter, binary_stdin, binary_stdout
+from restore_cli.cli.engine_options import refuse_ray_options
 from restore_cli.cli.findings import how, messages, result_row, row
-from restore_cli.cli.options import refuse_mixed_stdout
+from restore_cli.cli.ledger_options import ledger_of
+from restore_cli.cli.options import existing_targets, refuse_mixed_stdout, shard_of
 from restore_cli.cli.settings import is_typed
 from restore_cli.errors import SOME_FAILED, OutputExists, RestoreError, UsageError
 from restore_cli.imaging.formats import has_efforts, is_container, is_lossy
@@ -32,7 +34,33 @@ if TYPE_CHECKING:
 Failure = tuple[str, RestoreError]  # source, error
 
 
-def refuse_contradictions(planned: Plan, context: typer.Context) -> None:
+def plan_batch(
+    context: typer.Context, *, task: str, model: str, scale: Enlargement = SAME_SIZE
+) -> Plan:
+    """Plan the jobs of a restoring command from its options, and refuse those that do not fit.
+
+    task, model, scale: see `plan`. Raises as `plan` does.
+    """
+    given = context.params
+    planned = plan(
+        given["source"],
+        given["output"],
+        task=task,
+        model=model,
+        scale=scale,
+        recursive=given["recursive"],
+        format=given["format"],
+        existing=existing_targets(given["overwrite"], given["skip_existing"]),
+        shard=shard_of(given["shard"]),
+        ledger=ledger_of(context),
+    )
+    refuse_ray_options(context)
+    _refuse_contradictions(planned, context)
+    _refuse_report(given["html"], planned)
+    return planned
+
+
+def _refuse_contradictions(planned: Plan, context: typer.Context) -> None:
     """Refuse options that do not fit the planned formats. Raises UsageError.
 
     A setting is not meant for these sources alone: one without effect is passed over.
@@ -63,7 +91,7 @@ def refuse_contradictions(planned: Plan, context: typer.Context) -> None:
     refuse_mixed_stdout(piped=piped, json=given["json"], print0=given["print0"])
 
 
-def refuse_report(target: Path | None, planned: Plan) -> None:
+def _refuse_report(target: Path | None, planned: Plan) -> None:
     """Refuse the file of --report before any work. Raises UsageError, OutputError."""
     if target is None:
         return

@@ -10,13 +10,12 @@ from typing import Annotated
 import typer
 
 from restore_cli.batch.naming import template_fields
-from restore_cli.batch.plan import Enlargement, contains_videos, plan
+from restore_cli.batch.plan import Enlargement, contains_videos
 from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
-from restore_cli.cli.engine_options import loaded, refuse_ray_options
-from restore_cli.cli.ledger_options import ledger_of
-from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
+from restore_cli.cli.engine_options import loaded
+from restore_cli.cli.restoring import plan_batch, run_batch, work_remains
 from restore_cli.cli.upscaling import default_factor, default_network
 from restore_cli.errors import UsageError
 from restore_cli.tasks import TASKS
@@ -104,23 +103,14 @@ def run(
     is_default = "upscale" in tasks and not {"upscale"} & (models.keys() | files.keys())
     if is_default and "model" in template_fields(output):
         models["upscale"] = default_network(device, max(factors), repeat=False, videos=videos)
-    planned = plan(
-        source,
-        output,
+    planned = plan_batch(
+        context,
         task="run",
         model="+".join(
             option.network_of(task, models.get(task), files.get(task), output) for task in tasks
         ),
         scale=Enlargement(math.prod(factors)),
-        recursive=recursive,
-        format=format,
-        existing=option.existing_targets(overwrite, skip_existing),
-        shard=option.shard_of(shard),
-        ledger=ledger_of(context),
     )
-    refuse_ray_options(context)
-    refuse_contradictions(planned, context)
-    refuse_report(html, planned)
     with reporter("run", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return

@@ -10,12 +10,10 @@ from functools import partial
 
 import typer
 
-from restore_cli.batch.plan import plan
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
-from restore_cli.cli.engine_options import loaded, refuse_ray_options
-from restore_cli.cli.ledger_options import ledger_of
-from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
+from restore_cli.cli.engine_options import loaded
+from restore_cli.cli.restoring import plan_batch, run_batch, work_remains
 
 
 def restore_same_size(
@@ -56,27 +54,19 @@ def restore_same_size(
 ) -> None:
     """Restore images, folders and videos for the task that the command is called by."""
     task = context.command.name or ""
-    options = option.run_options(model, weights, tile, overlap, device, precision, seed, backend)
-    planned = plan(
-        source,
-        output,
+    options = replace(
+        option.run_options(model, weights, tile, overlap, device, precision, seed, backend),
+        strength=strength,
+    )
+    planned = plan_batch(
+        context,
         task=task,
         model=option.network_of(task, model, weights, output),
-        recursive=recursive,
-        format=format,
-        existing=option.existing_targets(overwrite, skip_existing),
-        shard=option.shard_of(shard),
-        ledger=ledger_of(context),
     )
-    refuse_ray_options(context)
-    refuse_contradictions(planned, context)
-    refuse_report(html, planned)
     with reporter(task, quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
         from restore_cli.inference.restorer import load_restorer
 
-        restorer = loaded(
-            partial(load_restorer, task, replace(options, strength=strength)), context
-        )
+        restorer = loaded(partial(load_restorer, task, options), context)
         run_batch(planned, restorer, report, context)

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from restore_cli.batch.naming import template_fields
-from restore_cli.batch.plan import Enlargement, contains_videos, plan
+from restore_cli.batch.plan import Enlargement, contains_videos
 from restore_cli.cli import choices
 from restore_cli.cli import options as option
 from restore_cli.cli.console import reporter
-from restore_cli.cli.engine_options import loaded, loaded_here, refuse_ray_options
-from restore_cli.cli.ledger_options import ledger_of
-from restore_cli.cli.restoring import refuse_contradictions, refuse_report, run_batch, work_remains
+from restore_cli.cli.engine_options import loaded, loaded_here
+from restore_cli.cli.restoring import plan_batch, run_batch, work_remains
 from restore_cli.cli.upscaling import default_factor, default_network, describe_default
 from restore_cli.errors import UsageError
 from restore_cli.inference.factors import Repetition
@@ -118,21 +117,12 @@ def upscale(
     is_default = model is None and weights is None
     if is_default and "model" in template_fields(output):
         model = default_network(device, factor, repeat=passes, videos=videos)
-    planned = plan(
-        source,
-        output,
+    planned = plan_batch(
+        context,
         task="upscale",
         model=option.network_of("upscale", model, weights, output),
         scale=Enlargement(factor or 1, pixels),
-        recursive=recursive,
-        format=format,
-        existing=option.existing_targets(overwrite, skip_existing),
-        shard=option.shard_of(shard),
-        ledger=ledger_of(context),
     )
-    refuse_ray_options(context)
-    refuse_contradictions(planned, context)
-    refuse_report(html, planned)
     with reporter("upscale", quiet=quiet, json=json, print0=print0) as report:
         if not work_remains(planned, report, dry_run=dry_run):
             return
