@@ -1,8 +1,8 @@
 """Local blocks of a network, run tile by tile so that their features stay in the caches.
 
-A tile of an image needs as much context as the whole network sees, and what is computed there
-is thrown away. A piece of one block needs only what that block sees: DPENet looks 181 pixels far,
-its blocks 16. So the image goes through the first block piece by piece, then through the second.
+A tile of an image needs the context of the whole network, whose results are discarded. A tile of
+one block needs only the context of that block: the receptive radius of DPENet is 181 pixels, that
+of its blocks 16. So the image goes through the first block tile by tile, then through the second.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from restore_cli.inference.tiling import cut, kept, place, plan_tiles
 from restore_cli.networks.layers import GlobalAverage
 
-# Pixels a side, by measurement: what is computed twice counts below, the caches count above. With
-# its context, in float32 and 32 channels, a piece takes 22 MB; from 32 MB on, glibc would not reuse
+# Pixels a side, as measured: below, the overlap costs more; above, features leave the caches. With
+# its context, in float32 and 32 channels, a tile takes 22 MB; from 32 MB on, glibc would not reuse
 # the memory, and each result would cost new pages.
 SIDE = 384
 
@@ -85,9 +85,9 @@ class BlockwiseSequential(nn.Module):
 
 
 def blockwise(network: nn.Module, side: int = SIDE) -> nn.Module:
-    """`network` with each chain of blocks that name their radius run in pieces.
+    """Return a copy of `network` whose chains of blocks that name their radius run in tiles.
 
-    Its weights are a copy. A network without such chains comes back as it is.
+    A network without such chains is returned as it is.
     """
     if not any(_is_local(module) for module in network.modules()):
         return network
@@ -100,7 +100,7 @@ def blockwise(network: nn.Module, side: int = SIDE) -> nn.Module:
 
 
 def blockwise_chains(network: nn.Module) -> list[BlockwiseSequential]:
-    """The chains of a network that run in pieces, in the order in which they run."""
+    """Return the chains of a network that run in tiles, in the order in which they run."""
     return [module for module in network.modules() if isinstance(module, BlockwiseSequential)]
 
 

@@ -1,7 +1,7 @@
-"""Restorers one after the other, with floats between them: nothing is rounded to 8 bit on the way.
+"""Restorers in sequence, with floats between them: nothing is rounded to 8 bit on the way.
 
-All networks are in memory from the beginning. Beside the source, an image takes what its hungriest
-step takes: the step's input and its result in float32, and the working memory of its tiles.
+All networks are in memory from the beginning. Beside the source, an image takes the memory of its
+largest step: the step's input and result in float32, and the working memory of its tiles.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from restore_cli.imaging.image import Image
 from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.report import Restored, Restoring
 from restore_cli.inference.restorer import Restorer, load_restorer
-from restore_cli.inference.upscaler import Target, Upscaler, in_turn, load_upscaler, stored_bytes_of
+from restore_cli.inference.upscaler import (
+    Target,
+    Upscaler,
+    load_upscaler,
+    run_stages,
+    stored_bytes_of,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Chain:
         self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
     ) -> Restoring:
         """Restore an image band by band; storage: of the image between two steps."""
-        return in_turn(self._stages, image, on_progress, storage)
+        return run_stages(self._stages, image, on_progress, storage)
 
     def size_after(self, height: int, width: int) -> tuple[int, int]:
         """Return the (H, W) of the result of an image."""
@@ -69,7 +75,7 @@ def load_chain(steps: Sequence[Step], options: RunOptions) -> Chain:
 
 
 def _load(step: Step, options: RunOptions) -> Restorer | Upscaler:
-    own = replace(options, model=step.model, weights=step.weights)
+    options = replace(options, model=step.model, weights=step.weights)
     if step.task != "upscale":
-        return load_restorer(step.task, own)
-    return load_upscaler(own, Target(step.scale))
+        return load_restorer(step.task, options)
+    return load_upscaler(options, Target(step.scale))

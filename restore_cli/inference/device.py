@@ -1,4 +1,4 @@
-"""Which device, how much memory, which precision.
+"""Choice of the device, its free memory, and its precisions.
 
 On CUDA, PyTorch computes convolutions of float32 in TF32 unless told otherwise: 10 significant bits
 instead of 23. Here that is a precision of its own, and float32 is float32.
@@ -30,7 +30,7 @@ SMALLEST_TILE = 64  # pixels; below this the context around a tile costs more th
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA, then MPS, then the CPU. Raises DeviceMissing."""
+    """Return a device by name; `auto`: CUDA, else MPS, else the CPU. Raises DeviceMissing."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -41,18 +41,18 @@ def pick_device(name: str) -> torch.device:
         raise DeviceMissing(
             f"no device is called {name!r}", hint="one of: auto, cpu, cuda, cuda:N, mps"
         ) from error
-    there = {
+    available = {
         "cpu": True,
         "cuda": (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not there.get(device.type, False):
+    if not available.get(device.type, False):
         raise DeviceMissing(f"no {name.upper()} device found", hint="use --device auto")
     return device
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a run may take: what is free on the GPU, or in main memory for this process."""
+    """Return the free bytes of a GPU, or of main memory for this process."""
     if device.type == "cuda":
         return free_cuda_memory(device)
     if device.type == "mps":
@@ -61,7 +61,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def low_precisions(device: torch.device) -> tuple[str, ...]:
-    """The precisions below float32 for which the device has instructions, lowest first."""
+    """Return the precisions below float32 that the device computes natively, lowest first."""
     if device.type == "cuda":  # TF32 came with bfloat16
         return ("bf16", "tf32") if torch.cuda.is_bf16_supported(False) else ("fp16",)
     return ("bf16",) if device.type == "cpu" and _cpu_multiplies_bfloat16() else ()
@@ -117,7 +117,7 @@ def _cpu_multiplies_bfloat16() -> bool:
 
 
 def release_unused(device: torch.device) -> None:
-    """Give back what torch keeps of a GPU's memory for later, so that a retry finds it whole."""
+    """Free the memory that torch caches on a GPU, so that a retry can use all of it."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

@@ -26,13 +26,13 @@ FASTER, BETTER = TASKS["upscale"].network, TASKS["upscale"].gpu_network
 
 
 def usual_network(device: str, factor: float | None, *, repeat: Repetition = False) -> str:
-    """The network that enlarges images where none is named.
+    """Return the network that enlarges images where none is named.
 
-    The better one on a GPU, where it has weights that reach the factor: x3 as x4 made smaller is
-    better than the faster network's own x3 (weights/mirnet.sr.md). The faster one on a CPU.
+    The better one on a GPU, where it has weights that reach the factor: x4 reduced to x3 is better
+    than the faster network's own x3 (weights/mirnet.sr.md). The faster one on a CPU.
     device: as an option names it. factor: None where it differs from image to image.
     """
-    if _kind(device) == "cpu":
+    if _device_type(device) == "cpu":
         return FASTER
     better, faster = (list(weights_by_scale(MODELS[name])) for name in (BETTER, FASTER))
     if factor is None:
@@ -40,8 +40,8 @@ def usual_network(device: str, factor: float | None, *, repeat: Repetition = Fal
     return BETTER if factors_of(factor, better, repeat=repeat) else FASTER
 
 
-def _kind(device: str) -> str:
-    """`cuda` of `cuda:1`; of `auto` what would be taken."""
+def _device_type(device: str) -> str:
+    """Return the type of a device, "cuda" for "cuda:1"; of "auto", that of the chosen device."""
     if device != "auto":
         return device.partition(":")[0]
     if not may_have_gpu():
@@ -56,16 +56,16 @@ def may_have_gpu() -> bool:
     return sys.platform != "linux" or any(map(os.path.exists, GPU_FILES))
 
 
-def factors_of(target: float, known: Sequence[int], *, repeat: Repetition) -> tuple[int, ...]:
-    """The networks, one after the other, whose product is the least that reaches `target`.
+def factors_of(target: float, scales: Sequence[int], *, repeat: Repetition) -> tuple[int, ...]:
+    """Return the scales of networks in sequence, whose product is the least that reaches `target`.
 
     Empty where none reaches it.
     """
-    most = 1 if repeat is False else math.ceil(math.log2(LARGEST))
+    longest = 1 if repeat is False else math.ceil(math.log2(LARGEST))
     chains = [
         chain
-        for length in range(1, most + 1)
-        for chain in combinations_with_replacement(sorted(known), length)
+        for length in range(1, longest + 1)
+        for chain in combinations_with_replacement(sorted(scales), length)
         if target <= math.prod(chain) <= LARGEST
     ]
     if repeat == "beyond":
@@ -76,7 +76,7 @@ def factors_of(target: float, known: Sequence[int], *, repeat: Repetition) -> tu
 
 
 def photo_weights_by_scale(spec: Restoration) -> dict[int, str]:
-    """The names `arch.real_xN` of a network's weights for damaged photographs, by their factor."""
+    """Return the names `arch.real_xN` of weights for damaged photographs, by their factor."""
     found: dict[int, str] = {}
     for entry in manifest.entries().values():
         scale = spec.facts(**entry.config).scale if entry.arch == spec.arch else 1
@@ -86,7 +86,7 @@ def photo_weights_by_scale(spec: Restoration) -> dict[int, str]:
 
 
 def weights_by_scale(spec: Restoration) -> dict[int, str]:
-    """The names of the weights of a network that enlarge, by their factor.
+    """Return the names of the weights of a network that enlarge, by their factor.
 
     Of several with one factor `arch.xN` or `arch.sr_xN` is taken, else the first. Those for
     damaged photographs, `arch.real_xN`, are left out.

@@ -184,8 +184,8 @@ class _Fusion:
         assert isinstance(conv, CONVOLUTIONS)
         replaced, inputs = [node], list(node.args)
         if isinstance(conv, nn.Conv2d) and (found := self._sum(node)):
-            taken, other = found
-            replaced, inputs = [*replaced, *taken], [*inputs, other]
+            nodes, other = found
+            replaced, inputs = [*replaced, *nodes], [*inputs, other]
         activation, slope = "none", None
         follower = _only(replaced[-1].users)
         if follower is not None and (applied := self._activation(follower)):
@@ -197,24 +197,24 @@ class _Fusion:
         with self.graph.inserting_before(replaced[-1]):
             replacement = self.graph.call_module(name, tuple(inputs))
         replaced[-1].replace_all_uses_with(replacement)
-        for each in reversed(replaced):
-            self.graph.erase_node(each)
+        for old in reversed(replaced):
+            self.graph.erase_node(old)
 
     def _sum(self, node: fx.Node) -> tuple[list[fx.Node], fx.Node] | None:
-        """Return the sum that alone takes the output of a convolution, and its other side.
+        """Return the sum that is the only user of a convolution's output, and its other operand.
 
-        Before it there may be a change of type, which comes with the sum.
+        A conversion (`type_as`) before the sum is part of it.
         """
-        taken, taker = [node], _only(node.users)
-        if taker is not None and taker.op == "call_method" and taker.target == "type_as":
-            taken, taker = [*taken, taker], _only(taker.users)
-        if taker is None or taker.target is not operator.add:
+        path, user = [node], _only(node.users)
+        if user is not None and user.op == "call_method" and user.target == "type_as":
+            path, user = [*path, user], _only(user.users)
+        if user is None or user.target is not operator.add:
             return None
-        others = [each for each in taker.args if each is not taken[-1]]
-        # A convolution that waited for its other side would keep its input in memory.
+        others = [operand for operand in user.args if operand is not path[-1]]
+        # A convolution that waited for its other operand would keep its input in memory.
         if len(others) != 1 or not isinstance(others[0], fx.Node) or not others[0] < node:
             return None
-        return [*taken[1:], taker], others[0]
+        return [*path[1:], user], others[0]
 
     def _activation(self, node: fx.Node) -> tuple[str, float | None] | None:
         module = self._module(node)

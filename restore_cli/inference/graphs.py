@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 Network = Callable[[Tensor, bool], Tensor]  # input, and whether inputs of its shape came before
 
-LARGEST = 1 << 20  # pixels of a batch; with more, starting the kernels is the smaller part
-MOST = 4  # graphs of a network: each keeps the memory of its features
-BEFORE = 2  # inputs of a shape before it is recorded
-WARM_UP = 3  # runs, in which libraries choose their kernels
-CLOSE = 2e-2  # values of a replay and of the network, in bfloat16
+MAX_PIXELS = 1 << 20  # pixels of a batch; with more, starting the kernels is the smaller part
+MAX_GRAPHS = 4  # graphs of a network: each keeps the memory of its features
+SEEN_BEFORE_RECORDING = 2  # inputs of a shape before it is recorded
+WARM_UP_RUNS = 3  # in which libraries choose their kernels
+TOLERANCE = 2e-2  # values of a replay and of the network, in bfloat16
 
 
 class Graphs:
@@ -42,8 +42,13 @@ class Graphs:
                 return self._recorded[key](x)
             output = network(x, self._seen[key] > 0)
             self._seen[key] += 1
-            small = len(x) * x.shape[-2:].numel() <= LARGEST
-            if small and self._usable and self._seen[key] > BEFORE and len(self._recorded) < MOST:
+            small = len(x) * x.shape[-2:].numel() <= MAX_PIXELS
+            if (
+                small
+                and self._usable
+                and self._seen[key] > SEEN_BEFORE_RECORDING
+                and len(self._recorded) < MAX_GRAPHS
+            ):
                 self._try(key, network, x, output)
             return output
 
@@ -56,7 +61,9 @@ class Graphs:
     def _try(self, key: Hashable, network: Network, x: Tensor, output: Tensor) -> None:
         try:
             replay = record(network, x)
-            if not torch.allclose(replay(x), output, rtol=CLOSE, atol=CLOSE, equal_nan=True):
+            if not torch.allclose(
+                replay(x), output, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
+            ):
                 raise RuntimeError("the replay differs from the network")
         except RuntimeError as error:
             self._usable = False
@@ -68,26 +75,26 @@ class Graphs:
 
 def record(network: Network, sample: Tensor) -> Callable[[Tensor], Tensor]:
     """Record a network for the shape of a sample. Raises RuntimeError."""
-    given = sample.clone()
-    aside = torch.cuda.Stream(sample.device)  # type: ignore[no-untyped-call]
-    here = torch.cuda.current_stream(sample.device)
-    aside.wait_stream(here)
-    with torch.cuda.stream(aside):
-        for _ in range(WARM_UP):
-            network(given, True)
-    here.wait_stream(aside)
+    static_input = sample.clone()
+    side = torch.cuda.Stream(sample.device)  # type: ignore[no-untyped-call]
+    current = torch.cuda.current_stream(sample.device)
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UP_RUNS):
+            network(static_input, True)
+    current.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     # In the stream of the warm-up, for whose device and stream the libraries have their memory;
     # other threads may go on.
     with (
         torch.cuda.device(sample.device),
-        torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"),
+        torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"),
     ):
-        output = network(given, True)
+        static_output = network(static_input, True)
 
     def replay(x: Tensor) -> Tensor:
-        given.copy_(x)
+        static_input.copy_(x)
         graph.replay()
-        return output.clone()
+        return static_output.clone()
 
     return replay

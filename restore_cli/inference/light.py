@@ -60,14 +60,14 @@ class LightUpscaler:
         assert file.spec.facts is not None and isinstance(file.spec.facts.preprocessing, Luma)
         self.options, self.model = options, file.spec.arch
         self.device = cast("torch.device", Cpu())
-        self._file, self._way = file, file.spec.facts.preprocessing
+        self._file, self._luma = file, file.spec.facts.preprocessing
         self._load, self._lock = load, Lock()
-        self._other: ImageRestorer | None = None
+        self._loaded: ImageRestorer | None = None
 
     def __call__(self, image: Image, *, on_progress: OnProgress | None = None) -> Restored:
         """Enlarge an image. Raises OutOfMemory, BrokenOutput."""
         if image.alpha is not None:
-            return self._others()(image.as_tensors(), on_progress=on_progress)
+            return self._torch_restorer()(image.as_tensors(), on_progress=on_progress)
         began = time.monotonic()
         pixels = self._enlarged(np.asarray(image.pixels), on_progress)
         step = StepReport(
@@ -88,38 +88,38 @@ class LightUpscaler:
         self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
     ) -> Restoring:
         """Enlarge a giant band by band."""
-        return self._others().stream(image, on_progress=on_progress, storage=storage)
+        return self._torch_restorer().stream(image, on_progress=on_progress, storage=storage)
 
     def size_after(self, height: int, width: int) -> tuple[int, int]:
         """Return the (H, W) of the result of an image."""
-        return height * self._way.scale, width * self._way.scale
+        return height * self._luma.scale, width * self._luma.scale
 
     def stored_bytes(self, height: int, width: int) -> int:
         """Return the bytes in `storage` of `stream`."""
         return 0
 
-    def _others(self) -> ImageRestorer:
+    def _torch_restorer(self) -> ImageRestorer:
         with self._lock:
-            if self._other is None:
-                assert self._load is not None  # without it none of them comes
-                self._other = self._load()
-            return self._other
+            if self._loaded is None:
+                assert self._load is not None  # given wherever such an image may come
+                self._loaded = self._load()
+            return self._loaded
 
     def _enlarged(self, pixels: Array, on_progress: OnProgress | None) -> Array:
-        """(C, H, W) in [0, 1] -> (C, scale * H, scale * W) in [0, 1], C 1 or 3."""
+        """Enlarge pixels (C, H, W) in [0, 1] to (C, scale * H, scale * W), C 1 or 3."""
         planes = np.tensordot(TO_YCBCR, np.broadcast_to(pixels, (3, *pixels.shape[1:])), 1)
         ycbcr = (planes + OFFSETS) / 255
         luma = self._network(ycbcr[0], on_progress)
         if len(pixels) == 1:
             grey = (255 * luma - OFFSET[0]) / sum(RGB_TO_YCBCR[0])
             return np.clip(grey, 0, 1)[None]
-        chroma = bicubic(ycbcr[1:], self._way.scale)
+        chroma = bicubic(ycbcr[1:], self._luma.scale)
         levels = 255 * np.concatenate([luma[None], chroma]) - OFFSETS
         return np.clip(np.tensordot(TO_RGB, levels, 1), 0, 1)
 
     def _network(self, luma: Array, on_progress: OnProgress | None) -> Array:
-        """(H, W) -> (scale * H, scale * W), in bands with the context that the network sees."""
-        border, scale = self._way.border, self._way.scale
+        """Run the network on (H, W) in bands with their context; return (scale * H, scale * W)."""
+        border, scale = self._luma.border, self._luma.scale
         padded = np.pad(luma, border, mode="symmetric")
         height, width = luma.shape
         rows = max(1, BAND // width)
@@ -142,8 +142,8 @@ def bicubic(x: Array, scale: int) -> Array:
 
 
 def _bicubic_along(x: Array, axis: int, scale: int) -> Array:
-    def part(taken: slice) -> tuple[Any, ...]:
-        return (..., taken) if axis == -1 else (..., taken, slice(None))
+    def along_axis(positions: slice) -> tuple[Any, ...]:
+        return (..., positions) if axis == -1 else (..., positions, slice(None))
 
     size = x.shape[axis]
     widths = [(0, 0)] * x.ndim
@@ -153,11 +153,11 @@ def _bicubic_along(x: Array, axis: int, scale: int) -> Array:
     shape[axis] *= scale
     result = np.zeros(shape, np.float32)
     for phase in range(scale):
-        place = (phase + 0.5) / scale - 0.5
-        outputs = result[part(slice(phase, None, scale))]
-        for tap in range(math.floor(place) - 1, math.floor(place) + 3):
+        centre = (phase + 0.5) / scale - 0.5
+        outputs = result[along_axis(slice(phase, None, scale))]
+        for tap in range(math.floor(centre) - 1, math.floor(centre) + 3):
             start = REACH + tap
-            outputs += _cubic(place - tap) * padded[part(slice(start, start + size))]
+            outputs += _cubic(centre - tap) * padded[along_axis(slice(start, start + size))]
     return result
 
 
@@ -196,8 +196,7 @@ def _weights(options: RunOptions, factor: float | None, purpose: str) -> str | N
     ):
         return None
     spec = registry.find_for_task("upscale", options.model)
-    known = weights_by_scale(spec)
     if purpose == "photo" or (purpose == "auto" and photo_weights_by_scale(spec)):
-        return None  # each image is looked at
-    usual = known.get(int(factor)) if factor == int(factor) else None
+        return None  # each image is examined
+    usual = weights_by_scale(spec).get(int(factor)) if factor == int(factor) else None
     return usual if options.weights in (None, usual) else None

@@ -61,10 +61,10 @@ class RunOptions:
         if not 0 <= self.strength <= 1:
             raise UsageError(f"--strength {self.strength:g}: wanted a number from 0 to 1")
         if isinstance(self.noise_limit, str):
-            known = self.noise_limit in ("auto", "off")
+            is_valid = self.noise_limit in ("auto", "off")
         else:
-            known = 0 <= self.noise_limit <= 255
-        if not known:
+            is_valid = 0 <= self.noise_limit <= 255
+        if not is_valid:
             raise UsageError(
                 f"--noise-limit {self.noise_limit}: wanted auto, off, or a sigma from 0 to 255",
                 hint="for example --noise-limit 3",

@@ -55,18 +55,18 @@ Undo = Callable[[Tensor], Tensor]
 
 
 @singledispatch
-def prepare(way: Preprocessing, pixels: Tensor) -> tuple[Tensor, Undo]:
+def prepare(method: Preprocessing, pixels: Tensor) -> tuple[Tensor, Undo]:
     """Return the input of a network, (1, channels, H, W), and the function that undoes it.
 
     pixels: (C, H, W) in [0, 1], C 1 or 3; the input may have another size. `undo` takes the output
     of the network, network_scale times as large as the input, and returns C channels in the scaled
     size of the image, not clamped.
     """
-    raise TypeError(f"no preprocessing for {way!r}")
+    raise TypeError(f"no preprocessing for {method!r}")
 
 
 @prepare.register
-def rgb(way: Rgb, pixels: Tensor) -> tuple[Tensor, Undo]:
+def rgb(method: Rgb, pixels: Tensor) -> tuple[Tensor, Undo]:
     """Colours as they are; a grey image becomes three equal channels, and their mean is grey."""
     if pixels.shape[0] == 3:
         return pixels[None], lambda output: output[0]
@@ -74,14 +74,14 @@ def rgb(way: Rgb, pixels: Tensor) -> tuple[Tensor, Undo]:
 
 
 @prepare.register
-def grey(way: Grey, pixels: Tensor) -> tuple[Tensor, Undo]:
+def grey(method: Grey, pixels: Tensor) -> tuple[Tensor, Undo]:
     """Colours as a batch of grey images."""
     return pixels[:, None], lambda output: output[:, 0]
 
 
 @prepare.register
-def bicubic_first(way: BicubicFirst, pixels: Tensor) -> tuple[Tensor, Undo]:
-    height, width = (side * way.scale for side in pixels.shape[-2:])
+def bicubic_first(method: BicubicFirst, pixels: Tensor) -> tuple[Tensor, Undo]:
+    height, width = (side * method.scale for side in pixels.shape[-2:])
     return rgb(Rgb(), resize_matlab(pixels, height, width).clamp(0, 1))
 
 
@@ -105,7 +105,7 @@ def statistics_of(planes: Planes) -> tuple[Tensor, Tensor]:
 
 @prepare.register
 def standardized(
-    way: Standardized, pixels: Tensor, statistics: tuple[Tensor, Tensor] | None = None
+    method: Standardized, pixels: Tensor, statistics: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Undo]:
     """Reflection keeps the zeros that convolutions pad with away from the image.
 
@@ -114,7 +114,7 @@ def standardized(
     mean, std = statistics or statistics_of(Planes.of(pixels))
     colours, undo_rgb = rgb(Rgb(), pixels)
     height, width = colours.shape[-2:]
-    down, across = min(way.reflect, height - 1), min(way.reflect, width - 1)
+    down, across = min(method.reflect, height - 1), min(method.reflect, width - 1)
     padded = F.pad((colours - mean) / std, (across, across, down, down), mode="reflect")
 
     def undo(output: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ BRIGHT = 0.55  # mean brightness from which the black and white points stay, too
 
 
 def mean_brightness(pixels: Tensor | Planes) -> float:
-    """Mean brightness of an image (C, H, W), C 1 or 3, in [0, 1]."""
+    """Return the mean brightness of an image (C, H, W), C 1 or 3, in [0, 1]."""
     planes = Planes.of(pixels)
     sums = torch.zeros(planes.shape[0], dtype=torch.float64, device=planes.device)
     for strip in planes.strips():
@@ -149,10 +149,10 @@ def mean_brightness(pixels: Tensor | Planes) -> float:
 
 
 def darkness(brightness: float) -> float:
-    """1 for an image that is dark, 0 for one that is not, in between by steps.
+    """Return 1 for a dark image, 0 for one that is not dark, and a linear ramp in between.
 
-    Networks for low light brighten what is lit well, too. On 162 made pairs of held-out and other
-    photographs of the training set it is worth 3 dB, all of them on images that are not dark.
+    Networks for low light brighten well-lit images too. On 162 synthetic pairs of held-out and
+    other photographs of the training set the ramp gains 3 dB, all on images that are not dark.
     """
     return min(max((NOT_DARK - brightness) / (NOT_DARK - DARK), 0.0), 1.0)
 
@@ -167,7 +167,7 @@ def dullness(brightness: float) -> float:
 
 @prepare.register
 def fixed_size(
-    way: FixedSize, pixels: Tensor | Planes, storage: Storage = MEMORY
+    method: FixedSize, pixels: Tensor | Planes, storage: Storage = MEMORY
 ) -> tuple[Tensor, Undo]:
     """Carry the change at the size of the network to the image, which keeps its detail.
 
@@ -178,7 +178,7 @@ def fixed_size(
     planes = Planes.of(pixels)
     box = inside_frame(planes)
     inside = planes.inside(*box)
-    copy = downsample(inside, (way.height, way.width))
+    copy = downsample(inside, (method.height, method.width))
     small, undo_small = normalized(Normalized(), copy.pixels)
 
     def undo(output: Tensor) -> Tensor:
@@ -203,13 +203,13 @@ def fixed_size(
 
 
 def brightness_and_grain(
-    way: Preprocessing, pixels: Planes, result: Planes
+    method: Preprocessing, pixels: Planes, result: Planes
 ) -> tuple[float | None, float | None]:
     """Return the mean brightness of the image and the noise sigma of the brightened result.
 
     None where the result does not depend on the brightness, or is not brightened.
     """
-    if not isinstance(way, FixedSize):
+    if not isinstance(method, FixedSize):
         return None, None
     box = inside_frame(pixels)
     brightness = mean_brightness(pixels.inside(*box))
@@ -219,9 +219,9 @@ def brightness_and_grain(
 
 
 @prepare.register
-def stretched(way: Stretched, pixels: Tensor) -> tuple[Tensor, Undo]:
+def stretched(method: Stretched, pixels: Tensor) -> tuple[Tensor, Undo]:
     """Resize the output, as the published code does but for its last step: fine detail is lost."""
-    copy = downsample(pixels, (way.height, way.width))
+    copy = downsample(pixels, (method.height, method.width))
     small, undo_small = normalized(Normalized(), copy.pixels)
 
     def undo(output: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ LEAST_SIDE = 16
 
 
 @prepare.register
-def normalized(way: Normalized, pixels: Tensor) -> tuple[Tensor, Undo]:
+def normalized(method: Normalized, pixels: Tensor) -> tuple[Tensor, Undo]:
     """The smallest images repeat their border."""
     colours, undo_rgb = rgb(Rgb(), pixels)
     height, width = pixels.shape[-2:]
@@ -253,10 +253,10 @@ def normalized(way: Normalized, pixels: Tensor) -> tuple[Tensor, Undo]:
 
 
 @prepare.register
-def luma(way: Luma, pixels: Tensor) -> tuple[Tensor, Undo]:
+def luma(method: Luma, pixels: Tensor) -> tuple[Tensor, Undo]:
     """Grey is nothing but luma."""
     ycbcr = rgb_to_ycbcr(pixels)
-    padded, crop = extend_border(ycbcr[None, :1], way)
+    padded, crop = extend_border(ycbcr[None, :1], method)
 
     def undo(output: Tensor) -> Tensor:
         enlarged = crop(output)[0]
@@ -278,9 +278,9 @@ def luma(way: Luma, pixels: Tensor) -> tuple[Tensor, Undo]:
 
 
 @prepare.register
-def ycbcr(way: Ycbcr, pixels: Tensor) -> tuple[Tensor, Undo]:
+def ycbcr(method: Ycbcr, pixels: Tensor) -> tuple[Tensor, Undo]:
     """Public ESPCN weights of three channels want this."""
-    padded, crop = extend_border(rgb_to_full_range(pixels)[None], way)
+    padded, crop = extend_border(rgb_to_full_range(pixels)[None], method)
 
     def undo(output: Tensor) -> Tensor:
         colours = full_range_to_rgb(crop(output)[0])
@@ -289,17 +289,20 @@ def ycbcr(way: Ycbcr, pixels: Tensor) -> tuple[Tensor, Undo]:
     return padded, undo
 
 
-def extend_border(planes: Tensor, way: Luma | Ycbcr) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def extend_border(
+    planes: Tensor, method: Luma | Ycbcr
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Extend planes (1, C, H, W) and return the function that crops the output to the image.
 
     The zeros that convolutions pad with are darker than black: they would dim the border. Pixels
     are mirrored with the outermost repeated, as MATLAB's imresize made the training images.
     """
-    height, width = (side * way.scale for side in planes.shape[-2:])
-    start = way.border * way.scale
+    height, width = (side * method.scale for side in planes.shape[-2:])
+    start = method.border * method.scale
     for axis in (-2, -1):
         side = planes.shape[axis]
-        places = torch.arange(-way.border, side + way.border, device=planes.device) % (2 * side)
+        places = torch.arange(-method.border, side + method.border, device=planes.device)
+        places %= 2 * side
         planes = planes.index_select(axis, torch.minimum(places, 2 * side - 1 - places))
 
     def crop(output: Tensor) -> Tensor:
@@ -312,7 +315,7 @@ BAND = 1 << 24  # pixels of the result that are returned at once
 
 
 class Feed(Protocol):
-    """An image as the input of a network, read by rows, and the way back."""
+    """An image as the input of a network, read by rows, and the inverse."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -362,14 +365,14 @@ class BandFeed:
     def __init__(self, facts: Facts, planes: Planes, device: torch.device):
         self._planes, self._multiple, self._device = planes, facts.multiple, device
         self._scale, self._network_scale = facts.scale, facts.network_scale
-        way = facts.preprocessing
-        self._prepare = partial(prepare, way)
-        if isinstance(way, Standardized):
+        method = facts.preprocessing
+        self._prepare = partial(prepare, method)
+        if isinstance(method, Standardized):
             mean, std = (each.to(device) for each in statistics_of(planes))
-            self._prepare = partial(standardized, way, statistics=(mean, std))
-        self._magnified = way.scale if isinstance(way, BicubicFirst) else 1
-        self._border, across = (_border(way, side) for side in planes.shape[1:])
-        self._reach = REACH if isinstance(way, Luma | BicubicFirst) else 0
+            self._prepare = partial(standardized, method, statistics=(mean, std))
+        self._magnified = method.scale if isinstance(method, BicubicFirst) else 1
+        self._border, across = (_border(method, side) for side in planes.shape[1:])
+        self._reach = REACH if isinstance(method, Luma | BicubicFirst) else 0
         self._width = planes.width * self._magnified + 2 * across
         height = planes.height * self._magnified + 2 * self._border
         self.size = (self._padded(height), self._padded(self._width))
@@ -399,12 +402,12 @@ class BandFeed:
         scale, border = self._network_scale, self._border * self._network_scale
         above = top - self._low * self._magnified * scale
         band = output.new_zeros(*output.shape[:2], self._height * scale, self._width * scale)
-        known = output[..., : max(0, band.shape[-2] - above), : band.shape[-1]]
-        bottom = above + known.shape[-2]
-        if known.shape == band.shape:
-            band = known
-        elif known.numel():  # else it lies below the image, in what it was grown by
-            band[..., above:bottom, :] = known
+        computed = output[..., : max(0, band.shape[-2] - above), : band.shape[-1]]
+        bottom = above + computed.shape[-2]
+        if computed.shape == band.shape:
+            band = computed
+        elif computed.numel():  # else it lies below the image, in the padding
+            band[..., above:bottom, :] = computed
         begin = max(0, above - border)
         end = min((self._high - self._low) * self._scale, bottom - border)
         if begin < end:
@@ -415,11 +418,11 @@ class WholeFeed(Prepared):
     """An image that a network takes as a whole only, at a size of its own or of the image."""
 
     def __init__(self, facts: Facts, planes: Planes, storage: Storage, device: torch.device):
-        way = facts.preprocessing
-        if isinstance(way, FixedSize):
-            prepared, self._undo = fixed_size(way, planes, storage)
+        method = facts.preprocessing
+        if isinstance(method, FixedSize):
+            prepared, self._undo = fixed_size(method, planes, storage)
         else:
-            prepared, self._undo = prepare(way, planes.read(0, planes.height).to(device))
+            prepared, self._undo = prepare(method, planes.read(0, planes.height).to(device))
         super().__init__(pad_to_multiple(prepared.to(device), facts.multiple))
         self._height, self._width = (side * facts.network_scale for side in prepared.shape[-2:])
         self.result: Tensor  # of the image, once there is one
@@ -438,8 +441,8 @@ class WholeFeed(Prepared):
         return replace(planes, read=read)
 
 
-def _border(way: Preprocessing, side: int) -> int:
+def _border(method: Preprocessing, side: int) -> int:
     """Return the pixels that preprocessing adds at each end of a side."""
-    if isinstance(way, Standardized):
-        return min(way.reflect, side - 1)
-    return way.border if isinstance(way, Luma | Ycbcr) else 0
+    if isinstance(method, Standardized):
+        return min(method.reflect, side - 1)
+    return method.border if isinstance(method, Luma | Ycbcr) else 0

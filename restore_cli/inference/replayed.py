@@ -13,7 +13,7 @@ from restore_cli.inference.device import low_precisions, pick_device
 from restore_cli.inference.options import OnProgress, Precision, RunOptions
 from restore_cli.inference.report import Report, Restored, Restoring, StepReport
 from restore_cli.inference.restorer import Restorer
-from restore_cli.inference.upscaler import BETWEEN, in_turn, sized, stored_bytes_of
+from restore_cli.inference.upscaler import STORED_BYTES, resized, run_stages, stored_bytes_of
 
 
 class ReplayChain:
@@ -36,7 +36,7 @@ class ReplayChain:
         self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
     ) -> Restoring:
         """Restore an image band by band; storage: of the image between two networks."""
-        restoring = in_turn(self._stages, image, on_progress, storage)
+        restoring = run_stages(self._stages, image, on_progress, storage)
         return replace(restoring, report=lambda: self.report)
 
     def size_after(self, height: int, width: int) -> tuple[int, int]:
@@ -60,21 +60,21 @@ class _Recorded:
         self, image: Image, *, on_progress: OnProgress | None = None, storage: Storage = MEMORY
     ) -> Restoring:
         restoring = self.restorer.stream(image, on_progress=on_progress, storage=storage)
-        return sized(restoring, *self._size, storage)
+        return resized(restoring, *self._size, storage)
 
     def size_after(self, height: int, width: int) -> tuple[int, int]:
         return self._size
 
     def stored_bytes(self, height: int, width: int) -> int:
-        own = self.restorer.size_after(height, width)
-        between = 0 if own == self._size else BETWEEN * own[0] * own[1]
-        return self.restorer.stored_bytes(height, width) + between
+        size = self.restorer.size_after(height, width)
+        before_resizing = 0 if size == self._size else STORED_BYTES * size[0] * size[1]
+        return self.restorer.stored_bytes(height, width) + before_resizing
 
 
 def _options_for(step: StepReport, options: RunOptions) -> RunOptions:
     precision = cast("Precision", step.precision)
     if precision == "tf32" and "tf32" not in low_precisions(pick_device(options.device)):
-        precision = "fp32"  # what TF32 comes near to
+        precision = "fp32"  # which TF32 approximates
     return replace(options, tile=step.tile or "off", precision=precision)
 
 

@@ -97,7 +97,7 @@ class Report:
         return self._first(lambda step: step.rain)
 
     def _first(self, measured: Callable[[StepReport], Value | None]) -> Value | None:
-        """The value of the first step that has one."""
+        """Return the value of the first step that has one."""
         values = map(measured, self.steps)
         return next((value for value in values if value is not None), None)
 
@@ -142,8 +142,8 @@ class Restoring:
     def stored(self, storage: Storage) -> Image:
         """Return the image in a storage, from which it is read by rows."""
         pixels, alpha = self._filled(self.bands, storage)
-        held = replace(self.image, pixels=pixels, alpha=alpha)
-        return self.image.banded(held.rows, storage.release)
+        image = replace(self.image, pixels=pixels, alpha=alpha)
+        return self.image.banded(image.rows, storage.release)
 
     def _filled(self, bands: Iterable[Image], storage: Storage) -> tuple[Tensor, Tensor | None]:
         """Return the pixels and the alpha of bands, in a storage."""
@@ -151,21 +151,21 @@ class Restoring:
 
         colours, height, width = self.image.pixels.shape
         channels = colours + (self.image.alpha is not None)
-        both, bottom = torch.empty(0), 0
+        planes, bottom = torch.empty(0), 0
         for band in bands:
             if not bottom:
-                both = new_planes(storage, (channels, height, width), band.device)
+                planes = new_planes(storage, (channels, height, width), band.device)
             top, bottom = bottom, bottom + band.height
-            both[:colours, top:bottom] = band.pixels
+            planes[:colours, top:bottom] = band.pixels
             if band.alpha is not None:
-                both[colours:, top:bottom] = band.alpha
+                planes[colours:, top:bottom] = band.alpha
             storage.release()
-        return both[:colours], both[colours:] if channels > colours else None
+        return planes[:colours], planes[colours:] if channels > colours else None
 
     def _end(self) -> Report:
         """Let the last step finish, and return the report."""
-        beyond = next(self.bands, None)
-        assert beyond is None
+        further = next(self.bands, None)
+        assert further is None
         return self.report()
 
 

@@ -45,13 +45,13 @@ class GlobalMeans:
         self._next = 0  # place of the average that the tile comes to next
         self._last: int | None = None  # of this pass, once its first tile has shown it
 
-    def begin(self, row: Span, column: Span) -> None:
+    def begin_tile(self, row: Span, column: Span) -> None:
         """Begin a tile of the pass."""
         self._tile, self._next = (row, column), 0
         if self._sums:
             self._last = max(self._sums)
 
-    def settle(self) -> bool:
+    def end_pass(self) -> bool:
         """End a pass over all tiles; return whether it has found new averages."""
         for index in sorted(self._sums):
             self.known.append(self._sums[index] / self._pixels[index])
@@ -59,30 +59,30 @@ class GlobalMeans:
         self._sums, self._pixels, self._last = {}, {}, None
         return found
 
-    def taken(self, features: Tensor, own: Tensor) -> Tensor:
-        """Return the average over the image in place of `own`, that of the tile."""
+    def of_image(self, features: Tensor, tile_mean: Tensor) -> Tensor:
+        """Return the average over the image in place of that of the tile; NaN: not known yet."""
         index, self._next = self._next, self._next + 1
         if index < len(self.known):
-            return self.known[index].to(own.dtype)
+            return self.known[index].to(tile_mean.dtype)
         core = self._core(features)
         total = core.sum((-2, -1), keepdim=True, dtype=torch.float64)
-        # The first tile of a pass shows which averages are known; to look waits for a GPU.
+        # The first tile of a pass shows which averages are known; testing waits for the GPU.
         if self._last is None and total.isnan().any():
             raise _Unknown
         self._sums[index] = self._sums.get(index, 0) + total
         self._pixels[index] = self._pixels.get(index, 0) + core.shape[-2:].numel()
         if index == self._last:
             raise _Unknown
-        return torch.full_like(own, torch.nan)
+        return torch.full_like(tile_mean, torch.nan)
 
     def _core(self, features: Tensor) -> Tensor:
-        """The features of the pixels that the tile owns, in whatever resolution they are."""
+        """Return the features of the pixels that the tile owns, at their resolution."""
         row, column = self._tile
         return features[..., _owned(row, features.shape[-2]), _owned(column, features.shape[-1])]
 
 
 def _owned(span: Span, size: int) -> slice:
-    """The kept part of a span, where its length is `size` features."""
+    """Return the kept part of a span whose length is `size` features."""
     start, stop = span.keep_start - span.start, span.keep_stop - span.start
     length = span.stop - span.start
     return slice(start * size // length, stop * size // length)
@@ -121,7 +121,7 @@ class TiledBlock(nn.Module):
             more = True
             while more:
                 for row, column in plan:
-                    means.begin(row, column)
+                    means.begin_tile(row, column)
                     try:
                         output = _last(self.block(cut(x, row, column), *others))
                     except _Unknown:
@@ -131,7 +131,7 @@ class TiledBlock(nn.Module):
                         result = output.new_full(size, torch.nan)
                     core = kept(output, row, column, self.scale)
                     place(result, row, column, self.scale).copy_(core)
-                more = means.settle()
+                more = means.end_pass()
         # Broken weights leave every tile unknown.
         return x.new_full((*x.shape[:2], height, width), torch.nan) if result is None else result
 
@@ -153,10 +153,10 @@ def _sharing(means: GlobalMeans) -> Iterator[None]:
         _means.reset(token)
 
 
-def _shared_mean(module: nn.Module, inputs: tuple[Tensor, ...], own: Tensor) -> Tensor:
+def _shared_mean(module: nn.Module, inputs: tuple[Tensor, ...], tile_mean: Tensor) -> Tensor:
     """Forward hook of GlobalAverage."""
     means = _means.get()
-    return own if means is None else means.taken(inputs[0], own)
+    return tile_mean if means is None else means.of_image(inputs[0], tile_mean)
 
 
 def share_statistics(network: nn.Module, facts: Facts, name: str) -> nn.Module:

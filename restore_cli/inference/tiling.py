@@ -63,7 +63,7 @@ class TilePlan:
 def plan_axis(
     size: int, tile: int | None, overlap: int, blend: int, multiple: int = 1
 ) -> tuple[Span, ...]:
-    """Spans of equal cores, none longer than `tile`, that cover `size` pixels.
+    """Return spans of equal cores, none longer than `tile`, that cover `size` pixels.
 
     size is a multiple of `multiple`, and so become the bounds of all that is read and owned; a
     tile below `multiple` counts as `multiple`.
@@ -106,7 +106,7 @@ def plan_tiles(
     multiple: int = 1,
     rows: int | None = None,
 ) -> TilePlan:
-    """Tiles whose cores are at most `tile` pixels on a side; None: the whole image is one.
+    """Return tiles whose cores are at most `tile` pixels a side; None: the whole image is one.
 
     rows: height of the cores, at most, where that is less.
     """
@@ -118,10 +118,9 @@ def plan_tiles(
 
 
 def pad_to_multiple(image: Tensor, multiple: int, least: int = 1) -> Tensor:
-    """(B, C, H, W) grown at the bottom and right to multiples of `multiple`, `least` or more.
+    """Pad (B, C, H, W) at the bottom and right to multiples of `multiple`, `least` or more.
 
-    By reflection about the border pixel. Beyond the end of the reflection its last pixel is
-    repeated.
+    By reflection about the border pixel; beyond the end of the reflection its last pixel repeats.
     """
     for axis in (-2, -1):
         missing = round_up(max(image.shape[axis], least), multiple) - image.shape[axis]
@@ -152,15 +151,15 @@ def place(result: Tensor, row: Span, column: Span, scale: int = 1) -> Tensor:
     ]
 
 
-def blend_in(result: Tensor, piece: Tensor, row: Span, column: Span, scale: int = 1) -> None:
-    """Add what is kept of a tile to the result, faded towards its neighbours."""
-    down, across = (fade_window(span, scale, piece.device) for span in (row, column))
-    faded = piece * down[:, None] * across
+def blend_in(result: Tensor, core: Tensor, row: Span, column: Span, scale: int = 1) -> None:
+    """Add the kept part of a tile, `core`, to the result, faded towards its neighbours."""
+    down, across = (fade_window(span, scale, core.device) for span in (row, column))
+    faded = core * down[:, None] * across
     place(result, row, column, scale).add_(faded)
 
 
 def fade_window(span: Span, scale: int = 1, device: torch.device = CPU) -> Tensor:
-    """Weight of each kept output pixel along one axis; neighbouring windows sum to one."""
+    """Return the weight of each kept output pixel along an axis; neighbouring windows sum to 1."""
     length = (span.keep_stop - span.keep_start) * scale
     return _window(length, span.fade_in * scale, span.fade_out * scale, device)
 

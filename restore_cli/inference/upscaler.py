@@ -1,7 +1,7 @@
 """Enlargement to any size by networks of a few whole factors.
 
-The next larger network is taken and its result reduced by antialiased bicubic: x2.5 is x3 made
-smaller. Beyond the largest, or to spare one, networks run one after the other (`repeat`).
+The next larger network runs and its result is reduced by antialiased bicubic: x2.5 is x3 reduced.
+Beyond the largest factor, networks run in sequence (`repeat`).
 """
 
 from __future__ import annotations
@@ -60,32 +60,32 @@ class Target:
         return wanted
 
 
-BETWEEN = 16  # bytes a pixel between two networks: RGB and alpha in float32
+STORED_BYTES = 16  # of a pixel between two networks: RGB and alpha in float32
 
 
 class Upscaler:
     """Networks of several factors as one restorer that reaches any size.
 
-    photo: weights, by their factor, for images in which JPEG has left traces; the factors that
-    they do not reach are left to `known`.
+    weights: by their factor. photo: the same for images with JPEG artefacts; the factors that they
+    do not reach are left to `weights`.
     """
 
     def __init__(
         self,
-        known: Mapping[int, str],
+        weights: Mapping[int, str],
         options: RunOptions,
         target: Target,
         photo: Mapping[int, str] | None = None,
     ):
         self.options, self.target = options, target
-        self._known = known
+        self._weights = weights
         self._photo = photo or {}
         self._loaded: dict[str, Restorer] = {}
         self._lock = Lock()  # of the dictionary
         if target.scale is not None:
             first = self._restorer(self._chain(target.scale)[-1])
         else:
-            first = self._restorer(known[min(known)])
+            first = self._restorer(weights[min(weights)])
         self.model, self.device = first.model, first.device  # all weights are of one network
 
     def with_options(self, options: RunOptions) -> Upscaler:
@@ -94,7 +94,8 @@ class Upscaler:
         other.options, other._lock = options, Lock()
         with self._lock:
             other._loaded = {
-                weights: each.with_options(options) for weights, each in self._loaded.items()
+                weights: restorer.with_options(options)
+                for weights, restorer in self._loaded.items()
             }
         return other
 
@@ -109,7 +110,7 @@ class Upscaler:
         height, width = self.size_after(image.height, image.width)
         chain = self._chain(max(height / image.height, width / image.width), image)
         stages = [self._restorer(weights) for weights in chain]
-        return sized(in_turn(stages, image, on_progress, storage), height, width, storage)
+        return resized(run_stages(stages, image, on_progress, storage), height, width, storage)
 
     def size_after(self, height: int, width: int) -> tuple[int, int]:
         """Return the (H, W) of the result of an image. Raises InputError."""
@@ -118,25 +119,28 @@ class Upscaler:
     def stored_bytes(self, height: int, width: int) -> int:
         """Return the bytes in `storage` of `stream`, of an image with colours and alpha."""
         rows, columns = self.size_after(height, width)
-        stages = [self._restorer(each) for each in self._chain(max(rows / height, columns / width))]
+        chain = self._chain(max(rows / height, columns / width))
+        stages = [self._restorer(weights) for weights in chain]
         between = stored_bytes_of(stages, height, width)
         for stage in stages:
             height, width = stage.size_after(height, width)
-        return between + (0 if (height, width) == (rows, columns) else height * width * BETWEEN)
+        return between + (
+            0 if (height, width) == (rows, columns) else height * width * STORED_BYTES
+        )
 
     def run(self, pixels: Tensor) -> Tensor:
-        """(C, H, W) in [0, 1] -> the enlarged one."""
+        """Enlarge pixels (C, H, W) in [0, 1]."""
         return self(Image(pixels)).image.pixels
 
     @property
     def luma_alone(self) -> bool:
         """True if every network that may run sees luma alone."""
         scale = self.target.scale
-        chain = self._known.values() if scale is None else self._chain(scale)
+        chain = self._weights.values() if scale is None else self._chain(scale)
         return not self._photo and all(self._restorer(weights).luma_alone for weights in chain)
 
     def run_luma(self, luma: Tensor) -> tuple[Tensor, Report]:
-        """Luma alone, (1, H, W), enlarged; see Restorer.run_luma. Raises as `__call__` does."""
+        """Enlarge luma alone, (1, H, W); see Restorer.run_luma. Raises as `__call__` does."""
         height, width = self.target.of(*luma.shape[-2:])
         steps: list[StepReport] = []
         for weights in self._chain(max(height / luma.shape[-2], width / luma.shape[-1])):
@@ -147,15 +151,15 @@ class Upscaler:
         return result, _reaching(steps, height, width)
 
     def _chain(self, factor: float, image: Image | None = None) -> tuple[str, ...]:
-        """The weights that run one after the other; image: what they are for, if it matters."""
+        """Return the weights that run in sequence; image: examined for JPEG artefacts, if given."""
         repeat = self.target.repeat
         photo = factors_of(factor, list(self._photo), repeat=repeat)
         if photo and image is not None and has_jpeg_traces(image):
-            return tuple(self._photo[each] for each in photo)
-        chain = factors_of(factor, list(self._known), repeat=repeat)
+            return tuple(self._photo[scale] for scale in photo)
+        chain = factors_of(factor, list(self._weights), repeat=repeat)
         if not chain:
-            raise _out_of_reach(factor, list(self._known), repeat)
-        return tuple(self._known[each] for each in chain)
+            raise _out_of_reach(factor, list(self._weights), repeat)
+        return tuple(self._weights[scale] for scale in chain)
 
     def _restorer(self, weights: str) -> Restorer:
         with self._lock:
@@ -173,67 +177,69 @@ def load_upscaler(options: RunOptions, target: Target, purpose: Purpose = "clean
     spec = registry.find_for_task("upscale", options.model)
     photo: Mapping[int, str] = {}
     if options.weights is not None:
-        known: Mapping[int, str] = {scale_of(options.weights): options.weights}
+        weights: Mapping[int, str] = {scale_of(options.weights): options.weights}
     elif purpose == "photo":
-        known = photo_weights_by_scale(spec)
-        if not known:
+        weights = photo_weights_by_scale(spec)
+        if not weights:
             raise WeightsMissing(
                 f"there are no weights of {spec.arch} for photographs",
                 hint="use --for clean, or import your own weights: "
                 f"restore weights import FILE --as {spec.arch}.real_x2",
             )
     else:
-        known = weights_by_scale(spec)
+        weights = weights_by_scale(spec)
         photo = photo_weights_by_scale(spec) if purpose == "auto" else {}
-    if not known:
+    if not weights:
         raise WeightsMissing(
             f"no weights are bundled for {spec.arch}",
             hint="import your own weights: restore weights import FILE",
         )
-    return Upscaler(known, options, target, photo)
+    return Upscaler(weights, options, target, photo)
 
 
 def _reaching(steps: Sequence[StepReport], height: int, width: int) -> Report:
-    """The report of an image whose last step ends at a size."""
+    """Return the report of an image whose last step ends at a size."""
     return Report((*steps[:-1], replace(steps[-1], height=height, width=width)))
 
 
-def _out_of_reach(factor: float, known: Sequence[int], repeat: Repetition) -> UsageError:
-    there = ", ".join(f"x{scale}" for scale in sorted(known))
-    again = factors_of(factor, known, repeat=True)
-    if again and repeat is False:
-        steps = " after ".join(f"x{scale}" for scale in again)
-        in_turn = ",".join(f"upscale:{scale}" for scale in again)
-        hint = f"{steps} reaches it: upscale --repeat, or run --steps {in_turn}"
+def _out_of_reach(factor: float, scales: Sequence[int], repeat: Repetition) -> UsageError:
+    available = ", ".join(f"x{scale}" for scale in sorted(scales))
+    repeated = factors_of(factor, scales, repeat=True)
+    if repeated and repeat is False:
+        order = " after ".join(f"x{scale}" for scale in repeated)
+        steps = ",".join(f"upscale:{scale}" for scale in repeated)
+        hint = f"{order} reaches it: upscale --repeat, or run --steps {steps}"
     else:
         hint = f"at most x{LARGEST}"
-    return UsageError(f"no weights enlarge x{factor:g}: there are {there}", hint=hint)
+    return UsageError(f"no weights enlarge x{factor:g}: there are {available}", hint=hint)
 
 
-def share(on_progress: OnProgress | None, index: int, count: int) -> OnProgress | None:
+def progress_of_stage(on_progress: OnProgress | None, index: int, count: int) -> OnProgress | None:
     """Return the progress callback of network `index` of `count`."""
     if on_progress is None:
         return None
     return lambda done, total: on_progress(index * total + done, count * total)
 
 
-def in_turn(
+def run_stages(
     stages: Sequence[Stage], image: Image, on_progress: OnProgress | None, storage: Storage
 ) -> Restoring:
-    """Restore an image by one stage after the other; between two it lies in `storage`."""
+    """Restore an image by several stages in sequence; between two it is in `storage`."""
     reports: list[Callable[[], Report]] = []
 
     def bands() -> Iterator[Image]:
-        here = image
+        current = image
         for index, stage in enumerate(stages):
             step = stage.stream(
-                here, on_progress=share(on_progress, index, len(stages)), storage=storage
+                current,
+                on_progress=progress_of_stage(on_progress, index, len(stages)),
+                storage=storage,
             )
             reports.append(step.report)
             if index == len(stages) - 1:
                 yield from step.bands
             else:
-                here = step.stored(storage)
+                current = step.stored(storage)
 
     height, width = image.height, image.width
     for stage in stages:
@@ -246,17 +252,17 @@ def in_turn(
 
 
 def stored_bytes_of(stages: Sequence[Stage], height: int, width: int) -> int:
-    """Return the bytes in `storage` of `in_turn`."""
+    """Return the bytes in `storage` of `run_stages`."""
     total = 0
     for index, stage in enumerate(stages):
         total += stage.stored_bytes(height, width)
         height, width = stage.size_after(height, width)
-        total += height * width * BETWEEN if index < len(stages) - 1 else 0
+        total += height * width * STORED_BYTES if index < len(stages) - 1 else 0
     return total
 
 
-def sized(step: Restoring, height: int, width: int, storage: Storage) -> Restoring:
-    """Resize what comes out of a step by bicubic, alpha too, unless it has that size."""
+def resized(step: Restoring, height: int, width: int, storage: Storage) -> Restoring:
+    """Resize the output of a step by bicubic, alpha too, unless it has that size."""
     if (step.image.height, step.image.width) == (height, width):
         return step
 

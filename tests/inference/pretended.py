@@ -163,6 +163,6 @@ def pretended_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
     monkeypatch.setattr(OnDevice, "record_stream", _recorded)
     monkeypatch.setattr(torch.nn.Module, "to", _moved)
-    monkeypatch.setattr(graphs, "BEFORE", 1 << 30)  # no graph is recorded
+    monkeypatch.setattr(graphs, "SEEN_BEFORE_RECORDING", 1 << 30)  # no graph is recorded
     with Pretended() as mode:
         yield mode.counts

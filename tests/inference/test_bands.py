@@ -19,7 +19,7 @@ from restore_cli.inference.chain import Chain
 from restore_cli.inference.device import SMALLEST_TILE
 from restore_cli.inference.options import RunOptions
 from restore_cli.inference.restorer import Restorer
-from restore_cli.inference.upscaler import in_turn, sized
+from restore_cli.inference.upscaler import resized, run_stages
 from restore_cli.networks.facts import BicubicFirst, Rgb, Standardized
 from tests.toys import restorer_of, toy_facts
 
@@ -154,8 +154,8 @@ def test_a_chain_in_bands_equals_the_chain(tmp_path, monkeypatch):
 def test_resizing_in_bands_equals_that_of_the_whole(size, tmp_path):
     image = photo(alpha=True)
     with Canvas(tmp_path) as canvas:
-        step = in_turn([local(strength=0.0)], image, None, canvas)
-        found = sized(step, *size, canvas).whole()
+        step = run_stages([local(strength=0.0)], image, None, canvas)
+        found = resized(step, *size, canvas).whole()
         for plane, wanted in ((found.image.pixels, image.pixels), (found.image.alpha, image.alpha)):
             assert_close(plane, resize_matlab(wanted, *size).clamp(0, 1), atol=1e-6, rtol=0)
         assert (found.report.height, found.report.width) == size

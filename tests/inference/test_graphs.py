@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from restore_cli.inference import graphs as module
-from restore_cli.inference.graphs import BEFORE, LARGEST, MOST, Graphs
+from restore_cli.inference.graphs import MAX_GRAPHS, MAX_PIXELS, SEEN_BEFORE_RECORDING, Graphs
 
 
 class There(torch.Tensor):
@@ -60,7 +60,7 @@ def run(recorder, shapes, monkeypatch):
 
 def test_a_shape_that_comes_again_is_recorded_once_and_replayed(monkeypatch):
     recorder = Recorder()
-    run(recorder, [(1, 3, 8, 8)] * (BEFORE + 4), monkeypatch)
+    run(recorder, [(1, 3, 8, 8)] * (SEEN_BEFORE_RECORDING + 4), monkeypatch)
     assert recorder.recorded == 1
     assert recorder.replayed == 1 + 3  # the first compares
 
@@ -73,21 +73,25 @@ def test_shapes_that_do_not_come_again_are_not_recorded(monkeypatch):
 
 def test_large_inputs_are_not_recorded(monkeypatch):
     recorder = Recorder()
-    run(recorder, [(1, 1, 1, LARGEST + 1)] * (BEFORE + 2), monkeypatch)
+    run(recorder, [(1, 1, 1, MAX_PIXELS + 1)] * (SEEN_BEFORE_RECORDING + 2), monkeypatch)
     assert recorder.recorded == 0
 
 
 def test_few_shapes_are_recorded_at_once(monkeypatch):
     recorder = Recorder()
-    run(recorder, [(1, 1, 4, side) for side in range(4, 14)] * (BEFORE + 1), monkeypatch)
-    assert recorder.recorded == MOST
+    run(
+        recorder,
+        [(1, 1, 4, side) for side in range(4, 14)] * (SEEN_BEFORE_RECORDING + 1),
+        monkeypatch,
+    )
+    assert recorder.recorded == MAX_GRAPHS
 
 
 def test_a_network_is_told_that_a_shape_comes_again(monkeypatch):
     told = []
     graphs = Graphs()
     for side in (8, 8, 9, 8):
-        x = there(1, 1, side, LARGEST)
+        x = there(1, 1, side, MAX_PIXELS)
         graphs.run(lambda x, again: told.append(again), x, "bf16")
     assert told == [False, True, False, True]
 
@@ -101,13 +105,13 @@ def test_a_network_is_told_that_a_shape_comes_again(monkeypatch):
     ids=["cannot be recorded", "differs"],
 )
 def test_a_failed_record_is_one_line_of_the_log(recorder, reason, monkeypatch, caplog):
-    run(recorder, [(1, 3, 8, 8)] * (BEFORE + 4), monkeypatch)
+    run(recorder, [(1, 3, 8, 8)] * (SEEN_BEFORE_RECORDING + 4), monkeypatch)
     assert caplog.messages == [f"no CUDA graph, which is slower for small images: {reason}"]
 
 
 def test_cleared_graphs_are_not_recorded_again(monkeypatch):
     recorder = Recorder()
-    graphs = run(recorder, [(1, 3, 8, 8)] * (BEFORE + 1), monkeypatch)
+    graphs = run(recorder, [(1, 3, 8, 8)] * (SEEN_BEFORE_RECORDING + 1), monkeypatch)
     graphs.clear()
     x = there(1, 3, 8, 8)
     assert_close(graphs.run(negative, x, "fp32"), -x)
@@ -121,7 +125,7 @@ def test_a_real_graph_gives_what_the_network_gives(monkeypatch):
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 3)).cuda()
     graphs = Graphs()
     with torch.inference_mode():
-        for _ in range(BEFORE + 3):
+        for _ in range(SEEN_BEFORE_RECORDING + 3):
             x = torch.rand(1, 3, 32, 32, device="cuda")
             assert_close(
                 graphs.run(lambda x, _: network(x), x, "fp32"), network(x), atol=1e-5, rtol=0

@@ -83,14 +83,14 @@ def test_a_whole_factor_is_what_its_network_gives(upscaler, weights):
 def test_a_broken_factor_is_the_next_larger_network_reduced(upscaler):
     pixels = torch.rand(3, 8, 10)
     run = upscaler(2, 3, scale=2.5)
-    larger = run._restorer(run._known[3]).run(pixels)
+    larger = run._restorer(run._weights[3]).run(pixels)
     assert_close(run.run(pixels), resize_matlab(larger, 20, 25).clamp(0, 1))
 
 
 def test_repeating_is_one_network_after_the_other_without_8_bit_between(upscaler):
     pixels = torch.rand(3, 6, 5)
     run = upscaler(2, 4, scale=4, repeat=True)
-    once = run._restorer(run._known[2])
+    once = run._restorer(run._weights[2])
     assert_close(run.run(pixels), once.run(once.run(pixels)))
 
 
@@ -105,7 +105,9 @@ def test_a_size_beyond_the_largest_network_takes_the_fewest_that_reach(upscaler)
     result = run(Image(torch.rand(3, 6, 9)))
     assert result.image.pixels.shape == (3, 47, 70)
     assert [(step.height, step.width) for step in result.report.steps] == [(12, 18), (47, 70)]
-    whole = run._restorer(run._known[4]).run(run._restorer(run._known[2]).run(torch.ones(3, 6, 9)))
+    whole = run._restorer(run._weights[4]).run(
+        run._restorer(run._weights[2]).run(torch.ones(3, 6, 9))
+    )
     assert whole.shape == (3, 48, 72)
 
 
