@@ -35,7 +35,7 @@ CREATE TEMP TABLE plan (
     mtime INTEGER,   -- ns
     height INTEGER,  -- of an image, from its header
     width INTEGER,
-    each INTEGER,    -- bytes of a pixel
+    pixel_bytes INTEGER,
     other TEXT       -- another source of the same target
 )
 """
@@ -149,7 +149,7 @@ class JobTable:
 
     def keep_size(self, number: int, size: Size) -> None:
         """Keep what the header of a job says."""
-        sql = "UPDATE plan SET height = ?, width = ?, each = ? WHERE number = ?"
+        sql = "UPDATE plan SET height = ?, width = ?, pixel_bytes = ? WHERE number = ?"
         self.connection.execute(sql, (*size, number))
 
     def change(self, condition: str, state: State) -> None:
@@ -184,7 +184,7 @@ class Jobs:
         """Yield the jobs with their numbers in the table."""
         last = 0
         while page := self._table.connection.execute(
-            "SELECT number, source, target, format, replaces, height, width, each FROM plan "
+            "SELECT number, source, target, format, replaces, height, width, pixel_bytes FROM plan "
             "WHERE number > ? AND state = ? ORDER BY number LIMIT ?",
             (last, self._state, PAGE),
         ).fetchall():

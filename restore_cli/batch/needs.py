@@ -19,7 +19,7 @@ LARGE = 1 << 26  # pixels of source and result together; below, several are held
 ROW_BY_ROW = ("png", "tiff")  # formats that are encoded without all levels at once
 FLOAT = 4  # bytes
 BANDS = 1_300_000_000  # bytes of large images that memory holds at once: docs/reliability.md
-KEPT = {"denoise": 12}  # bytes a pixel that a task keeps on disk of a large image
+NETWORK_BYTES = {"denoise": 12}  # that a task stores on disk for each pixel of a large image
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def need_of(
     file_size: of the source, in bytes. piped: the result goes to stdout, from memory.
     """
     before, after = header.height * header.width, result[0] * result[1]
-    colours, decoding = header.colours, header.held * before
-    encoding = ENCODINGS[format].held * after // (4 if colours == 1 else 1)
+    colours, decoding = header.colours, header.decoder_bytes * before
+    encoding = ENCODINGS[format].encoder_bytes * after // (4 if colours == 1 else 1)
     hint = "write PNG or TIFF, for example with --format png" if encoding > decoding else ADVICE
     if before + after <= LARGE or piped:
         memory = max(
@@ -64,23 +64,30 @@ def need_of(
             FLOAT * colours * after + encoding,
         )
         return Need(memory, memory, 0, ADVICE if before + after <= LARGE else "name a file with -o")
-    kept = KEPT.get(task, 0) * before
+    stored = NETWORK_BYTES.get(task, 0) * before
     levels = 0 if format in ROW_BY_ROW else colours * after
     memory = max(decoding, encoding)
-    addresses = memory + file_size + colours * before + kept + levels
-    disk = disk_need(header.height, header.width, header.each, format, result, kept)
+    addresses = memory + file_size + colours * before + stored + levels
+    disk = disk_need(header.height, header.width, header.pixel_bytes, format, result, stored)
     return Need(memory, addresses, disk, hint)
 
 
 def disk_need(
-    height: int, width: int, each: int, format: Format, result: tuple[int, int], kept: int
+    height: int,
+    width: int,
+    pixel_bytes: int,
+    format: Format,
+    result: tuple[int, int],
+    network_bytes: int,
 ) -> int:
     """Return the bytes that a giant takes on disk at most, its result included.
 
-    each: bytes of a pixel. kept: bytes that the networks keep.
+    pixel_bytes: of a decoded pixel. network_bytes: that the networks store.
     """
-    written = result[0] * result[1] * each * (1 if format in ROW_BY_ROW else 2)  # levels and file
-    return height * width * each + kept + written
+    copies = 1 if format in ROW_BY_ROW else 2  # levels and file
+    return (
+        height * width * pixel_bytes + network_bytes + result[0] * result[1] * pixel_bytes * copies
+    )
 
 
 def refuse_little_memory(name: str, header: Header, need: Need, room: Room) -> None:

@@ -41,7 +41,7 @@ class Encoding:
     grey: bool  # False: grey is written as RGB
     animated: bool = False  # animations are written
     values: Literal["levels", "light", "own"] = "levels"  # own: only of sources of this format
-    held: int = 0  # bytes a pixel of RGB that the encoder holds at least
+    encoder_bytes: int = 0  # memory of the encoder for each pixel of RGB, at least
     efforts: tuple[int, int, int] | None = None  # of the encoder, for each of Compress; None: one
 
     def effort(self, compress: Compress) -> int:
@@ -156,7 +156,7 @@ STILLS: tuple[StillFormat, ...] = (
             photoshop=True,
             chunks=False,
             grey=True,
-            held=4,
+            encoder_bytes=4,
         ),
     ),
     StillFormat(
@@ -182,7 +182,7 @@ STILLS: tuple[StillFormat, ...] = (
             chunks=False,
             grey=False,
             animated=True,
-            held=8,
+            encoder_bytes=8,
             efforts=(0, 4, 6),
         ),
     ),
@@ -298,7 +298,7 @@ STILLS: tuple[StillFormat, ...] = (
             photoshop=False,
             chunks=False,
             grey=True,
-            held=16,
+            encoder_bytes=16,
         ),
         brands=(b"avif", b"avis", b"avio"),
     ),
@@ -324,7 +324,7 @@ STILLS: tuple[StillFormat, ...] = (
             photoshop=False,
             chunks=False,
             grey=True,
-            held=16,
+            encoder_bytes=16,
             efforts=(2, 5, 7),
         ),
     ),
@@ -523,7 +523,7 @@ def format_of(path: Location) -> Format:
     Raises UsageError, MissingExtra.
     """
     format = _by_suffix(path, SUFFIXES, "cannot write")
-    still = next(each for each in STILLS if each.encoding and each.encoding.format == format)
+    still = next(row for row in STILLS if row.encoding and row.encoding.format == format)
     if still.extra is not None and not still.extra.is_installed:
         raise MissingExtra(
             f"{path.name}: {still.name} needs the package {still.extra.module}",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from restore_cli.errors import ImageTooLarge, InputError, UnreadableImage
-from restore_cli.imaging.codecs import boxes, exr_header, jxl_header
+from restore_cli.imaging.codecs import bmp, boxes, exr_header, jxl_header
 from restore_cli.imaging.codecs.pages import image_page, pages_of
 from restore_cli.imaging.codecs.radiance_header import read_radiance
 from restore_cli.imaging.codecs.segments import markers
@@ -38,7 +38,7 @@ IN_FRONT = 1 << 20  # bytes of a file in boxes that are searched for its size
 DEFLATED, LZW, RUNS, SCANNED = 1032, 2731, 64, 1024
 RGBE_RUNS = 16  # pixels: a run of 127 in two bytes, four runs for the channels
 JPEG = 3 * SCANNED  # of three channels
-WEBP_HELD = 12  # bytes a pixel: two canvases and a frame
+WEBP_BYTES = 12  # bytes a pixel: two canvases and a frame
 BLOCKS = 640  # of VP8: the modes of a block of 256 take 3.4 bits
 JPEG_SIZES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8))  # markers SOF, Huffman-coded
 JPEG_ARITHMETIC = (*range(0xC9, 0xCC), *range(0xCD, 0xD0))
@@ -50,39 +50,40 @@ FITS_NUMBER = re.compile(rb"(BITPIX|NAXIS\d?) *= *(-?\d{1,9})\b")
 PNG_SIGNATURE, CICP = b"\x89PNG\r\n\x1a\n", 4  # and bytes of the chunk
 MOST_CHUNKS = 1000  # that are looked at
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+PALETTE = 3  # colour type
 TIFF_JPEG = (6, 7)
 TIFF_RATIOS = {1: 1, 5: LZW, 6: JPEG, 7: JPEG, 8: DEFLATED, 32946: DEFLATED, 32773: RUNS}
 
 
 class Size(NamedTuple):
-    """Stored size of an image, and the bytes of a decoded pixel at most."""
+    """Stored size of an image, and the largest number of bytes of a decoded pixel."""
 
     height: int
     width: int
-    each: int
+    pixel_bytes: int
 
 
 @dataclass(frozen=True)
 class Header:
     """Format and stored size of an image.
 
-    `least` bytes are the shortest file of that size, `each` those of a decoded pixel at most.
-    hdr: PQ or HLG, the transfer of its colours. colours: channels of the pixels, at least. held:
-    bytes a pixel that the decoder holds at least, even if the pixels go elsewhere row by row.
+    smallest_file: bytes of the shortest file of that size. pixel_bytes: see Size. hdr: PQ or HLG,
+    the transfer of its colours. colours: channels of the pixels, at least. decoder_bytes: memory of
+    the decoder for each pixel, at least, even if the pixels are stored elsewhere row by row.
     """
 
     still: StillFormat
     height: int
     width: int
-    least: float = 0
-    each: int = 4
+    smallest_file: float = 0
+    pixel_bytes: int = 4
     hdr: str | None = None
     colours: int = 1
-    held: int = 0
+    decoder_bytes: int = 0
 
     @property
     def size(self) -> Size:
-        return Size(self.height, self.width, self.each)
+        return Size(self.height, self.width, self.pixel_bytes)
 
 
 def is_regular(path: Path) -> bool:
@@ -127,7 +128,7 @@ def still_in(data: bytes, name: str) -> StillFormat | None:
         return still_named("RAW")
     if kind is not None:
         raise kind.refusal()
-    return still or next((each for each in STILLS if each.end and data[-18:] == each.end), None)
+    return still or next((row for row in STILLS if row.end and data[-18:] == row.end), None)
 
 
 def _is_raw(tiff: bytes, name: str) -> bool:
@@ -142,7 +143,7 @@ def _checked(header: Header | None, size: int) -> Header | None:
     if header is None:
         return None
     refuse_giant(header.height, header.width)
-    if header.height * header.width > CHEAP and size < header.least:
+    if header.height * header.width > CHEAP and size < header.smallest_file:
         raise UnreadableImage(
             f"truncated: {size:,} bytes cannot hold {header.width} x {header.height} pixels",
             hint="get the file again",
@@ -165,14 +166,7 @@ def _measured(still: StillFormat, data: bytes) -> Header | None:
     """Return the header of a format of `STILLS`. Raises UnreadableImage, ValueError, ..."""
     match still.name:
         case "PNG":
-            width, height, depth, colour, *_, interlaced = struct.unpack_from(">II5B", data, 16)
-            row = (width * depth * PNG_CHANNELS[colour] + 7) // 8
-            each = (4 if colour == 3 else PNG_CHANNELS[colour]) * (2 if depth == 16 else 1)
-            hdr = boxes.hdr_of(dict(_stated_colours(data)))
-            by_rows = depth >= 8 and colour != 3 and not interlaced
-            least, colours = row * height / DEFLATED, 3 if colour in (2, 3, 6) else 1
-            held = 0 if by_rows else colours
-            return Header(still, height, width, least, each, hdr, colours, held)
+            return _png(still, data)
         case "JPEG":
             return _jpeg(still, data)
         case "WebP":
@@ -183,31 +177,52 @@ def _measured(still: StillFormat, data: bytes) -> Header | None:
             return _bmp(still, data)
         case "GIF":
             width, height = struct.unpack_from("<HH", data, 6)
-            return Header(still, height, width, width * height / LZW, held=1)
+            return Header(still, height, width, width * height / LZW, decoder_bytes=1)
         case "AVIF" | "HEIC":
             found = boxes.properties(data[:IN_FRONT])
             if found is None:
                 return None
             hdr = boxes.hdr_of(dict(found.colours))
-            return Header(still, found.height, found.width, each=8, hdr=hdr, held=4)
+            return Header(still, found.height, found.width, pixel_bytes=8, hdr=hdr, decoder_bytes=4)
         case "JPEG XL":
             stated = jxl_header.read_header(jxl_header.codestream(data[:IN_FRONT]))
             hdr = boxes.hdr_of(dict(stated.colours))
-            return Header(still, stated.height, stated.width, each=8, hdr=hdr, held=1)
+            return Header(
+                still, stated.height, stated.width, pixel_bytes=8, hdr=hdr, decoder_bytes=1
+            )
         case "OpenEXR":
             part = exr_header.read_parts(data)[0]
             part.colours()  # refused where there are none
-            return Header(still, part.height, part.width, part.least, each=16)
+            return Header(still, part.height, part.width, part.least, pixel_bytes=16)
         case "Radiance HDR":
             radiance = read_radiance(data)
             pixels = radiance.height * radiance.width
-            return Header(still, radiance.height, radiance.width, pixels / RGBE_RUNS, each=12)
+            return Header(
+                still, radiance.height, radiance.width, pixels / RGBE_RUNS, pixel_bytes=12
+            )
         case "FITS":
             return _fits(still, data)
         case "RAW" | "DICOM" | "Targa, QOI, DDS, SGI, PCX":
             return None  # the libraries tell
         case _:
             return _pnm(still, data)
+
+
+def _png(still: StillFormat, data: bytes) -> Header:
+    width, height, depth, kind, *_, interlaced = struct.unpack_from(">II5B", data, 16)
+    row = (width * depth * PNG_CHANNELS[kind] + 7) // 8
+    by_rows = depth >= 8 and kind != PALETTE and not interlaced
+    colours = 3 if kind in (2, PALETTE, 6) else 1
+    return Header(
+        still,
+        height,
+        width,
+        smallest_file=row * height / DEFLATED,
+        pixel_bytes=(4 if kind == PALETTE else PNG_CHANNELS[kind]) * (2 if depth == 16 else 1),
+        hdr=boxes.hdr_of(dict(_stated_colours(data))),
+        colours=colours,
+        decoder_bytes=0 if by_rows else colours,
+    )
 
 
 def _stated_colours(png: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -226,16 +241,21 @@ def _jpeg(still: StillFormat, data: bytes) -> Header | None:
     for marker, at in markers(data):
         if marker in JPEG_SIZES + JPEG_ARITHMETIC:
             height, width, components = struct.unpack_from(">HHB", data, at + 5)
-            least = width * height / SCANNED if marker in JPEG_SIZES else 0
-            colours, held = 1 if components == 1 else 3, 2 if marker in PROGRESSIVE else 0
-            header = Header(still, height, width, least, colours=colours, held=held)
+            header = Header(
+                still,
+                height,
+                width,
+                smallest_file=width * height / SCANNED if marker in JPEG_SIZES else 0,
+                colours=1 if components == 1 else 3,
+                decoder_bytes=2 if marker in PROGRESSIVE else 0,
+            )
             return header if height else None  # 0: stated later
     return None
 
 
 def _webp(still: StillFormat, data: bytes) -> Header | None:
     header = _webp_size(still, data)
-    return header and replace(header, colours=3, held=WEBP_HELD)
+    return header and replace(header, colours=3, decoder_bytes=WEBP_BYTES)
 
 
 def _webp_size(still: StillFormat, data: bytes) -> Header | None:
@@ -256,23 +276,32 @@ def _tiff(still: StillFormat, data: bytes) -> Header:
     tags = image_page(pages_of(data)).tags
     height, width = tags.numbers(257, (0,))[0], tags.numbers(256, (0,))[0]
     bits, samples = max(tags.numbers(258, (1,))), tags.numbers(277, (1,))[0]
-    ratio = TIFF_RATIOS.get(tags.numbers(259, (1,))[0])
-    least = 0 if ratio is None else height * width * bits * samples / 8 / ratio
-    colours = 3 if tags.numbers(262, (1,))[0] == 2 else 1
-    by_parts = tags.numbers(259, (1,))[0] not in TIFF_JPEG and bits >= 8
-    each = samples * -(-bits // 8)
-    return Header(still, height, width, least, each, None, colours, 0 if by_parts else 1)
+    compression = tags.numbers(259, (1,))[0]
+    ratio = TIFF_RATIOS.get(compression)
+    by_parts = compression not in TIFF_JPEG and bits >= 8
+    return Header(
+        still,
+        height,
+        width,
+        smallest_file=0 if ratio is None else height * width * bits * samples / 8 / ratio,
+        pixel_bytes=samples * -(-bits // 8),
+        colours=3 if tags.numbers(262, (1,))[0] == 2 else 1,
+        decoder_bytes=0 if by_parts else 1,
+    )
 
 
 def _bmp(still: StillFormat, data: bytes) -> Header:
-    if struct.unpack_from("<I", data, 14)[0] == 12:  # the oldest header
-        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
-        packed = 0
-    else:
-        width, height, _, bits, packed = struct.unpack_from("<iiHHI", data, 18)
-    height = abs(height)  # negative: from top to bottom
-    least, wide = 0 if packed in (1, 2) else width * height * bits / 8, bits > 8
-    return Header(still, height, width, least, colours=1 + 2 * wide, held=1 + 3 * wide)
+    layout = bmp.read_layout(data)
+    height, width, in_colour = layout.height, layout.width, layout.bits > 8
+    by_runs = layout.compression in bmp.RUN_LENGTH
+    return Header(
+        still,
+        height,
+        width,
+        smallest_file=0 if by_runs else width * height * layout.bits / 8,
+        colours=3 if in_colour else 1,
+        decoder_bytes=4 if in_colour else 1,
+    )
 
 
 def _fits(still: StillFormat, data: bytes) -> Header | None:
@@ -281,7 +310,9 @@ def _fits(still: StillFormat, data: bytes) -> Header | None:
     if numbers[b"NAXIS"] < 2 or b"NAXIS2" not in numbers:
         return None  # in an extension: astropy tells
     width, height = numbers[b"NAXIS1"], numbers[b"NAXIS2"]
-    return Header(still, height, width, height * width * abs(numbers[b"BITPIX"]) / 8, each=16)
+    return Header(
+        still, height, width, height * width * abs(numbers[b"BITPIX"]) / 8, pixel_bytes=16
+    )
 
 
 def _pnm(still: StillFormat, data: bytes) -> Header | None:
@@ -289,5 +320,12 @@ def _pnm(still: StillFormat, data: bytes) -> Header | None:
     if found is None:
         return None
     width, height = int(found[2]), int(found[3])
-    least, wide = width * height * PNM_BITS[found[1]] / 8, found[1] in (b"3", b"6")
-    return Header(still, height, width, least, 6, colours=1 + 2 * wide, held=1)
+    return Header(
+        still,
+        height,
+        width,
+        smallest_file=width * height * PNM_BITS[found[1]] / 8,
+        pixel_bytes=6,
+        colours=3 if found[1] in (b"3", b"6") else 1,
+        decoder_bytes=1,
+    )

@@ -148,10 +148,8 @@ def _values(decoded: Decoded, colours: int) -> Array:
     height, width, channels = decoded.levels.shape
     size = (width, height) if decoded.orientation >= 5 else (height, width)
     values = np.empty((channels, *size), np.float32)
-    stored_order, out = (
-        decoded.levels.transpose(2, 0, 1),
-        _view_as_stored(values, decoded.orientation),
-    )
+    stored_order = decoded.levels.transpose(2, 0, 1)
+    out = _view_as_stored(values, decoded.orientation)
     native = decoded.metadata.native
     if native is None:
         np.divide(stored_order, decoded.largest, out=out, dtype=np.float32)
@@ -176,7 +174,9 @@ def banded_image(decoded: Decoded, storage: Storage) -> BandedImage:
 
 
 def stored(levels: Array, storage: Storage) -> Array:
-    """Return levels (H, W, C) in a storage."""
+    """Return levels (H, W, C), or (H, W) of grey, as (H, W, C) in a storage."""
+    if levels.ndim == 2:
+        levels = levels[..., None]
     if storage is MEMORY:
         return levels
     result = storage.new(levels.shape, levels.dtype.newbyteorder("="))

@@ -176,4 +176,4 @@ def test_the_header_tells_whether_a_png_is_decoded_by_rows(name, colours, held, 
     levels = noise(9, 7, 1 if name == "grey" else 3)
     Path("a.png").write_bytes(png_file(levels, interlaced=name == "interlaced"))
     header = read_header(Path("a.png"))
-    assert (header.colours, header.held) == (colours, held)
+    assert (header.colours, header.decoder_bytes) == (colours, held)

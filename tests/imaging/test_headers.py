@@ -42,7 +42,7 @@ FILES = {
 def test_the_header_has_the_size_of_the_decoded_image(data):
     header, image = inspect(data, name="it"), decode(data, name="it")
     assert (header.height, header.width) == (image.height, image.width) == (19, 37)
-    assert header.least <= len(data)
+    assert header.smallest_file <= len(data)
 
 
 @pytest.mark.parametrize("data", FILES.values(), ids=FILES)
@@ -80,7 +80,7 @@ def test_a_webp_too_short_for_its_size_is_refused_unread():
 def test_an_even_webp_needs_few_bytes():
     data = pillow_file(Pillow.new("RGB", (5000, 4000)), "WEBP", quality=1, method=0)
     header = inspect(data, name="it")
-    assert len(data) / 20 < header.least < len(data)
+    assert len(data) / 20 < header.smallest_file < len(data)
 
 
 def gif_of(height, width):

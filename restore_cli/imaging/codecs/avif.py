@@ -44,7 +44,7 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     dropped = ["the other frames"] if frames > 1 else []
     dropped += ["its bits beyond 8"] if depth < stated.depth else []
     return Decoded(
-        stored(levels[..., None] if levels.ndim == 2 else levels, storage),
+        stored(levels, storage),
         2**depth - 1,
         orientation,
         metadata=metadata,

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from restore_cli.imaging.codecs.segments import BEHIND
 
 HEADER = 14  # bytes before the one that gives the size
+OLDEST = 12  # bytes of the shortest header, with sides of 16 bits
 VERSION_5 = 124  # bytes of the header that may name an ICC profile
 EMBEDDED, LINKED = b"DEBM", b"KNIL"  # kinds of profile: in the file, and in another one
+RUN_LENGTH = (1, 2)  # compression
 UNCOMPRESSED = (0, 3, 6)  # plain, and plain with masks of the channels
+
+
+class Layout(NamedTuple):
+    """Size and storage of the pixels."""
+
+    height: int
+    width: int
+    bits: int  # of a pixel
+    compression: int
+
+
+def read_layout(data: bytes) -> Layout:
+    """Read the size and the storage of the pixels. Raises struct.error."""
+    if struct.unpack_from("<I", data, HEADER)[0] == OLDEST:
+        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
+        return Layout(height, width, bits, 0)
+    width, height, _, bits, compression = struct.unpack_from("<iiHHI", data, 18)
+    return Layout(abs(height), width, bits, compression)  # negative: from top to bottom
 
 
 def profile_of(data: bytes) -> bytes | None:
@@ -38,13 +59,9 @@ def _profile(data: bytes, kind: bytes) -> tuple[int, int]:
 
 def _end_of_pixels(data: bytes) -> int | None:
     """Return the offset behind the pixels; None where they are compressed, of unknown length."""
-    start: int = struct.unpack_from("<I", data, 10)[0]
-    if struct.unpack_from("<I", data, HEADER)[0] == 12:  # the oldest header
-        width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
-        packed = 0
-    else:
-        width, height, _, bits, packed = struct.unpack_from("<iiHHI", data, 18)
-    if packed not in UNCOMPRESSED:
+    layout = read_layout(data)
+    if layout.compression not in UNCOMPRESSED:
         return None
-    row: int = -(-width * bits // 32) * 4
-    return start + row * abs(int(height))
+    start: int = struct.unpack_from("<I", data, 10)[0]
+    row = -(-layout.width * layout.bits // 32) * 4
+    return start + row * layout.height

@@ -19,7 +19,7 @@ from restore_cli.imaging.curves import RangeCurve
 from restore_cli.imaging.headers import refuse_giant
 from restore_cli.imaging.image import Metadata, Native
 from restore_cli.imaging.kinds import HEAD
-from restore_cli.imaging.quantize import Decoded, Encodable, stored
+from restore_cli.imaging.quantize import Array, Decoded, Encodable, stored
 
 INVERTED = "MONOCHROME1"
 GREYS = (INVERTED, "MONOCHROME2")
@@ -120,8 +120,7 @@ def _refuse_unusual(dataset: Any) -> None:
 
 def encode(source: Encodable, file: BinaryIO) -> None:
     """Encode values of the kind of the source, uncompressed, as a derived image of its series."""
-    from pydicom.dataset import Dataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    from pydicom.uid import ExplicitVRLittleEndian
 
     native = source.image.metadata.native
     assert native is not None  # `refuse_unstated_colours` has seen to it
@@ -137,38 +136,8 @@ def encode(source: Encodable, file: BinaryIO) -> None:
         syntax = dataset.file_meta.TransferSyntaxUID
         values = values.astype(header.dtype.newbyteorder("<" if syntax.is_little_endian else ">"))
         pixels = values.tobytes()
-        dataset.Rows, dataset.Columns = values.shape
-        factors = [after / before for after, before in zip(values.shape, header.size, strict=True)]
-        for name in SPACINGS:
-            if name in dataset and values.shape != header.size:
-                spacing = zip(dataset[name].value, factors, strict=True)
-                setattr(dataset, name, [f"{float(step) / factor:.10g}" for step, factor in spacing])
-        for name, value in (
-            ("SmallestImagePixelValue", values.min()),
-            ("LargestImagePixelValue", values.max()),
-        ):
-            if name in dataset:
-                dataset[name].value = int(value)
-        for group in OVERLAYS:
-            for element in [*dataset.group_dataset(group)]:
-                del dataset[element.tag]
-        if "IconImageSequence" in dataset:
-            del dataset.IconImageSequence
-        of_source = Dataset()
-        of_source.ReferencedSOPClassUID = dataset.get("SOPClassUID", "")
-        of_source.ReferencedSOPInstanceUID = dataset.get("SOPInstanceUID", "")
-        dataset.SourceImageSequence = [*dataset.get("SourceImageSequence", []), of_source]
-        dataset.ImageType = ["DERIVED", *([*dataset.get("ImageType", [])][1:] or ["SECONDARY"])]
-        steps = (dataset.get("DerivationDescription"), f"restore_cli {__version__}")
-        dataset.DerivationDescription = "; ".join(filter(None, steps))[-LONGEST_TEXT:]
-        # The same result has the same identifier, another one never has.
-        of = [
-            str(dataset.get("SOPInstanceUID", "")),
-            __version__,
-            hashlib.sha256(pixels).hexdigest(),
-        ]
-        dataset.SOPInstanceUID = generate_uid(entropy_srcs=of)
-        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        _describe_pixels(dataset, values, header.size)
+        _state_derivation(dataset, pixels)
         dataset.preamble = bytes(128)  # a TIFF header there would be that of the source
         dataset.PixelData = pixels + bytes(len(pixels) % 2)
         is_wide = dataset.BitsAllocated > 8 or syntax.is_implicit_VR
@@ -176,3 +145,43 @@ def encode(source: Encodable, file: BinaryIO) -> None:
         packed = io.BytesIO()
         dataset.save_as(packed, enforce_file_format=True)
     file.write(packed.getbuffer())
+
+
+def _describe_pixels(dataset: Any, values: Array, size_before: tuple[int, int]) -> None:
+    """State size, spacing and range of the pixels, and remove overlays and icons of the source."""
+    dataset.Rows, dataset.Columns = values.shape
+    factors = [after / before for after, before in zip(values.shape, size_before, strict=True)]
+    for name in SPACINGS:
+        if name in dataset and values.shape != size_before:
+            spacing = zip(dataset[name].value, factors, strict=True)
+            setattr(dataset, name, [f"{float(step) / factor:.10g}" for step, factor in spacing])
+    for name, value in (
+        ("SmallestImagePixelValue", values.min()),
+        ("LargestImagePixelValue", values.max()),
+    ):
+        if name in dataset:
+            dataset[name].value = int(value)
+    for group in OVERLAYS:
+        for element in [*dataset.group_dataset(group)]:
+            del dataset[element.tag]
+    if "IconImageSequence" in dataset:
+        del dataset.IconImageSequence
+
+
+def _state_derivation(dataset: Any, pixels: bytes) -> None:
+    """State that the image is derived from its source, with an identifier of its own."""
+    from pydicom.dataset import Dataset
+    from pydicom.uid import generate_uid
+
+    source = Dataset()
+    source.ReferencedSOPClassUID = dataset.get("SOPClassUID", "")
+    source.ReferencedSOPInstanceUID = dataset.get("SOPInstanceUID", "")
+    dataset.SourceImageSequence = [*dataset.get("SourceImageSequence", []), source]
+    dataset.ImageType = ["DERIVED", *([*dataset.get("ImageType", [])][1:] or ["SECONDARY"])]
+    steps = (dataset.get("DerivationDescription"), f"restore_cli {__version__}")
+    dataset.DerivationDescription = "; ".join(filter(None, steps))[-LONGEST_TEXT:]
+    # The same result has the same identifier, another one never has.
+    uid = str(dataset.get("SOPInstanceUID", ""))
+    entropy = [uid, __version__, hashlib.sha256(pixels).hexdigest()]
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=entropy)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

@@ -42,9 +42,29 @@ class FitsHeader:
 
 def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     """Decode the first image. Raises UnreadableImage, ImageTooLarge, and what astropy raises."""
+    values, header, dropped = _read(data[:])  # a mapped file becomes bytes
+    known = np.isfinite(values) if header.blank is None else values != header.blank
+    if not known.any():
+        raise UnreadableImage("a FITS image without a value", hint="name another file")
+    curve = AsinhCurve.of(values[known])
+    with np.errstate(invalid="ignore"):  # some kinds of NaN
+        samples = values.astype(np.float64)[..., None]
+    if not known.all():
+        samples = np.where(known[..., None], samples, curve.low)
+        samples = np.concatenate([samples, known[..., None]], axis=-1)
+    return Decoded(
+        stored(samples, storage),
+        65_535,
+        orientation=UPWARDS,
+        metadata=Metadata(native=Native("fits", curve, header)),
+        dropped=dropped,
+    )
+
+
+def _read(data: bytes) -> tuple[Array, FitsHeader, tuple[str, ...]]:
+    """Return the values (H, W) of the first image, its header, and the contents not read."""
     from astropy.io import fits
 
-    data = data[:]  # a mapped file becomes bytes
     opened = partial(fits.open, memmap=False, lazy_load_hdus=False)
     with (
         without_warnings(),
@@ -79,24 +99,9 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
             hdu.header.get("BLANK") if values.dtype.kind in "iu" else None,
             (height, width),
         )
-        others = sum(place != images[0] and bool(each.shape) for place, each in enumerate(file))
-    known = np.isfinite(values) if header.blank is None else values != header.blank
-    if not known.any():
-        raise UnreadableImage("a FITS image without a value", hint="name another file")
-    curve = AsinhCurve.of(values[known])
-    with np.errstate(invalid="ignore"):  # some kinds of NaN
-        samples = values.astype(np.float64)[..., None]
-    if not known.all():
-        samples = np.where(known[..., None], samples, curve.low)
-        samples = np.concatenate([samples, known[..., None]], axis=-1)
+        others = sum(bool(hdu.shape) for place, hdu in enumerate(file) if place != images[0])
     droppable = {"the other images and tables": others > 0, "its compression": packed}
-    return Decoded(
-        stored(samples, storage),
-        65_535,
-        orientation=UPWARDS,
-        metadata=Metadata(native=Native("fits", curve, header)),
-        dropped=tuple(name for name, is_there in droppable.items() if is_there),
-    )
+    return values, header, tuple(name for name, is_there in droppable.items() if is_there)
 
 
 def _plane(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -36,7 +36,7 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     levels = np.array(opened)  # a copy: up to pillow-heif 1.4 the array outlives its memory
     depth = info["bit_depth"]
     return Decoded(
-        stored(levels[..., None] if levels.ndim == 2 else levels, storage),
+        stored(levels, storage),
         255 if depth <= 8 else (2**depth - 1) << (16 - depth),
         metadata=metadata,
         premultiplied=bool(getattr(opened, "premultiplied_alpha", False)),

@@ -50,7 +50,7 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
         "its content credentials (C2PA)": b"jumb" in found,
     }
     return Decoded(
-        stored(levels[..., None] if levels.ndim == 2 else levels, storage),
+        stored(levels, storage),
         2**header.depth - 1,
         premultiplied=header.premultiplied,
         metadata=metadata,

@@ -153,31 +153,22 @@ def outgoing_metadata(image: Image, encoding: Encoding) -> tuple[Metadata, list[
     made, is removed; the image's own record never displaces the user's XMP. Raises OutputError.
     """
     refuse_unstated_colours(image, encoding)
-    metadata, lost = image.metadata, list[str]()
-    native = metadata.native
-    if native is not None and native.format == encoding.format:
-        metadata = replace(metadata, icc=None)  # the header states the colours
-    elif native is not None:
+    metadata, native = image.metadata, image.metadata.native
+    lost = list[str]()
+    if native is not None and native.format != encoding.format:
         lost.append(f"its header ({native.format.upper()})")
         if metadata.light and metadata.light.peak > 1 and encoding.values == "levels":
             lost.append("values above white (1)")
-    if metadata.exif is not None:
-        sized = with_size(metadata.exif, image.height, image.width)
-        if not suits_depth(sized, min(image.bit_depth, encoding.depth)):
-            sized = without_transfer_function(sized)
+    exif = metadata.exif
+    if exif is not None:
+        exif = with_size(exif, image.height, image.width)
+        if not suits_depth(exif, min(image.bit_depth, encoding.depth)):
+            exif = without_transfer_function(exif)
             lost.append("its transfer function")
-        metadata = replace(metadata, exif=sized)
-    packet = xmp.without_record(metadata.xmp)
-    if packet is not None:
-        packet = xmp.with_size(packet, image.height, image.width, encoding.format)
-    if metadata.record is not None:
-        recorded = xmp.with_record(packet, metadata.record)
-        if recorded is not None and _fits(recorded, encoding.largest_xmp):
-            packet = recorded
-        else:
-            logger.info("record dropped: no room for it in the XMP")
     profile = metadata.icc
-    if profile is not None and profile[16:20] == GREY_PROFILE and len(image.pixels) == 3:
+    if native is not None and native.format == encoding.format:
+        profile = None  # the header states the colours
+    elif profile is not None and profile[16:20] == GREY_PROFILE and len(image.pixels) == 3:
         lost.append("its ICC profile, which is for grey images")
         profile = None
 
@@ -189,8 +180,8 @@ def outgoing_metadata(image: Image, encoding: Encoding) -> tuple[Metadata, list[
         return None
 
     written = Metadata(
-        exif=fitting("EXIF", metadata.exif, encoding.largest_exif),
-        xmp=fitting("XMP", packet, encoding.largest_xmp),
+        exif=fitting("EXIF", exif, encoding.largest_exif),
+        xmp=fitting("XMP", _outgoing_xmp(image, encoding), encoding.largest_xmp),
         icc=fitting("ICC profile", profile, encoding.largest_icc),
         dpi=metadata.dpi,
         texts=tuple(text for text in metadata.texts if _holds(encoding, text)),
@@ -211,6 +202,20 @@ def outgoing_metadata(image: Image, encoding: Encoding) -> tuple[Metadata, list[
             except ValueError:
                 lost.append("the colours that it states (cICP, gAMA, cHRM)")
     return written, lost
+
+
+def _outgoing_xmp(image: Image, encoding: Encoding) -> bytes | None:
+    """Return the XMP with the size of the image, and with its record if there is room for it."""
+    packet = xmp.without_record(image.metadata.xmp)
+    if packet is not None:
+        packet = xmp.with_size(packet, image.height, image.width, encoding.format)
+    if image.metadata.record is None:
+        return packet
+    recorded = xmp.with_record(packet, image.metadata.record)
+    if recorded is not None and _fits(recorded, encoding.largest_xmp):
+        return recorded
+    logger.info("record dropped: no room for it in the XMP")
+    return packet
 
 
 def _holds(encoding: Encoding, text: Text) -> bool:

@@ -28,6 +28,6 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     if levels.dtype == np.bool_:
         levels = levels.astype(np.uint8) * 255
     return Decoded(
-        stored(levels[..., None] if levels.ndim == 2 else levels, storage),
+        stored(levels, storage),
         dropped=("its bits beyond 8",) if data.startswith(SGI_16) else (),
     )

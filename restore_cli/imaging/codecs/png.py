@@ -97,7 +97,7 @@ def _levels(chunks: Sequence[Chunk], storage: Storage) -> Array:
         return joined(_strips(chunks, depth), levels, storage)
     plain = (chunk.whole for chunk in chunks if chunk.kind in FOR_PIXELS)
     levels = imagecodecs.png_decode(SIGNATURE + b"".join(plain))
-    return stored(levels[..., None] if levels.ndim == 2 else levels, storage)
+    return stored(levels, storage)
 
 
 def _strips(chunks: Sequence[Chunk], depth: int) -> Iterator[Array]:
