@@ -20,7 +20,7 @@ Container = Literal["mp4", "mov", "mkv", "webm"]  # videos that can be written
 Compress = Literal["fast", "normal", "small"]  # time for smaller files of the same pixels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoding:
     """Encoder and limits of a still format that is written."""
 
@@ -30,15 +30,15 @@ class Encoding:
     alpha: bool  # False: the image is composited on white
     depth: Literal[8, 16]  # bits per channel, at most
     lossy: bool  # a quality can be chosen
-    largest_side: int | None  # pixels; None: no limit
     largest_icc: int | None  # bytes of an ICC profile; 0: none is held; None: no limit
     largest_exif: int | None
     largest_xmp: int | None
-    keywords: tuple[str, ...] | None  # of texts that are held; None: any
-    largest_text: int | None
-    photoshop: bool  # image resources of Photoshop are held, with IPTC captions
-    chunks: bool  # statements of a PNG about its colours are held
-    grey: bool  # False: grey is written as RGB
+    largest_side: int | None = None  # pixels; None: no limit
+    keywords: tuple[str, ...] | None = ()  # of texts that are held; None: any
+    largest_text: int | None = None
+    photoshop: bool = False  # image resources of Photoshop are held, with IPTC captions
+    chunks: bool = False  # statements of a PNG about its colours are held
+    grey: bool = True  # False: grey is written as RGB
     animated: bool = False  # animations are written
     values: Literal["levels", "light", "own"] = "levels"  # own: only of sources of this format
     encoder_bytes: int = 0  # memory of the encoder for each pixel of RGB, at least
@@ -63,16 +63,16 @@ class Extra:
         return find_spec(self.module) is not None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StillFormat:
     """A format of still images that can be read."""
 
     name: str
     suffixes: tuple[str, ...]
-    signatures: tuple[bytes, ...]  # first bytes of a file; empty: Pillow identifies it
     decode: str  # (bytes) -> Decoded
-    pillow: str | None  # Pillow's name of it, if Pillow decodes any of its files
-    encoding: Encoding | None  # None: it is not written
+    signatures: tuple[bytes, ...] = ()  # first bytes of a file; empty: Pillow identifies it
+    pillow: str | None = None  # Pillow's name of it, if Pillow decodes any of its files
+    encoding: Encoding | None = None  # None: it is not written
     brands: tuple[bytes, ...] = ()  # of the first box, in files of the MP4 family
     extra: Extra | None = None
     offset: int = 0  # of the signatures
@@ -113,7 +113,6 @@ STILLS: tuple[StillFormat, ...] = (
         suffixes=(".png", ".apng"),
         signatures=(b"\x89PNG\r\n\x1a\n",),
         decode="restore_cli.imaging.codecs.png:decode",
-        pillow=None,
         encoding=Encoding(
             format="png",
             suffix=".png",
@@ -121,15 +120,11 @@ STILLS: tuple[StillFormat, ...] = (
             alpha=True,
             depth=16,
             lossy=False,
-            largest_side=None,
             largest_icc=None,
             largest_exif=None,
             largest_xmp=None,
             keywords=None,
-            largest_text=None,
-            photoshop=False,
             chunks=True,
-            grey=True,
             animated=True,
             efforts=DEFLATE,
         ),
@@ -154,8 +149,6 @@ STILLS: tuple[StillFormat, ...] = (
             keywords=("Comment",),
             largest_text=65_533,
             photoshop=True,
-            chunks=False,
-            grey=True,
             encoder_bytes=4,
         ),
     ),
@@ -176,10 +169,6 @@ STILLS: tuple[StillFormat, ...] = (
             largest_icc=None,
             largest_exif=None,
             largest_xmp=None,
-            keywords=(),
-            largest_text=None,
-            photoshop=False,
-            chunks=False,
             grey=False,
             animated=True,
             encoder_bytes=8,
@@ -191,7 +180,6 @@ STILLS: tuple[StillFormat, ...] = (
         suffixes=(".dcm", ".dicom"),
         signatures=(b"DICM",),
         decode="restore_cli.imaging.codecs.dicom:decode",
-        pillow=None,
         encoding=Encoding(
             format="dicom",
             suffix=".dcm",
@@ -203,11 +191,6 @@ STILLS: tuple[StillFormat, ...] = (
             largest_icc=0,
             largest_exif=0,
             largest_xmp=0,
-            keywords=(),
-            largest_text=None,
-            photoshop=False,
-            chunks=False,
-            grey=True,
             values="own",
         ),
         extra=Extra(
@@ -231,15 +214,10 @@ STILLS: tuple[StillFormat, ...] = (
             alpha=True,
             depth=16,
             lossy=False,
-            largest_side=None,
             largest_icc=None,
             largest_exif=None,
             largest_xmp=None,
-            keywords=(),
-            largest_text=None,
             photoshop=True,
-            chunks=False,
-            grey=True,
             efforts=DEFLATE,
         ),
     ),
@@ -249,7 +227,6 @@ STILLS: tuple[StillFormat, ...] = (
         signatures=(b"BM",),
         decode="restore_cli.imaging.codecs.pillow:decode",
         pillow="BMP",
-        encoding=None,
     ),
     StillFormat(
         name="GIF",
@@ -257,7 +234,6 @@ STILLS: tuple[StillFormat, ...] = (
         signatures=(b"GIF8",),
         decode="restore_cli.imaging.codecs.pillow:decode",
         pillow="GIF",
-        encoding=None,
     ),
     StillFormat(
         name="PNM",
@@ -265,23 +241,18 @@ STILLS: tuple[StillFormat, ...] = (
         signatures=(b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"),
         decode="restore_cli.imaging.codecs.pnm:decode",
         pillow="PPM",
-        encoding=None,
     ),
     StillFormat(
         name="Targa, QOI, DDS, SGI, PCX",
         suffixes=(".tga", ".qoi", ".dds", ".sgi", ".pcx"),
         signatures=(b"qoif", b"DDS ", b"\x01\xda", b"\n\x02\x01", b"\n\x03\x01", b"\n\x05\x01"),
         decode="restore_cli.imaging.codecs.plugins:decode",
-        pillow=None,
-        encoding=None,
         end=b"TRUEVISION-XFILE.\0",  # of Targa, which has no signature at its start
     ),
     StillFormat(
         name="AVIF",
         suffixes=(".avif",),
-        signatures=(),
         decode="restore_cli.imaging.codecs.avif:decode",
-        pillow=None,
         encoding=Encoding(
             format="avif",
             suffix=".avif",
@@ -293,11 +264,6 @@ STILLS: tuple[StillFormat, ...] = (
             largest_icc=None,
             largest_exif=None,
             largest_xmp=None,
-            keywords=(),
-            largest_text=None,
-            photoshop=False,
-            chunks=False,
-            grey=True,
             encoder_bytes=16,
         ),
         brands=(b"avif", b"avis", b"avio"),
@@ -307,7 +273,6 @@ STILLS: tuple[StillFormat, ...] = (
         suffixes=(".jxl",),
         signatures=(b"\xff\x0a", b"\0\0\0\x0cJXL "),
         decode="restore_cli.imaging.codecs.jpegxl:decode",
-        pillow=None,
         encoding=Encoding(
             format="jxl",
             suffix=".jxl",
@@ -315,15 +280,9 @@ STILLS: tuple[StillFormat, ...] = (
             alpha=True,
             depth=16,
             lossy=True,
-            largest_side=None,
             largest_icc=0,  # the codestream holds it, but imagecodecs does not write it
             largest_exif=None,
             largest_xmp=None,
-            keywords=(),
-            largest_text=None,
-            photoshop=False,
-            chunks=False,
-            grey=True,
             encoder_bytes=16,
             efforts=(2, 5, 7),
         ),
@@ -331,10 +290,7 @@ STILLS: tuple[StillFormat, ...] = (
     StillFormat(
         name="HEIC",
         suffixes=(".heic", ".heif", ".hif"),
-        signatures=(),
         decode="restore_cli.imaging.codecs.heif:decode",
-        pillow=None,
-        encoding=None,
         brands=(
             *(b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"),
             *(b"mif1", b"mif2", b"msf1"),  # any HEIF image; AVIF, which has them too, is above
@@ -349,10 +305,8 @@ STILLS: tuple[StillFormat, ...] = (
     StillFormat(
         name="RAW",
         suffixes=(*RAW_SUFFIXES, ".cr3", ".raf", ".mrw", ".x3f"),
-        signatures=(),  # `kinds` and the tags of a TIFF tell
+        # Without signatures: `kinds` and the tags of a TIFF tell.
         decode="restore_cli.imaging.codecs.raw:decode",
-        pillow=None,
-        encoding=None,
         extra=Extra(
             "raw",
             "rawpy",
@@ -365,7 +319,6 @@ STILLS: tuple[StillFormat, ...] = (
         suffixes=(".exr",),
         signatures=(b"v/1\x01",),
         decode="restore_cli.imaging.codecs.exr:decode",
-        pillow=None,
         encoding=Encoding(
             format="exr",
             suffix=".exr",
@@ -373,15 +326,9 @@ STILLS: tuple[StillFormat, ...] = (
             alpha=True,
             depth=16,
             lossy=False,
-            largest_side=None,
             largest_icc=0,
             largest_exif=0,
             largest_xmp=None,
-            keywords=(),
-            largest_text=None,
-            photoshop=False,
-            chunks=False,
-            grey=True,
             values="light",
         ),
         extra=Extra(
@@ -396,7 +343,6 @@ STILLS: tuple[StillFormat, ...] = (
         suffixes=(".hdr", ".rgbe"),
         signatures=(b"#?RADIANCE", b"#?RGBE"),
         decode="restore_cli.imaging.codecs.radiance:decode",
-        pillow=None,
         encoding=Encoding(
             format="hdr",
             suffix=".hdr",
@@ -404,14 +350,9 @@ STILLS: tuple[StillFormat, ...] = (
             alpha=False,
             depth=16,
             lossy=False,
-            largest_side=None,
             largest_icc=0,
             largest_exif=0,
             largest_xmp=0,
-            keywords=(),
-            largest_text=None,
-            photoshop=False,
-            chunks=False,
             grey=False,
             values="light",
         ),
@@ -421,7 +362,6 @@ STILLS: tuple[StillFormat, ...] = (
         suffixes=(".fits", ".fit", ".fts"),
         signatures=(b"SIMPLE  =",),
         decode="restore_cli.imaging.codecs.fits:decode",
-        pillow=None,
         encoding=Encoding(
             format="fits",
             suffix=".fits",
@@ -429,15 +369,9 @@ STILLS: tuple[StillFormat, ...] = (
             alpha=True,
             depth=16,
             lossy=False,
-            largest_side=None,
             largest_icc=0,
             largest_exif=0,
             largest_xmp=0,
-            keywords=(),
-            largest_text=None,
-            photoshop=False,
-            chunks=False,
-            grey=True,
             values="own",
         ),
         extra=Extra(
