@@ -1,9 +1,9 @@
 """Provenance records: the steps and settings that made a file, in its own metadata.
 
-Restored and generated files have the same record, in their XMP. Its field names are its own:
-options, requests and reports are converted here, so their fields may be renamed. A record is read
-from files that anybody may have written, so its contents are bounded. Of a source only the file
-name is recorded, not its folder.
+Restored and generated files have the same record, in their XMP. Its settings have the names of the
+fields of options and requests; reports are converted here. A record is read from files that anybody
+may have written, so its contents are bounded. Of a source only the file name is recorded, not its
+folder.
 
 Version b689b0b wrote two formats, which are still read: restored files name the fields of its
 options, generated PNGs have a text chunk "restore".
@@ -148,21 +148,13 @@ def restored_record(
     quality: int | None,
 ) -> Record:
     """Return the record of a restored image."""
-    options = shared.options
     return Record(
         restore=__version__,
         torch=None if all(step.without_torch for step in steps) else _torch_version(),
         command=shared.command,
         device=shared.device,
         networks=tuple(map(_network, steps)),
-        settings={
-            "overlap": options.overlap,
-            "exact": options.exact,
-            "seed": options.seed,
-            "strength": options.strength,
-            "resize": options.resize,
-            "noise_limit": options.noise_limit,
-        },
+        settings={name: getattr(shared.options, name) for name in SETTINGS},
         format=format,
         quality=quality,
         source=shared.source or source,
@@ -189,27 +181,14 @@ def generated_record(
         for role, image in images.items()
         if image is not None
     ]
-    inputs += [InputRecord(one.role, one.name, one.sha256, one.scale) for one in generator.added]
-    settings = {
-        "steps": request.steps,
-        "guidance": request.guidance,
-        "guidance_power": request.guidance_power,
-        "negative": request.negative,
-        "sampler": request.sampler,
-        "rope": request.rope,
-        "direct": request.direct,
-        "freeu": request.freeu,
-        "disperse": request.disperse,
-        "synchronise": request.synchronise,
-        "init_strength": request.init_strength,
-    }
+    inputs += [InputRecord(**vars(weights)) for weights in generator.added]
     return Record(
         restore=__version__,
         torch=_torch_version(),
         command="generate",
         device=generator.device.type,
         networks=tuple(map(_network, (step, *enlarged))),
-        settings=settings,
+        settings={name: getattr(request, name) for name in GENERATING_SETTINGS},
         format=grid.format,
         quality=quality,
         prompts=tuple(prompt for prompt, _ in grid.images),
@@ -246,37 +225,28 @@ def _rain_record(rain: Rain | None) -> RainRecord | None:
 
 def options_of(record: Record) -> RunOptions:
     """Return the options of the command that restored a file; tiles are recorded per network."""
-    settings = record.settings
-    return RunOptions(
-        overlap=settings["overlap"],
-        exact=settings["exact"],
-        device=record.device,
-        seed=settings["seed"],
-        strength=settings["strength"],
-        resize=settings["resize"],
-        noise_limit=settings["noise_limit"],
-    )
+    return RunOptions(device=record.device, **record.settings)
 
 
 def steps_of(record: Record) -> tuple[StepReport, ...]:
     """Return the reports of the networks of a restored file; seconds are not recorded."""
     return tuple(
         StepReport(
-            network=one.network,
-            weights=one.weights,
-            sha256=one.sha256,
-            tile=one.tile,
-            precision=one.precision,
-            height=one.height,
-            width=one.width,
+            network=network.network,
+            weights=network.weights,
+            sha256=network.sha256,
+            tile=network.tile,
+            precision=network.precision,
+            height=network.height,
+            width=network.width,
             seconds=0.0,
-            backend=one.backend,
-            noise_sigma=one.noise_sigma,
-            brightness=one.brightness,
-            grain=one.grain,
-            rain=_rain_of(one.rain),
+            backend=network.backend,
+            noise_sigma=network.noise_sigma,
+            brightness=network.brightness,
+            grain=network.grain,
+            rain=_rain_of(network.rain),
         )
-        for one in record.networks
+        for network in record.networks
     )
 
 
@@ -293,24 +263,8 @@ def grid_of(record: Record, target: Path) -> Grid:
 
 def request_of(record: Record, images: Mapping[str, InputImage] = NO_IMAGES) -> GenerateRequest:
     """Return the request for the first image of a generated file; images: by their role."""
-    network = record.networks[0]
-    settings = record.settings
-    return GenerateRequest(
-        record.prompts[0],
-        size=(network.height, network.width),
-        steps=settings["steps"],
-        guidance=settings["guidance"],
-        guidance_power=settings["guidance_power"],
-        negative=settings["negative"],
-        sampler=settings["sampler"],
-        rope=settings["rope"],
-        direct=settings["direct"],
-        freeu=settings["freeu"],
-        disperse=settings["disperse"],
-        synchronise=settings["synchronise"],
-        init_strength=settings["init_strength"],
-        **images,
-    )
+    size = record.networks[0].height, record.networks[0].width
+    return GenerateRequest(record.prompts[0], size=size, **record.settings, **images)
 
 
 # Text
@@ -335,10 +289,10 @@ def record_of(image: Image, data: bytes) -> Record | None:
     return None if found is None else from_text(found)
 
 
-def from_text(found: str) -> Record:
+def from_text(text: str) -> Record:
     """Read a record. Raises InputError where it is damaged or written by a later version."""
     try:
-        return _read(checked.parse(found, LONGEST_RECORD))
+        return _read(checked.parse(text, LONGEST_RECORD))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"its record cannot be read: {error}",
@@ -358,7 +312,7 @@ def _read(row: object) -> Record:
     values = checked.fields(row, GENERATED if generated else RESTORED)
     networks = tuple(NetworkRecord(**network) for network in values.pop("networks"))
     if generated:
-        values["inputs"] = tuple(InputRecord(**one) for one in values["inputs"])
+        values["inputs"] = tuple(InputRecord(**fields) for fields in values["inputs"])
     record = Record(networks=networks, **values)
     _check_extent(record)
     return record
@@ -437,6 +391,7 @@ NAME = text(LONGEST_NAME)
 SHA256 = matching("[0-9a-f]{64}")
 SIDE = checked.whole(1, LARGEST_SIDE)
 UNIT = real(0, 1)
+BACKEND = one_of("torch", "onnx", "openvino")
 RAIN = {"share": UNIT, "strength": real(-1, 1), "angle": maybe(real(-180, 180))}
 NETWORK = {
     "network": NAME,
@@ -446,9 +401,7 @@ NETWORK = {
     "precision": one_of(*get_args(Precision)[1:]),
     "height": SIDE,
     "width": SIDE,
-    "backend": lambda value: one_of("torch", "onnx", "openvino")(
-        value or "torch"
-    ),  # older records lack it
+    "backend": lambda value: BACKEND(value or "torch"),  # older records lack it
     "noise_sigma": maybe(UNIT),
     "brightness": maybe(UNIT),
     "grain": maybe(UNIT),
@@ -459,7 +412,7 @@ GENERATING_NETWORK = NETWORK | {
     "height": checked.whole(1, LARGEST_GENERATED_SIDE),
     "width": checked.whole(1, LARGEST_GENERATED_SIDE),
 }
-SETTINGS = {
+SETTINGS = {  # fields of RunOptions
     "overlap": either(one_of("auto", "exact"), checked.whole(0, LARGEST_SIDE)),
     "exact": flag,
     "seed": checked.whole(-LARGEST_SEED, LARGEST_SEED),
@@ -467,7 +420,7 @@ SETTINGS = {
     "resize": one_of("detail", "fit", "native"),
     "noise_limit": either(one_of("auto", "off"), real(0, 255)),
 }
-GENERATING_SETTINGS = {
+GENERATING_SETTINGS = {  # fields of a GenerateRequest
     "steps": checked.whole(1, MOST_STEPS),
     "guidance": real(1, 1_000_000),
     "guidance_power": maybe(real(0, 1_000)),

@@ -11,6 +11,7 @@ from typing import cast
 from restore_cli.batch.generate import run_grids
 from restore_cli.batch.grids import GridPlan
 from restore_cli.batch.jobs import Job
+from restore_cli.batch.plan import Existing
 from restore_cli.batch.provenance import (
     IMAGE_ROLES,
     CommandRecord,
@@ -43,7 +44,7 @@ from restore_cli.inference.generator import (
     AddedWeights,
     Generator,
     Precision,
-    load_generator,
+    load,
     read_input,
 )
 from restore_cli.inference.light import LightUpscaler
@@ -51,7 +52,7 @@ from restore_cli.inference.options import OnProgress, RunOptions
 from restore_cli.inference.replayed import ReplayChain
 from restore_cli.inference.report import ImageRestorer
 from restore_cli.inference.restorer import load_network
-from restore_cli.inference.samplers.request import Lora
+from restore_cli.inference.samplers.request import GeneratorOptions, Lora
 from restore_cli.memory import keep_freed_memory
 
 
@@ -101,10 +102,10 @@ def find_source(record: Record, result: Path, source: Path | None) -> Path:
 
 
 def find_input(
-    used: InputRecord, result: Path, given: Sequence[Path], *, option: str = "--source"
+    used: InputRecord, result: Path, files: Sequence[Path], *, option: str = "--source"
 ) -> Path:
-    """Return an input of a generated file: among those given, or beside it. Raises InputError."""
-    for path in given:
+    """Return an input of a generated file: among `files`, or beside it. Raises InputError."""
+    for path in files:
         if path.is_file() and sha256_of(path) == used.sha256:
             return path
     return _checked(_beside(result, used.name, option), used.sha256, result, option)
@@ -135,35 +136,40 @@ def _checked(path: Path, sha256: str, result: Path, option: str) -> Path:
     return path
 
 
-def replay_restored(
-    record: Record,
-    source: Path,
-    target: Path,
-    *,
-    weights: Sequence[str] = (),
-    device: str | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Restore the source again.
+@dataclass(frozen=True)
+class ReplayOptions:
+    """Files in place of those that are not found by the record, and options of the run."""
 
-    weights: names or files to search for the weights that were used; device: None as recorded.
-    Raises RestoreError.
-    """
+    sources: Sequence[Path] = ()  # input images; without a match, those beside the result are taken
+    weights: Sequence[str] = ()  # names or files; for a generated image also LoRA files
+    base: str | None = None  # folder that was used, like the next two
+    vae: Path | None = None
+    controlnet: Path | None = None
+    device: str | None = None  # None: as recorded
+    overwrite: bool = False
+
+    @property
+    def existing(self) -> Existing:
+        return "overwrite" if self.overwrite else "error"
+
+
+def replay_restored(record: Record, source: Path, target: Path, replay: ReplayOptions) -> None:
+    """Restore the source again. Raises RestoreError."""
     options = options_of(record)
-    if device is not None:
-        options = replace(options, device=device)
+    if replay.device is not None:
+        options = replace(options, device=replay.device)
     restorer: ImageRestorer
     if record.torch is None:
-        file = open_named(_name_of(record.networks[0], weights))
+        file = open_named(_name_of(record.networks[0], replay.weights))
         restorer = LightUpscaler(file, options)
     else:
-        checkpoints = [_checkpoint(network, weights) for network in record.networks]
+        checkpoints = [_checkpoint(network, replay.weights) for network in record.networks]
         restorer = ReplayChain(list(zip(steps_of(record), checkpoints, strict=True)), options)
     keep_freed_memory()
     (result,) = run(
         [Job(source, target, record.format)],
         restorer,
-        existing="overwrite" if overwrite else "error",
+        existing=replay.existing,
         quality=record.quality,
         record=CommandRecord(
             record.command, restorer.options, restorer.device.type, source=record.source
@@ -177,39 +183,26 @@ def replay_generated(
     record: Record,
     result: Path,
     target: Path,
-    *,
-    weights: Sequence[str] = (),
-    base: str | None = None,
-    vae: Path | None = None,
-    controlnet: Path | None = None,
-    sources: Sequence[Path] = (),
-    device: str | None = None,
-    overwrite: bool = False,
+    replay: ReplayOptions,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Generate the images again.
-
-    weights, device: as in replay_restored, weights for LoRA files, too. base, vae, controlnet:
-    folders that were used. sources: files to search for input images; without a match, those
-    beside the result are taken.
-    Raises RestoreError.
-    """
+    """Generate the images again. Raises RestoreError."""
     images = {
-        one.role: replace(read_input(find_input(one, result, sources)), name=one.name)
-        for one in record.inputs
-        if one.role in IMAGE_ROLES
+        used.role: replace(read_input(find_input(used, result, replay.sources)), name=used.name)
+        for used in record.inputs
+        if used.role in IMAGE_ROLES
     }
     request = request_of(record, images)
-    generator = _generator(record, result, weights, base, vae, controlnet, device)
+    generator = _generator(record, result, replay)
     enlarge = None
     if len(record.networks) > 1:
         steps = zip(steps_of(record)[1:], record.networks[1:], strict=True)
         enlarge = ReplayChain(
             [(step, _checkpoint(network, ())) for step, network in steps],
-            RunOptions(device=device or record.device),
+            RunOptions(device=replay.device or record.device),
         )
     (file,) = run_grids(
-        GridPlan([(1, grid_of(record, target))], existing="overwrite" if overwrite else "error"),
+        GridPlan([(1, grid_of(record, target))], existing=replay.existing),
         generator,
         request,
         enlarge=enlarge,
@@ -220,15 +213,7 @@ def replay_generated(
         raise file.error
 
 
-def _generator(
-    record: Record,
-    result: Path,
-    weights: Sequence[str],
-    base: str | None,
-    vae: Path | None,
-    controlnet: Path | None,
-    device: str | None,
-) -> Generator:
+def _generator(record: Record, result: Path, replay: ReplayOptions) -> Generator:
     """Load the generator of a record, under the recorded names. Raises WeightsError."""
     network = record.networks[0]
     if network.sha256 is None:
@@ -236,52 +221,52 @@ def _generator(
             f"it was made by {network.weights}, a pipeline without a checksum",
             hint="make it by restore generate --base with the options that --show tells",
         )
-    files = [Path(name) for name in weights]
-    added = [one for one in record.inputs if one.role not in IMAGE_ROLES]
-    net = next((one for one in added if one.role == "controlnet"), None)
-    generator = load_generator(
-        weights=None if base else _name_of(network, weights),
-        base=base,
-        vae=vae,
+    files = [Path(name) for name in replay.weights]
+    added = [used for used in record.inputs if used.role not in IMAGE_ROLES]
+    controlnet = next((used for used in added if used.role == "controlnet"), None)
+    options = GeneratorOptions(
+        weights=None if replay.base else _name_of(network, replay.weights),
+        base=replay.base,
+        vae=replay.vae,
         loras=[
-            Lora(find_input(one, result, files, option="--weights"), one.scale)
-            for one in added
-            if one.role == "lora"
+            Lora(find_input(used, result, files, option="--weights"), used.scale)
+            for used in added
+            if used.role == "lora"
         ],
-        controlnet=controlnet,
-        controlnet_scale=None if net is None or controlnet is None else net.scale,
-        device=device or record.device,
-        precision=cast("Precision", network.precision),
-        size=(network.height, network.width),
+        controlnet=replay.controlnet,
+        controlnet_scale=controlnet.scale if controlnet and replay.controlnet else None,
+        device=replay.device or record.device,
     )
-    for part, folder, used, found in (
-        ("base", base, network.sha256, generator.sha256),
-        ("VAE", vae, record.vae_sha256, generator.vae_sha256),
-        ("ControlNet", controlnet, _controlnet_of(added), _controlnet_of(generator.added)),
+    size = network.height, network.width
+    generator = load(options, cast("Precision", network.precision), size)
+    for name, folder, used, given in (
+        ("base", replay.base, network.sha256, generator.sha256),
+        ("VAE", replay.vae, record.vae_sha256, generator.vae_sha256),
+        ("ControlNet", replay.controlnet, _controlnet_of(added), _controlnet_of(generator.added)),
     ):
-        _refuse_other(part, folder, used, found)
+        _refuse_other(name, folder, used, given)
     return replace(
         generator,
         weights=network.weights,
-        added=tuple(AddedWeights(one.role, one.name, one.sha256, one.scale) for one in added),
+        added=tuple(AddedWeights(**vars(used)) for used in added),
     )
 
 
-def _refuse_other(part: str, folder: object, used: str | None, found: str | None) -> None:
+def _refuse_other(name: str, folder: object, used: str | None, given: str | None) -> None:
     """Raise WeightsMismatch for another part of the generator than the one that was used."""
-    option = f"--{part.lower()}"
-    if used == found:
+    option = f"--{name.lower()}"
+    if used == given:
         return
     if used is None:
-        raise WeightsMismatch(f"no {part} was used", hint=f"leave out {option}")
-    given = f"the {part} in {folder} has sha256 {found[:12]}" if found else f"no {part} is given"
+        raise WeightsMismatch(f"no {name} was used", hint=f"leave out {option}")
+    found = f"the {name} in {folder} has sha256 {given[:12]}" if given else f"no {name} is given"
     raise WeightsMismatch(
-        f"{given}, but {used[:12]} was used", hint=f"name what was used: {option} FOLDER"
+        f"{found}, but {used[:12]} was used", hint=f"name what was used: {option} FOLDER"
     )
 
 
 def _controlnet_of(added: Sequence[InputRecord] | Sequence[AddedWeights]) -> str | None:
-    return next((one.sha256 for one in added if one.role == "controlnet"), None)
+    return next((used.sha256 for used in added if used.role == "controlnet"), None)
 
 
 def compare(result: Path, target: Path) -> Comparison:
@@ -302,24 +287,24 @@ def _difference(before: Image, after: Image) -> float:
     return largest
 
 
-def _checkpoint(network: NetworkRecord, given: Sequence[str]) -> Checkpoint:
-    name = _name_of(network, given)
+def _checkpoint(network: NetworkRecord, weights: Sequence[str]) -> Checkpoint:
+    name = _name_of(network, weights)
     return load_network(name, RunOptions(backend=network.backend))
 
 
-def _name_of(network: NetworkRecord, given: Sequence[str]) -> str:
+def _name_of(network: NetworkRecord, weights: Sequence[str]) -> str:
     """Return the name or the file of weights with the recorded checksum. Raises WeightsError."""
-    for name in given:
+    for name in weights:
         if load_checkpoint(name).sha256 == network.sha256:
             return name
-    known = manifest.entries()
-    for entry in known.values():
+    entries = manifest.entries()
+    for entry in entries.values():
         if entry.sha256 == network.sha256:
             return entry.name
     used = str(network.sha256)[:12]
-    if network.weights in known:
+    if network.weights in entries:
         raise WeightsMismatch(
-            f"{network.weights} has sha256 {known[network.weights].sha256[:12]} here, but "
+            f"{network.weights} has sha256 {entries[network.weights].sha256[:12]} here, but "
             f"{used} was used",
             hint="give the weights that were used by --weights FILE",
         )

@@ -88,30 +88,20 @@ def replay(
         _refuse_contradictions(record, sources, vae, base, controlnet)
         target = output or result.with_name(f"{result.stem}_replayed{result.suffix}")
         replaying.refuse_target(record, target, overwrite=overwrite)
+        options = replaying.ReplayOptions(
+            sources, weights or [], base, vae, controlnet, device, overwrite
+        )
         began = time.monotonic()
-        found = None
+        original = None
         if record.is_generated:
-            replaying.replay_generated(
-                record,
-                result,
-                target,
-                weights=weights or [],
-                base=base,
-                vae=vae,
-                controlnet=controlnet,
-                sources=sources,
-                device=device,
-                overwrite=overwrite,
-                on_progress=report.progress(None, target.name).update,
-            )
+            progress = report.progress(None, target.name)
+            replaying.replay_generated(record, result, target, options, progress.update)
         else:
-            found = replaying.find_source(record, result, sources[0] if sources else None)
-            replaying.replay_restored(
-                record, found, target, weights=weights or [], device=device, overwrite=overwrite
-            )
+            original = replaying.find_source(record, result, sources[0] if sources else None)
+            replaying.replay_restored(record, original, target, options)
         compared = replaying.compare(result, target)
         if json:
-            report.data(_row(found, target, compared, record, time.monotonic() - began))
+            report.data(_row(original, target, compared, record, time.monotonic() - began))
         else:
             report.data(str(target))
         report.say(_in_words(compared, record))
