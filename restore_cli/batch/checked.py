@@ -63,29 +63,29 @@ def matching(pattern: str) -> Check:
     return check
 
 
-def whole(least: int, most: int) -> Check:
+def integer(minimum: int, maximum: int) -> Check:
     def check(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ValueError(f"expected a whole number from {least} to {most}")
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+            raise ValueError(f"expected a whole number from {minimum} to {maximum}")
         return value
 
     return check
 
 
-def real(least: float, most: float) -> Check:
+def number(minimum: float, maximum: float) -> Check:
     def check(value: object) -> float:
         if (
             isinstance(value, int | float)
             and not isinstance(value, bool)
-            and least <= value <= most
+            and minimum <= value <= maximum
         ):
             return value
-        raise ValueError(f"expected a number from {least:g} to {most:g}")
+        raise ValueError(f"expected a number from {minimum:g} to {maximum:g}")
 
     return check
 
 
-def flag(value: object) -> bool:
+def boolean(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("expected true or false")
     return value
@@ -100,7 +100,7 @@ def one_of(*words: str) -> Check:
     return check
 
 
-def either(first: Check, second: Check) -> Check:
+def any_of(first: Check, second: Check) -> Check:
     def check(value: object) -> Any:
         try:
             return first(value)
@@ -110,14 +110,14 @@ def either(first: Check, second: Check) -> Check:
     return check
 
 
-def maybe(other: Check) -> Check:
-    return lambda value: None if value is None else other(value)
+def optional(check: Check) -> Check:
+    return lambda value: None if value is None else check(value)
 
 
-def several(each: Check, least: int, most: int) -> Check:
-    def check(value: object) -> tuple[Any, ...]:
-        if not isinstance(value, list) or not least <= len(value) <= most:
-            raise ValueError(f"expected a list of {least} to {most}")
-        return tuple(map(each, value))
+def list_of(check: Check, minimum: int, maximum: int) -> Check:
+    def check_list(value: object) -> tuple[Any, ...]:
+        if not isinstance(value, list) or not minimum <= len(value) <= maximum:
+            raise ValueError(f"expected a list of {minimum} to {maximum}")
+        return tuple(map(check, value))
 
-    return check
+    return check_list

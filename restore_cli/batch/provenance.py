@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from restore_cli import __version__
 from restore_cli.batch import checked
-from restore_cli.batch.checked import either, flag, matching, maybe, one_of, real, several, text
+from restore_cli.batch.checked import (
+    any_of,
+    boolean,
+    integer,
+    list_of,
+    matching,
+    number,
+    one_of,
+    optional,
+    text,
+)
 from restore_cli.batch.grids import Grid, columns_of
 from restore_cli.errors import InputError
 from restore_cli.imaging.codecs.png import text_in
@@ -389,57 +399,57 @@ def _from_generated(row: dict[str, Any]) -> dict[str, Any]:
 
 NAME = text(LONGEST_NAME)
 SHA256 = matching("[0-9a-f]{64}")
-SIDE = checked.whole(1, LARGEST_SIDE)
-UNIT = real(0, 1)
+SIDE = integer(1, LARGEST_SIDE)
+UNIT = number(0, 1)
 BACKEND = one_of("torch", "onnx", "openvino")
-RAIN = {"share": UNIT, "strength": real(-1, 1), "angle": maybe(real(-180, 180))}
+RAIN = {"share": UNIT, "strength": number(-1, 1), "angle": optional(number(-180, 180))}
 NETWORK = {
     "network": NAME,
     "weights": NAME,
     "sha256": SHA256,
-    "tile": maybe(checked.whole(SMALLEST_TILE, LARGEST_SIDE)),
+    "tile": optional(integer(SMALLEST_TILE, LARGEST_SIDE)),
     "precision": one_of(*get_args(Precision)[1:]),
     "height": SIDE,
     "width": SIDE,
     "backend": lambda value: BACKEND(value or "torch"),  # older records lack it
-    "noise_sigma": maybe(UNIT),
-    "brightness": maybe(UNIT),
-    "grain": maybe(UNIT),
-    "rain": maybe(lambda value: RainRecord(**checked.fields(value, RAIN))),
+    "noise_sigma": optional(UNIT),
+    "brightness": optional(UNIT),
+    "grain": optional(UNIT),
+    "rain": optional(lambda value: RainRecord(**checked.fields(value, RAIN))),
 }
 GENERATING_NETWORK = NETWORK | {
-    "sha256": maybe(SHA256),
-    "height": checked.whole(1, LARGEST_GENERATED_SIDE),
-    "width": checked.whole(1, LARGEST_GENERATED_SIDE),
+    "sha256": optional(SHA256),
+    "height": integer(1, LARGEST_GENERATED_SIDE),
+    "width": integer(1, LARGEST_GENERATED_SIDE),
 }
 SETTINGS = {  # fields of RunOptions
-    "overlap": either(one_of("auto", "exact"), checked.whole(0, LARGEST_SIDE)),
-    "exact": flag,
-    "seed": checked.whole(-LARGEST_SEED, LARGEST_SEED),
+    "overlap": any_of(one_of("auto", "exact"), integer(0, LARGEST_SIDE)),
+    "exact": boolean,
+    "seed": integer(-LARGEST_SEED, LARGEST_SEED),
     "strength": UNIT,
     "resize": one_of("detail", "fit", "native"),
-    "noise_limit": either(one_of("auto", "off"), real(0, 255)),
+    "noise_limit": any_of(one_of("auto", "off"), number(0, 255)),
 }
 GENERATING_SETTINGS = {  # fields of a GenerateRequest
-    "steps": checked.whole(1, MOST_STEPS),
-    "guidance": real(1, 1_000_000),
-    "guidance_power": maybe(real(0, 1_000)),
-    "negative": maybe(text(LONGEST_PROMPT)),
-    "sampler": maybe(NAME),
-    "rope": maybe(NAME),
-    "direct": flag,
-    "freeu": flag,
-    "disperse": flag,
-    "synchronise": flag,
-    "init_strength": maybe(UNIT),
+    "steps": integer(1, MOST_STEPS),
+    "guidance": number(1, 1_000_000),
+    "guidance_power": optional(number(0, 1_000)),
+    "negative": optional(text(LONGEST_PROMPT)),
+    "sampler": optional(NAME),
+    "rope": optional(NAME),
+    "direct": boolean,
+    "freeu": boolean,
+    "disperse": boolean,
+    "synchronise": boolean,
+    "init_strength": optional(UNIT),
 }
 COMMON = {
     "restore": NAME,
-    "torch": maybe(NAME),
+    "torch": optional(NAME),
     "command": NAME,
     "device": one_of("cpu", "cuda", "mps"),
     "format": one_of(*get_args(Format)),
-    "quality": maybe(checked.whole(1, 100)),
+    "quality": optional(integer(1, 100)),
 }
 
 
@@ -459,20 +469,20 @@ INPUT = {
     "role": one_of(*IMAGE_ROLES, "lora", "controlnet"),
     "name": _file_name,
     "sha256": SHA256,
-    "scale": real(-LARGEST_SCALE, LARGEST_SCALE),
+    "scale": number(-LARGEST_SCALE, LARGEST_SCALE),
 }
 RESTORED = COMMON | {
-    "networks": several(_fields_of(NETWORK), 1, MOST_NETWORKS),
+    "networks": list_of(_fields_of(NETWORK), 1, MOST_NETWORKS),
     "settings": _fields_of(SETTINGS),
     "source": _file_name,
     "source_sha256": SHA256,
 }
 GENERATED = COMMON | {
-    "networks": several(_fields_of(GENERATING_NETWORK), 1, MOST_NETWORKS),
+    "networks": list_of(_fields_of(GENERATING_NETWORK), 1, MOST_NETWORKS),
     "settings": _fields_of(GENERATING_SETTINGS),
-    "prompts": several(text(LONGEST_PROMPT), 1, MOST_IMAGES),
-    "seeds": several(checked.whole(0, LARGEST_SEED), 1, MOST_IMAGES),
-    "columns": checked.whole(1, MOST_IMAGES),
-    "vae_sha256": maybe(SHA256),
-    "inputs": lambda value: several(_fields_of(INPUT), 0, MOST_INPUTS)(value or []),
+    "prompts": list_of(text(LONGEST_PROMPT), 1, MOST_IMAGES),
+    "seeds": list_of(integer(0, LARGEST_SEED), 1, MOST_IMAGES),
+    "columns": integer(1, MOST_IMAGES),
+    "vae_sha256": optional(SHA256),
+    "inputs": lambda value: list_of(_fields_of(INPUT), 0, MOST_INPUTS)(value or []),
 }

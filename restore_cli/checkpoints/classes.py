@@ -58,22 +58,22 @@ def candidates(model: str | None = None, weights: str | None = None) -> list[Cla
         return [class_weights(weights)]
     if model is not None:
         return [class_weights(find(model).default_weights)]
-    able = installed()
-    if not able:
+    found = installed()
+    if not found:
         raise WeightsMissing(
             "no weights of a generator are installed",
             hint="name some: --weights FILE, or --base FOLDER with a Stable Diffusion",
         )
-    return able
+    return found
 
 
 def installed() -> list[ClassWeights]:
     """Return the default weights of the generators on this machine, the preferred first."""
-    known = {name for name, entry in manifest.entries().items() if _is_installed(entry)}
+    available = {name for name, entry in manifest.entries().items() if _is_installed(entry)}
     return [
         class_weights(spec.default_weights)
         for spec in GENERATORS.values()
-        if spec.default_weights in known
+        if spec.default_weights in available
     ]
 
 
@@ -87,12 +87,12 @@ def choose(prompts: Sequence[str], among: Iterable[ClassWeights]) -> ClassWeight
     Raises UsageError, with the nearest names, where none does.
     """
     among = list(among)
-    for one in among:
-        if all(number_of(prompt, one.classes) is not None for prompt in prompts):
-            return one
-    names = {normalized(name): name for one in among for name in one.classes}
+    for weights in among:
+        if all(number_of(prompt, weights.classes) is not None for prompt in prompts):
+            return weights
+    names = {normalized(name): name for weights in among for name in weights.classes}
     for prompt in prompts:
-        if all(number_of(prompt, one.classes) is None for one in among):
+        if all(number_of(prompt, weights.classes) is None for weights in among):
             raise UsageError(f"no class is called {prompt!r}", hint=_nearest(prompt, names))
     raise UsageError(
         f"no weights know all of {', '.join(prompts)}", hint="generate them one by one"

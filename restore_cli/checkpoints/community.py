@@ -146,7 +146,7 @@ def _facts(descriptor: ImageModelDescriptor[nn.Module]) -> Facts:
         multiple=descriptor.size_requirements.multiple_of,
         precisions=_precisions(descriptor),
         channels_last=descriptor.architecture.id not in NEEDS_CONTIGUOUS
-        and all(each.dim() < FIVE_DIMENSIONS for each in parameters),
+        and all(tensor.dim() < FIVE_DIMENSIONS for tensor in parameters),
     )
 
 
@@ -185,18 +185,18 @@ def _descriptor(file: WeightFile) -> tuple[Any, dict[str, Tensor]]:
     """Return the descriptor of spandrel, and the state dict under the names that it knows."""
     name, registry = file.path.name, _registry(file)
     for state in _under_published_names(file):
-        for known in registry.architectures("detection"):
-            if not known.detect(state):
+        for candidate in registry.architectures("detection"):
+            if not candidate.detect(state):
                 continue
             try:
                 with catch_warnings(), no_initial_values(), at_most(state):
                     simplefilter("ignore")  # of code that this project does not maintain
-                    return known.architecture.load(dict(state)), state
+                    return candidate.architecture.load(dict(state)), state
             # Shapes that do not fit fail in any way at all, from KeyError to RuntimeError.
             except Exception as error:
                 reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
                 raise WeightsMismatch(
-                    f"{name}: does not fit {known.architecture.name}, whose names it has: "
+                    f"{name}: does not fit {candidate.architecture.name}, whose names it has: "
                     f"{reason[0]}"
                 ) from error
     raise WeightsMismatch(

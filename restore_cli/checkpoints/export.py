@@ -108,10 +108,10 @@ def _compare(data: bytes, network: nn.Module, facts: Facts, name: str) -> None:
     """Run the file once, in another size than the traced one. Raises WeightsError."""
     x = _example(facts, 1, 3)
     with torch.no_grad():
-        wanted = network(x)
-    (found,) = new_session(data, name).run([OUTPUT], {INPUT: x.numpy()})
-    difference = (torch.from_numpy(found) - wanted).abs().max().item()
-    if not difference <= TOLERANCE * max(1.0, wanted.abs().max().item()):
+        expected = network(x)
+    (output,) = new_session(data, name).run([OUTPUT], {INPUT: x.numpy()})
+    difference = (torch.from_numpy(output) - expected).abs().max().item()
+    if not difference <= TOLERANCE * max(1.0, expected.abs().max().item()):
         raise WeightsError(
             f"{name}: the output of onnxruntime differs by {difference:.2g} from that of torch",
             hint="use other versions of torch and onnxruntime",
@@ -121,8 +121,8 @@ def _compare(data: bytes, network: nn.Module, facts: Facts, name: str) -> None:
 def _about(checkpoint: Checkpoint, facts: Facts) -> dict[str, Any]:
     """Return the description that the metadata hold: what it is, and what a pipeline needs."""
     entry = manifest.entries().get(checkpoint.name)
-    known = entry is not None and entry.sha256 == checkpoint.sha256
-    way = facts.preprocessing
+    is_listed = entry is not None and entry.sha256 == checkpoint.sha256
+    preprocessing = facts.preprocessing
     return {
         "restore": __version__,
         "name": checkpoint.name,
@@ -130,7 +130,7 @@ def _about(checkpoint: Checkpoint, facts: Facts) -> dict[str, Any]:
         "config": asdict(checkpoint.module.config),  # type: ignore[call-overload]
         "tasks": list(checkpoint.spec.tasks),
         "weights_sha256": checkpoint.sha256,
-        "licence": entry.licence if entry is not None and known else None,
+        "licence": entry.licence if entry is not None and is_listed else None,
         "scale": facts.scale,
         "network_scale": facts.network_scale,
         "channels": facts.channels,
@@ -138,13 +138,13 @@ def _about(checkpoint: Checkpoint, facts: Facts) -> dict[str, Any]:
         "receptive_radius": facts.receptive_radius,
         "overlap": facts.overlap,
         "tiling": facts.tiling,
-        "preprocessing": {"type": type(way).__name__, **asdict(way)},
+        "preprocessing": {"type": type(preprocessing).__name__, **asdict(preprocessing)},
     }
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the exporter says of its own parts off stderr."""
+    """Keep messages of the exporter off stderr."""
     chatty = logging.getLogger(CHATTY)
     before = chatty.level
     chatty.setLevel(logging.ERROR)

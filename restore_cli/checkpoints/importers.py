@@ -56,19 +56,19 @@ def _without_repeats(
     """Return `state` without copies and constants, once they are checked."""
     for name, original in repeats.items():
         wanted = state.get(original) if isinstance(original, str) else original
-        if name in state and wanted is not None and not _same(state[name], wanted):
+        if name in state and wanted is not None and not _equal(state[name], wanted):
             what = original if isinstance(original, str) else "the constant of the published code"
             raise WeightsMismatch(f"{name} differs from {what}, which it must repeat")
     return {name: tensor for name, tensor in state.items() if name not in repeats}
 
 
-def _same(first: Tensor, second: Tensor) -> bool:
-    return first.shape == second.shape and bool((first == second).all())
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool((a == b).all())
 
 
 def is_known(state: Mapping[str, Tensor]) -> bool:
     """Return True if the names are those of an official layout."""
-    return next(_known(state), None) is not None
+    return next(_matching_layouts(state), None) is not None
 
 
 def recognise(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
@@ -77,7 +77,7 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
     Raises WeightsMismatch if no layout has these keys.
     """
     try:
-        for arch, layout, renamed in _known(state):
+        for arch, layout, renamed in _matching_layouts(state):
             return arch, layout.config(renamed)
     except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
         raise WeightsMismatch(
@@ -90,7 +90,9 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
     )
 
 
-def _known(state: Mapping[str, Tensor]) -> Iterator[tuple[str, Layout, Mapping[str, Tensor]]]:
+def _matching_layouts(
+    state: Mapping[str, Tensor],
+) -> Iterator[tuple[str, Layout, Mapping[str, Tensor]]]:
     """Yield each network whose layout has these keys, and the state dict under official names."""
     for arch, layout in LAYOUTS.items():
         renamed = _under_official_names(layout.convert(state), layout)

@@ -36,7 +36,7 @@ class Verified:
     entry: WeightsEntry
     status: Status
     path: Path
-    found: str | None  # the sha256 of the file, if there is one
+    sha256: str | None  # of the file, if there is one
 
 
 def fetch_weights(
@@ -113,25 +113,25 @@ def import_weights(
     OutputExists for one that was imported before (unless `overwrite`), WeightsError for the file.
     """
     file = read(source)
-    held = _contents(file)
-    arch, config, state = held.arch, held.config, held.state
+    contents = _contents(file)
+    arch, config, state = contents.arch, contents.config, contents.state
     if scale is not None:
-        config = _with_scale(held, scale)
+        config = _with_scale(contents, scale)
     origin = f"imported from {_described(file)}"
     if second is not None:
         other = read(second)
         arch, config, state = _joined((arch, config, state), _checked(other))
         origin += f", and {_described(other)}"
-    tasks = held.likely if task is None else _only(task, arch, config, held)
+    tasks = contents.likely if task is None else _single_task(task, arch, config, contents)
     name = name or f"{arch}.{_tag(source.name, arch)}"
     _check_name(name, arch, overwrite)
     record = dict(file.about.record) if file.about else {}
-    if file.about is None and held.importer is None:
+    if file.about is None and contents.importer is None:
         record["layout"] = "official"  # for origin.py
     target = manifest.weights_cache() / f"{name}.safetensors"
     save_state(state, target, arch=arch, config=config, record={**record, "origin": origin})
-    held = replace(held, arch=arch, config=config, likely=tasks)
-    entry = _entry(name, target, sha256_of(target), held, origin)
+    contents = replace(contents, arch=arch, config=config, likely=tasks)
+    entry = _entry(name, target, sha256_of(target), contents, origin)
     manifest.write_cached(entry)
     return entry
 
@@ -165,17 +165,17 @@ def _contents(file: WeightFile) -> _Contents:
     return _Contents(spec.arch, model.config, model.state, model.likely, spec.tasks, COMMUNITY)
 
 
-def _entry(name: str, path: Path, sha256: str, held: _Contents, origin: str) -> WeightsEntry:
+def _entry(name: str, path: Path, sha256: str, contents: _Contents, origin: str) -> WeightsEntry:
     return WeightsEntry(
         name=name,
         file=path.name,
-        arch=held.arch,
-        tasks=held.likely,
-        config=held.config,
+        arch=contents.arch,
+        tasks=contents.likely,
+        config=contents.config,
         sha256=sha256,
         size=path.stat().st_size,
         url=None,
-        importer=held.importer,
+        importer=contents.importer,
         origin=origin,
         licence="that of its source",
         trained_on="see its source",
@@ -191,13 +191,15 @@ def verify(entry: WeightsEntry) -> Verified:
         return Verified(entry, "not fetched", path, None)
     if where == "missing":
         return Verified(entry, "missing", path, None)
-    found = sha256_of(path)
-    return Verified(entry, "ok" if found == entry.sha256 else "corrupt", path, found)
+    sha256 = sha256_of(path)
+    return Verified(entry, "ok" if sha256 == entry.sha256 else "corrupt", path, sha256)
 
 
-def _only(task: str, arch: str, config: Mapping[str, Any], held: _Contents) -> tuple[str, ...]:
+def _single_task(
+    task: str, arch: str, config: Mapping[str, Any], contents: _Contents
+) -> tuple[str, ...]:
     spec = registry.NETWORKS.get(arch)
-    able = held.able if spec is None else registry.configured(spec, config).tasks
+    able = contents.able if spec is None else registry.configured(spec, config).tasks
     if find_task(task).name not in able:
         raise UsageError(
             f"the weights are for {arch}, which does not {task}",
@@ -206,12 +208,12 @@ def _only(task: str, arch: str, config: Mapping[str, Any], held: _Contents) -> t
     return (task,)
 
 
-def _with_scale(held: _Contents, scale: int) -> dict[str, Any]:
-    if "upscale" not in held.able:
-        raise UsageError(f"the weights are for {held.arch}, which does not enlarge")
-    if held.config.get("scale", scale) != scale:
-        raise UsageError(f"the weights enlarge x{held.config['scale']}, not x{scale}")
-    return {**held.config, "scale": scale}
+def _with_scale(contents: _Contents, scale: int) -> dict[str, Any]:
+    if "upscale" not in contents.able:
+        raise UsageError(f"the weights are for {contents.arch}, which does not enlarge")
+    if contents.config.get("scale", scale) != scale:
+        raise UsageError(f"the weights enlarge x{contents.config['scale']}, not x{scale}")
+    return {**contents.config, "scale": scale}
 
 
 def _checked(file: WeightFile) -> Network:
@@ -239,9 +241,7 @@ def _joined(first: Network, second: Network) -> Network:
 
 
 def _tag(name: str, arch: str) -> str:
-    """A file name in the spelling of a tag, without network and suffixes: DPENet-Rain 1.pth.tar
-    -> rain-1.
-    """
+    """Return a file name as a tag: "rain-1" for "DPENet-Rain 1.pth.tar" of DPENet."""
     stem = Path(name).stem
     while Path(stem).suffix.lower() in SUFFIXES:
         stem = Path(stem).stem

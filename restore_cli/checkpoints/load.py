@@ -138,11 +138,11 @@ def _load_file(path: Path) -> Checkpoint:
 
         return load_onnx_file(path)
     file = read(path)
-    spec, module = _community(file) if not is_ours(file) else _own(file)
+    spec, module = _ours(file) if is_ours(file) else _community(file)
     return Checkpoint(path.stem, path, file.sha256, spec, module)
 
 
-def _own(file: WeightFile) -> tuple[Configured, nn.Module]:
+def _ours(file: WeightFile) -> tuple[Configured, nn.Module]:
     arch, config, state = our_state(file)
     module = _network(arch, config, state, file.path.name)
     return registry.configured(registry.find(arch), config), module

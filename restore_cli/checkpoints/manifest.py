@@ -48,7 +48,7 @@ class WeightsEntry:
 
 
 def find(name: str) -> WeightsEntry:
-    """The entry called `name`. Raises WeightsMissing, and WeightsCorrupt for a broken entry."""
+    """Return the entry called `name`. Raises WeightsMissing, WeightsCorrupt."""
     # The cache comes second and only if asked for: a broken entry in it stops nobody else.
     bundled = bundled_entries()
     if name in bundled:
@@ -74,14 +74,14 @@ def find(name: str) -> WeightsEntry:
 
 
 def entries() -> dict[str, WeightsEntry]:
-    """All entries by name, bundled ones first; a bundled name hides an imported one."""
+    """Return all entries by name, bundled ones first; a bundled name hides an imported one."""
     bundled = bundled_entries()
     cached = [_read_cached(path) for path in _cached_records() if path.stem not in bundled]
     return bundled | {entry.name: entry for entry in cached}
 
 
 def bundled_entries() -> dict[str, WeightsEntry]:
-    """The entries of weights/manifest.json by name. Raises WeightsCorrupt."""
+    """Return the entries of weights/manifest.json by name. Raises WeightsCorrupt."""
     path = assets.weights_dir() / MANIFEST
     rows = _read_json(path)
     if not isinstance(rows, list):
@@ -99,7 +99,7 @@ def is_cached(name: str) -> bool:
 
 
 def weights_cache() -> Path:
-    """The folder of fetched and imported weight files."""
+    """Return the folder of fetched and imported weight files."""
     return assets.cache_dir() / "weights"
 
 
@@ -127,7 +127,7 @@ def write_cached(entry: WeightsEntry) -> None:
 
 
 def parse(row: object, source: str) -> WeightsEntry:
-    """A checked entry of a JSON object; `source` names the file in errors.
+    """Return the checked entry of a JSON object; `source` names the file in errors.
 
     Raises WeightsCorrupt for a field that is unknown, missing or of the wrong kind: a typing
     error in a hand-written manifest must not become a default.
@@ -141,11 +141,11 @@ def parse(row: object, source: str) -> WeightsEntry:
     return WeightsEntry(**{**row, "tasks": None if tasks is None else tuple(tasks)})
 
 
-def _difference(found: set[str]) -> str | None:
+def _difference(names: set[str]) -> str | None:
     known = fields(WeightsEntry)
-    if unknown := found - {field.name for field in known}:
+    if unknown := names - {field.name for field in known}:
         return f"unknown field {min(unknown)}"
-    if missing := {field.name for field in known if field.default is MISSING} - found:
+    if missing := {field.name for field in known if field.default is MISSING} - names:
         return f"no field {min(missing)}"
     return None
 

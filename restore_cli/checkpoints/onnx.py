@@ -86,7 +86,7 @@ def open_onnx(path: Path) -> OnnxFile:
     session = new_session(data, path.name)
     about = _about(session.get_modelmeta().custom_metadata_map, path.name)
     ends = [
-        (each.name, len(each.shape)) for each in (*session.get_inputs(), *session.get_outputs())
+        (node.name, len(node.shape)) for node in (*session.get_inputs(), *session.get_outputs())
     ]
     if ends != [(INPUT, 4), (OUTPUT, 4)]:
         raise WeightsMismatch(f"{path.name}: not a network from one image to one image")

@@ -66,20 +66,20 @@ def at_most(state: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def check_fit(
-    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: str, layout: str
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, source: str, layout: str
 ) -> None:
     """Compare names, shapes and kinds of values. Raises WeightsMismatch naming differences."""
-    differences = [f"{key} is missing" for key in expected if key not in found]
-    differences += [f"{key} is unknown" for key in found if key not in expected]
+    differences = [f"{key} is missing" for key in expected if key not in state]
+    differences += [f"{key} is unknown" for key in state if key not in expected]
     differences += [
-        f"{key} is {_size(found[key])}, wanted {_size(expected[key])}"
+        f"{key} is {_size(state[key])}, wanted {_size(expected[key])}"
         for key in expected
-        if key in found and found[key].shape != expected[key].shape
+        if key in state and state[key].shape != expected[key].shape
     ]
     differences += [
-        f"{key} is {_dtype(found[key])}, wanted {_dtype(expected[key])}"
+        f"{key} is {_dtype(state[key])}, wanted {_dtype(expected[key])}"
         for key in expected
-        if key in found and expected[key].is_floating_point() > found[key].is_floating_point()
+        if key in state and expected[key].is_floating_point() > state[key].is_floating_point()
     ]
     if differences:
         more = f"; {len(differences) - NAMED} more" if len(differences) > NAMED else ""

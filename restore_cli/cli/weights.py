@@ -47,13 +47,13 @@ def list_weights(json: Json = False) -> None:
     from restore_cli.checkpoints.manifest import entries
 
     order = [*TASKS, "generate"]
-    known = sorted(entries().values(), key=lambda entry: order.index(_tasks(entry)[0]))
+    listed = sorted(entries().values(), key=lambda entry: order.index(_tasks(entry)[0]))
     with reporter("weights", json=json) as report:
         if json:
-            for entry in known:
+            for entry in listed:
                 report.data(_summary(entry))
         else:
-            report.columns([HEADER, *map(_line, known)])
+            report.columns([HEADER, *map(_line, listed)])
 
 
 @command(epilog="Example: restore weights info dpenet.default")
@@ -78,8 +78,8 @@ def info(name: NameOrFile, json: Json = False) -> None:
         if json:
             report.data(facts)
         else:
-            known = {field: value for field, value in facts.items() if value not in (None, {})}
-            report.columns([(field, _text(value)) for field, value in known.items()])
+            stated = {field: value for field, value in facts.items() if value not in (None, {})}
+            report.columns([(field, _text(value)) for field, value in stated.items()])
 
 
 @command(epilog="Example: restore weights fetch hf://owner/repo/model.safetensors")
@@ -118,7 +118,7 @@ def fetch(
     names = names or []
     if everything == bool(names):
         raise UsageError("no weights are named", hint="give names, or --all")
-    remote = any("://" in each for each in names)
+    remote = any("://" in text for text in names)
     if remote and len(names) > 1:
         raise UsageError("one file is imported at a time", hint="give one address")
     if not remote and (sha256 or name or task):
@@ -131,7 +131,7 @@ def fetch(
             report.data(_summary(entry) if json else entry.name)
             report.say(f"use it with: --weights {entry.name}")
             return
-        chosen = [find(each) for each in names]
+        chosen = [find(text) for text in names]
         if everything:
             chosen = [entry for entry in entries().values() if entry.url is not None]
         if not chosen:
@@ -213,7 +213,7 @@ def verify(names: Annotated[list[str] | None, NAMES] = None, json: Json = False)
                         "name": result.entry.name,
                         "status": result.status,
                         "path": str(result.path),
-                        "sha256": result.found,
+                        "sha256": result.sha256,
                         "expected": result.entry.sha256,
                     }
                 )

@@ -217,8 +217,8 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
                 self.cached[index] = photo
             else:
                 photo = reduced(photo, 1 / zoom)
-                both = low_resolution(photo, self.scale) if self.scale > 1 else (photo, photo)
-                self.cached[index] = both
+                pair = low_resolution(photo, self.scale) if self.scale > 1 else (photo, photo)
+                self.cached[index] = pair
         return self.cached[index]
 
     def redrawn(self, *, seed: int, length: int) -> Pairs:
@@ -254,13 +254,13 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
     def _position(self, photo: Tensor, generator: Generator) -> tuple[int, int]:
         """Return top and left of a crop: of all candidates, that with the highest contrast."""
         height, width = photo.shape[-2:]
-        best, most = (0, 0), -1.0
+        best, highest = (0, 0), -1.0
         for _ in range(self.candidates):
             top = int(torch.randint(max(height - self.patch, 0) + 1, (), generator=generator))
             left = int(torch.randint(max(width - self.patch, 0) + 1, (), generator=generator))
             if self.candidates == 1:
                 return top, left
             contrast = crop(photo, top, left, self.patch).std().item()
-            if contrast > most:
-                best, most = (top, left), contrast
+            if contrast > highest:
+                best, highest = (top, left), contrast
         return best

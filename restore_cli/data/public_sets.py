@@ -28,8 +28,8 @@ SR_LICENCE = "none stated; for evaluation only"
 
 SETS: Mapping[str, PublicSet] = MappingProxyType(
     {
-        each.name: each
-        for each in (
+        public.name: public
+        for public in (
             PublicSet(
                 name="set5",
                 task="upscale",
@@ -110,9 +110,9 @@ SETS: Mapping[str, PublicSet] = MappingProxyType(
 
 def find_set(name: str) -> tuple[PublicSet, str | None] | None:
     """Return the public set of this name, or the one with this part, and the part."""
-    for known in SETS.values():
-        if name == known.name:
-            return known, None
-        if name in known.parts:
-            return known, name
+    for public in SETS.values():
+        if name == public.name:
+            return public, None
+        if name in public.parts:
+            return public, name
     return None

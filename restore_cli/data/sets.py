@@ -66,34 +66,36 @@ class PairSet:
         return TASKS[self.task].protocol.format(scale=self.scale) if known else "y"
 
 
-def public_pairs(known: PublicSet, data: Path, part: str | None = None) -> list[PairSet]:
+def public_pairs(public: PublicSet, data: Path, part: str | None = None) -> list[PairSet]:
     """Return the pairs of a public set in data/NAME, or of a part of it, for each scale.
 
     Raises NothingToDo with the source of the set.
     """
-    folder = data / known.name
+    folder = data / public.name
     if not folder.is_dir():
         raise NothingToDo(
-            f"{known.name} is not in {data}",
-            hint=f"source: {known.source} (licence: {known.licence}); expected in {folder}: "
-            f"{known.layout}",
+            f"{public.name} is not in {data}",
+            hint=f"source: {public.source} (licence: {public.licence}); expected in {folder}: "
+            f"{public.layout}",
         )
-    if known.sigma is not None:
+    if public.sigma is not None:
         clean = [Pair(None, path) for path in image_files(folder)]
         return [
-            PairSet(f"{known.name}+noise{known.sigma:g}", known.task, tuple(clean), 1, known.sigma)
+            PairSet(
+                f"{public.name}+noise{public.sigma:g}", public.task, tuple(clean), 1, public.sigma
+            )
         ]
-    name = known.name if part is None else f"{known.name}/{part}"
+    name = public.name if part is None else f"{public.name}/{part}"
     found = []
-    for _, scale, pairs in _pair_folders(folder / known.inside):
-        labelled = _with_parts(pairs, known.parts)
+    for _, scale, pairs in _pair_folders(folder / public.inside):
+        labelled = _with_parts(pairs, public.parts)
         wanted = tuple(pair for pair in labelled if part in (None, pair.part))
         if wanted:
-            found.append(PairSet(name, known.task, wanted, scale or 1))
+            found.append(PairSet(name, public.task, wanted, scale or 1))
     if not found:
         raise NothingToDo(
             f"{folder} has no pairs" + (f" of {part}" if part else ""),
-            hint=f"expected: {known.layout}",
+            hint=f"expected: {public.layout}",
         )
     return found
 
@@ -104,9 +106,9 @@ def folder_pairs(folder: Path, task: TaskName | None = None) -> list[PairSet]:
     Raises NothingToDo, UsageError, InputError.
     """
     found = []
-    for known_task, scale, pairs in _pair_folders(folder):
+    for stated_task, scale, pairs in _pair_folders(folder):
         factor = scale or _factor(pairs)
-        actual = "upscale" if factor > 1 else task or known_task
+        actual = "upscale" if factor > 1 else task or stated_task
         if actual is None:
             raise UsageError(
                 f"{folder}: the task of input/ and target/ is not known",

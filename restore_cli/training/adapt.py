@@ -74,7 +74,7 @@ def adapt(
     training, held_out = split(crops_of(photos, draws))
     pairs = [(crop, crop) for crop in held_out]
     state = State.create(
-        copy.deepcopy(network), lambda own: optimizer_of(ADAPT, own), device, torch.channels_last
+        copy.deepcopy(network), lambda net: optimizer_of(ADAPT, net), device, torch.channels_last
     )
     best: CBSN = copy.deepcopy(network)
     batches, share = batches_of(training, draws), ALONE.share(ADAPT.batch)
@@ -139,15 +139,15 @@ def crops_of(photos: Iterable[Tensor], draws: Generator) -> list[Tensor]:
     Crops lie side by side. Of all photographs, as many are kept as fit into memory, each with the
     same probability.
     """
-    most, side = MOST_TRAINED + MOST_HELD_OUT, ADAPT.patch
+    capacity, side = MOST_TRAINED + MOST_HELD_OUT, ADAPT.patch
     kept: list[Tensor] = []
     seen = 0
     for photo in photos:
         mean, std = channel_statistics(photo.expand(3, -1, -1)[None])
         for top, left in _positions(*photo.shape[-2:]):
             seen += 1
-            slot = len(kept) if seen <= most else int(torch.randint(seen, (), generator=draws))
-            if slot < most:
+            slot = len(kept) if seen <= capacity else int(torch.randint(seen, (), generator=draws))
+            if slot < capacity:
                 crop = photo[:, top : top + side, left : left + side].expand(3, -1, -1)
                 kept[slot : slot + 1] = [((crop - mean[0]) / std[0]).contiguous()]
     return [kept[index] for index in torch.randperm(len(kept), generator=draws).tolist()]

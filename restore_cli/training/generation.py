@@ -265,9 +265,9 @@ def train_generator(recipe: GeneratorRecipe, data: Path, options: TrainingOption
         generator = Generator(device).manual_seed(options.seed * 1_000_003 + state.step)
         rows = torch.randint(objective.count, (recipe.batch,), generator=generator, device=device)
         drawn = objective.draw(rows, recipe.label_drop, generator)
-        own = [tensor[share.rows] for tensor in drawn]
+        local = [tensor[share.rows] for tensor in drawn]
         with torch.autocast(device.type, torch.bfloat16, enabled=options.bf16):
-            return share.weight * objective.loss(state.network, *own)
+            return share.weight * objective.loss(state.network, *local)
 
     def validate() -> Validation:
         loss = validation_loss(state.average, held_out, recipe.batch, device, processes)

@@ -103,12 +103,12 @@ class Processes:
 
     def map(self, call: Callable[[S], T], items: Sequence[S]) -> list[T]:
         """Return the result of a call for each item; each process runs its share of the calls."""
-        own = [call(item) for item in items[self.rank :: self.count]]
+        local = [call(item) for item in items[self.rank :: self.count]]
         if self.count == 1:
-            return own
+            return local
         parts: list[list[T]] = [[] for _ in range(self.count)]
         with _connected():
-            dist.all_gather_object(parts, own)
+            dist.all_gather_object(parts, local)
         return [parts[index % self.count][index // self.count] for index in range(len(items))]
 
     def sum_gradients(self, network: nn.Module, loss: Tensor) -> Tensor:
@@ -170,31 +170,31 @@ def join_processes(device: str) -> Iterator[tuple[Processes, torch.device]]:
     In the context, a signal ends all processes together after the current step, and further ones
     have no effect. Raises UsageError, DeviceMissing.
     """
-    given = launch()
-    if given is None:
+    launched = launch()
+    if launched is None:
         yield ALONE, pick_device(device)
         return
-    own = _own_device(device, given.local_rank)
-    if own.type == "cuda":
-        torch.cuda.set_device(own)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo")
-    processes = Processes(given.rank, given.count)
+    local = _device_of_process(device, launched.local_rank)
+    if local.type == "cuda":
+        torch.cuda.set_device(local)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if local.type == "cuda" else "gloo")
+    processes = Processes(launched.rank, launched.count)
     try:
         with handled(processes.note):  # torchrun sends each signal twice
-            yield processes, own
+            yield processes, local
     finally:
         dist.destroy_process_group()
 
 
-def _own_device(name: str, local: int) -> torch.device:
-    """Return the device of a process, number `local` on its machine."""
+def _device_of_process(name: str, local_rank: int) -> torch.device:
+    """Return the device of a process, number `local_rank` on its machine."""
     device = pick_device(name)
     if device.type == "mps" or device.index is not None:
         raise UsageError(
             f"several processes cannot share --device {name}",
             hint="use --device cuda for one GPU per process, or --device cpu",
         )
-    return pick_device(f"cuda:{local}") if device.type == "cuda" else device
+    return pick_device(f"cuda:{local_rank}") if device.type == "cuda" else device
 
 
 class _SumOverProcesses(torch.autograd.Function):

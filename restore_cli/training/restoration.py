@@ -371,8 +371,8 @@ def train_restoration(
             solve(state, recipe, pairs, options)
         if options.time_limit is not None:
             solving = budget.now() - began
-            own = len(held_out[:: processes.count])  # most pairs of a process
-            budget.validation = solving + own * seconds_per_pair(
+            pairs_each = len(held_out[:: processes.count])  # at most, of a process
+            budget.validation = solving + pairs_each * seconds_per_pair(
                 recipe, state, held_out, budget.now
             )
         return run_training(recipe, state, options, budget, batch_loss, validate)

@@ -200,20 +200,20 @@ def update_average(average: nn.Module, network: nn.Module, decay: float, step: i
             old.copy_(new)
 
 
-def initialize_from(network: nn.Module, other: nn.Module) -> None:
-    """Copy the tensors of `other` that have the same name and shape in `network`.
+def initialize_from(network: nn.Module, initial: nn.Module) -> None:
+    """Copy the tensors of `initial` that have the same name and shape in `network`.
 
     Raises WeightsMismatch where there are none.
     """
-    own = network.state_dict()
+    state = network.state_dict()
     matching = {
         key: value
-        for key, value in other.state_dict().items()
-        if key in own and own[key].shape == value.shape
+        for key, value in initial.state_dict().items()
+        if key in state and state[key].shape == value.shape
     }
     if not matching:
         raise WeightsMismatch("none of the initial weights fits this network")
-    network.load_state_dict(own | matching)
+    network.load_state_dict(state | matching)
 
 
 # Progress -> loss of the next batch, or the part of it that the share of this process adds.

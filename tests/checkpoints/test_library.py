@@ -204,7 +204,7 @@ def test_a_changed_file_is_corrupt_and_its_checksum_said(bundle, official_file):
     path.write_bytes(b"")
     verified = verify(entry)
     assert (verified.status, verified.path) == ("corrupt", path)
-    assert verified.found.startswith("e3b0c44298fc")  # of no bytes at all
+    assert verified.sha256.startswith("e3b0c44298fc")  # of no bytes at all
 
 
 def test_a_bundled_file_that_is_gone_is_missing(bundle, row_of, random_weights):

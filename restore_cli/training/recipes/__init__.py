@@ -168,6 +168,6 @@ def find_recipe(
     return recipe
 
 
-def _refuse_unknown(name: str, table: Mapping[str, object], what: str) -> None:
+def _refuse_unknown(name: str, table: Mapping[str, object], kind: str) -> None:
     if name not in table:
-        raise UsageError(f"no {what} is called {name!r}", hint=f"one of: {', '.join(table)}")
+        raise UsageError(f"no {kind} is called {name!r}", hint=f"one of: {', '.join(table)}")
