@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from restore_cli.batch.jobs import Job, Standard
-from restore_cli.batch.sources import Found, OwnOutputs, expanded, is_folder, shown
+from restore_cli.batch.sources import OwnOutputs, Source, expanded, is_folder, shown
 from restore_cli.errors import UsageError
 from restore_cli.imaging.formats import (
     CONTAINERS,
@@ -61,7 +61,7 @@ class Naming:
         return expanded(self.output or "")
 
     @property
-    def own(self) -> OwnOutputs:
+    def own_outputs(self) -> OwnOutputs:
         """Outputs of earlier runs with these options."""
         return OwnOutputs(None if self.output is None else self.chosen, self.own_names)
 
@@ -82,20 +82,20 @@ class Naming:
         words = (re.escape(text) + known.get(name or "", "(?s:.+)") for text, name, _, _ in parts)
         return re.compile("".join(words))
 
-    def job(self, found: Found, *, alone: bool) -> Job:
+    def job(self, source: Source, *, alone: bool) -> Job:
         """Return the job of a source; alone: there is no other. Raises UsageError, OutputError."""
-        if self.output == "-" or (self.output is None and found.source is Standard.INPUT):
+        if self.output == "-" or (self.output is None and source.location is Standard.INPUT):
             if not alone:
                 raise UsageError(
                     "-o - takes one image, but there are several sources",
                     hint="name a folder, for example -o out/",
                 )
-            if found.is_video:
+            if source.is_video:
                 raise UsageError(
-                    f"{found.source}: a video cannot go to stdout", hint="name a file with -o"
+                    f"{source.location}: a video cannot go to stdout", hint="name a file with -o"
                 )
-            return Job(found.source, Standard.OUTPUT, SUFFIXES[self._suffix(found).lower()])
-        target = self._target(found, alone)
+            return Job(source.location, Standard.OUTPUT, SUFFIXES[self._suffix(source).lower()])
+        target = self._target(source, alone)
         if isinstance(target, Url) and target.is_web:
             raise UsageError(
                 f"{target}: outputs cannot be written to a web server", hint="add -o FOLDER"
@@ -104,22 +104,22 @@ class Naming:
             raise UsageError(
                 f"{target}: outputs in memory are lost at the end", hint="add -o FOLDER"
             )
-        format = container_of(target) if found.is_video else format_of(target)
-        if self.format not in (None, format) and not found.is_video:
+        format = container_of(target) if source.is_video else format_of(target)
+        if self.format not in (None, format) and not source.is_video:
             raise UsageError(
                 f"{target.name} is {format}, but --format says {self.format}",
                 hint="leave one of them out, or write {ext} for the suffix",
             )
-        return Job(found.source, target, format)
+        return Job(source.location, target, format)
 
-    def _target(self, found: Found, alone: bool) -> Location:
-        path, chosen = found.path, self.chosen
+    def _target(self, source: Source, alone: bool) -> Location:
+        path, chosen = source.path, self.chosen
         if self.output is None:
-            return path.with_name(f"{path.stem}_{self.ending}{self._suffix(found)}")
+            return path.with_name(f"{path.stem}_{self.ending}{self._suffix(source)}")
         if "{" in self.output and not is_folder(chosen):
-            return self._fill_template(self.output, found)
+            return self._fill_template(self.output, source)
         if self._names_folder(chosen, alone):
-            return chosen / (os.path.splitext(found.inside)[0] + self._suffix(found))
+            return chosen / (os.path.splitext(source.relative)[0] + self._suffix(source))
         if not alone:
             raise UsageError(
                 f"-o {shown(self.output)} is one file, but there are several sources",
@@ -134,30 +134,30 @@ class Naming:
         # With several sources, run.2 is a folder, and only a known suffix makes a file.
         return not alone and chosen.suffix.lower() not in READABLE_SUFFIXES | VIDEO_SUFFIXES
 
-    def _suffix(self, found: Found) -> str:
+    def _suffix(self, source: Source) -> str:
         """Return the suffix of the output: that of the source where the format is kept."""
-        own = found.path.suffix
-        if found.is_video:
-            return own if own.lower() in CONTAINERS else ".mkv"  # takes any sound
-        written = SUFFIXES.get(own.lower())
-        if found.source is Standard.INPUT and self.format is None:
+        suffix = source.path.suffix
+        if source.is_video:
+            return suffix if suffix.lower() in CONTAINERS else ".mkv"  # takes any sound
+        written = SUFFIXES.get(suffix.lower())
+        if source.location is Standard.INPUT and self.format is None:
             raise UsageError(
                 "the format of an image from stdin must be given", hint="add --format png"
             )
         if self.format is None:
-            return own if written else ".png"  # BMP, GIF and PPM are not written
-        return own if written == self.format else SUFFIX_OF[self.format]
+            return suffix if written else ".png"  # BMP, GIF and PPM are not written
+        return suffix if written == self.format else SUFFIX_OF[self.format]
 
-    def _fill_template(self, template: str, found: Found) -> Location:
-        path = found.path
+    def _fill_template(self, template: str, source: Source) -> Location:
+        path = source.path
         real = str(path) if isinstance(path, Url) else os.path.realpath(path)
         values = (
             path.stem,
-            self._suffix(found) if "{ext}" in template else "",
+            self._suffix(source) if "{ext}" in template else "",
             self.ending,
             self.model,
             self.scale,
-            Path(found.inside).parent.as_posix(),
+            Path(source.relative).parent.as_posix(),
             path.suffix[1:],
             Path(real).parent.name,
             str(path.parent),
@@ -175,20 +175,20 @@ class Naming:
             ) from error
         return expanded(filled)
 
-    def distinct(self, name: str, found: Sequence[Found]) -> str:
+    def distinct(self, name: str, sources: Sequence[Source]) -> str:
         """Return a template like the output, whose names are `name` in place of {stem}."""
         folder: Location
         if self.output is None:
-            roots = {item.root for item in found}
+            roots = {source.root for source in sources}
             folder, ending = (roots.pop() if len(roots) == 1 else Path("out")), "_{task}{ext}"
         elif "{stem}" in self.output:
             return self.output.replace("{stem}", name)
         elif "{" in self.output and not is_folder(self.chosen):
-            given = location(self.output)
-            folder, ending = given.parent, given.suffix or "{ext}"
+            template = location(self.output)
+            folder, ending = template.parent, template.suffix or "{ext}"
             return str(folder / f"{name}{ending}")
         else:
             folder, ending = location(self.output), "{ext}"
         plain = location(str(folder).replace("{", "{{").replace("}", "}}"))
-        is_deep = any("/" in item.inside.replace(os.sep, "/") for item in found)
+        is_deep = any("/" in source.relative.replace(os.sep, "/") for source in sources)
         return str(plain / ("{rel}" if is_deep else "") / f"{name}{ending}")

@@ -17,9 +17,9 @@ from restore_cli.batch.jobs import Job, Jobs, JobTable, Place, Standard, State, 
 from restore_cli.batch.naming import ALWAYS_DISTINCT, BY_SCALE, DISTINCT, Naming
 from restore_cli.batch.needs import Need, need_of, refuse_little_disk, refuse_little_memory
 from restore_cli.batch.sources import (
-    Found,
     PassedOver,
     Shard,
+    Source,
     describe_passed_over,
     expand,
     shown,
@@ -54,12 +54,7 @@ from restore_cli.imaging.formats import (
 from restore_cli.imaging.headers import Header, read_header
 from restore_cli.inference.options import ImageSize
 from restore_cli.memory import Room, room
-from restore_cli.storage import (
-    Entry,
-    Objects,
-    Url,
-    find,
-)
+from restore_cli.storage import Entry, Objects, Url, find
 
 if TYPE_CHECKING:
     from restore_cli.batch.ledger import Ledger
@@ -143,11 +138,11 @@ def plan(
     first = list(islice(items, 2))
     watching = ledger is not None and ledger.watching
     if not first and not watching:
-        known = f"known suffixes: {' '.join(sorted(READABLE_SUFFIXES | VIDEO_SUFFIXES))}"
-        wider = known if recursive else "--recursive includes subfolders"
+        suffixes = f"known suffixes: {' '.join(sorted(READABLE_SUFFIXES | VIDEO_SUFFIXES))}"
+        advice = suffixes if recursive else "--recursive includes subfolders"
         raise NothingToDo(
             f"no image or video in {', '.join(map(shown, sources))}",
-            hint=f"{describe_passed_over(passed_over)}; {known}" if passed_over else wider,
+            hint=f"{describe_passed_over(passed_over)}; {suffixes}" if passed_over else advice,
         )
     if "-" in sources and len(first) > 1:
         raise UsageError("- (stdin) cannot be mixed with other sources", hint="give it alone")
@@ -199,17 +194,19 @@ def plan(
 
 def _items(
     sources: Sequence[str], naming: Naming, recursive: bool, passed_over: Counter[str]
-) -> Iterator[Found | Unreadable]:
+) -> Iterator[Source | Unreadable]:
     """Yield what `sources` stand for, and count the files of other kinds."""
     for text in sources:
-        for item in expand(text, naming.own, recursive):
+        for item in expand(text, naming.own_outputs, recursive):
             if isinstance(item, PassedOver):
                 passed_over[item.suffix] += 1
             else:
                 yield item
 
 
-def _readable(items: Iterable[Found | Unreadable], unreadable: list[Unreadable]) -> Iterator[Found]:
+def _readable(
+    items: Iterable[Source | Unreadable], unreadable: list[Unreadable]
+) -> Iterator[Source]:
     """Yield the sources, and append the others to `unreadable`."""
     for item in items:
         if isinstance(item, Unreadable):
@@ -223,8 +220,8 @@ def contains_videos(
 ) -> bool:
     """Return whether `plan` would find a video among the same sources."""
     naming = Naming(task, model="", scale="", output=output, format=None)
-    items = (item for text in sources for item in expand(text, naming.own, recursive))
-    return any(isinstance(item, Found) and item.is_video for item in items)
+    items = (item for text in sources for item in expand(text, naming.own_outputs, recursive))
+    return any(isinstance(item, Source) and item.is_video for item in items)
 
 
 def _set_aside(table: JobTable, existing: Existing) -> list[Unreadable]:
@@ -250,13 +247,13 @@ class _Places:
         self._objects = Objects()
         self.folders: set[str] = set()  # of targets
 
-    def of(self, items: Iterable[Found], shard: Shard | None = None) -> Iterator[Place]:
+    def of(self, sources: Iterable[Source], shard: Shard | None = None) -> Iterator[Place]:
         """Yield the places of the sources, also of other shards. Raises as `Naming.job`."""
-        for found in items:
-            state: State = "open" if shard is None or shard.takes(found.inside) else "elsewhere"
-            yield self._place(state, found, self._naming.job(found, alone=self._alone))
+        for source in sources:
+            state: State = "open" if shard is None or shard.takes(source.relative) else "elsewhere"
+            yield self._place(state, source, self._naming.job(source, alone=self._alone))
 
-    def _place(self, state: State, found: Found, job: Job) -> Place:
+    def _place(self, state: State, source: Source, job: Job) -> Place:
         origin = result = name = present = file = size = mtime = None
         if isinstance(job.target, Path):
             self.folders.add(os.path.dirname(job.target))
@@ -268,13 +265,13 @@ class _Places:
             exists = find(job.target) if self._alone else job.target in self._objects
             present = job.target.address if exists else None
             result, name = _of_object(job.target), job.target.address
-        if isinstance(found.status, Entry):
-            origin, file = _of_object(found.status.url), found.status.url.address
-            size, mtime = found.status.size, found.status.modified
-        elif found.status is not None and isinstance(job.source, Path):
+        if isinstance(source.status, Entry):
+            origin, file = _of_object(source.status.url), source.status.url.address
+            size, mtime = source.status.size, source.status.modified
+        elif source.status is not None and isinstance(job.source, Path):
             origin = self._without_links(job.source)
-            file = f"{found.status.st_dev}:{found.status.st_ino}"
-            size, mtime = found.status.st_size, found.status.st_mtime_ns
+            file = f"{source.status.st_dev}:{source.status.st_ino}"
+            size, mtime = source.status.st_size, source.status.st_mtime_ns
         return Place(state, job, origin, result, name, file, present, size, mtime)
 
     def _without_links(self, path: Path) -> str:
@@ -295,7 +292,7 @@ def _of_object(url: Url) -> str:
 
 
 def _refuse_collisions(
-    table: JobTable, naming: Naming, again: Callable[[], Iterable[Found | Unreadable]]
+    table: JobTable, naming: Naming, again: Callable[[], Iterable[Source | Unreadable]]
 ) -> None:
     """Refuse two outputs in one file, and an output that replaces a source.
 
@@ -306,12 +303,12 @@ def _refuse_collisions(
     if collision is None:
         return
     if collision.hint is None:
-        found = [item for item in again() if isinstance(item, Found)]
+        sources = [item for item in again() if isinstance(item, Source)]
         for name in (*DISTINCT, ALWAYS_DISTINCT):
-            other = replace(naming, output=naming.distinct(name, found))
+            other = replace(naming, output=naming.distinct(name, sources))
             attempt = JobTable()
             try:
-                attempt.fill(_Places(other, alone=False).of(found))
+                attempt.fill(_Places(other, alone=False).of(sources))
             except (UsageError, OutputError):
                 continue
             if _collision(attempt) is None:
@@ -346,7 +343,7 @@ def _by_header(
     free = room()
     for number, job in table.jobs("open").numbered():
         try:
-            header = _header_of(job)
+            header = read_header(job.source) if isinstance(job.source, Path) else None
             if isinstance(job.target, Path):
                 refuse_long_name(job.target)
                 needs[job.target.parent] += _least_bytes(job, header, scale)
@@ -364,11 +361,6 @@ def _by_header(
     table.mark(impossible, "failed")
     refuse_full_disk(needs)
     return list(impossible.values())
-
-
-def _header_of(job: Job) -> Header | None:
-    """Return the header of a source; None if it is not known. Raises InputError."""
-    return read_header(job.source) if isinstance(job.source, Path) else None
 
 
 def _need(job: Job, header: Header, scale: Enlargement, task: str, free: Room) -> Need:

@@ -21,23 +21,25 @@ from restore_cli.storage import Entry, Location, Url, entries, find, is_url, loc
 
 
 @dataclass(frozen=True)
-class Found:
+class Source:
     """A source, and the folder whose tree is mirrored in the output folder."""
 
-    source: Location | Standard
+    location: Location | Standard
     root: Location
     status: os.stat_result | Entry | None = None
 
     @property
     def path(self) -> Location:
         """Path for naming: stdin counts as a file of that name."""
-        return self.root / self.source.value if isinstance(self.source, Standard) else self.source
+        if isinstance(self.location, Standard):
+            return self.root / self.location.value
+        return self.location
 
     @property
-    def inside(self) -> str:
+    def relative(self) -> str:
         """Path below the root."""
-        if isinstance(self.source, Url) and isinstance(self.root, Url):
-            return self.source.below(self.root)
+        if isinstance(self.location, Url) and isinstance(self.root, Url):
+            return self.location.below(self.root)
         text, root = str(self.path), str(self.root)
         return text if root == "." else text[len(root) :].lstrip(os.sep)
 
@@ -53,12 +55,12 @@ class PassedOver:
     suffix: str
 
 
-Item = Found | Unreadable | PassedOver
+Item = Source | Unreadable | PassedOver
 
 
 @dataclass(frozen=True)
 class OwnOutputs:
-    """Files that a run writes itself, which are no sources of the next run.
+    """Outputs of earlier runs, which are no sources of the next one.
 
     folder: of the outputs; None: beside the sources.
     names: pattern of the names of outputs that lie beside sources.
@@ -112,29 +114,29 @@ def is_source(name: str) -> bool:
     return known and not name.startswith(".")
 
 
-def expand(text: str, own: OwnOutputs, recursive: bool) -> Iterator[Item]:
+def expand(text: str, outputs: OwnOutputs, recursive: bool) -> Iterator[Item]:
     """Yield what one source of the command line stands for, in the order of names."""
     if text == "-":
-        yield Found(Standard.INPUT, Path())
+        yield Source(Standard.INPUT, Path())
         return
     path = expanded(text)
     if isinstance(path, Url):
-        yield from _in_store(path, own, recursive)
+        yield from _in_store(path, outputs, recursive)
         return
     try:
         if path.is_dir():
-            yield from _in_folder(path, own, recursive)
+            yield from _in_folder(path, outputs, recursive)
         elif path.exists():
             yield _file(path, path.parent)
         elif glob.has_magic(text):
-            yield from _matching(str(path), own)
+            yield from _matching(str(path), outputs)
         else:
             yield Unreadable(text, UnreadableImage(f"{text}: no such file", hint="check the name"))
     except OSError as error:  # no permission for a folder, or a name that is too long
         yield Unreadable(text, UnreadableImage(f"{text}: {error.strerror}"))
 
 
-def _file(path: Path, root: Path) -> Found | Unreadable:
+def _file(path: Path, root: Path) -> Source | Unreadable:
     """Return a source unless it is a broken link, or a pipe or a device that may never end."""
     try:
         status = path.stat()
@@ -148,33 +150,37 @@ def _file(path: Path, root: Path) -> Found | Unreadable:
                 hint="pipe an image in as -, with --format png",
             ),
         )
-    return Found(path, root, status)
+    return Source(path, root, status)
 
 
-def _in_store(url: Url, own: OwnOutputs, recursive: bool) -> Iterator[Item]:
+def _in_store(url: Url, outputs: OwnOutputs, recursive: bool) -> Iterator[Item]:
     """Yield the object of a URL, those that match a glob, or those of a folder.
 
     Raises MissingExtra.
     """
     try:
-        found = find(url) if url.name else None
-        if found is not None:
-            yield Found(url, url.parent, found)
+        entry = find(url) if url.name else None
+        if entry is not None:
+            yield Source(url, url.parent, entry)
         elif url.is_web:
             yield Unreadable(
                 str(url), UnreadableImage(f"{url}: no such file", hint="check the URL")
             )
         else:
-            yield from _in_listing(url, own, recursive)
+            yield from _in_listing(url, outputs, recursive)
     except (InputError, FetchError) as error:
         yield Unreadable(str(url), error)
 
 
-def _in_listing(url: Url, own: OwnOutputs, recursive: bool) -> Iterator[Item]:
+def _in_listing(url: Url, outputs: OwnOutputs, recursive: bool) -> Iterator[Item]:
     """Yield the sources of a folder or a glob, without earlier outputs and the output folder."""
     is_glob = glob.has_magic(url.address)
     root, listed = matching(url) if is_glob else (url, entries(url, recursive=recursive))
-    within = own.folder if isinstance(own.folder, Url) and own.folder.is_below(root) else None
+    within = (
+        outputs.folder
+        if isinstance(outputs.folder, Url) and outputs.folder.is_below(root)
+        else None
+    )
     is_empty = True
     for entry in listed:
         is_empty = False
@@ -183,8 +189,8 @@ def _in_listing(url: Url, own: OwnOutputs, recursive: bool) -> Iterator[Item]:
             continue
         if not is_source(name):
             yield PassedOver(_suffix_of(name))
-        elif not own.include(name):
-            yield Found(entry.url, root, entry)
+        elif not outputs.include(name):
+            yield Source(entry.url, root, entry)
     if is_empty and is_glob:
         nothing = NothingToDo(f"no image or video matches {url}", hint="check folder and suffix")
         yield Unreadable(str(url), nothing)
@@ -193,18 +199,18 @@ def _in_listing(url: Url, own: OwnOutputs, recursive: bool) -> Iterator[Item]:
         yield Unreadable(str(url), missing)
 
 
-def _in_folder(folder: Path, own: OwnOutputs, recursive: bool) -> Iterator[Item]:
+def _in_folder(folder: Path, outputs: OwnOutputs, recursive: bool) -> Iterator[Item]:
     """Yield the sources of a folder, without earlier outputs and without the output folder."""
     failures: list[OSError] = []
-    beyond = os.path.realpath(own.folder) if isinstance(own.folder, Path) else None
+    excluded = os.path.realpath(outputs.folder) if isinstance(outputs.folder, Path) else None
     for parent, folders, names in os.walk(folder, onerror=failures.append):
         visible = sorted(name for name in folders if recursive and not name.startswith("."))
         folders[:] = [
-            name for name in visible if os.path.realpath(os.path.join(parent, name)) != beyond
+            name for name in visible if os.path.realpath(os.path.join(parent, name)) != excluded
         ]
         for name in sorted(names):
             if is_source(name):
-                if not own.include(name):
+                if not outputs.include(name):
                     yield _file(Path(parent, name), folder)
             elif not name.startswith("."):
                 yield PassedOver(_suffix_of(name))
@@ -217,7 +223,7 @@ def _suffix_of(name: str) -> str:
     return os.path.splitext(name)[1].lower() or "no suffix"
 
 
-def _matching(pattern: str, own: OwnOutputs) -> Iterator[Item]:
+def _matching(pattern: str, outputs: OwnOutputs) -> Iterator[Item]:
     """Yield the images and videos that match a glob.
 
     A folder of that very name is meant before the names that its brackets would match.
@@ -240,7 +246,7 @@ def _matching(pattern: str, own: OwnOutputs) -> Iterator[Item]:
             ),
         )
     for path in sources:
-        if not own.include(path.name) and not path.is_dir():
+        if not outputs.include(path.name) and not path.is_dir():
             yield _file(path, root)
 
 
