@@ -29,10 +29,10 @@ def samples(
     refuse_url(folder, "restore samples")
     sources = sorted(path for path in assets.samples_dir().iterdir() if path.suffix in COPIED)
     targets = [Path(os.path.expanduser(folder)) / source.name for source in sources]
-    there = [target for target in targets if os.path.exists(target)]
-    if there and not overwrite:
+    existing = [target for target in targets if os.path.exists(target)]
+    if existing and not overwrite:
         raise OutputExists(
-            f"already exists: {', '.join(map(str, there))}",
+            f"already exists: {', '.join(map(str, existing))}",
             hint="add --overwrite, or name another folder",
         )
     with reporter("samples", quiet=quiet) as report:

@@ -26,7 +26,7 @@ Kind = Literal["flag", "switch", "slider", "number", "choice", "text"]
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownOption:
     """An option as it is shown, for all tasks whose commands have the same one."""
 
     option: TyperOption
@@ -113,11 +113,11 @@ class Options:
                     key = option.name, option.help
                     first.setdefault(key, option)
                     owners.setdefault(key, []).append(task)
-        self.shown = [Shown(option, tuple(owners[key])) for key, option in first.items()]
+        self.shown = [ShownOption(option, tuple(owners[key])) for key, option in first.items()]
 
-    def of(self, task: str) -> list[Shown]:
+    def of(self, task: str) -> list[ShownOption]:
         """Return what is shown for a task."""
-        return [each for each in self.shown if task in each.tasks]
+        return [shown for shown in self.shown if task in shown.tasks]
 
     @property
     def presets(self) -> list[str]:
@@ -130,11 +130,11 @@ class Options:
         """
         found = self._found(task, preset)
         return {
-            each.name: found[each.name].value if each.name in found else each.option.default
-            for each in self.of(task)
+            shown.name: found[shown.name].value if shown.name in found else shown.option.default
+            for shown in self.of(task)
         }
 
-    def words(self, shown: Shown, task: str) -> list[str]:
+    def words(self, shown: ShownOption, task: str) -> list[str]:
         """Return the values that a shell would complete."""
         context = typer.Context(self.commands[task], info_name=task)
         return [item.value for item in shown.option.shell_complete(context, "")]
@@ -153,18 +153,18 @@ class Options:
         """
         usual = self.values(task, preset)
         changed = {
-            each: values[each.name]
-            for each in self.of(task)
-            if each.name in values and _text(values[each.name]) != _text(usual[each.name])
+            shown: values[shown.name]
+            for shown in self.of(task)
+            if shown.name in values and _text(values[shown.name]) != _text(usual[shown.name])
         }
         words = list(arguments)
-        for each, value in changed.items():
-            if each.name == "weights" and not self.is_local and _text(value):
-                self._refuse_file(each, task, str(value))
-            words += _words(each.option, value)
-        given = {each.name for each in changed}
+        for shown, value in changed.items():
+            if shown.name == "weights" and not self.is_local and _text(value):
+                self._refuse_file(shown, task, str(value))
+            words += _words(shown.option, value)
+        given = {shown.name for shown in changed}
         found = self._found(task, preset, *given)
-        names = {each.name for each in self.of(task)}
+        names = {shown.name for shown in self.of(task)}
         kept = {name: setting.value for name, setting in found.items() if name in names}
         return Line(self.commands[task], words, kept)
 
@@ -174,7 +174,7 @@ class Options:
         }
         return variables | self._settings.of(task, preset=preset, given={*given, *variables})
 
-    def _refuse_file(self, shown: Shown, task: str, value: str) -> None:
+    def _refuse_file(self, shown: ShownOption, task: str, value: str) -> None:
         """Refuse what a shell would not complete. Raises UsageError."""
         if value not in self.words(shown, task):
             raise UsageError(f"no weights are called {value!r}", hint="choose from the list")

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 import typer
 
-from restore_cli.cli.ui_options import Line, Options, Shown
+from restore_cli.cli.ui_options import Line, Options, ShownOption
 from restore_cli.cli.ui_work import STATES, Outcome, Work, describe, pack, previews
 from restore_cli.errors import RestoreError, UsageError
 from restore_cli.memory import enough_memory
@@ -69,7 +69,7 @@ class Controls:
             info="Values that restore.toml has under this name.",
             visible=bool(options.presets),
         )
-        self.of: dict[Shown, Any] = {}
+        self.of: dict[ShownOption, Any] = {}
         with gr.Row():
             self._add(first, values, is_simple=True)
         with gr.Accordion("More options", open=False), gr.Row():
@@ -86,16 +86,17 @@ class Controls:
     def line(self, values: Values, arguments: list[str]) -> Line:
         """Return the command that the page stands for. Raises UsageError."""
         task = values[self.task]
-        given = {each.name: values[self.of[each]] for each in self.options.of(task)}
+        given = {shown.name: values[self.of[shown]] for shown in self.options.of(task)}
         return self.options.line(task, given, arguments, preset=values[self.preset] or None)
 
     def _add(self, task: str, values: Mapping[str, Any], *, is_simple: bool) -> None:
-        for each in self.options.shown:
-            if each.is_simple == is_simple:
-                shown = task in each.tasks
-                words = self.options.words(each, task if shown else each.tasks[0])
-                value = values[each.name] if shown else each.option.default
-                self.of[each] = _control(each, words, value, self.options.is_local, visible=shown)
+        for shown in self.options.shown:
+            if shown.is_simple == is_simple:
+                visible = task in shown.tasks
+                words = self.options.words(shown, task if visible else shown.tasks[0])
+                value = values[shown.name] if visible else shown.option.default
+                is_local = self.options.is_local
+                self.of[shown] = _control(shown, words, value, is_local, visible=visible)
 
     def _fit(self, task: str, preset: str, before: tuple[str, str]) -> list[Any]:
         """Show the options of a task, with the values that its settings or a preset change."""
@@ -103,15 +104,15 @@ class Controls:
             values = self.options.values(task, preset or None)
             old = self.options.values(before[0], before[1] or None)
             updates = [gr.update(info=self._purpose(task))]
-            for each in self.of:
-                if task not in each.tasks:
+            for shown in self.of:
+                if task not in shown.tasks:
                     updates.append(gr.update(visible=False))
                     continue
                 change: dict[str, Any] = {"visible": True}
-                if each.name in BY_TASK and task != before[0]:
-                    change["choices"] = _choices(each, self.options.words(each, task))
-                if each.name in BY_TASK or old.get(each.name) != values[each.name]:
-                    change["value"] = _shown_value(each, values[each.name])
+                if shown.name in BY_TASK and task != before[0]:
+                    change["choices"] = _choices(shown, self.options.words(shown, task))
+                if shown.name in BY_TASK or old.get(shown.name) != values[shown.name]:
+                    change["value"] = _shown_value(shown, values[shown.name])
                 updates.append(gr.update(**change))
             return [*updates, (task, preset)]
 
@@ -119,45 +120,47 @@ class Controls:
         return str(self.options.commands[task].help).splitlines()[0]
 
 
-def _control(each: Shown, words: list[str], value: Any, is_local: bool, *, visible: bool) -> Any:
+def _control(
+    shown: ShownOption, words: list[str], value: Any, is_local: bool, *, visible: bool
+) -> Any:
     """Return the control of an option."""
     usual: dict[str, Any] = {
-        "label": each.label,
-        "info": each.help,
-        "value": _shown_value(each, value),
+        "label": shown.label,
+        "info": shown.help,
+        "value": _shown_value(shown, value),
         "visible": visible,
         "scale": 1,
         "min_width": WIDTH,
         "elem_classes": ["option"],
     }
-    option = each.option
-    if each.kind == "flag":
+    option = shown.option
+    if shown.kind == "flag":
         return gr.Checkbox(**usual)
-    if each.kind == "slider":
+    if shown.kind == "slider":
         step = 0.05 if isinstance(option.default, float) else 1
         return gr.Slider(option.min, option.max, step=step, **usual)
-    if each.kind == "number" and option.default is not None:
+    if shown.kind == "number" and option.default is not None:
         return gr.Number(precision=None if isinstance(option.default, float) else 0, **usual)
-    if each.kind == "switch":
+    if shown.kind == "switch":
         return gr.Radio([("auto", ""), ("yes", True), ("no", False)], **usual)
-    if each.kind == "number" or (each.kind == "text" and not words):
-        return gr.Textbox(placeholder=each.usual or option.metavar, **usual)
-    is_free = each.kind == "text" and (is_local or each.name != "weights")
-    choices = _choices(each, words)
+    if shown.kind == "number" or (shown.kind == "text" and not words):
+        return gr.Textbox(placeholder=shown.usual or option.metavar, **usual)
+    is_free = shown.kind == "text" and (is_local or shown.name != "weights")
+    choices = _choices(shown, words)
     if is_free or len(choices) > MOST_RADIOS:
         return gr.Dropdown(choices, allow_custom_value=is_free, **usual)
     return gr.Radio(choices, **usual)
 
 
-def _choices(each: Shown, words: list[str]) -> list[tuple[str, str]]:
+def _choices(shown: ShownOption, words: list[str]) -> list[tuple[str, str]]:
     """Return the labels and values of a list; an option without a value has its default first."""
-    usual = [(f"default: {each.usual}" if each.usual else "default", "")]
-    return [*(usual if each.option.default is None else []), *((word, word) for word in words)]
+    usual = [(f"default: {shown.usual}" if shown.usual else "default", "")]
+    return [*(usual if shown.option.default is None else []), *((word, word) for word in words)]
 
 
-def _shown_value(each: Shown, value: Any) -> Any:
+def _shown_value(shown: ShownOption, value: Any) -> Any:
     """Return a value of an option as its control has it: of a setting, a text."""
-    if isinstance(each.option.default, int | float) and isinstance(value, str):
+    if isinstance(shown.option.default, int | float) and isinstance(value, str):
         return float(value)
     return "" if value is None else value
 
@@ -184,17 +187,17 @@ def _images(controls: Controls, work: Work, folder: Path) -> None:
             output = f"{place}/{{hash}}/{{stem}}_{{task}}{{ext}}"
             line = controls.line(values, [*uploads, f"--output={output}"])
             done = work.run(line, lambda share, text: progress(share, desc=text))
-            names = [Path(source).name for source, _ in done.made]
-            paths = [target for _, target in done.made]
+            names = [Path(source).name for source, _ in done.results]
+            paths = [target for _, target in done.results]
             several = len(paths) > 1
             packed = pack(paths, Path(place, "restored.zip")) if several else None
             return {
                 table: table_of(done, folder),
-                made: done.made,
+                made: done.results,
                 chosen: gr.update(
                     choices=names, value=names[0] if names else None, visible=several
                 ),
-                slider: show(0, done.made),
+                slider: show(0, done.results),
                 results: gr.update(value=paths, visible=bool(paths)),
                 archive: gr.update(value=packed, visible=several),
             }
@@ -258,8 +261,8 @@ def _errors_shown(folder: Path | None = None) -> Iterator[None]:
         with enough_memory():
             yield
     except (RestoreError, typer.BadParameter) as error:
-        said = describe(error) if isinstance(error, RestoreError) else error.message
-        text = escape(_without_folder(said, folder))
+        message = describe(error) if isinstance(error, RestoreError) else error.message
+        text = escape(_without_folder(message, folder))
         raise gr.Error(text, duration=None, print_exception=False) from error
 
 
@@ -282,8 +285,8 @@ def summary_of(done: Outcome) -> str:
     """Return the numbers of sources by what became of them."""
     states = [state for _, state, _ in done.rows]
     words = {"ok": "restored", "skipped": "skipped", "failed": "failed", "planned": "planned"}
-    said = [f"{states.count(state)} {word}" for state, word in words.items() if state in states]
-    return ", ".join((["stopped"] if done.is_stopped else []) + said)
+    counts = [f"{states.count(state)} {word}" for state, word in words.items() if state in states]
+    return ", ".join((["stopped"] if done.is_stopped else []) + counts)
 
 
 def table_of(done: Outcome, folder: Path | None = None) -> str:
@@ -300,8 +303,9 @@ def table_of(done: Outcome, folder: Path | None = None) -> str:
     table = f"<table><tr>{'</tr><tr>'.join(lines)}</tr></table>" if lines else ""
     more = f"<p>and {len(rows) - MOST_ROWS} more</p>" if len(rows) > MOST_ROWS else ""
     summary = summary_of(done)
-    said = "".join(f"<p>{shown(text)}</p>" for text in done.said if not text.startswith(summary))
-    return f"<div class=outcome><p><b>{summary}</b></p>{table}{more}{said}</div>"
+    messages = (text for text in done.messages if not text.startswith(summary))
+    notes = "".join(f"<p>{shown(text)}</p>" for text in messages)
+    return f"<div class=outcome><p><b>{summary}</b></p>{table}{more}{notes}</div>"
 
 
 def _without_folder(text: str, folder: Path | None) -> str:

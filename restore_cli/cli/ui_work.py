@@ -41,11 +41,11 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass
 class Outcome:
-    """Rows and messages that a command reported; made: sources and targets."""
+    """Rows and messages that a command reported; results: sources and targets."""
 
     rows: list[Row] = field(default_factory=list)
-    made: list[tuple[str, str]] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    results: list[tuple[str, str]] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     is_stopped: bool = False
 
 
@@ -92,8 +92,8 @@ class Kept:
 
     def __call__(self, load: partial[Any]) -> Restorer | Upscaler:
         """Return what `load` returns, loaded now or before. Raises as it does."""
-        options = next(each for each in load.args if isinstance(each, RunOptions))
-        general = [each.of_loading if each is options else each for each in load.args]
+        options = next(value for value in load.args if isinstance(value, RunOptions))
+        general = [value.of_loading if value is options else value for value in load.args]
         key = (load.func, *general, _modified(options.weights))
         if key not in self._restorers:
             self._restorers[key] = load()
@@ -145,21 +145,21 @@ class _PageReporter(Reporter):
     def data(self, item: str | Mapping[str, Any]) -> None:
         assert not isinstance(item, str)  # by --json
         source, target, error = item["source"], item["target"], item["error"]
-        said, about = self._outcome.said, f"{source}: "
-        found = [each.removeprefix(about) for each in said if each.startswith(about)]
-        said[:] = [each for each in said if not each.startswith(about)]
+        messages, about = self._outcome.messages, f"{source}: "
+        own = [text.removeprefix(about) for text in messages if text.startswith(about)]
+        messages[:] = [text for text in messages if not text.startswith(about)]
         state = item["status"] or "planned"
         if state == "ok":
-            self._outcome.made.append((source, target))
+            self._outcome.results.append((source, target))
         if error is not None:
             text = _described(error["message"], error["hint"])
         else:
-            there = "already exists: " if state == "skipped" else ""
-            text = "; ".join([f"{there}{target}", *found])
+            prefix = "already exists: " if state == "skipped" else ""
+            text = "; ".join([f"{prefix}{target}", *own])
         self._outcome.rows.append((source, state, text))
 
     def say(self, text: str) -> None:
-        self._outcome.said.append(text.removeprefix(f"restore {self.command}: "))
+        self._outcome.messages.append(text.removeprefix(f"restore {self.command}: "))
 
     def warn(self, text: str) -> None:
         self._outcome.rows.append(("", "warning", text))
@@ -202,7 +202,7 @@ def previews(source: str, target: str) -> tuple[str, str] | None:
     if is_video(Path(source).name):
         return None
     headers = [read_header(Path(path)) for path in (source, target)]
-    if any(each is None or each.height * each.width > LARGEST_SHOWN for each in headers):
+    if any(h is None or h.height * h.width > LARGEST_SHOWN for h in headers):
         return None
     after = within(visible_pixels(Path(target)), SIDE)
     before = at_size(visible_pixels(Path(source)), *after.shape[-2:])

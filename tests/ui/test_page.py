@@ -136,7 +136,7 @@ def test_a_variable_yields_to_a_value_that_was_cleared(configured, monkeypatch, 
     monkeypatch.setenv("RESTORE_UPSCALE_SCALE", "3")
     line = line_of(configured(), "upscale", [deep], tmp_path / "out/", scale="")
     done = Work().run(line, silent)
-    assert size_of(done.made[0][1]) == (18, 24)
+    assert size_of(done.results[0][1]) == (18, 24)
 
 
 def test_elsewhere_weights_are_chosen_by_name_only(configured, tmp_path):
@@ -151,20 +151,20 @@ def test_elsewhere_weights_are_chosen_by_name_only(configured, tmp_path):
 def test_a_result_is_the_file_that_the_command_writes(run, deep, tmp_path, task):
     done = run(task, [deep], tmp_path / "page/")
     restore(task, deep, "-o", tmp_path / "command/")
-    assert done.made == [(str(deep), str(tmp_path / "page/deep.png"))]
+    assert done.results == [(str(deep), str(tmp_path / "page/deep.png"))]
     written = [(tmp_path / each / "deep.png").read_bytes() for each in ("page", "command")]
     assert written[0] == written[1]
 
 
 def test_options_reach_the_result(run, deep, tmp_path):
     done = run("upscale", [deep], tmp_path / "out/", scale="3x", format="jpeg", quality="50")
-    assert size_of(done.made[0][1]) == (27, 36)
-    assert done.made[0][1].endswith(".jpg")
+    assert size_of(done.results[0][1]) == (27, 36)
+    assert done.results[0][1].endswith(".jpg")
 
 
 def test_a_size_is_reached(run, deep, tmp_path):
     done = run("upscale", [deep], tmp_path / "out/", size="x48")
-    assert size_of(done.made[0][1]) == (36, 48)
+    assert size_of(done.results[0][1]) == (36, 48)
 
 
 def test_a_network_adapts_to_the_images_first(run, tmp_path):
@@ -172,9 +172,11 @@ def test_a_network_adapts_to_the_images_first(run, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
     path.write_bytes(png_encode(pixels))
     done = run("denoise", [path], tmp_path / "out/", adapt=True, time="1s")
-    texts = " ".join([*done.said, *(text for _, state, text in done.rows if state == "warning")])
+    texts = " ".join(
+        [*done.messages, *(text for _, state, text in done.rows if state == "warning")]
+    )
     assert "held-out loss" in texts
-    assert len(done.made) == 1
+    assert len(done.results) == 1
 
 
 @pytest.fixture
@@ -193,7 +195,7 @@ def loads(monkeypatch):
 def test_another_strength_or_tile_loads_no_network_again(run, deep, tmp_path, loads):
     work = Work()
     made = [
-        run("derain", [deep], tmp_path / str(number), work=work, **values).made[0][1]
+        run("derain", [deep], tmp_path / str(number), work=work, **values).results[0][1]
         for number, values in enumerate(({}, {"strength": 0.5}, {"tile": "16"}, {"quality": ""}))
     ]
     assert loads == ["dpenet.default"]
@@ -230,7 +232,7 @@ def test_a_value_of_another_kind_is_refused(run, deep, tmp_path):
 def test_existing_outputs_are_skipped_where_that_is_chosen(run, deep, tmp_path):
     for _ in range(2):
         done = run("upscale", [deep.parent], tmp_path / "out/", "--skip-existing")
-    assert [state for _, state, _ in done.rows] == ["skipped"] and not done.made
+    assert [state for _, state, _ in done.rows] == ["skipped"] and not done.results
 
 
 def test_a_plan_does_nothing(options, deep, tmp_path):
@@ -258,12 +260,12 @@ def test_a_run_that_is_stopped_says_so_and_writes_no_more(options, deep, tmp_pat
         (deep.parent / name).write_bytes(deep.read_bytes())
     done = work.run(line_of(options, "upscale", [deep.parent], f"{tmp_path}/out/"), on_progress)
     stopping.join()
-    assert done.is_stopped and len(done.made) < 4
+    assert done.is_stopped and len(done.results) < 4
 
 
 def test_both_sides_of_the_slider_have_one_size(run, deep, tmp_path):
     done = run("upscale", [deep], tmp_path / "out/")
-    before, after = previews(*done.made[0])
+    before, after = previews(*done.results[0])
     assert size_of(before) == size_of(after) == (18, 24)
 
 
