@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restore_cli.batch.jobs import Job, JobTable, Place, Standard, State, Unreadable
-from restore_cli.batch.plan import LISTED_AT_MOST, TAKEN, Existing, some_of
+from restore_cli.batch.plan import Existing, refuse_or_skip_existing
 from restore_cli.batch.sources import Shard
 from restore_cli.batch.targets import (
     name_everywhere,
@@ -24,7 +24,6 @@ from restore_cli.batch.targets import (
 from restore_cli.errors import (
     OutputCollision,
     OutputError,
-    OutputExists,
     RestoreError,
     UsageError,
 )
@@ -134,14 +133,7 @@ def plan_grids(
     table = JobTable(ledger)
     table.fill(_place(grid, shard) for grid in grids)
     failed = {} if ledger is None else ledger.settle(table)
-    if existing == "error" and (count := table.count(TAKEN)):
-        some = [target for _, target, _ in table.first(TAKEN, LISTED_AT_MOST)]
-        raise OutputExists(
-            f"already exists: {some_of(some, count)}",
-            hint="add --overwrite or --skip-existing, or choose another place with -o",
-        )
-    if existing == "skip":
-        table.change(TAKEN, "skipped")
+    refuse_or_skip_existing(table, existing, "choose another place with -o")
     return GridPlan(
         [
             (number, replace(grids[number - 1], replaces=job.replaces))

@@ -156,15 +156,9 @@ def plan(
         unreadable += _set_aside(table, existing)
     _refuse_collisions(table, naming, partial(_items, sources, naming, recursive, Counter()))
     refuse_unwritable_folders(map(Path, places.folders))
-    if existing == "error" and (count := table.count(TAKEN)):
-        some = [target for _, target, _ in table.first(TAKEN, LISTED_AT_MOST)]
-        raise OutputExists(
-            f"already exists: {some_of(some, count)}",
-            hint=f"add --overwrite or --skip-existing, or {ELSEWHERE}"
-            + (f", for example -o '{BY_SCALE}'" if output is None and scale != SAME_SIZE else ""),
-        )
-    if existing == "skip":
-        table.change(TAKEN, "skipped")
+    by_scale = output is None and scale != SAME_SIZE
+    example = f", for example -o '{BY_SCALE}'" if by_scale else ""
+    refuse_or_skip_existing(table, existing, f"{ELSEWHERE}{example}")
     large: dict[str, Need] = {}
     if ledger is None:  # which is for so many that their headers are not read beforehand
         unreadable += _by_header(table, scale, task, large)
@@ -398,7 +392,14 @@ def _least_bytes(job: Job, header: Header | None, scale: Enlargement) -> int:
     return max(1, round(least) - freed)
 
 
-def some_of(names: Sequence[str], count: int) -> str:
-    """List the first few names and the number of the others."""
-    more = count - LISTED_AT_MOST
-    return f"{', '.join(names)} and {more} more" if more > 0 else ", ".join(names)
+def refuse_or_skip_existing(table: JobTable, existing: Existing, advice: str) -> None:
+    """Refuse or skip the jobs whose targets exist. Raises OutputExists; advice: for its hint."""
+    if existing == "error" and (count := table.count(TAKEN)):
+        named = ", ".join(target for _, target, _ in table.first(TAKEN, LISTED_AT_MOST))
+        more = f" and {count - LISTED_AT_MOST} more" if count > LISTED_AT_MOST else ""
+        raise OutputExists(
+            f"already exists: {named}{more}",
+            hint=f"add --overwrite or --skip-existing, or {advice}",
+        )
+    if existing == "skip":
+        table.change(TAKEN, "skipped")

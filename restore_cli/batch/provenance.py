@@ -274,7 +274,8 @@ def grid_of(record: Record, target: Path) -> Grid:
 def request_of(record: Record, images: Mapping[str, InputImage] = NO_IMAGES) -> GenerateRequest:
     """Return the request for the first image of a generated file; images: by their role."""
     size = record.networks[0].height, record.networks[0].width
-    return GenerateRequest(record.prompts[0], size=size, **record.settings, **images)
+    fields: dict[str, Any] = {**record.settings, **images}
+    return GenerateRequest(record.prompts[0], size=size, **fields)
 
 
 # Text
