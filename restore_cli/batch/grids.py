@@ -52,7 +52,7 @@ class Grid:
 
     @property
     def format(self) -> Format:
-        """Raises UsageError for a suffix that cannot be written."""
+        """Format of the file. Raises UsageError for a suffix that cannot be written."""
         return "png" if isinstance(self.target, Standard) else format_of_new(self.target)
 
     def refuse_beyond(self, size: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""Who made some weights, in a word for tables."""
+"""Origin of weights, in a word for tables."""
 
 from __future__ import annotations
 

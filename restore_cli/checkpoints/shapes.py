@@ -1,4 +1,4 @@
-"""Which tensors a network holds, and whether those of a file are the same."""
+"""Comparison of the tensors of a file with those of a network."""
 
 from __future__ import annotations
 

@@ -30,14 +30,14 @@ EXCEPTIONS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
 
 def end_at_once() -> None:
-    """From now on, end the process at a signal, except one that it was started to ignore."""
+    """End the process at the next signal, except one that it was started to ignore."""
     for number in EXCEPTIONS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
 
 
 def ignore() -> None:
-    """From now on, ignore the signals: the exit code is settled, and Python shuts down."""
+    """Ignore further signals: the exit code is settled, and Python shuts down."""
     for number in EXCEPTIONS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -267,7 +267,7 @@ def _errors_shown(folder: Path | None = None) -> Iterator[None]:
 
 
 def refuse_uploads(paths: Sequence[str]) -> None:
-    """Raises UsageError for none, and for more than are taken at once."""
+    """Refuse no upload, and more than are taken at once. Raises UsageError."""
     if not paths:
         raise UsageError("no image", hint="drop some, or click to choose")
     if len(paths) > MOST_UPLOADS:

@@ -30,7 +30,7 @@ def stretched(photo: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def is_normal(photo: Tensor) -> bool:
-    """True for a photograph (uint8) with a normal exposure."""
+    """Return True for a photograph (uint8) with a normal exposure."""
     low, high = NORMAL
     return low <= photo.float().mean().item() / 255 <= high
 

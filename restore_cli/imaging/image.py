@@ -236,7 +236,7 @@ IN_MEMORY = 1 << 22  # pixels of a level of coarser averages that is kept in mem
 
 
 class BandedFill:
-    """`_fill` of an image that is read by rows."""
+    """Pull-push filling (`_fill`) of an image that is read by rows."""
 
     def __init__(self, image: Image):
         import torch

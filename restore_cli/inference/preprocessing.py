@@ -319,7 +319,7 @@ class Feed(Protocol):
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) of the input, on the grid that the network wants."""
+        """Size (H, W) of the input, on the grid that the network wants."""
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return rows of the input, (1, channels, stop - start, W)."""

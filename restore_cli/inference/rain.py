@@ -1,4 +1,4 @@
-"""Rain that a network took away: how much of the image, how strong, and in which direction.
+"""Rain that a network removed: share of the image, strength, and direction.
 
 Measured on the difference between the rainy and the derained image, strip by strip: no second copy
 of either. On crops of held-out photographs with dpenet.mixed, 1.4 % of a dry one changed at most,
@@ -30,7 +30,7 @@ class Rain:
 
     @property
     def found(self) -> bool:
-        """True if more has changed than in dry images."""
+        """Whether more has changed than in dry images."""
         return self.share >= FEWEST
 
 
@@ -60,7 +60,7 @@ class RainMeter:
 
 
 def structure_tensor(x: Tensor) -> Tensor:
-    """(horizontal, mixed, vertical) products of the gradients of `x` (H, W), summed, float64."""
+    """Return sums of the products of gradients (H, W): horizontal, mixed, vertical; float64."""
     if min(x.shape) < 3:
         return x.new_zeros(3, dtype=torch.float64)
     # Scharr's kernels: plain differences turn thin streaks by up to 7 degrees. (A convolution
@@ -73,7 +73,7 @@ def structure_tensor(x: Tensor) -> Tensor:
 
 
 def direction(horizontal: float, mixed: float, vertical: float) -> float | None:
-    """Degrees from the vertical along which least changes, in (-90, 90]; None if there is none."""
+    """Return the angle of least change, in degrees from the vertical, (-90, 90], if any."""
     difference, total = horizontal - vertical, horizontal + vertical
     if math.hypot(difference, 2 * mixed) <= COHERENT * total:
         return None

@@ -111,7 +111,7 @@ class Facts:
 
     @property
     def fixed_size(self) -> tuple[int, int] | None:
-        """(H, W) of a network that works at one size."""
+        """Size (H, W) of a network that works at one size."""
         resize = self.preprocessing
         if not isinstance(resize, FixedSize | Stretched):
             return None

@@ -183,5 +183,5 @@ def _positions(height: int, width: int) -> Iterator[tuple[int, int]]:
 
 
 def _uses_bfloat16(network: CBSN, device: torch.device) -> bool:
-    """True where the device is fast in bfloat16 and 16 divides the channels; see recipes.cbsn."""
+    """Return True if the device is fast in bfloat16 and 16 divides the channels: recipes.cbsn."""
     return "bf16" in low_precisions(device) and network.config.channels % 16 == 0

@@ -16,7 +16,7 @@ Capture = Callable[..., Any]
 
 
 def has_fixed_graph(network: nn.Module, device: torch.device) -> bool:
-    """True where a step of this network can be replayed: on CUDA, and without batch norms.
+    """Return True where a step can be replayed: on CUDA, in a network without batch norms.
 
     Recording runs the network several times, which would change the statistics of batch norms.
     """

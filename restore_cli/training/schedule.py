@@ -89,13 +89,13 @@ class Budget:
         return min(1.0, (now - self._first) / whole) if whole > 0 else 1.0
 
     def is_over(self, step: int) -> bool:
-        """True after the last step: one more would exceed the steps or the time."""
+        """Return True after the last step: one more would exceed the steps or the time."""
         now = self.now()
         late = 2 * now - self._step_began > self._deadline
         return late or (self.steps is not None and step >= self.steps)
 
     def is_due(self, step: int) -> bool:
-        """True where a validation follows this step."""
+        """Return True where a validation follows this step."""
         if self.steps is not None:
             return step % self.validate_every == 0
         assert self.seconds is not None

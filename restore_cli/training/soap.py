@@ -45,7 +45,7 @@ class SOAP(torch.optim.Optimizer):
         self._stacked: dict[tuple[int, ...], dict[str, Tensor]] = {}  # by the ids of a batch
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises ValueError for the state of another kind of optimizer."""
+        """Load a state. Raises ValueError for that of another kind of optimizer."""
         for state in state_dict["state"].values():
             if not {"step", *MATRICES} <= state.keys():
                 raise ValueError("not a state of SOAP")

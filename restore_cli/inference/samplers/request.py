@@ -25,7 +25,7 @@ class InputImage:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W)"""
+        """Height and width."""
         height, width = self.pixels.shape[-2:]
         return height, width
 

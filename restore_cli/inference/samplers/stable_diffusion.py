@@ -152,7 +152,7 @@ class StableDiffusionSampler:
 
     @property
     def supports(self) -> frozenset[str]:
-        """See Sampler: all that an argument of one of the pipelines stands for."""
+        """Fields that an argument of one of the pipelines stands for; see Sampler."""
         taken = {name for kind in self.pipes for name in self._arguments(kind)}
         fields = {field for field, argument in ARGUMENTS.items() if argument in taken}
         if self._has_controlnet:

@@ -181,7 +181,7 @@ class Up(nn.Module):
 
 
 def resize(n_feat: int, source: int, target: int) -> nn.Sequential:
-    """From stream `source` to stream `target`, one step after another; none if they are one."""
+    """Build the steps from stream `source` to stream `target`; none if they are the same."""
     if source < target:
         return nn.Sequential(*(Down(n_feat * 2**j) for j in range(source, target)))
     return nn.Sequential(*(Up(n_feat * 2**j) for j in range(source, target, -1)))

@@ -164,7 +164,7 @@ class UGDC(nn.Module):
         self.output = nn.Conv2d(w, c.out_channels, 1)
 
     def forward(self, low: Tensor) -> Tensor:
-        """Raises ValueError for an image that holds not as many patches as the nominal size."""
+        """Correct an image. Raises ValueError unless it has as many patches as the nominal size."""
         if not self.any_size and self._grids(low.shape[-2:]) != self.nominal_grids:
             found, nominal = tuple(low.shape[-2:]), tuple(self.config.nominal_size)
             raise ValueError(f"an image of {found} (H, W), the weights are for {nominal}")
