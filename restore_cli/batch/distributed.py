@@ -1,7 +1,7 @@
 """The jobs of a plan on the workers of a Ray cluster, or of Ray on this machine.
 
 Ray Data moves the paths of jobs to the workers and their results back. The plan, the ledger and
-what is said about it stay with the command that began it.
+the messages stay with the command that began it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SETTINGS = {  # Ray reads them when it is imported
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # which prints the stack at SIGTERM
 }
 
-OF_ADDRESS = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # 40 s without a cluster, 13 min by default
+ADDRESS_SETTINGS = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # 40 s without a cluster, 13 min by default
 
 logger = logging.getLogger(__name__)
 
@@ -100,19 +100,19 @@ class Pool:
             "record": record,
             "checksums": checksums,
         }
-        coming, done = iter(jobs), 0
-        while chunk := list(islice(coming, CHUNK * self.workers)):
+        remaining, done = iter(jobs), 0
+        while chunk := list(islice(remaining, CHUNK * self.workers)):
             try:
-                for place, result in self._of_chunk(chunk, options):
+                for index, result in self._run_chunk(chunk, options):
                     done += 1
                     if on_tile is not None:
                         on_tile(done, 0, 1)
-                    yield replace(result, job=chunk[place])
+                    yield replace(result, job=chunk[index])
             except (KeyboardInterrupt, GeneratorExit):
                 _end_workers(chunk)
                 raise
 
-    def _of_chunk(
+    def _run_chunk(
         self, jobs: Sequence[Job], options: dict[str, Any]
     ) -> Iterator[tuple[int, Result]]:
         """Yield results of jobs with their indices."""
@@ -120,9 +120,9 @@ class Pool:
         import ray.data
 
         size = max(1, min(BATCH, len(jobs) // (4 * self.workers)))
-        coming, tables = iter(enumerate(jobs)), []
-        while batch := list(islice(coming, size)):
-            tables.append(pyarrow.table({"packed": [pickle.dumps(each) for each in batch]}))
+        remaining, tables = iter(enumerate(jobs)), []
+        while batch := list(islice(remaining, size)):
+            tables.append(pyarrow.table({"packed": [pickle.dumps(item) for item in batch]}))
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -141,12 +141,12 @@ class Pool:
                 batch_size=None, batch_format="pyarrow", prefetch_batches=0
             )
             for packed in chain.from_iterable(table["packed"] for table in batches):
-                place, result, warnings, bug = pickle.loads(packed.as_py())
+                index, result, warnings, bug = pickle.loads(packed.as_py())
                 if bug is not None:
                     raise RuntimeError(f"in a worker of Ray:\n{bug}")
                 for message in warnings:
                     logger.warning("%s", message)
-                yield place, result
+                yield index, result
         except ray.exceptions.RayError as error:
             raise DeviceError(
                 f"the Ray cluster failed: {_last_line(error)}",
@@ -189,7 +189,7 @@ class _Worker:
             pickle.loads(packed) for packed in table["packed"].to_pylist()
         ]
         begun, _ = self._begin(f"batch {batch[0][0]}")
-        rows = self._run(batch) if begun == 1 else map(self._again, batch)
+        rows = self._run(batch) if begun == 1 else map(self._retry, batch)
         return pyarrow.table({"packed": list(rows)})
 
     def _begin(self, name: str) -> tuple[int, bytes | None]:
@@ -198,30 +198,30 @@ class _Worker:
         begun: tuple[int, bytes | None] = ray.get(self._attempts.begin.remote(name))
         return begun
 
-    def _again(self, item: tuple[int, Job]) -> bytes:
-        """Return the row of a job that is alone, since one of its batch may end its worker."""
-        place, job = item
-        begun, row = self._begin(str(place))
+    def _retry(self, item: tuple[int, Job]) -> bytes:
+        """Return the row of a job that runs alone, since one of its batch may end the worker."""
+        index, job = item
+        begun, row = self._begin(str(index))
         if row is not None:
             return row
         if begun < ATTEMPTS:  # the first one was with the others
-            (row,) = self._run([(place, replace(job, replaces=True))])
+            (row,) = self._run([(index, replace(job, replaces=True))])
         else:
             error = DeviceError(
                 f"{job.source}: the worker ended in {ATTEMPTS} attempts",
                 hint="its memory may be too small; the logs of Ray tell more",
             )
-            row = pickle.dumps((place, Result(job, "failed", 0.0, error), [], None))
-        self._attempts.finish.remote(str(place), row)
+            row = pickle.dumps((index, Result(job, "failed", 0.0, error), [], None))
+        self._attempts.finish.remote(str(index), row)
         return row
 
     def _run(self, batch: Sequence[tuple[int, Job]]) -> Iterator[bytes]:
         """Yield a row for each job: index, result, warnings, and the traceback of a bug."""
-        places = {job: place for place, job in batch}
+        indices = {job: index for index, job in batch}
         with _warnings() as warnings:
             try:
-                for result in run(places, self._restorer, **self._options):
-                    yield pickle.dumps((places[result.job], result, warnings[:], None))
+                for result in run(indices, self._restorer, **self._options):
+                    yield pickle.dumps((indices[result.job], result, warnings[:], None))
                     warnings.clear()
             except Exception:
                 yield pickle.dumps((None, None, [], traceback.format_exc()))
@@ -236,12 +236,12 @@ def _warnings() -> Iterator[list[str]]:
             collected.append(record.getMessage())
 
     collected: list[str] = []
-    handler, ours = Collecting(logging.WARNING), logging.getLogger("restore_cli")
-    ours.addHandler(handler)
+    handler, library = Collecting(logging.WARNING), logging.getLogger("restore_cli")
+    library.addHandler(handler)
     try:
         yield collected
     finally:
-        ours.removeHandler(handler)
+        library.removeHandler(handler)
 
 
 def _last_line(error: Exception) -> str:
@@ -265,7 +265,7 @@ def start(load: Load, cluster: Cluster) -> Pool:
 
     Raises MissingExtra, UsageError, and what `load` raises.
     """
-    set_environment(SETTINGS | (OF_ADDRESS if cluster.address else {}))
+    set_environment(SETTINGS | (ADDRESS_SETTINGS if cluster.address else {}))
     try:
         import ray
         import ray.data
@@ -274,8 +274,8 @@ def start(load: Load, cluster: Cluster) -> Pool:
             "--engine ray needs Ray", hint="pip install 'restore-cli[ray]'"
         ) from error
     _connect(cluster)
-    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cores, devices = there.get("CPU", 0), there.get("GPU", 0)
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cores, devices = resources.get("CPU", 0), resources.get("GPU", 0)
     gpus = cluster.gpus_per_worker
     if gpus is None:
         gpus = 1.0 if devices else 0.0
@@ -287,17 +287,17 @@ def start(load: Load, cluster: Cluster) -> Pool:
             hint="set --workers and --gpus-per-worker",
         )
     cpus = max(1, cores // workers)
-    described = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_describe)
+    describe = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_describe)
     try:
-        found = ray.get(described.remote(load, os.getcwd()))
+        described = ray.get(describe.remote(load, os.getcwd()))
     except ray.exceptions.RayError as error:
         raise DeviceError(
             f"a worker of Ray cannot load the network: {_last_line(error)}",
             hint="restore must be installed on all machines of the cluster",
         ) from error
-    if isinstance(found, RestoreError):
-        raise found
-    options, model, device = found
+    if isinstance(described, RestoreError):
+        raise described
+    options, model, device = described
     return Pool(load, workers, cpus, gpus, options, model, device)
 
 
@@ -307,18 +307,18 @@ def _connect(cluster: Cluster) -> None:
 
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    here = {} if cluster.address else _here(cluster.workers)
+    resources = {} if cluster.address else _local_resources(cluster.workers)
     is_main = threading.current_thread() is threading.main_thread()
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with _silent():
             ray.init(
                 address=cluster.address or "local",
-                include_dashboard=False if here else None,
+                include_dashboard=False if resources else None,
                 log_to_driver=False,
                 ignore_reinit_error=True,
                 logging_level=logging.CRITICAL,
-                **here,
+                **resources,
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
         if cluster.address is None:
@@ -335,23 +335,23 @@ def _connect(cluster: Cluster) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Discard what is written to stderr, also by C++, which tells that it was told to be silent."""
+    """Discard what is written to stderr, also by the C++ part of Ray."""
     try:
-        kept = os.dup(2)
+        stderr = os.dup(2)
     except OSError:  # it is closed
         yield
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
 
 
-def _here(workers: int | None) -> dict[str, Any]:
+def _local_resources(workers: int | None) -> dict[str, Any]:
     """Return the resources of Ray on this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"num_cpus": max(cores or 1, workers or 1), "object_store_memory": OBJECTS}
