@@ -213,9 +213,8 @@ def test_a_png_of_light_is_what_a_display_shows(caplog):
     values = np.full((4, 5, 3), 0.5, np.float32)
     values[0] = 7
     data = encode(decode(exr_file(values, chromaticities=P3), name="a.exr"), format="png")
-    assert caplog.messages == [
-        "the image: written without its header (EXR), values above white (1)"
-    ]
+    lost = "the image: written without its header (EXR), values above white (1)"
+    assert caplog.messages == [lost]
     image = decode(data, name="a.png")
     assert image.bit_depth == 16
     assert image.pixels[0, 0].tolist() == [1] * 5
