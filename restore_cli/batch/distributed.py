@@ -18,17 +18,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from restore_cli.assets import set_environment
 from restore_cli.batch.jobs import Job
-from restore_cli.batch.pipeline import OnTile, Result
-from restore_cli.batch.plan import Existing
-from restore_cli.batch.provenance import CommandRecord
+from restore_cli.batch.pipeline import BatchOptions, OnTile, Result
 from restore_cli.batch.run import run
 from restore_cli.errors import DeviceError, MissingExtra, RestoreError, UsageError
 from restore_cli.files import sweep
-from restore_cli.imaging.formats import Compress
 from restore_cli.inference.options import RunOptions
 from restore_cli.memory import keep_freed_memory
 
@@ -80,26 +77,13 @@ class Pool:
         self,
         jobs: Iterable[Job],
         *,
-        existing: Existing = "error",
-        quality: int | None = None,
-        compress: Compress = "normal",
-        stdin: bytes = b"",
-        stdout: BinaryIO | None = None,
+        options: BatchOptions = BatchOptions(),
         on_tile: OnTile | None = None,
-        record: CommandRecord | None = None,
-        checksums: bool = False,
     ) -> Generator[Result, None, None]:
         """Yield what `batch.run.run` does. A job that ends its worker three times has failed.
 
         Raises DeviceError where the cluster fails, RuntimeError with the traceback of a worker.
         """
-        options = {
-            "existing": existing,
-            "quality": quality,
-            "compress": compress,
-            "record": record,
-            "checksums": checksums,
-        }
         remaining, done = iter(jobs), 0
         while chunk := list(islice(remaining, CHUNK * self.workers)):
             try:
@@ -113,7 +97,7 @@ class Pool:
                 raise
 
     def _run_chunk(
-        self, jobs: Sequence[Job], options: dict[str, Any]
+        self, jobs: Sequence[Job], options: BatchOptions
     ) -> Iterator[tuple[int, Result]]:
         """Yield results of jobs with their indices."""
         import pyarrow
@@ -176,7 +160,7 @@ class _Attempts:
 class _Worker:
     """A loaded network in a process of Ray."""
 
-    def __init__(self, load: Load, folder: str, options: dict[str, Any], attempts: Any):
+    def __init__(self, load: Load, folder: str, options: BatchOptions, attempts: Any):
         with suppress(OSError):  # relative paths are those of the command
             os.chdir(folder)
         keep_freed_memory()
@@ -220,7 +204,7 @@ class _Worker:
         indices = {job: index for index, job in batch}
         with _warnings() as warnings:
             try:
-                for result in run(indices, self._restorer, **self._options):
+                for result in run(indices, self._restorer, self._options):
                     yield pickle.dumps((indices[result.job], result, warnings[:], None))
                     warnings.clear()
             except Exception:

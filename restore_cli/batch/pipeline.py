@@ -48,7 +48,20 @@ BATCH = 16  # small images at most that are restored together
 BATCH_PIXELS = 1 << 20  # of them all; with more, a GPU is busy with one image
 WRITERS = 2  # threads at least: while one waits for the disk, the other encodes
 
-OnTile = Callable[[int, int, int], None]
+OnTile = Callable[[int, int, int], None]  # index of the image, its tiles done, its tiles in all
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """Options of a batch, apart from its network."""
+
+    existing: Existing = "error"  # "skip" also skips targets that appear in the meantime
+    quality: int | None = None
+    compress: Compress = "normal"
+    record: CommandRecord | None = None  # with it, each result has a record in its metadata
+    checksums: bool = False  # each Result has the SHA-256 of its target
+    stdin: bytes = b""  # contents of Standard.INPUT
+    stdout: BinaryIO | None = None  # Standard.OUTPUT
 
 
 @dataclass(frozen=True)
@@ -108,16 +121,10 @@ class _Coming:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Reads, restores and writes images at the same time. The fields are described in `run`."""
+    """Reads, restores and writes images at the same time."""
 
     restorer: ImageRestorer
-    existing: Existing = "error"
-    quality: int | None = None
-    compress: Compress = "normal"
-    stdin: bytes = b""
-    stdout: BinaryIO | None = None
-    record: CommandRecord | None = None
-    checksums: bool = False
+    options: BatchOptions
 
     def results(
         self, jobs: Iterable[Job], on_tile: OnTile | None = None
@@ -189,11 +196,11 @@ class Pipeline:
     def _read(self, job: Job) -> _Loaded | int:
         """Read the image of a job; of a giant return what it takes on disk."""
         began = time.monotonic()
-        refuse_existing(job, self.existing)
+        refuse_existing(job, self.options.existing)
         name = job.source.value if isinstance(job.source, Standard) else str(job.source)
         with enough_memory(name):
             if isinstance(job.source, Standard):
-                data = self.stdin
+                data = self.options.stdin
             else:
                 with local_copy(job.source, most=LARGEST_FILE) as path:
                     need = self._disk_need(path, job)
@@ -250,15 +257,15 @@ class Pipeline:
 
         assert not isinstance(job.source, Standard) and not isinstance(job.target, Standard)
         began = time.monotonic()
-        refuse_existing(job, self.existing)
+        refuse_existing(job, self.options.existing)
         with enough_memory(str(job.source)):
             video = restore_video(
                 job.source,
                 job.target,
                 self.restorer,
                 format=cast(Container, job.format),
-                quality=self.quality,
-                overwrite=may_replace(job, self.existing),
+                quality=self.options.quality,
+                overwrite=may_replace(job, self.options.existing),
                 on_frame=on_frame,
             )
         return Result(
@@ -269,12 +276,12 @@ class Pipeline:
             frames=video.frames,
             width=video.width,
             height=video.height,
-            sha256=sha256_of(job.target) if self.checksums else None,
+            sha256=sha256_of(job.target) if self.options.checksums else None,
         )
 
     def _giant(self, job: Job, need: int, on_progress: OnProgress | None) -> Result:
         assert not isinstance(job.source, Standard) and not isinstance(job.target, Standard)
-        began = time.monotonic()
+        began, command = time.monotonic(), self.options.record
         with enough_memory(str(job.source)):
             restored = restore_giant(
                 job.source,
@@ -282,10 +289,10 @@ class Pipeline:
                 need,
                 self.restorer,
                 format=cast(Format, job.format),
-                quality=self.quality,
-                compress=self.compress,
-                overwrite=may_replace(job, self.existing),
-                record=None if self.record is None else partial(self._record, self.record, job),
+                quality=self.options.quality,
+                compress=self.options.compress,
+                overwrite=may_replace(job, self.options.existing),
+                record=None if command is None else partial(self._record, command, job),
                 on_progress=on_progress,
             )
         return Result(
@@ -295,31 +302,32 @@ class Pipeline:
             report=restored.report,
             width=restored.image.width,
             height=restored.image.height,
-            sha256=sha256_of(job.target) if self.checksums else None,
+            sha256=sha256_of(job.target) if self.options.checksums else None,
         )
 
     def _write(self, job: Job, done: _Done) -> Result:
         began = time.monotonic()
         image = done.restored.image
-        if self.record is not None:
-            made = self._record(self.record, job, done.restored.report, done.source_sha256)
-            image = replace(image, metadata=replace(image.metadata, record=made))
+        command = self.options.record
+        if command is not None:
+            record = self._record(command, job, done.restored.report, done.source_sha256)
+            image = replace(image, metadata=replace(image.metadata, record=record))
         try:
             with enough_memory():
                 data = encode(
                     image,
                     format=cast(Format, job.format),  # videos are written elsewhere
-                    quality=self.quality,
-                    compress=self.compress,
+                    quality=self.options.quality,
+                    compress=self.options.compress,
                     name=str(image.source or Standard.INPUT.value),
                     animation=done.animation,
                 )
             if isinstance(job.target, Standard):
-                assert self.stdout is not None  # whoever plans for stdout hands it over
-                pipe_out(data, self.stdout)
+                assert self.options.stdout is not None  # whoever plans for stdout hands it over
+                pipe_out(data, self.options.stdout)
             else:
                 refuse_source(image.source, job.target)
-                overwrite = may_replace(job, self.existing)
+                overwrite = may_replace(job, self.options.existing)
                 write_atomically(job.target, data, overwrite=overwrite, hint=ELSEWHERE)
         except RestoreError as error:
             return self._without_result(job, error, done.seconds + time.monotonic() - began)
@@ -330,20 +338,21 @@ class Pipeline:
             report=done.restored.report,
             width=image.width,
             height=image.height,
-            sha256=sha256_of(data) if self.checksums else None,
+            sha256=sha256_of(data) if self.options.checksums else None,
         )
 
-    def _record(self, record: CommandRecord, job: Job, report: Report, sha256: str) -> str:
+    def _record(self, command: CommandRecord, job: Job, report: Report, sha256: str) -> str:
         """Return the record of a result as text."""
         name = job.source.value if isinstance(job.source, Standard) else job.source.name
         format = cast(Format, job.format)
+        quality = self.options.quality
         return to_text(
-            restored_record(record, name, sha256, report.steps, format=format, quality=self.quality)
+            restored_record(command, name, sha256, report.steps, format=format, quality=quality)
         )
 
     def _without_result(self, job: Job, error: RestoreError, seconds: float) -> Result:
         """Return the result of a job that wrote nothing: another run may have been faster."""
-        if self.existing == "skip" and isinstance(error, OutputExists):
+        if self.options.existing == "skip" and isinstance(error, OutputExists):
             return Result(job, "skipped", seconds)
         return Result(job, "failed", seconds, without_frames(error))
 

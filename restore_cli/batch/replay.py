@@ -11,6 +11,7 @@ from typing import cast
 from restore_cli.batch.generate import run_grids
 from restore_cli.batch.grids import GridPlan
 from restore_cli.batch.jobs import Job
+from restore_cli.batch.pipeline import BatchOptions
 from restore_cli.batch.plan import Existing
 from restore_cli.batch.provenance import (
     IMAGE_ROLES,
@@ -166,14 +167,13 @@ def replay_restored(record: Record, source: Path, target: Path, replay: ReplayOp
         checkpoints = [_checkpoint(network, replay.weights) for network in record.networks]
         restorer = ReplayChain(list(zip(steps_of(record), checkpoints, strict=True)), options)
     keep_freed_memory()
+    command = CommandRecord(
+        record.command, restorer.options, restorer.device.type, source=record.source
+    )
     (result,) = run(
         [Job(source, target, record.format)],
         restorer,
-        existing=replay.existing,
-        quality=record.quality,
-        record=CommandRecord(
-            record.command, restorer.options, restorer.device.type, source=record.source
-        ),
+        BatchOptions(replay.existing, record.quality, record=command),
     )
     if result.error is not None:
         raise result.error

@@ -6,17 +6,16 @@ import logging
 import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from restore_cli.batch.jobs import Job
 from restore_cli.batch.ledger import recorded
-from restore_cli.batch.pipeline import OnTile, Pipeline, Result
-from restore_cli.batch.plan import Existing, Plan
-from restore_cli.batch.provenance import CommandRecord
+from restore_cli.batch.pipeline import BatchOptions, OnTile, Pipeline, Result
+from restore_cli.batch.plan import Plan
 from restore_cli.errors import OutOfMemory
-from restore_cli.imaging.formats import Compress
 from restore_cli.inference.report import ImageRestorer
 
 WATCHING = 2.0  # seconds between two plans; a source that has not changed for so long is complete
@@ -27,35 +26,22 @@ logger = logging.getLogger(__name__)
 def run(
     jobs: Iterable[Job],
     restorer: ImageRestorer,
+    options: BatchOptions = BatchOptions(),
     *,
-    existing: Existing = "error",
-    quality: int | None = None,
-    compress: Compress = "normal",
-    stdin: bytes = b"",
-    stdout: BinaryIO | None = None,
     on_tile: OnTile | None = None,
-    record: CommandRecord | None = None,
-    checksums: bool = False,
 ) -> Generator[Result, None, None]:
     """Restore the source of each job into its target; a Result as soon as each is finished.
 
     An image that fails does not stop the others: its Result carries the RestoreError. One that
     runs out of memory beside others is tried again at the end, alone.
-    existing: "skip" also skips the targets that appear in the meantime.
-    stdin, stdout: what Standard.INPUT holds, and where Standard.OUTPUT goes.
-    checksums: whether a Result has the SHA-256 of its target.
-    record: of the command; with it each result has a record in its metadata.
-    on_tile: gets the index of the image in work, its tiles done, and its tiles in all; of a
-    video its frames.
+    on_tile: called with the tiles of an image, or the frames of a video.
     Closing the generator drops what is not yet being written; no file is left half-written.
     """
-    pipeline = Pipeline(
-        restorer, existing, quality, compress, stdin, stdout, record, checksums=checksums
-    )
+    pipeline = Pipeline(restorer, options)
     crowded: list[Job] = []
-    coming = iter(jobs)
-    first = list(islice(coming, 2))
-    with closing(pipeline.results(chain(first, coming), on_tile)) as results:
+    remaining = iter(jobs)
+    first = list(islice(remaining, 2))
+    with closing(pipeline.results(chain(first, remaining), on_tile)) as results:
         for result in results:
             if len(first) > 1 and isinstance(result.error, OutOfMemory):
                 crowded.append(result.job)
@@ -73,53 +59,35 @@ class Engine(Protocol):
         self,
         jobs: Iterable[Job],
         *,
-        existing: Existing,
-        quality: int | None,
-        compress: Compress,
-        stdin: bytes,
-        stdout: BinaryIO | None,
+        options: BatchOptions,
         on_tile: OnTile | None,
-        record: CommandRecord | None,
-        checksums: bool,
     ) -> Generator[Result, None, None]: ...
 
 
 def run_plan(
     planned: Plan,
     engine: Engine,
+    options: BatchOptions = BatchOptions(),
     *,
-    quality: int | None = None,
-    compress: Compress = "normal",
-    stdin: bytes = b"",
-    stdout: BinaryIO | None = None,
     on_tile: OnTile | None = None,
-    record: CommandRecord | None = None,
 ) -> Generator[Result, None, None]:
     """Run the jobs of a plan, and write each result to its ledger, if it has one.
 
-    A ledger that is watching plans again from time to time, without end.
+    The plan decides on existing targets, and the ledger on checksums. A ledger that is watching
+    plans again from time to time, without end.
     """
     ledger = planned.ledger
-    working = partial(
-        engine,
-        existing=planned.existing,
-        quality=quality,
-        compress=compress,
-        stdin=stdin,
-        stdout=stdout,
-        on_tile=on_tile,
-        record=record,
-        checksums=ledger is not None,
-    )
-    told = {item.source for item in planned.unreadable}
+    options = replace(options, existing=planned.existing, checksums=ledger is not None)
+    run_jobs = partial(engine, options=options, on_tile=on_tile)
+    reported = {item.source for item in planned.unreadable}
     while True:
-        yield from recorded(ledger, planned.jobs.numbered(), working)
+        yield from recorded(ledger, planned.jobs.numbered(), run_jobs)
         if ledger is None or not ledger.watching:
             return
         time.sleep(WATCHING)
         planned = planned.again()
         for item in planned.unreadable:
-            if item.source not in told:
+            if item.source not in reported:
                 message = item.error.message.removeprefix(f"{item.source}: ")
                 logger.warning("%s: %s", item.source, message)
-        told |= {item.source for item in planned.unreadable}
+        reported |= {item.source for item in planned.unreadable}

@@ -159,6 +159,7 @@ def run_batch(
 ) -> None:
     """Restore the planned images and videos by the options, report each result, and finish."""
     from restore_cli.batch.distributed import Pool
+    from restore_cli.batch.pipeline import BatchOptions
     from restore_cli.batch.provenance import CommandRecord
     from restore_cli.batch.run import run, run_plan
     from restore_cli.imaging.io import piped
@@ -183,12 +184,14 @@ def run_batch(
     results = run_plan(
         planned,
         restorer.run if isinstance(restorer, Pool) else partial(run, restorer=restorer),
-        quality=given["quality"],
-        compress=given["compress"],
-        stdin=piped(binary_stdin()) if source is Standard.INPUT else b"",
-        stdout=binary_stdout() if target is Standard.OUTPUT else None,
+        BatchOptions(
+            quality=given["quality"],
+            compress=given["compress"],
+            record=record if given["record"] else None,
+            stdin=piped(binary_stdin()) if source is Standard.INPUT else b"",
+            stdout=binary_stdout() if target is Standard.OUTPUT else None,
+        ),
         on_tile=on_tile,
-        record=record if given["record"] else None,
     )
     failures: list[Failure] = []
     skipped = 0

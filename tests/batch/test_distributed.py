@@ -14,6 +14,7 @@ from PIL import Image
 
 from restore_cli.batch.distributed import Cluster, _Worker, start
 from restore_cli.batch.ledger import Ledger
+from restore_cli.batch.pipeline import BatchOptions
 from restore_cli.batch.plan import plan
 from restore_cli.batch.provenance import CommandRecord
 from restore_cli.batch.run import run, run_plan
@@ -79,11 +80,11 @@ def ran(tmp_path_factory):
     draw("in/7_poison.png", (KILLS, 8))
     Path("in/3_broken.png").write_bytes(Path("in/0.png").read_bytes()[:60])
     pool = start(loader(folder / "killed"), Cluster(workers=2))
-    record = CommandRecord("derain", pool.options, "cpu")
-    ours = run_plan(planned("ours", ledger=Ledger(Path("run.sqlite"))), pool.run, record=record)
+    options = BatchOptions(record=CommandRecord("derain", pool.options, "cpu"))
+    ours = run_plan(planned("ours", ledger=Ledger(Path("run.sqlite"))), pool.run, options)
     found = {result.job.source.name: result for result in ours}
     harmless = [job for job in planned("local").jobs if job.source.name != "7_poison.png"]
-    local = run(harmless, pool.load(), record=record)
+    local = run(harmless, pool.load(), options)
     yield folder, found, {result.job.source.name: result for result in local}
     ray.shutdown()
     environment.undo()
@@ -124,9 +125,9 @@ def test_more_workers_than_cores_of_a_running_ray_are_refused(ran):
 
 def test_a_bug_in_a_worker_keeps_its_traceback(here):
     draw("in/0.png")
-    worker = _Worker(loader(here / "killed"), str(here), {"nothing": 0}, None)
+    worker = _Worker(loader(here / "killed"), str(here), None, None)
     (row,) = worker._run(list(enumerate(planned("out").jobs)))
-    assert "unexpected keyword argument 'nothing'" in pickle.loads(row)[-1]
+    assert "AttributeError: 'NoneType' object has no attribute" in pickle.loads(row)[-1]
 
 
 def test_without_ray_the_command_that_installs_it_is_named(monkeypatch):

@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 from restore_cli.batch import giants
 from restore_cli.batch.giants import disk_need
 from restore_cli.batch.jobs import Job
+from restore_cli.batch.pipeline import BatchOptions
 from restore_cli.batch.provenance import CommandRecord, record_of
 from restore_cli.batch.run import run
 from restore_cli.errors import OutputError
@@ -72,7 +73,7 @@ def source_of(folder, kind, channels, depth):
 
 
 def restored(source, target, restorer, format, **options):
-    (result,) = run([Job(source, target, format)], restorer, **options)
+    (result,) = run([Job(source, target, format)], restorer, BatchOptions(**options))
     assert result.error is None, result.error
     return read(target)
 

@@ -10,6 +10,7 @@ from PIL import Image as Pillow
 
 from restore_cli.batch.grids import Grid
 from restore_cli.batch.jobs import Job
+from restore_cli.batch.pipeline import BatchOptions
 from restore_cli.batch.provenance import (
     CommandRecord,
     from_text,
@@ -128,7 +129,7 @@ def test_a_record_names_its_own_fields():
 def test_every_format_keeps_the_record(photo, tmp_path, suffix):
     target = tmp_path / f"out.{suffix}"
     format = {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
-    (result,) = run([Job(photo, target, format)], Inverting(), record=SHARED)
+    (result,) = run([Job(photo, target, format)], Inverting(), BatchOptions(record=SHARED))
     assert result.error is None
     found = of_file(target)
     assert (found.command, found.source, steps_of(found)) == ("derain", "photo.png", (STEP,))
@@ -144,7 +145,7 @@ def test_every_format_keeps_the_record_of_generated_images(tmp_path, suffix):
 
 def test_no_folder_is_recorded(photo, tmp_path):
     target = tmp_path / "out.png"
-    list(run([Job(photo, target, "png")], Inverting(), record=SHARED))
+    list(run([Job(photo, target, "png")], Inverting(), BatchOptions(record=SHARED)))
     assert b"private" not in target.read_bytes()
 
 
@@ -155,8 +156,9 @@ def test_nothing_is_recorded_unasked(photo, tmp_path):
 
 def test_the_record_of_a_source_is_not_that_of_its_result(photo, tmp_path):
     first, second = tmp_path / "first.png", tmp_path / "second.png"
-    list(run([Job(photo, first, "png")], Inverting(), record=SHARED))
-    list(run([Job(first, second, "png")], Inverting(), record=replace(SHARED, command="enhance")))
+    list(run([Job(photo, first, "png")], Inverting(), BatchOptions(record=SHARED)))
+    enhance = BatchOptions(record=replace(SHARED, command="enhance"))
+    list(run([Job(first, second, "png")], Inverting(), enhance))
     found = of_file(second)
     assert (found.command, found.source) == ("enhance", "first.png")
     list(run([Job(first, tmp_path / "third.png", "png")], Inverting()))

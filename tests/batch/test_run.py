@@ -15,7 +15,7 @@ from PIL import PngImagePlugin
 
 from restore_cli.batch import pipeline as module
 from restore_cli.batch.jobs import Job, Standard
-from restore_cli.batch.pipeline import WAITING
+from restore_cli.batch.pipeline import WAITING, BatchOptions
 from restore_cli.batch.run import run
 from restore_cli.errors import BrokenOutput
 from restore_cli.imaging.transfer import CPU
@@ -137,7 +137,7 @@ def test_a_target_that_cannot_be_written_fails_alone(jobs):
     planned = jobs(3)
     planned[1].target.mkdir(parents=True)
     results = {
-        result.job: result.status for result in run(planned, Inverting(), existing="overwrite")
+        result.job: result.status for result in run(planned, Inverting(), BatchOptions("overwrite"))
     }
     assert [results[job] for job in planned] == ["ok", "failed", "ok"]
     assert sorted(path.name for path in planned[0].target.parent.iterdir()) == [
@@ -169,7 +169,7 @@ def test_with_skip_a_target_of_another_run_is_skipped(late, jobs):
     restorer = Inverting(another_run_writes)
     if not late:
         target.write_bytes(b"precious")
-    results = {result.job: result.status for result in run(planned, restorer, existing="skip")}
+    results = {result.job: result.status for result in run(planned, restorer, BatchOptions("skip"))}
     assert [results[job] for job in planned] == ["ok", "skipped", "ok"]
     assert target.read_bytes() == b"precious"
     assert restorer.done == 2 + late
@@ -262,7 +262,7 @@ def test_a_pipe_leads_through(tmp_path):
     source, out = io.BytesIO(), io.BytesIO()
     Pillow.new("L", (3, 2), 10).save(source, "png")
     job = Job(Standard.INPUT, Standard.OUTPUT, "png")
-    (result,) = run([job], Inverting(), stdin=source.getvalue(), stdout=out)
+    (result,) = run([job], Inverting(), BatchOptions(stdin=source.getvalue(), stdout=out))
     assert result.status == "ok"
     with Pillow.open(out) as image:
         assert image.getpixel((0, 0)) == 245
@@ -270,7 +270,7 @@ def test_a_pipe_leads_through(tmp_path):
 
 def test_a_broken_image_on_stdin_is_called_so():
     job = Job(Standard.INPUT, Standard.OUTPUT, "png")
-    (result,) = run([job], Inverting(), stdin=b"", stdout=io.BytesIO())
+    (result,) = run([job], Inverting(), BatchOptions(stdout=io.BytesIO()))
     assert result.error.message == "stdin: the file is empty"
 
 
@@ -286,14 +286,14 @@ class GonePipe(io.BytesIO):
 
 def test_a_full_disk_behind_the_pipe_is_a_failure(jobs):
     job = Job(jobs(1)[0].source, Standard.OUTPUT, "png")
-    (result,) = run([job], Inverting(), stdout=FullPipe())
+    (result,) = run([job], Inverting(), BatchOptions(stdout=FullPipe()))
     assert (result.error.kind, result.error.exit_code) == ("OutputError", 3)
 
 
 def test_a_reader_that_has_gone_ends_the_run(jobs):
     job = Job(jobs(1)[0].source, Standard.OUTPUT, "png")
     with pytest.raises(BrokenPipeError):
-        list(run([job], Inverting(), stdout=GonePipe()))
+        list(run([job], Inverting(), BatchOptions(stdout=GonePipe())))
 
 
 def test_nothing_to_do_gives_nothing():
