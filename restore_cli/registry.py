@@ -76,8 +76,8 @@ def find_for_task(task: str, model: str | None = None) -> Restoration:
     row = find_task(task)
     if not row.network:
         raise UsageError(
-            f"restore has no network of its own for {task}",
-            hint=f"name a community model: restore {task} SOURCE --weights FILE",
+            f"no weights are bundled for {task}",
+            hint=f"use a community model: restore {task} SOURCE --weights FILE",
         )
     able = [spec for spec in MODELS.values() if row.name in spec.weights]
     able.sort(key=lambda spec: spec.arch != row.network)  # stable: the default comes first

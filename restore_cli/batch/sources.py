@@ -95,8 +95,8 @@ def describe_passed_over(counts: Mapping[str, int]) -> str:
         for suffix, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     )
     if total == 1:
-        return f"1 file of another kind ({kinds}) was passed over"
-    return f"{total} files of other kinds ({kinds}) were passed over"
+        return f"1 file of another kind ({kinds}) was ignored"
+    return f"{total} files of other kinds ({kinds}) were ignored"
 
 
 def is_video(name: str) -> bool:

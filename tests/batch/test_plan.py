@@ -542,9 +542,9 @@ def test_a_folder_passes_over_formats_whose_extra_is_missing(here, monkeypatch):
 @pytest.mark.parametrize(
     ("counts", "text"),
     [
-        ({".psd": 1}, "1 file of another kind (.psd) was passed over"),
-        ({".psd": 3}, "3 files of other kinds (.psd) were passed over"),
-        ({".a": 1, ".b": 2}, "3 files of other kinds (.b 2, .a 1) were passed over"),
+        ({".psd": 1}, "1 file of another kind (.psd) was ignored"),
+        ({".psd": 3}, "3 files of other kinds (.psd) were ignored"),
+        ({".a": 1, ".b": 2}, "3 files of other kinds (.b 2, .a 1) were ignored"),
     ],
 )
 def test_what_is_passed_over_is_one_line(counts, text):

@@ -71,7 +71,7 @@ def test_alpha_is_kept_and_enlarged(tmp_path, x4):
 def test_a_task_without_a_network_of_restore_asks_for_a_model(photo):
     result = restore("deblur", photo)
     assert result.exit_code == 2
-    assert "restore has no network of its own for deblur" in result.stderr
+    assert "no weights are bundled for deblur" in result.stderr
     assert "restore deblur SOURCE --weights FILE" in result.stderr
 
 

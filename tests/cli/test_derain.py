@@ -314,7 +314,7 @@ def test_a_folder_tells_what_it_passes_over(photos, random_weights, tmp_path):
     (photos / "d.psd").write_bytes(b"")
     result = derain(photos, "-o", tmp_path / "out", "--weights", random_weights)
     assert result.exit_code == 0
-    assert "1 file of another kind (.psd) was passed over\n" in result.stderr
+    assert "1 file of another kind (.psd) was ignored\n" in result.stderr
 
 
 def test_paths_can_end_with_nul(photos, random_weights, tmp_path):
