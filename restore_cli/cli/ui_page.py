@@ -66,7 +66,7 @@ class Controls:
             [("none", ""), *((name, name) for name in options.presets)],
             value="",
             label="Preset",
-            info="Values that restore.toml has under this name.",
+            info="Options in section [presets.NAME] of restore.toml.",
             visible=bool(options.presets),
         )
         self.of: dict[ShownOption, Any] = {}
