@@ -50,6 +50,7 @@ class RestoreOptions(TypedDict, total=False):
     precision: Precision
     tile: Tile
     overlap: Overlap
+    ensemble: bool
     strength: float
     noise_limit: NoiseLimit
 
@@ -90,6 +91,7 @@ def load_restorer(
     precision: Precision = "auto",
     tile: Tile = "auto",
     overlap: Overlap = "auto",
+    ensemble: bool = False,
     strength: float = 1.0,
     noise_limit: NoiseLimit = "auto",
 ) -> ImageRestorer:
@@ -106,6 +108,8 @@ def load_restorer(
     precision: "auto", "fp32", "tf32" (CUDA), "bf16" or "fp16".
     tile: side in pixels, "auto", "off", or "exact" for the result of the whole image.
     overlap: context around a tile in pixels, "auto" or "exact".
+    ensemble: average the outputs for all flips and rotations, for "derain" and "enhance" those for
+    the image and its mirror image.
     strength: from 0, which leaves the image unchanged, to 1.
     noise_limit: for "denoise", the largest sigma to remove, in levels of 255; "auto" estimates it,
     "off" sets no limit.
@@ -120,6 +124,7 @@ def load_restorer(
         tile="auto" if tile == "exact" else tile,
         exact=tile == "exact",
         overlap=overlap,
+        ensemble=ensemble,
         device=device,
         precision=precision,
         strength=strength,

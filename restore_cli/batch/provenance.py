@@ -429,6 +429,7 @@ SETTINGS = {  # fields of RunOptions
     "seed": integer(-LARGEST_SEED, LARGEST_SEED),
     "strength": UNIT,
     "resize": one_of("detail", "fit", "native"),
+    "ensemble": lambda value: boolean(value or False),  # older records lack it
     "noise_limit": any_of(one_of("auto", "off"), number(0, 255)),
 }
 GENERATING_SETTINGS = {  # fields of a GenerateRequest

@@ -37,7 +37,7 @@ def document(
 
 def options_row(options: RunOptions) -> dict[str, object]:
     """Return the options that change figures."""
-    names = ("device", "precision", "backend", "tile", "overlap", "exact")
+    names = ("device", "precision", "backend", "tile", "overlap", "exact", "ensemble")
     return {name: getattr(options, name) for name in names}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from restore_cli.cli.metrics import Metrics, load_perceptual
 from restore_cli.cli.options import (
     Backend,
     Device,
+    Ensemble,
     Overlap,
     Precision,
     ProtocolName,
@@ -115,6 +117,7 @@ def quality(
     precision: Precision = "fp32",
     tile: Tile = "auto",
     overlap: Overlap = "auto",
+    ensemble: Ensemble = False,
     json: JsonFile = None,
     html: HtmlFile = None,
     csv: CsvFile = None,
@@ -130,7 +133,7 @@ def quality(
         raise UsageError("--resume continues a JSON file", hint="add --json FILE")
     tables = {"csv": csv, "markdown": markdown, "latex": latex}
     _refuse_unwritable(json, html, *tables.values())
-    options = run_options(None, None, tile, overlap, device, precision)
+    options = replace(run_options(None, None, tile, overlap, device, precision), ensemble=ensemble)
     with reporter("bench", quiet=quiet) as report:
         metrics = [*load_perceptual(metric, report)]
         peers = _peers(peer or [])

@@ -79,6 +79,7 @@ def denoise(
     device: option.Device = "auto",
     precision: option.Precision = "auto",
     backend: option.Backend = "auto",
+    ensemble: option.Ensemble = False,
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
@@ -119,6 +120,7 @@ def denoise(
     options = replace(
         option.run_options(model, weights, tile, overlap, device, precision, seed, backend),
         strength=strength,
+        ensemble=ensemble,
         noise_limit=sigma_or_word(noise_limit),
     )
     planned = plan_batch(

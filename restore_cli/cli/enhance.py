@@ -37,6 +37,7 @@ def enhance(
     device: option.Device = "auto",
     precision: option.Precision = "auto",
     backend: option.Backend = "auto",
+    ensemble: option.Ensemble = False,
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
@@ -64,6 +65,7 @@ def enhance(
     options = replace(
         option.run_options(model, weights, tile, overlap, device, precision, seed, backend),
         strength=strength,
+        ensemble=ensemble,
         resize=resize,
     )
     planned = plan_batch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
@@ -63,6 +64,7 @@ def run(
     device: option.Device = "auto",
     precision: option.Precision = "auto",
     backend: option.Backend = "auto",
+    ensemble: option.Ensemble = False,
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
@@ -90,7 +92,10 @@ def run(
 
     In output names, {task} is "restored". Tiles, overlap and precision apply to each step.
     """
-    options = option.run_options(None, None, tile, overlap, device, precision, seed, backend)
+    options = replace(
+        option.run_options(None, None, tile, overlap, device, precision, seed, backend),
+        ensemble=ensemble,
+    )
     wanted = steps_of(steps)
     tasks = [task for task, _ in wanted]
     models = by_step(model or [], tasks, option="--model")

@@ -29,6 +29,7 @@ def restore_same_size(
     device: option.Device = "auto",
     precision: option.Precision = "auto",
     backend: option.Backend = "auto",
+    ensemble: option.Ensemble = False,
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
@@ -57,6 +58,7 @@ def restore_same_size(
     options = replace(
         option.run_options(model, weights, tile, overlap, device, precision, seed, backend),
         strength=strength,
+        ensemble=ensemble,
     )
     planned = plan_batch(
         context,

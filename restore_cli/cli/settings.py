@@ -36,7 +36,7 @@ COMMON, PRESETS = "common", "presets"
 OF_PROJECTS = frozenset(
     (
         *("scale", "size", "repeat", "for", "strength", "noise-limit", "resize", "adapt", "time"),
-        *("steps", "model", "tile", "overlap", "device", "precision", "seed"),
+        *("steps", "model", "tile", "overlap", "ensemble", "device", "precision", "seed"),
         *("format", "quality", "compress", "recursive", "protocol", "metric"),
         *("guidance", "negative", "sampler", "scheduler", "rope", "count", "direct", "freeu"),
         *("disperse", "synchronise", "enhance"),

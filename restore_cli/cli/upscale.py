@@ -82,6 +82,7 @@ def upscale(
     device: option.Device = "auto",
     precision: option.Precision = "auto",
     backend: option.Backend = "auto",
+    ensemble: option.Ensemble = False,
     recursive: option.Recursive = False,
     format: option.FormatName = None,
     quality: option.Quality = None,
@@ -112,7 +113,10 @@ def upscale(
     passes: Repetition = ("beyond" if pixels else False) if repeat is None else repeat
     if model is None and purpose == "photo":
         model = PHOTO_MODEL
-    options = option.run_options(model, weights, tile, overlap, device, precision, seed, backend)
+    options = replace(
+        option.run_options(model, weights, tile, overlap, device, precision, seed, backend),
+        ensemble=ensemble,
+    )
     videos = contains_videos(source, output, task="upscale", recursive=recursive)
     is_default = model is None and weights is None
     if is_default and "model" in template_fields(output):

@@ -108,7 +108,7 @@ def test_a_record_names_its_own_fields():
         "source", "source_sha256", "torch",
     ]  # fmt: skip
     assert sorted(row["settings"]) == [
-        "exact", "noise_limit", "overlap", "resize", "seed", "strength",
+        "ensemble", "exact", "noise_limit", "overlap", "resize", "seed", "strength",
     ]  # fmt: skip
     assert sorted(row["networks"][0]) == [
         "backend", "brightness", "grain", "height", "network", "noise_sigma", "precision", "rain",

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
+import restore_cli as rc
 from restore_cli.checkpoints.library import import_weights
 from restore_cli.inference import device, factors, upscaler
 from tests.cli.invoke import restore, rows, size_of
@@ -245,3 +246,23 @@ def test_y_replaces_existing_files(photo, x3):
     photo.with_name("photo_upscaled.png").touch()
     assert upscale(photo, "--weights", x3, "-y").exit_code == 0
     assert size_of(photo.with_name("photo_upscaled.png")) == (36, 27)
+
+
+def test_an_ensemble_averages_over_the_orientations(photo, x3, tmp_path):
+    plain, ensemble, named = (tmp_path / f"{name}.png" for name in ("plain", "ensemble", "named"))
+    upscale(photo, "--weights", x3, "-o", plain)
+    result = upscale(photo, "--weights", x3, "--ensemble", "-o", ensemble)
+    assert result.exit_code == 0, result.stderr
+    restored = rc.restore("upscale", photo, weights=x3, ensemble=True)
+    rc.write_image(restored, named)
+    with Image.open(plain) as one, Image.open(ensemble) as eight, Image.open(named) as same:
+        assert one.tobytes() != eight.tobytes() == same.tobytes()
+    replayed = restore("replay", ensemble, "--source", photo, "--weights", x3)
+    assert "byte for byte" in replayed.stderr
+
+
+def test_an_ensemble_is_not_computed_without_torch(photo):
+    upscale(photo, "--ensemble", "--device", "cpu")
+    (row,) = rows(restore("replay", photo.with_name("photo_upscaled.png"), "--json"))
+    assert row["record"]["torch"] is not None
+    assert row["record"]["settings"]["ensemble"] is True
