@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args, overload
 
 import torch
 from torch import Tensor
@@ -118,6 +118,13 @@ def load_restorer(
     find_task(task)  # a misspelt name is refused before any weights are read
     _refuse_unless("tile", tile, ("auto", "off", "exact"), least=1)
     _refuse_unless("overlap", overlap, ("auto", "exact"), least=0)
+    _refuse_beyond("strength", strength, 1)
+    if precision not in get_args(Precision):
+        raise UsageError(f"precision is {precision!r}, wanted {', '.join(get_args(Precision))}")
+    if noise_limit not in ("auto", "off"):
+        _refuse_beyond("noise_limit", noise_limit, 255, words="auto, off or ")
+    if task != "denoise" and noise_limit != "auto":
+        raise UsageError(f"{task} estimates no noise", hint="leave noise_limit out")
     options = RunOptions(
         model=model,
         weights=None if weights is None else os.fspath(weights),
@@ -149,6 +156,12 @@ def _refuse_unless(name: str, value: object, words: tuple[str, ...], *, least: i
         raise UsageError(
             f"{name} is {value!r}, wanted {', '.join(words)} or a number of pixels, {least} or more"
         )
+
+
+def _refuse_beyond(name: str, value: object, most: int, *, words: str = "") -> None:
+    """Refuse all but numbers from 0 to `most`. Raises UsageError."""
+    if not (isinstance(value, Real) and 0 <= float(value) <= most):
+        raise UsageError(f"{name} is {value!r}, wanted {words}a number from 0 to {most}")
 
 
 @overload

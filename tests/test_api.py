@@ -186,6 +186,9 @@ def test_a_matrix_of_numpy_is_an_array(derain):
         ("tile", 64.5),
         ("overlap", -1),
         ("overlap", "off"),
+        *(("strength", strength) for strength in (None, "0.5", math.nan, 1.5)),
+        *(("noise_limit", limit) for limit in (None, "of", 256)),
+        *(("precision", precision) for precision in (None, "fp8")),
         *(("scale", scale) for scale in (0, 1, -2, math.nan, math.inf, "2")),
     ],
 )
@@ -296,6 +299,18 @@ def test_upscale_without_a_factor_takes_that_of_the_weights(rainy):
 def test_a_task_that_keeps_the_size_takes_no_scale(rainy):
     with pytest.raises(UsageError, match="derain keeps the size"):
         rc.restore("derain", rainy, scale=2)
+
+
+@pytest.mark.parametrize("noise_limit", [3, "off"])
+def test_a_noise_limit_is_refused_where_no_noise_is_estimated(noise_limit, rainy, derain):
+    with pytest.raises(UsageError, match="derain estimates no noise"):
+        rc.restore("derain", rainy, noise_limit=noise_limit, **derain)
+
+
+def test_a_tensor_with_channels_last_is_refused_with_their_place(derain):
+    with pytest.raises(UsageError) as refused:
+        rc.restore("derain", torch.rand(HEIGHT, WIDTH, 3), **derain)
+    assert "channels come first in a tensor" in refused.value.hint
 
 
 def test_a_restorer_returns_the_image_and_its_report(rainy, expected, derain):

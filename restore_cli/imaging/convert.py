@@ -53,7 +53,11 @@ def _from_tensor(tensor: Tensor) -> Image:
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_meta:
         raise UsageError("image is a sparse, nested or meta tensor, wanted a dense one with values")
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3) or not tensor.numel():
-        raise UsageError(f"image has shape {tuple(tensor.shape)}, wanted (1 or 3, H, W)")
+        raise UsageError(
+            f"image has shape {tuple(tensor.shape)}, wanted (1 or 3, H, W)",
+            hint="channels come first in a tensor and last in a NumPy array; "
+            "Image(pixels, alpha) holds alpha",
+        )
     return Image(_unit(tensor.detach().cpu(), str(tensor.dtype).removeprefix("torch.")))
 
 
