@@ -45,16 +45,16 @@ def sha256_of(source: Location | bytes) -> str:
 
 
 @contextmanager
-def local_copy(source: Location, *, most: int | None = None) -> Iterator[Path]:
+def local_copy(source: Location, *, limit: int | None = None) -> Iterator[Path]:
     """Yield a file itself, or a temporary copy of an object of a store.
 
-    most: bytes, beyond which no image is copied. Raises as `storage.download`, and OSError.
+    limit: bytes, beyond which no image is copied. Raises as `storage.download`, and OSError.
     """
     if isinstance(source, Path):
         yield source
         return
     with _temporary_path(scratch_folder(source), source.suffix) as part:
-        download(source, part, most=most)
+        download(source, part, limit=limit)
         yield part
 
 

@@ -233,16 +233,16 @@ class Objects:
         return found.fetchone() is not None
 
 
-def download(url: Url, target: Path, *, most: int | None = None) -> None:
+def download(url: Url, target: Path, *, limit: int | None = None) -> None:
     """Copy an object into a file. Raises InputError, ImageTooLarge, FetchError, MissingExtra.
 
-    most: bytes, beyond which no image is copied.
+    limit: bytes, beyond which no image is copied.
     """
 
     def refuse(size: int | None, value: int, **_: object) -> None:
-        if most is not None and max(size or 0, value) > most:
+        if limit is not None and max(size or 0, value) > limit:
             raise ImageTooLarge(
-                f"{url}: more than {most:,} bytes", hint="split the image into parts"
+                f"{url}: more than {limit:,} bytes", hint="split the image into parts"
             )
 
     with _failures(url, InputError):

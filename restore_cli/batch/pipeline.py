@@ -202,7 +202,7 @@ class Pipeline:
             if isinstance(job.source, Standard):
                 data = self.options.stdin
             else:
-                with local_copy(job.source, most=LARGEST_FILE) as path:
+                with local_copy(job.source, limit=LARGEST_FILE) as path:
                     need = self._disk_need(path, job)
                     if need is not None:
                         return need

@@ -67,7 +67,7 @@ def contents(source: Location, *, name: str | None = None) -> bytes:
     """
     name = name or str(source)
     try:
-        with local_copy(source, most=LARGEST_FILE) as path:
+        with local_copy(source, limit=LARGEST_FILE) as path:
             if not is_regular(path):
                 raise not_regular(path)
             size = path.stat().st_size

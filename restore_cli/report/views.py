@@ -38,17 +38,17 @@ class View:
     crops: tuple[Side, ...]
 
 
-def ranked(scores: Sequence[float], words: tuple[str, str, str], most: int = 3) -> dict[int, str]:
+def ranked(scores: Sequence[float], words: tuple[str, str, str], count: int = 3) -> dict[int, str]:
     """Return the indices of the lowest, the median and the highest score, with their words.
 
-    most: 1 gives the lowest alone. Of two scores there is no median, and one has no word.
+    count: 1 gives the lowest alone. Of two scores there is no median, and one has no word.
     """
     order = sorted(range(len(scores)), key=scores.__getitem__)
     if len(order) <= 1:
         return dict.fromkeys(order, "")
     lowest, median, highest = words
     chosen = {order[0]: lowest}
-    if most > 1:
+    if count > 1:
         chosen |= {order[len(order) // 2]: median} if len(order) > 2 else {}
         chosen |= {order[-1]: highest}
     return chosen

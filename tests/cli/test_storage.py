@@ -396,7 +396,7 @@ def test_failures_of_a_web_server_are_one_line(name, said, code, web, random_wei
 def test_a_download_without_end_is_given_up(web, tmp_path):
     url = storage.Url(f"http://{web}/chunked.png")
     with pytest.raises(storage.ImageTooLarge, match="more than 100 bytes"):
-        storage.download(url, tmp_path / "copy", most=100)
+        storage.download(url, tmp_path / "copy", limit=100)
 
 
 def test_secrets_of_a_url_are_written_nowhere(web, random_weights, tmp_path):

@@ -40,7 +40,7 @@ def test_the_worst_the_median_and_the_best_are_chosen(scores, expected):
 
 
 def test_of_many_sets_only_the_worst_image_is_chosen():
-    assert ranked([3.0, 1.0, 2.0], WORDS, most=1) == {1: "worst"}
+    assert ranked([3.0, 1.0, 2.0], WORDS, count=1) == {1: "worst"}
 
 
 def test_a_large_image_is_reduced_and_its_crop_is_not():
