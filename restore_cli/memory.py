@@ -46,8 +46,8 @@ def is_out_of_memory(error: BaseException | None) -> bool:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             return True
         if not isinstance(error, RestoreError):  # ours name files, which may be called anything
-            said = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            if any(words in said.lower() for words in WORDS):
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            if any(words in reason.lower() for words in WORDS):
                 return True
         error = error.__cause__ or error.__context__
     return False

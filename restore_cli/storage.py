@@ -142,8 +142,8 @@ def location(text: str) -> Location:
         return Path(text)
     url = Url(match[1].lower() + text[len(match[1]) :])
     if url.scheme not in PACKAGES:
-        known = " ".join(f"{scheme}://" for scheme in PACKAGES if scheme != "memory")
-        raise UsageError(f"{match[0]} is not a known kind of storage", hint=f"known: {known}")
+        schemes = " ".join(f"{scheme}://" for scheme in PACKAGES if scheme != "memory")
+        raise UsageError(f"{match[0]} is not a known kind of storage", hint=f"known: {schemes}")
     if not url.is_web and LOGIN.match(text[match.end() :]):
         raise UsageError(
             f"{match[0]} does not accept a user or password in a URL", hint=CREDENTIALS
@@ -352,7 +352,7 @@ def _reason(error: Exception) -> str:
     """Return the first line of a message, without URLs, which may be signed."""
     if status := getattr(error, "status", None):
         return f"the server responds {status}"
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    line = re.sub(r"\S*://\S*", "...", said).strip().partition("\n")[0]
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    line = re.sub(r"\S*://\S*", "...", reason).strip().partition("\n")[0]
     kept = "".join(letter if letter.isprintable() else " " for letter in line[:200])
     return kept or type(error).__name__

@@ -230,12 +230,12 @@ def _filled(template: str, prompt: str, number: int, index: int, seed: int, mode
 
 
 def _refuse_collisions(targets: Sequence[Path]) -> None:
-    taken: set[str] = set()
+    names: set[str] = set()
     for target in targets:
         name = name_everywhere(target)
-        if name in taken:
+        if name in names:
             raise OutputCollision(
                 f"two images would be written to {target}",
                 hint="use distinct names, for example -o 'out/{number}_{seed}.png'",
             )
-        taken.add(name)
+        names.add(name)

@@ -248,8 +248,8 @@ class Ledger:
         """Collect the hashes that rows name and that still are those of weight files."""
         run = self.connection.execute
         run("CREATE TEMP TABLE IF NOT EXISTS current (weights_sha256 TEXT PRIMARY KEY)")
-        known = run("SELECT DISTINCT weights_sha256 FROM items WHERE weights_sha256 IS NOT NULL")
-        current = [row for row in known if self._are_current(row[0].split("+"))]
+        rows = run("SELECT DISTINCT weights_sha256 FROM items WHERE weights_sha256 IS NOT NULL")
+        current = [row for row in rows if self._are_current(row[0].split("+"))]
         self.connection.executemany("INSERT OR IGNORE INTO current VALUES (?)", current)
 
     def _are_current(self, weights: list[str]) -> bool:
@@ -309,8 +309,8 @@ def recorded(
 
 def _error_of(item: Item) -> RestoreError:
     kind = getattr(errors, item.error or "", RestoreError)
-    known = isinstance(kind, type) and issubclass(kind, RestoreError)
-    error = (kind if known else RestoreError)(item.message or "", hint=item.hint)
+    is_error = isinstance(kind, type) and issubclass(kind, RestoreError)
+    error = (kind if is_error else RestoreError)(item.message or "", hint=item.hint)
     error.hint = error.hint or "--retry-failed tries it again"
     return error
 

@@ -77,9 +77,11 @@ class Naming:
         template = self.output.removeprefix(BESIDE)
         if template == self.output or not template_fields(template) & {"task", "scale", "model"}:
             return None
-        known = {"task": self.ending, "scale": r"[\d.x]+", "ext": r"\.[^.]*", "": ""}
+        patterns = {"task": self.ending, "scale": r"[\d.x]+", "ext": r"\.[^.]*", "": ""}
         parts = string.Formatter().parse(template)
-        words = (re.escape(text) + known.get(name or "", "(?s:.+)") for text, name, _, _ in parts)
+        words = (
+            re.escape(text) + patterns.get(name or "", "(?s:.+)") for text, name, _, _ in parts
+        )
         return re.compile("".join(words))
 
     def job(self, source: Source, *, alone: bool) -> Job:

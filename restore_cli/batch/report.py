@@ -37,7 +37,7 @@ def batch_page(
     lines = [_line(result, changes.get(index)) for index, result in enumerate(results)]
     empty = [Cell("")] * (len(COLUMNS) - 2)
     lines += [[Cell(item.source), Cell(item.error.message), *empty] for item in unreadable]
-    known = [place for place in range(len(COLUMNS)) if any(line[place].text for line in lines)]
+    filled = [place for place in range(len(COLUMNS)) if any(line[place].text for line in lines)]
     indices = list(changes)
     ranks = ranked([changes[index] for index in indices], RANKS)
     return Page(
@@ -46,8 +46,8 @@ def batch_page(
         [_summary(results, len(unreadable), list(changes.values()))],
         images=Table(
             "Images",
-            tuple(COLUMNS[place] for place in known),
-            [[line[place] for place in known] for line in lines],
+            tuple(COLUMNS[place] for place in filled),
+            [[line[place] for place in filled] for line in lines],
             "Change: mean absolute difference of the image before and after. "
             "A click on a heading sorts.",
         ),

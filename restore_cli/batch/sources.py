@@ -110,8 +110,8 @@ def is_source(name: str) -> bool:
     Not .ts, which is a video by name only: TypeScript programs have the same suffix.
     """
     suffix = _suffix_of(name)
-    known = suffix in READABLE_SUFFIXES or (suffix in VIDEO_SUFFIXES and suffix != ".ts")
-    return known and not name.startswith(".")
+    is_readable = suffix in READABLE_SUFFIXES or (suffix in VIDEO_SUFFIXES and suffix != ".ts")
+    return is_readable and not name.startswith(".")
 
 
 def expand(text: str, outputs: OwnOutputs, recursive: bool) -> Iterator[Item]:

@@ -75,22 +75,22 @@ def weights_of_steps(incomplete: str) -> list[str]:
 def steps(incomplete: str) -> list[str]:
     """Complete the last of several steps."""
     before, comma, last = incomplete.rpartition(",")
-    known = (*TASKS, *(f"upscale:{factor}" for factor in (2, 3, 4)))
-    return [f"{before}{comma}{step}" for step in starting(known)(last)]
+    words = (*TASKS, *(f"upscale:{factor}" for factor in (2, 3, 4)))
+    return [f"{before}{comma}{step}" for step in starting(words)(last)]
 
 
 def metrics(incomplete: str) -> list[str]:
     """Complete the last of several metrics, of those that are not yet there."""
     before, comma, last = incomplete.rpartition(",")
-    known = [name for name in METRICS if name not in before.split(",")]
-    return [f"{before}{comma}{name}" for name in starting(known)(last)]
+    further = [name for name in METRICS if name not in before.split(",")]
+    return [f"{before}{comma}{name}" for name in starting(further)(last)]
 
 
 def samplers(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the samplers of --base, of the network that is typed, or of all."""
     typed = "base" if context.params.get("base") else context.params.get("model")
-    known = SAMPLERS.get(str(typed)) or [name for each in SAMPLERS.values() for name in each]
-    return starting(dict.fromkeys(known))(incomplete)
+    every = [name for names in SAMPLERS.values() for name in names]
+    return starting(dict.fromkeys(SAMPLERS.get(str(typed), every)))(incomplete)
 
 
 def recipes(incomplete: str) -> list[tuple[str, str]]:
@@ -106,8 +106,8 @@ def presets_of_recipe(context: typer.Context, incomplete: str) -> list[tuple[str
 
     typed = {context.params.get("recipe"), *context.args}  # an option without value ends parsing
     entries = [entry for name, entry in RECIPES.items() if name in typed] or RECIPES.values()
-    known = {name: text for entry in entries for name, text in entry.presets.items()}
-    return [(name, known[name]) for name in starting(known)(incomplete)]
+    presets = {name: text for entry in entries for name, text in entry.presets.items()}
+    return [(name, presets[name]) for name in starting(presets)(incomplete)]
 
 
 def presets_of_settings(context: typer.Context, incomplete: str) -> list[str]:

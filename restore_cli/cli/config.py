@@ -25,8 +25,8 @@ command = partial(app.command, cls=Command)
 def complete_command(context: typer.Context, incomplete: str) -> list[str]:
     """Return the commands that complete a word in a shell."""
     typed = " ".join((*(context.params.get("command") or ()), incomplete))
-    known = [name for name in commands_of(_group(context)) if name.startswith(typed)]
-    return [*dict.fromkeys(name.split()[typed.count(" ")] for name in known)]
+    names = [name for name in commands_of(_group(context)) if name.startswith(typed)]
+    return [*dict.fromkeys(name.split()[typed.count(" ")] for name in names)]
 
 
 @command(epilog="Example: restore config show upscale")

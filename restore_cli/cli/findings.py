@@ -51,7 +51,7 @@ def row(
 
 def result_row(result: Result, restorer: ImageRestorer | Pool) -> dict[str, object]:
     """Return the JSON row of a result."""
-    known = row(result.job.source, result.status, target=result.job.target, error=result.error) | {
+    values = row(result.job.source, result.status, target=result.job.target, error=result.error) | {
         "seconds": round(result.seconds, 3),
         "model": restorer.model,
         "device": str(restorer.device),
@@ -61,9 +61,9 @@ def result_row(result: Result, restorer: ImageRestorer | Pool) -> dict[str, obje
     }
     report = result.report
     if report is None:
-        return known
+        return values
     sigma = report.noise_sigma
-    return known | {
+    return values | {
         "weights": report.weights,
         "weights_sha256": report.sha256,
         "precision": report.precision,

@@ -56,11 +56,11 @@ def ledger_of_generation(
     if given["ledger"] is None:
         _refuse_without_ledger(context)
         return None
-    known = {name: value for name, value in given.items() if name not in OF_ITEMS}
-    known |= {"weights": weights, "files": [_state_of(Path(file)) for file in files if file]}
+    relevant = {name: value for name, value in given.items() if name not in OF_ITEMS}
+    relevant |= {"weights": weights, "files": [_state_of(Path(file)) for file in files if file]}
     return Ledger(
         given["ledger"],
-        options=options_digest("generate", known),
+        options=options_digest("generate", relevant),
         weights=None if weights is None else weight_hashes(weights),
         retry_failed=given["retry_failed"],
         dry_run=given["dry_run"],
@@ -82,15 +82,15 @@ def _refuse_without_ledger(context: typer.Context) -> None:
 def _state_of(path: Path) -> list[tuple[str, int, int]]:
     """Return name, size and time of modification of a file, or of the files of a folder."""
     path = path.expanduser()
-    paths = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-    found = [(each, each.stat()) for each in paths if each.exists()]
-    return [(str(each), status.st_size, status.st_mtime_ns) for each, status in found]
+    paths = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    states = [(file, file.stat()) for file in paths if file.exists()]
+    return [(str(file), status.st_size, status.st_mtime_ns) for file, status in states]
 
 
 def options_digest(command: str, given: dict[str, Any]) -> str:
     """Return the SHA-256 of the options that change results; a new option is one of them."""
-    known = {name: value for name, value in given.items() if name not in WITHOUT_EFFECT}
-    text = json.dumps([command, known], sort_keys=True, default=str)
+    relevant = {name: value for name, value in given.items() if name not in WITHOUT_EFFECT}
+    text = json.dumps([command, relevant], sort_keys=True, default=str)
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 

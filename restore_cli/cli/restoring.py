@@ -258,11 +258,11 @@ def finish(planned: Plan, failures: list[Failure], report: Reporter, *, skipped:
             "skipped": skipped,
             "failed": failed,
         }
-        said = (
+        summary = (
             ", ".join(f"{count} {what}" for what, count in counts.items() if count)
             or "nothing to do"
         )
-        report.say(f"{said} in {report.seconds:.1f} s")
+        report.say(f"{summary} in {report.seconds:.1f} s")
     raise_failures(planned, failures, report)
 
 

@@ -174,11 +174,11 @@ def paths() -> list[tuple[Source, Path]]:
 def _project_file() -> Path | None:
     """Return the nearest file upwards, not beyond the repository or the home folder."""
     try:
-        here = Path.cwd()
+        current = Path.cwd()
     except OSError:  # it was removed
         return None
     home = Path(os.path.expanduser("~"))
-    for folder in (here, *here.parents):
+    for folder in (current, *current.parents):
         if os.path.exists(folder / NAME):
             return folder / NAME
         if folder == home or os.path.exists(folder / ".git"):

@@ -106,7 +106,7 @@ def launch(
     from restore_cli.cli.ui_page import CSS, LARGEST_UPLOAD
 
     # A web site whose name leads to 127.0.0.1 would pass for this page otherwise.
-    known = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK])
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK])
     try:
         _, address, _ = page.launch(
             server_name=host,
@@ -115,7 +115,7 @@ def launch(
             auth=(USER, password) if password else None,
             auth_message=f"The user is {USER!r}.",
             max_file_size=LARGEST_UPLOAD,
-            app_kwargs={"middleware": [known]} if host in LOOPBACK else None,
+            app_kwargs={"middleware": [hosts]} if host in LOOPBACK else None,
             footer_links=[],
             css=CSS,
             prevent_thread_lock=True,

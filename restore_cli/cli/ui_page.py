@@ -171,7 +171,7 @@ def _images(controls: Controls, work: Work, folder: Path) -> None:
     files = gr.File(label=f"Images, {limits}", file_count="multiple", height=160)
     with gr.Row():
         start, stop = gr.Button("Restore", variant="primary", scale=3), gr.Button("Stop", scale=1)
-    table, made = gr.HTML(), gr.State([])
+    table, results_state = gr.HTML(), gr.State([])
     chosen = gr.Dropdown(label="Image", type="index", visible=False)
     slider = gr.ImageSlider(
         label="Before and after", visible=False, buttons=["fullscreen"], elem_id="slider"
@@ -193,7 +193,7 @@ def _images(controls: Controls, work: Work, folder: Path) -> None:
             packed = pack(paths, Path(place, "restored.zip")) if several else None
             return {
                 table: table_of(done, folder),
-                made: done.results,
+                results_state: done.results,
                 chosen: gr.update(
                     choices=names, value=names[0] if names else None, visible=several
                 ),
@@ -202,15 +202,17 @@ def _images(controls: Controls, work: Work, folder: Path) -> None:
                 archive: gr.update(value=packed, visible=several),
             }
 
-    def show(index: int, made: list[tuple[str, str]]) -> Any:
+    def show(index: int, pairs: list[tuple[str, str]]) -> Any:
         with _errors_shown(folder):
-            value = previews(*made[index]) if made else None
+            value = previews(*pairs[index]) if pairs else None
             return gr.update(value=value, visible=value is not None)
 
     inputs = {files, *controls.inputs()}
-    start.click(restore, inputs, [table, made, chosen, slider, results, archive], **ONE_AT_A_TIME)
+    start.click(
+        restore, inputs, [table, results_state, chosen, slider, results, archive], **ONE_AT_A_TIME
+    )
     stop.click(work.stop, queue=False)
-    chosen.input(show, [chosen, made], slider, show_progress="hidden")
+    chosen.input(show, [chosen, results_state], slider, show_progress="hidden")
 
 
 def _folder(controls: Controls, work: Work) -> None:

@@ -139,9 +139,9 @@ def upscale(
         kind = "clean" if purpose == "auto" and videos else purpose  # one for all frames
 
         load = partial(enlarging, options, factor, pixels, passes, kind)
-        here = context.params["engine"] == "local" and not (videos or passes)
-        others = partial(loaded_here, load, context)
-        light = load_light(options, factor, kind, others) if here else None
+        may_be_light = context.params["engine"] == "local" and not (videos or passes)
+        with_torch = partial(loaded_here, load, context)
+        light = load_light(options, factor, kind, with_torch) if may_be_light else None
         restorer = light or loaded(load, context)
         run_batch(planned, restorer, report, context)
 
@@ -179,5 +179,5 @@ def enlarged_size(text: str) -> ImageSize:
             f"--size {text}: wanted sides in pixels",
             hint="for example 1920x1080, 1920x (width), x1080 (height) or 1920 (longest side)",
         )
-    width, height, only_height, longest = (int(each) if each else None for each in match.groups())
+    width, height, only_height, longest = (int(side) if side else None for side in match.groups())
     return ImageSize(width, height or only_height, longest)

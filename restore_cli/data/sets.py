@@ -62,8 +62,8 @@ class PairSet:
     @property
     def protocol(self) -> str:
         """Name of the protocol that papers use for the task (docs/evaluation.md)."""
-        known = self.scale == 1 or self.scale in SCALES
-        return TASKS[self.task].protocol.format(scale=self.scale) if known else "y"
+        is_usual = self.scale == 1 or self.scale in SCALES
+        return TASKS[self.task].protocol.format(scale=self.scale) if is_usual else "y"
 
 
 def public_pairs(public: PublicSet, data: Path, part: str | None = None) -> list[PairSet]:

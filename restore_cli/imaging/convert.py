@@ -81,8 +81,8 @@ def _from_array(array: Array) -> Image:
     if name not in LARGEST and array.dtype.kind != "f":
         raise _wrong_type(name)
     # A copy in a type that torch computes with, in the byte order of the machine.
-    known = np.int32 if name in LARGEST else np.float32
-    values = _unit(torch.from_numpy(np.array(levels.transpose(2, 0, 1), known, order="C")), name)
+    dtype = np.int32 if name in LARGEST else np.float32
+    values = _unit(torch.from_numpy(np.array(levels.transpose(2, 0, 1), dtype, order="C")), name)
     alpha = values[3:] if len(values) == 4 else None
     return Image(values[:3], alpha, bit_depth=16 if name == "uint16" else 8)
 

@@ -68,10 +68,10 @@ def downsample(pixels: Tensor | Planes, size: Sequence[int]) -> Downsampled:
         )
         for strip in planes.strips()
     ]
-    both = F.interpolate(
+    averages = F.interpolate(
         torch.cat(narrow, dim=-2), (height, width), mode="bilinear", antialias=True
     )[0]
-    return Downsampled(both[:channels], both[channels:])
+    return Downsampled(averages[:channels], averages[channels:])
 
 
 def noise_std(pixels: Tensor | Planes) -> Tensor:
@@ -127,9 +127,9 @@ def apply(coefficients: LinearCoefficients, pixels: Tensor | Planes, result: Ten
         place = ((down + 0.5) * rows / height - 0.5).clamp(0, rows - 1)
         above = place.long()
         below = (above + 1).clamp(max=rows - 1)
-        here = torch.lerp(wide[:, above], wide[:, below], (place - above)[:, None])
+        local = torch.lerp(wide[:, above], wide[:, below], (place - above)[:, None])
         strip = planes.read(top, bottom)
-        result[:, top:bottom] = torch.addcmul(here[channels:], here[:channels], strip)
+        result[:, top:bottom] = torch.addcmul(local[channels:], local[:channels], strip)
     return result
 
 

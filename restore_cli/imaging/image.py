@@ -145,8 +145,8 @@ class Image:
             return self
         from restore_cli.imaging.transfer import CPU
 
-        here = self.to(CPU)
-        return replace(here, pixels=_tensor(light.displayed(here.pixels.numpy())))
+        image = self.to(CPU)
+        return replace(image, pixels=_tensor(light.displayed(image.pixels.numpy())))
 
     def on_scale_of(self, other: Image) -> Image:
         """Return a copy whose measured values became pixels by the curve of another image."""

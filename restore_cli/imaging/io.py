@@ -170,11 +170,11 @@ def _decoded(data: bytes, name: str, storage: Storage) -> Decoded:
 def _report(name: str, dropped: Sequence[str], lost: Sequence[str]) -> None:
     """Warn of contents that were not read, and of those that cannot be written."""
     parts = {"read without": dropped, "written without": lost}
-    said = "; ".join(
+    message = "; ".join(
         f"{verb} {', '.join(dict.fromkeys(names))}" for verb, names in parts.items() if names
     )
-    if said:
-        logger.warning("%s: %s", name, said)
+    if message:
+        logger.warning("%s: %s", name, message)
 
 
 @contextmanager
@@ -182,13 +182,13 @@ def _quiet_decoders() -> Iterator[None]:
     """Keep log messages of the decoders off stderr unless the user has configured logging."""
     handler = logging.NullHandler()
     loggers = [logging.getLogger(name) for name in ("PIL", "tifffile", "imagecodecs", "pydicom")]
-    for each in loggers:
-        each.addHandler(handler)
+    for decoder in loggers:
+        decoder.addHandler(handler)
     try:
         yield
     finally:
-        for each in loggers:
-            each.removeHandler(handler)
+        for decoder in loggers:
+            decoder.removeHandler(handler)
 
 
 def _decoder_for(data: bytes, name: str) -> Callable[[bytes, Storage], Decoded]:

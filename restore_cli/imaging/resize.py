@@ -63,8 +63,8 @@ def resized_rows(planes: Planes, height: int, width: int) -> Iterator[Tensor]:
     if planes.device.type != "cpu":
         yield resize_matlab(planes.read(0, planes.height), height, width)
         return
-    for taken, weights in _blocks(planes.height, height, (CENTRE, CENTRE)):
-        rows = planes.read(taken.start, taken.stop)
+    for inputs, weights in _blocks(planes.height, height, (CENTRE, CENTRE)):
+        rows = planes.read(inputs.start, inputs.stop)
         yield _resize_axis(weights.to(rows).T @ rows, -1, width, (CENTRE, CENTRE))
         planes.release()
 
@@ -85,13 +85,13 @@ def _resize_axis(x: Tensor, axis: int, size: int, anchors: tuple[float, float]) 
     shape = list(x.shape)
     shape[axis] = size
     result, start = x.new_empty(shape), 0
-    for taken, weights in _blocks(x.shape[axis], size, anchors):
+    for inputs, weights in _blocks(x.shape[axis], size, anchors):
         matrix = weights.to(x)
         outputs = slice(start, start + matrix.shape[1])
         if axis == -1:
-            result[..., outputs] = x[..., taken] @ matrix
+            result[..., outputs] = x[..., inputs] @ matrix
         else:
-            result[..., outputs, :] = matrix.T @ x[..., taken, :]
+            result[..., outputs, :] = matrix.T @ x[..., inputs, :]
         start = outputs.stop
     return result
 
@@ -102,8 +102,8 @@ def _sum_of_taps(x: Tensor, axis: int, size: int, anchors: tuple[float, float]) 
     result: Tensor | None = None
     for places, shares in zip(index, weight, strict=True):
         factor = shares if axis == -1 else shares[:, None]
-        taken = x.index_select(axis, places)
-        result = taken.mul_(factor) if result is None else result.addcmul_(taken, factor)
+        inputs = x.index_select(axis, places)
+        result = inputs.mul_(factor) if result is None else result.addcmul_(inputs, factor)
     assert result is not None  # there is at least one tap
     return result
 

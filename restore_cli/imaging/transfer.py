@@ -50,8 +50,8 @@ def uploaded(levels: Array, largest: int, device: torch.device) -> Tensor:
         # torch has few operations on unsigned 16 bits.
         host = _page_locked(levels.shape, torch.int16 if wide else torch.uint8)
         host.numpy().view(np.uint16 if wide else np.uint8)[...] = levels
-        here = host.to(device, non_blocking=True)
-        values = here.int().bitwise_and_(0xFFFF) if wide else here
+        stored = host.to(device, non_blocking=True)
+        values = stored.int().bitwise_and_(0xFFFF) if wide else stored
         pixels = values.permute(2, 0, 1).contiguous().float().div_(largest)
     # Otherwise its memory, once freed, would serve the next upload while computations read it.
     pixels.record_stream(torch.cuda.current_stream(device))

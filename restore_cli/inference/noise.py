@@ -85,8 +85,8 @@ def estimate_variance(pixels: Tensor | Planes, noisy: Tensor, denoised: Tensor) 
     curves = []
     for channel, levels in enumerate(_levels(Planes.of(pixels))):
         usable = unclipped[channel]
-        known = (flat | constant)[channel]
-        if (known & usable).sum() < FEWEST_FLAT:
+        informative = (flat | constant)[channel]
+        if (informative & usable).sum() < FEWEST_FLAT:
             usable = torch.ones_like(usable)
         varied = usable & ~constant[channel]
         chosen = flat[channel] & usable & _is_quiet(contrast[channel], varied)

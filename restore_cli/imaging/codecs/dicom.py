@@ -74,13 +74,13 @@ def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
         inverted = dataset.PhotometricInterpretation == INVERTED
         overlays = any((group, 0x3000) in dataset for group in OVERLAYS)
         del dataset.PixelData
-    known = np.ones(values.shape, bool) if padding is None else values != padding
-    inside = values[known] if known.any() else values
+    valid = np.ones(values.shape, bool) if padding is None else values != padding
+    inside = values[valid] if valid.any() else values
     low, high = float(inside.min()), float(inside.max())
     header = DicomHeader(dataset, values.dtype, padding, values.shape)
     samples = values[..., None]
-    if not known.all():
-        samples = np.concatenate([samples.astype(np.float64), known[..., None]], axis=-1)
+    if not valid.all():
+        samples = np.concatenate([samples.astype(np.float64), valid[..., None]], axis=-1)
     curve = RangeCurve(high, low) if inverted else RangeCurve(low, high)
     return Decoded(
         stored(samples, storage),

@@ -43,15 +43,15 @@ class FitsHeader:
 def decode(data: bytes, storage: Storage = MEMORY) -> Decoded:
     """Decode the first image. Raises UnreadableImage, ImageTooLarge, and what astropy raises."""
     values, header, dropped = _read(data[:])  # a mapped file becomes bytes
-    known = np.isfinite(values) if header.blank is None else values != header.blank
-    if not known.any():
+    valid = np.isfinite(values) if header.blank is None else values != header.blank
+    if not valid.any():
         raise UnreadableImage("a FITS image without a value", hint="name another file")
-    curve = AsinhCurve.of(values[known])
+    curve = AsinhCurve.of(values[valid])
     with np.errstate(invalid="ignore"):  # some kinds of NaN
         samples = values.astype(np.float64)[..., None]
-    if not known.all():
-        samples = np.where(known[..., None], samples, curve.low)
-        samples = np.concatenate([samples, known[..., None]], axis=-1)
+    if not valid.all():
+        samples = np.where(valid[..., None], samples, curve.low)
+        samples = np.concatenate([samples, valid[..., None]], axis=-1)
     return Decoded(
         stored(samples, storage),
         65_535,

@@ -59,7 +59,7 @@ def pages_of(tiff: bytes) -> list[Page]:
     except struct.error as error:
         raise ValueError("the tags are cut off") from error
     waiting = [*_next_of(found[0])]
-    known = {first, *waiting}
+    seen = {first, *waiting}
     while waiting and len(found) < MOST_PAGES:
         at = waiting.pop(0)
         try:
@@ -67,9 +67,9 @@ def pages_of(tiff: bytes) -> list[Page]:
         except struct.error:  # what is damaged is no page
             continue
         found.append(page)
-        new = [place for place in _next_of(page) if place not in known]
+        new = [place for place in _next_of(page) if place not in seen]
         waiting += new
-        known |= {*new}
+        seen |= {*new}
     return found
 
 

@@ -121,7 +121,7 @@ class Clip:
     def bits(self) -> int:
         """Return the bits of a level, 8 or 10, as the file states them."""
         stated = self.stream.codec_context.format
-        deep = stated is not None and max(each.bits for each in stated.components) > 8
+        deep = stated is not None and max(component.bits for component in stated.components) > 8
         return 10 if deep else 8
 
     @property
@@ -143,7 +143,7 @@ class Clip:
 
     def frames(self) -> Generator[Frame, None, None]:
         """Yield all frames in display order. Raises UnreadableVideo."""
-        held: Frame | None = None
+        previous: Frame | None = None
         packets: list[av.Packet[Stream]] = []
         for packet in self._packets():
             if packet.stream.index != self.stream.index:  # set also for the empty packet at the end
@@ -152,13 +152,15 @@ class Clip:
                 continue
             for image in self._decoded(packet):
                 frame = self._frame(image)
-                if held is not None:
-                    yield replace(held, duration=frame.time - held.time, packets=tuple(packets))
+                if previous is not None:
+                    yield replace(
+                        previous, duration=frame.time - previous.time, packets=tuple(packets)
+                    )
                     packets = []
-                held = frame
-        if held is None:
+                previous = frame
+        if previous is None:
             raise UnreadableVideo(f"{self.source}: no readable frame")
-        yield replace(held, packets=tuple(packets))
+        yield replace(previous, packets=tuple(packets))
 
     def _packets(self) -> Iterator[av.Packet[Stream]]:
         try:
@@ -240,9 +242,9 @@ class Clip:
             )
         parts = [*dict.fromkeys(self._left_out(image))]
         if parts:
-            *most, last = parts
-            said = f"{', '.join(most)} and {last}" if most else last
-            logger.warning("%s: read without %s", self.source, said)
+            *first, last = parts
+            names = f"{', '.join(first)} and {last}" if first else last
+            logger.warning("%s: read without %s", self.source, names)
 
     def _left_out(self, image: av.VideoFrame) -> Iterator[str]:
         """Yield the contents of the file that are not read, judged by its first frame."""

@@ -153,8 +153,8 @@ class StableDiffusionSampler:
     @property
     def supports(self) -> frozenset[str]:
         """Fields that an argument of one of the pipelines stands for; see Sampler."""
-        taken = {name for kind in self.pipes for name in self._arguments(kind)}
-        fields = {field for field, argument in ARGUMENTS.items() if argument in taken}
+        arguments = {name for kind in self.pipes for name in self._arguments(kind)}
+        fields = {field for field, argument in ARGUMENTS.items() if argument in arguments}
         if self._has_controlnet:
             fields.add("control_image")
             if self.pipes.keys() == {"text"}:
@@ -241,9 +241,11 @@ class StableDiffusionSampler:
             "controlnet_conditioning_scale": self._controlnet_scale,
             "strength": request.init_strength,
         }
-        taken = self._arguments(kind)
+        supported = self._arguments(kind)
         with self._scaled(pipe, request):
-            output = pipe(**{name: arguments[name] for name in arguments if name in taken}).images
+            output = pipe(
+                **{name: arguments[name] for name in arguments if name in supported}
+            ).images
         if request.synchronise:
             images = to_unit_range(self._decode(output))
         else:
