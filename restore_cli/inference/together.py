@@ -26,7 +26,7 @@ Network = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class _Input:
-    """An input (1, C, H, W) on its way to a network; inputs of one key may run as a batch."""
+    """An input (B, C, H, W) on its way to a network; inputs of one key may run as a batch."""
 
     key: Hashable
     network: Network
@@ -106,7 +106,8 @@ def _run(inputs: Sequence[_Input]) -> None:
 def _run_batch(inputs: Sequence[_Input]) -> None:
     first = inputs[0]
     try:
-        outputs = torch.split(first.network(torch.cat([given.x for given in inputs])), 1)
+        output = first.network(torch.cat([given.x for given in inputs]))
+        outputs = torch.split(output, [len(given.x) for given in inputs])
     except Exception as error:
         if len(inputs) > 1 and is_out_of_memory(error):
             for given in inputs:
@@ -115,5 +116,5 @@ def _run_batch(inputs: Sequence[_Input]) -> None:
         for given in inputs:
             given.output.put(error)
         return
-    for given, output in zip(inputs, outputs, strict=True):
-        given.output.put(output)
+    for given, own in zip(inputs, outputs, strict=True):
+        given.output.put(own)

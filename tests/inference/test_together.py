@@ -45,6 +45,14 @@ def test_inputs_of_one_shape_run_as_one_batch():
         assert torch.equal(result, 2 * x)
 
 
+def test_inputs_may_be_batches_themselves():
+    network = Doubling()
+    results = through(network, torch.ones(3, 1, 2, 2), torch.zeros(3, 1, 2, 2))
+    assert network.shapes == [(6, 1, 2, 2)]
+    assert [pending.result().mean().item() for pending in results] == [2, 0]
+    assert all(len(pending.peek()) == 3 for pending in through(network, *torch.ones(2, 3, 1, 2, 2)))
+
+
 def test_inputs_of_other_shapes_run_apart():
     network = Doubling()
     sides = (4, 6, 4)
