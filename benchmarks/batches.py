@@ -31,7 +31,7 @@ def ratios(weights: str, side: int, precision: str, rounds: int) -> list[float]:
             images = torch.rand(batch, channels, side, side)
             with compute_in(precision, restorer.device):
                 began = time.thread_time()
-                restorer.network(images)
+                restorer.runner.network(images)
                 best[batch] = min(best[batch], (time.thread_time() - began) / batch)
     return [best[1] / best[batch] for batch in BATCHES[1:]]
 

@@ -35,7 +35,7 @@ def run_here(command: str, source: Path, target: Path, weights: str | None, stub
     keep_freed_memory()
     restorer = load_restorer(command, RunOptions(weights=weights, device="cpu"))
     if stub:
-        restorer.network = nn.Identity()
+        restorer.runner.network = nn.Identity()
     (result,) = run([Job(source, target, "tiff")], restorer)
     if result.error is not None:
         raise result.error

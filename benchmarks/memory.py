@@ -37,7 +37,7 @@ def one_case(task: str, weights: str | None, side: int, mode: str, precision: Pr
     options = RunOptions(weights=weights, tile="off", device="cpu", precision=precision)
     restorer = load_restorer(task, options)
     if mode == "whole":
-        restorer.network = restorer.checkpoint.module
+        restorer.runner.network = restorer.checkpoint.module
     restorer.run(torch.rand(3, 64, 64))  # loads libraries and kernels
     pixels = torch.rand(3, side, side)
     before = status("VmRSS")

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from restore_cli.imaging.io import read
 from restore_cli.inference.options import RunOptions
-from restore_cli.inference.restorer import LARGEST_TILE, load_restorer
+from restore_cli.inference.restorer import load_restorer
+from restore_cli.inference.runner import LARGEST_TILE
 from restore_cli.inference.tiling import plan_axis
 
 OVERLAPS = (0, 8, 16, 32, 48, 64, 96, 128)

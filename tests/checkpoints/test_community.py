@@ -133,11 +133,11 @@ def test_tiling_that_is_discouraged_waits_for_the_memory_to_run_out(
 ):
     path = save_model(tmp_path, "RetinexFormer")
     restorer = restorer_of(path, "enhance", tile="auto")
-    free = "restore_cli.inference.restorer.free_memory"
+    free = "restore_cli.inference.runner.free_memory"
     monkeypatch.setattr(free, lambda device: 2**40)
-    assert restorer._first_tile(3000, 2000) is None
+    assert restorer.runner._first_tile(3000, 2000) is None
     monkeypatch.setattr(free, lambda device: 2**32)
-    assert restorer._first_tile(3000, 2000) == 288
+    assert restorer.runner._first_tile(3000, 2000) == 288
 
 
 def test_names_that_begin_with_model_are_found_below_the_prefixes_of_trainings(spandrel, tmp_path):

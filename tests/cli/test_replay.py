@@ -10,7 +10,7 @@ from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.cli.main import app
 from restore_cli.imaging.codecs.xmp import with_record as with_xmp
-from restore_cli.inference import restorer
+from restore_cli.inference import runner
 from tests.unets import CLASS_UNET
 
 
@@ -60,8 +60,8 @@ def test_other_formats_do_too(photo, random_weights, tmp_path, suffix):
 
 
 def test_tiles_that_were_exact_are_exact_again(photo, tmp_path, monkeypatch):
-    monkeypatch.setattr(restorer, "free_memory", lambda device: 2**20)  # so that there are tiles
-    monkeypatch.setattr(restorer, "SMALLEST_TILE", 32)
+    monkeypatch.setattr(runner, "free_memory", lambda device: 2**20)  # so that there are tiles
+    monkeypatch.setattr(runner, "SMALLEST_TILE", 32)
     config = {"n_feat": 8, "n_RRG": 1, "n_MSRB": 1}
     weights = tmp_path / "tiny.safetensors"
     save(registry.build("mirnet", **config), weights, arch="mirnet", config=config, record={})

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from restore_cli.imaging import transfer
 from restore_cli.inference import device as device_module
-from restore_cli.inference import graphs
+from restore_cli.inference import graphs, runner
 from restore_cli.inference import restorer as restorer_module
 
 CUDA = torch.device("cuda:0")
@@ -151,7 +151,9 @@ def pretended_cuda(monkeypatch):
         monkeypatch.setattr(
             module, "pick_device", lambda name: torch.device(CUDA if name == "cuda" else "cpu")
         )
-        monkeypatch.setattr(module, "free_memory", lambda device: 1 << 34, raising=False)
+    for module in (device_module, restorer_module, runner):
+        monkeypatch.setattr(module, "free_memory", lambda device: 1 << 34)
+    for module in (device_module, runner):
         monkeypatch.setattr(module, "low_precisions", lambda device: ())
     monkeypatch.setattr(transfer, "free_cuda_memory", lambda device: 1 << 34)
     monkeypatch.setattr(transfer, "_stream", lambda device, name: Stream())

@@ -14,7 +14,7 @@ from restore_cli.imaging import image as images
 from restore_cli.imaging.canvas import Canvas
 from restore_cli.imaging.image import Image
 from restore_cli.imaging.resize import resize_matlab
-from restore_cli.inference import noise, preprocessing, restorer
+from restore_cli.inference import noise, preprocessing, restorer, runner
 from restore_cli.inference.chain import Chain
 from restore_cli.inference.device import SMALLEST_TILE
 from restore_cli.inference.options import RunOptions
@@ -120,6 +120,7 @@ def test_bands_equal_the_whole_image(network, image, tmp_path, monkeypatch):
     whole = as_one_band(network, image)
     monkeypatch.setattr(preprocessing, "BAND", 1000)
     monkeypatch.setattr(restorer, "BAND", 1000)
+    monkeypatch.setattr(runner, "BAND", 1000)
     monkeypatch.setattr(noise, "STRIP", 48)
     monkeypatch.setattr(images, "IN_MEMORY", 600)
     found, report = streamed(network, image, tmp_path)
@@ -134,6 +135,7 @@ def test_bands_equal_the_whole_image(network, image, tmp_path, monkeypatch):
 def test_no_file_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(preprocessing, "BAND", 1000)
     monkeypatch.setattr(restorer, "BAND", 1000)
+    monkeypatch.setattr(runner, "BAND", 1000)
     monkeypatch.setattr(noise, "STRIP", 48)
     streamed(denoising(), photo(), tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -144,6 +146,7 @@ def test_a_chain_in_bands_equals_the_chain(tmp_path, monkeypatch):
     image = photo(alpha=True)
     whole = chain(image).image
     monkeypatch.setattr(restorer, "BAND", 1000)
+    monkeypatch.setattr(runner, "BAND", 1000)
     monkeypatch.setattr(images, "IN_MEMORY", 600)
     found, report = streamed(chain, image, tmp_path)
     assert_close(found.pixels, whole.pixels, atol=1e-6, rtol=0)
@@ -186,6 +189,7 @@ def test_where_memory_runs_out_late_the_rows_before_stay(tmp_path):
 
 def test_rgb_is_not_read_twice_beyond_its_context(monkeypatch):
     monkeypatch.setattr(restorer, "BAND", 1000)
+    monkeypatch.setattr(runner, "BAND", 1000)
     image, rows = photo(), []
 
     def read(top, bottom):

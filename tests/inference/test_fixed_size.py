@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from restore_cli import registry
 from restore_cli.checkpoints.save import save
 from restore_cli.errors import OutOfMemory
-from restore_cli.inference import restorer as module
+from restore_cli.inference import runner as module
 from restore_cli.inference.options import RunOptions
 from restore_cli.inference.preprocessing import (
     IMAGENET_MEAN,

@@ -146,13 +146,13 @@ def test_a_network_without_convolutions_comes_back_as_it_is():
 
 def test_a_restorer_on_a_cpu_runs_fused_convolutions():
     options = RunOptions(weights="cbsn.fast", device="cpu")
-    assert convolutions(Restorer(load_network("cbsn.fast", options), options).network) > 0
+    assert convolutions(Restorer(load_network("cbsn.fast", options), options).runner.network) > 0
 
 
 def test_float16_which_onednn_may_lack_runs_unfused():
     options = RunOptions(device="cpu", precision="fp16")
     restorer = Restorer(load_network("cbsn.fast", options), options)
-    assert convolutions(restorer.network) == 0
+    assert convolutions(restorer.runner.network) == 0
     assert restorer.run(torch.rand(3, 9, 8)).shape == (3, 9, 8)
 
 
@@ -190,7 +190,7 @@ def test_a_restorer_runs_unfused_where_torch_has_other_operators(changed, monkey
     monkeypatch.setattr(torch.ops, "mkldnn", other_operators(**changed))
     options = RunOptions(weights="cbsn.fast", device="cpu", precision="fp32")
     restorer = Restorer(load_network("cbsn.fast", options), options)
-    assert convolutions(restorer.network) == 0
+    assert convolutions(restorer.runner.network) == 0
     assert restorer.run(torch.rand(3, 9, 8)).shape == (3, 9, 8)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from restore_cli.errors import OutOfMemory
 from restore_cli.imaging.image import Image
-from restore_cli.inference import restorer as pipeline
+from restore_cli.inference import runner
 from tests.toys import restorer_of, toy_facts
 
 WORDS = {
@@ -78,7 +78,7 @@ def test_a_small_image_still_goes_whole_after_a_large_one_did_not():
 
 
 def test_the_trial_of_low_precision_may_run_out_of_memory_too(monkeypatch, caplog):
-    monkeypatch.setattr(pipeline, "low_precisions", lambda device: ("bf16",))
+    monkeypatch.setattr(runner, "low_precisions", lambda device: ("bf16",))
     small = restorer(SmallMemory(100), precision="auto", tile=256)
     with caplog.at_level(logging.WARNING):
         report = small(Image(torch.rand(3, 16, 256))).report

@@ -15,7 +15,8 @@ from restore_cli.imaging.resize import resize_matlab
 from restore_cli.imaging.video.yuv import Layout, Planes
 from restore_cli.inference.chain import Step, load_chain
 from restore_cli.inference.options import ImageSize, RunOptions
-from restore_cli.inference.restorer import Restorer, load_restorer
+from restore_cli.inference.restorer import load_restorer
+from restore_cli.inference.runner import NetworkRunner
 from restore_cli.inference.together import together
 from restore_cli.inference.upscaler import Target, load_upscaler
 from tests.inference.pretended import CUDA, pretended_cuda
@@ -109,7 +110,7 @@ def test_a_tile_that_overflows_is_found_on_the_device(monkeypatch):
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: seen.pop() if seen else False)
     seen = [False, True, True, True]  # the first tile in float32 is the last
     restorer = one("derain", tile=32, overlap=0)("cuda")
-    restorer.network = Overflowing()
+    restorer.runner.network = Overflowing()
     pixels = torch.full((3, 32, 64), 0.95)
     assert_close(restorer.run(pixels), pixels)
     assert seen == []
@@ -140,13 +141,13 @@ def test_an_image_is_copied_once_each_way_in_the_bits_of_the_file(task, depth, s
 
 @pytest.mark.usefixtures("cuda")
 def test_tiles_of_one_size_run_as_a_batch(monkeypatch):
-    run, batches = Restorer._computed, []
+    run, batches = NetworkRunner._computed, []
 
     def counted(self, inputs, precision):
         batches.append((str(inputs.device), len(inputs)))
         return run(self, inputs, precision)
 
-    monkeypatch.setattr(Restorer, "_computed", counted)
+    monkeypatch.setattr(NetworkRunner, "_computed", counted)
     check(one("derain", tile=32, overlap=4), to_image(levels_of(32, 160)).as_tensors())
     on_device = [size for device, size in batches if device == "cuda:0"]
     assert sorted(on_device) == [1, 1, 3]  # the first and the last are narrower

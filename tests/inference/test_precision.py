@@ -15,11 +15,11 @@ from restore_cli.checkpoints.load import Checkpoint, load_checkpoint
 from restore_cli.errors import BrokenOutput, UsageError
 from restore_cli.imaging.image import Image
 from restore_cli.inference import device as device_module
-from restore_cli.inference import restorer as pipeline
+from restore_cli.inference import runner
 from restore_cli.inference.device import DTYPES, compute_in
 from restore_cli.inference.options import RunOptions
 from restore_cli.inference.replayed import ReplayChain
-from restore_cli.inference.restorer import Restorer
+from restore_cli.inference.restorer import Restorer, load_restorer
 
 
 class Coarse(nn.Module):
@@ -41,7 +41,7 @@ def restorer(network, **options):
 
 @pytest.fixture
 def fast_bfloat16(monkeypatch):
-    monkeypatch.setattr(pipeline, "low_precisions", lambda device: ("bf16",))
+    monkeypatch.setattr(runner, "low_precisions", lambda device: ("bf16",))
 
 
 @pytest.mark.usefixtures("fast_bfloat16")
@@ -56,7 +56,7 @@ def test_auto_takes_16_bit_from_50_db_on(error, taken):
 
 
 def test_auto_takes_float32_where_nothing_is_faster(monkeypatch):
-    monkeypatch.setattr(pipeline, "low_precisions", lambda device: ())
+    monkeypatch.setattr(runner, "low_precisions", lambda device: ())
     assert restorer(Coarse(0))(Image(torch.rand(3, 8, 8))).report.precision == "fp32"
 
 
@@ -92,8 +92,8 @@ def like_cuda(monkeypatch):
                 precision, CUDA, autocast=False, **options
             )
 
-    monkeypatch.setattr(pipeline, "compute_in", switched)
-    monkeypatch.setattr(pipeline, "low_precisions", lambda device: ("bf16", "tf32"))
+    monkeypatch.setattr(runner, "compute_in", switched)
+    monkeypatch.setattr(runner, "low_precisions", lambda device: ("bf16", "tf32"))
     monkeypatch.setattr(device_module, "low_precisions", lambda device: ("bf16", "tf32"))
 
 
@@ -109,7 +109,7 @@ def test_auto_takes_the_lowest_precision_within_the_gate(low, tf32, taken):
 
 @pytest.mark.usefixtures("like_cuda")
 def test_auto_takes_tf32_on_a_gpu_where_a_network_gains_nothing_by_16_bit(monkeypatch):
-    run = restorer(Switched(0, 0))
+    run = restorer(Switched(0, 0)).runner
     run.facts = replace(run.facts, faster_in_16_bit=False)
     assert run._fastest_precision(torch.rand(1, 3, 8, 8)) == "bf16"  # on a CPU
     run.device = CUDA
@@ -128,7 +128,7 @@ def test_float32_is_without_tf32_and_the_switches_return(asked, during, before, 
     outside = switches()
     run = restorer(Switched(0, 0), precision=asked)
     run.run(torch.rand(3, 8, 8))
-    assert run.network.seen == [during]
+    assert run.runner.network.seen == [during]
     assert switches() == outside
 
 
@@ -163,7 +163,7 @@ def test_a_replay_of_tf32_without_tf32_is_in_float32(random_weights):
 def test_the_trial_is_made_once():
     run = restorer(Coarse(0))
     run.run(torch.rand(3, 8, 8))
-    run.network = Coarse(1)
+    run.runner.network = Coarse(1)
     assert run(Image(torch.rand(3, 8, 8))).report.precision == "bf16"
 
 
@@ -177,9 +177,7 @@ def test_a_precision_that_was_asked_for_is_taken(asked, seen):
 @pytest.mark.usefixtures("fast_bfloat16")
 def test_the_python_function_computes_in_float32(random_weights):
     pixels = torch.rand(3, 16, 16)
-    exact = pipeline.load_restorer(
-        "derain", RunOptions(weights=str(random_weights), precision="fp32")
-    )
+    exact = load_restorer("derain", RunOptions(weights=str(random_weights), precision="fp32"))
     assert torch.equal(restore("derain", pixels, weights=str(random_weights)), exact.run(pixels))
 
 

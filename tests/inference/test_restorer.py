@@ -24,7 +24,7 @@ def test_tiles_with_the_whole_receptive_radius_equal_the_whole_image(random_weig
 
 def test_exact_tiles_of_a_network_that_sees_so_far_have_that_overlap(random_weights):
     exact = restorer(random_weights, exact=True)
-    assert (exact._overlap, exact._blend) == (exact.facts.receptive_radius, 0)
+    assert (exact.runner._overlap, exact.runner._blend) == (exact.facts.receptive_radius, 0)
 
 
 def test_exact_tiles_with_a_smaller_overlap_are_refused():
@@ -71,7 +71,7 @@ def test_colours_under_full_transparency_neither_change_nor_bleed(random_weights
 def test_progress_is_told_block_by_block_and_tile_by_tile(random_weights):
     seen = []
     run = restorer(random_weights, tile=80, overlap=0)
-    run.network = pieces.blockwise(run.checkpoint.module, side=64)
+    run.runner.network = pieces.blockwise(run.checkpoint.module, side=64)
     run.run(torch.rand(3, 8, 160), on_progress=lambda done, total: seen.append((done, total)))
     blocks = 13
     assert [done for done, _ in seen] == [*range(1, 14), 13, *range(14, 27), 26]

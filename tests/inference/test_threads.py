@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from restore_cli.imaging.image import Image
-from restore_cli.inference import restorer as module
+from restore_cli.inference import runner as module
 from restore_cli.inference.options import RunOptions
 from restore_cli.inference.restorer import load_restorer
 from restore_cli.inference.upscaler import Target, load_upscaler

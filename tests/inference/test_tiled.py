@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from restore_cli import registry
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.errors import BrokenOutput, OutOfMemory
-from restore_cli.inference import restorer as pipeline
+from restore_cli.inference import runner
 from restore_cli.inference.options import RunOptions
 from restore_cli.inference.restorer import Restorer
 from restore_cli.inference.tiled import share_statistics
@@ -102,7 +102,7 @@ def test_broken_weights_end_in_an_error_and_not_in_a_loop():
 
 
 def test_features_that_do_not_fit_are_refused_before_any_work(monkeypatch):
-    monkeypatch.setattr(pipeline, "free_memory", lambda device: 2**20)
+    monkeypatch.setattr(runner, "free_memory", lambda device: 2**20)
     with pytest.raises(OutOfMemory, match="212 x 152 px") as caught:
         restorer(attentive(**SMALL), SMALL, tile=64, exact=True).run(uneven(150, 210))
     assert caught.value.hint == "leave out --tile exact"

@@ -8,10 +8,10 @@ import torch
 from torch.testing import assert_close
 
 from restore_cli.imaging.image import Image
-from restore_cli.inference import restorer as restorer_module
 from restore_cli.inference.chain import Step, load_chain
 from restore_cli.inference.options import RunOptions
 from restore_cli.inference.restorer import load_restorer
+from restore_cli.inference.runner import NetworkRunner
 from restore_cli.inference.together import run_batched, together
 from restore_cli.inference.upscaler import Target, load_upscaler
 
@@ -143,13 +143,13 @@ def test_images_are_restored_as_alone(load, monkeypatch):
     images.append(Image(torch.rand(3, 20, 24, generator=generator), torch.rand(1, 20, 24)))
     restorer = load()
     alone = [restorer(image) for image in images]
-    run, batches = restorer_module.Restorer._computed, []
+    run, batches = NetworkRunner._computed, []
 
     def counted(self, inputs, precision):
         batches.append(len(inputs))
         return run(self, inputs, precision)
 
-    monkeypatch.setattr(restorer_module.Restorer, "_computed", counted)
+    monkeypatch.setattr(NetworkRunner, "_computed", counted)
     results = together([lambda image=image: restorer(image) for image in images])
     for pending, wanted in zip(results, alone, strict=True):
         restored = pending.result()
