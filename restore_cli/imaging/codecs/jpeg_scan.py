@@ -2,12 +2,14 @@
 
 A JPEG has no checksum. libjpeg warns where a scan breaks the rules of its code; simplejpeg raises
 these warnings, Pillow drops them. FFmpeg also checks that no block has more than 64 coefficients.
+Neither minds zeros, as a disk has them in sectors that were never written: they are valid code.
 """
 
 from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
@@ -39,6 +41,10 @@ FOR_PIXELS = (*DCT_FRAMES, 0xC4, 0xDB, 0xDD)
 LARGEST_FOR_FFMPEG = 200_000_000  # pixels; it refuses more
 MORE = b"\x5a" * 256  # arbitrary data of a scan
 ALIGNMENT = 2  # zeros at most that end the data of a scan
+HUFFMAN = 0xC4  # marker DHT
+SEQUENTIAL = (0xC0, 0xC1)  # markers SOF
+HEADER = 17  # bytes before the symbols of a table: its kind, and how many have each length
+HOLE = bytes(64)  # longer than a block of coefficients that all have the code 0
 
 
 def decode_scan(
@@ -59,7 +65,8 @@ def _decoded(data: bytes, mode: str, room: Array) -> tuple[Array | None, list[st
     try:
         levels = _levels(data, mode, room)
         checked = room.shape[0] * room.shape[1] <= LARGEST_FOR_FFMPEG
-        return levels, [DAMAGED] if checked and not _blocks_are_whole(data) else []
+        whole = not _has_hole(data) and (not checked or _blocks_are_whole(data))
+        return levels, [] if whole else [DAMAGED]
     except ValueError as error:
         words = str(error)
     scan = dict(markers(data)).get(SCAN)
@@ -84,6 +91,31 @@ def _levels(data: bytes, mode: str, room: Array, *, strict: bool = True) -> Arra
     """Decode into `room`; strict: raise ValueError for the first warning as well as for errors."""
     simplejpeg.decode_jpeg(data, COLOURS[mode], buffer=room, strict=strict)
     return room
+
+
+def _has_hole(jpeg: bytes) -> bool:
+    """Return True for zeros amid a scan whose code they are for blocks without an end.
+
+    The code of zeros is that of the first symbol of a table. Where it ends a block in all of them,
+    as it may in tables made for an image, zeros are what flat areas are coded by.
+    """
+    ends_blocks, sequential = True, False
+    for marker, start, stop in parts(jpeg):
+        sequential |= marker in SEQUENTIAL
+        if marker == HUFFMAN:
+            ends_blocks &= not any(_first_symbols(jpeg[start:stop]))
+        elif marker == SCAN:
+            coded = jpeg[stop : jpeg.find(END, stop)].rstrip(b"\0")
+            return sequential and not ends_blocks and HOLE in coded
+    return False
+
+
+def _first_symbols(tables: bytes) -> Iterator[int]:
+    """Yield the first symbol of each table of AC coefficients in a segment DHT."""
+    while len(tables) > HEADER:
+        if tables[0] >> 4:
+            yield tables[HEADER]
+        tables = tables[HEADER + sum(tables[1:HEADER]) :]
 
 
 def _blocks_are_whole(jpeg: bytes) -> bool:
