@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import groupby, zip_longest
 from threading import Lock
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from restore_cli import registry
@@ -18,6 +19,8 @@ from restore_cli.checkpoints.community import CommunityNetwork
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.checkpoints.onnx_network import OnnxNetwork
 from restore_cli.errors import BrokenOutput, OutOfMemory, UsageError
+from restore_cli.imaging.planes import Planes
+from restore_cli.imaging.transfer import CPU
 from restore_cli.inference.blockwise import blocks_of, blockwise, blockwise_chains
 from restore_cli.inference.device import (
     SMALLEST_TILE,
@@ -31,7 +34,7 @@ from restore_cli.inference.ensemble import ALL, UPRIGHT, mean_of_orientations
 from restore_cli.inference.fused import can_fuse, fused
 from restore_cli.inference.graphs import Graphs
 from restore_cli.inference.options import OnProgress, RunOptions
-from restore_cli.inference.preprocessing import BAND, Feed
+from restore_cli.inference.preprocessing import BAND, Feed, feed
 from restore_cli.inference.tiled import kept_bytes, share_statistics, tiled_blocks
 from restore_cli.inference.tiling import Span, blend_in, cut, kept, plan_tiles
 from restore_cli.inference.together import run_batched
@@ -40,8 +43,8 @@ from restore_cli.networks.facts import Facts
 
 logger = logging.getLogger(__name__)
 
-GATE = 50.0  # dB between the first tile in low precision and in float32
-PROBE = 256  # pixels a side of the first tile that are computed in both
+GATE = 50.0  # dB between the probe in low precision and in float32
+PROBE = 128  # pixels a side of the probe
 LARGEST_TILE = 2048  # pixels; what is computed twice around it is little already
 LARGEST_CPU_TILE = 512  # of a network that is not run in pieces: more would leave the caches
 EXACT_CPU_TILE = 320  # where the size of tiles does not change the result; ESPCN: 0.74 of the time
@@ -157,9 +160,8 @@ class NetworkRunner:
                 continue
             band = source.rows(row.start, row.stop)
             if not run.precision:
-                first = cut(band, row.counted_from(row.start), plan.columns[0])
                 with blocks_of(side):
-                    run.precision = self._settled_precision(first)
+                    run.precision = self._settled_precision()
             with blocks_of(side, progress.block_done):
                 result = self._row(band, row, plan.columns, run.precision, faded, progress)
             # Looking at each tile would wait for a GPU each time.
@@ -270,29 +272,37 @@ class NetworkRunner:
             return network(inputs, False)
         return self._graphs.run(network, inputs, precision)
 
-    def _settled_precision(self, first: Tensor) -> str:
-        """Return the precision of all images; "auto" is settled by the first tile of the first."""
+    def _settled_precision(self) -> str:
+        """Return the precision of all images, which "auto" settles once."""
         with self._lock:
             if self._precision is None:
-                self._precision = self._fastest_precision(first)
+                self._precision = self._fastest_precision()
             return self._precision
 
-    def _fastest_precision(self, first: Tensor) -> str:
-        """Return the lowest precision that is fast here and keeps the output within the gate."""
+    def _fastest_precision(self) -> str:
+        """Return the lowest precision that is fast here and within the gate for the probe.
+
+        The same for every image, so that a result does not depend on the images before it.
+        """
         candidates = [name for name in low_precisions(self.device) if self._is_faster_in(name)]
         if not candidates:
             return "fp32"
-        side = PROBE - PROBE % self.facts.multiple
-        probe = first if self.facts.tiling == "never" else first[..., :side, :side]
-        probe = probe.to(self.device)
-        exact = self._computed(probe, "fp32")  # not in a batch: other threads wait for the lock
+        exact = self._restored_probe("fp32")
         for precision in candidates:
-            error = self._computed(probe, precision) - exact
+            error = self._restored_probe(precision) - exact
             decibel = -10 * error.square().mean().clamp(min=1e-12).log10().item()
-            logger.info("%s stands %.1f dB from float32", precision, decibel)
+            logger.info("%s: PSNR of %.1f dB against float32", precision, decibel)
             if decibel >= GATE:
                 return precision
         return "fp32"
+
+    def _restored_probe(self, precision: str) -> Tensor:
+        """Return the probe as restored in a precision; from a network of one size its output."""
+        source = feed(self.facts, Planes.of(_probe()))
+        height, _ = source.size
+        # Not in a batch with others, which wait for the lock.
+        output = self._computed(source.rows(0, height).to(self.device), precision).to(CPU)
+        return output if self.facts.tiling == "never" else torch.cat([*source.undo(output, 0)], 1)
 
     def _is_faster_in(self, precision: str) -> bool:
         """Return True if the network works in a precision and gains by it."""
@@ -411,3 +421,19 @@ def _most_rows(pixels: int) -> int:
     pixels: of the output, for each row of the input.
     """
     return max(SMALLEST_TILE, BAND // pixels // 32 * 32)
+
+
+@lru_cache
+def _probe() -> Tensor:
+    """Return random pixels (3, PROBE, PROBE) with a spectrum like that of photographs.
+
+    Each octave of noise has half the amplitude of the octave below it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    total = torch.zeros(1, 3, PROBE, PROBE)
+    side = 2
+    while side <= PROBE:
+        octave = torch.randn(1, 3, side, side, generator=generator) / side
+        total += F.interpolate(octave, (PROBE, PROBE), mode="bicubic")
+        side *= 2
+    return (0.5 + 0.2 * total[0] / total.std()).clamp(0, 1)

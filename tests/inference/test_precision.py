@@ -55,6 +55,28 @@ def test_auto_takes_16_bit_from_50_db_on(error, taken):
     assert run(Image(torch.rand(3, 8, 8))).report.precision == taken
 
 
+class CoarseIfBright(nn.Module):
+    """Is off by 0.1 under autocast where the image is bright."""
+
+    def forward(self, x):
+        return x + 0.1 * (x.mean() > 0.9) if torch.is_autocast_enabled("cpu") else x
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
+def test_the_precision_does_not_depend_on_the_first_image():
+    for level in (0, 1):
+        run = restorer(CoarseIfBright())
+        assert run(Image(torch.full((3, 8, 8), float(level)))).report.precision == "bf16"
+
+
+@pytest.mark.usefixtures("fast_bfloat16")
+@pytest.mark.parametrize("weights", ["cbsn.fast", "mirnet.denoise", "mirnet.jpeg", "espcn.x2"])
+def test_bundled_networks_are_within_the_gate_in_bfloat16(weights):
+    task = {"espcn.x2": "upscale", "mirnet.jpeg": "dejpeg"}.get(weights, "denoise")
+    options = RunOptions(weights=weights, device="cpu", backend="torch")
+    assert load_restorer(task, options)(Image(torch.rand(3, 8, 8))).report.precision == "bf16"
+
+
 def test_auto_takes_float32_where_nothing_is_faster(monkeypatch):
     monkeypatch.setattr(runner, "low_precisions", lambda device: ())
     assert restorer(Coarse(0))(Image(torch.rand(3, 8, 8))).report.precision == "fp32"
@@ -111,10 +133,10 @@ def test_auto_takes_the_lowest_precision_within_the_gate(low, tf32, taken):
 def test_auto_takes_tf32_on_a_gpu_where_a_network_gains_nothing_by_16_bit(monkeypatch):
     run = restorer(Switched(0, 0)).runner
     run.facts = replace(run.facts, faster_in_16_bit=False)
-    assert run._fastest_precision(torch.rand(1, 3, 8, 8)) == "bf16"  # on a CPU
+    assert run._fastest_precision() == "bf16"  # on a CPU
     run.device = CUDA
     monkeypatch.setattr(Tensor, "to", lambda self, *_, **__: self)
-    assert run._fastest_precision(torch.rand(1, 3, 8, 8)) == "tf32"
+    assert run._fastest_precision() == "tf32"
 
 
 @pytest.mark.usefixtures("like_cuda")
