@@ -90,7 +90,7 @@ def load_pairs(
     stems = sorted(sides[0])
     if len(stems) <= VALIDATION_REMAINDER:
         raise NothingToDo(
-            f"{degraded}: {len(stems)} pairs, at least {VALIDATION_REMAINDER + 1} are needed",
+            f"{degraded}: at least {VALIDATION_REMAINDER + 1} pairs are needed, {len(stems)} found",
             hint="name two folders of images with --data-pairs DEGRADED CLEAN",
         )
     with ThreadPoolExecutor() as pool:

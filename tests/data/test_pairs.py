@@ -230,5 +230,5 @@ def test_a_folder_that_does_not_exist_is_said_to_be_missing(tmp_path):
 def test_too_few_own_pairs_are_refused(folders):
     for path in [*folders[0].rglob("3.*"), *folders[1].rglob("3.*")]:
         path.unlink()
-    with pytest.raises(NothingToDo, match="7 pairs, at least 8"):
+    with pytest.raises(NothingToDo, match="at least 8 pairs are needed, 7 found"):
         load_pairs(*folders)
