@@ -220,7 +220,7 @@ class NetworkRunner:
                 batch = group[first : first + size]
                 tiles = [cut(band, row, column) for column in batch]
                 outputs = self._forward(torch.cat(tiles) if len(tiles) > 1 else tiles[0], precision)
-                for column, output in zip(batch, torch.split(outputs, 1), strict=True):
+                for column, output in zip(batch, torch.split(outputs, len(band)), strict=True):
                     piece = kept(output, row, column, self.facts.network_scale)
                     yield column, piece.to(band.device)
 
