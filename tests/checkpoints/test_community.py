@@ -203,7 +203,7 @@ def test_a_face_has_the_size_of_its_network(spandrel):
         ("Compact", {"num_in_ch": 4, "num_out_ch": 4}, "makes 4 channels of 4"),
         ("Compact", {"num_in_ch": 2, "num_out_ch": 2}, "makes 2 channels of 2"),
         ("DITN", {"inp_channels": 1}, "makes 3 channels of 1"),
-        ("LaMa", {}, "LaMa fills holes of a mask"),
+        ("LaMa", {}, "LaMa fills masked areas"),
     ],
     ids=["alpha", "two channels", "other channels", "inpainting"],
 )
@@ -214,7 +214,7 @@ def test_models_of_other_inputs_are_refused(spandrel, name, changes, reason):
 
 @pytest.mark.parametrize("names", community.DISCRIMINATORS.values(), ids=community.DISCRIMINATORS)
 def test_discriminators_are_refused_by_name(names):
-    with pytest.raises(WeightsMismatch, match=r"is the .*discriminator.* restores no image"):
+    with pytest.raises(WeightsMismatch, match=r"is the .*discriminator.* does not restore images"):
         community.load(file_of(dict.fromkeys(names, torch.zeros(1))))
 
 
