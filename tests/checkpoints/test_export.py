@@ -128,7 +128,7 @@ def changed(path, folder, change):
     ids=["arch", "task", "config", "scale", "generator"],
 )
 def test_a_damaged_description_is_refused(small_file, tmp_path, change):
-    with pytest.raises(WeightsCorrupt, match="description of itself is damaged"):
+    with pytest.raises(WeightsCorrupt, match="metadata is damaged"):
         open_onnx(changed(small_file, tmp_path, change))
 
 

@@ -386,7 +386,7 @@ def test_only_the_files_of_tml_are_joined(chain, tmp_path):
     _, pred, _ = chain
     other = tmp_path / "espcn.safetensors"
     save(registry.build("espcn"), other, arch="espcn", config={}, record={})
-    with pytest.raises(UsageError, match="for ugdc and for espcn do not make one"):
+    with pytest.raises(UsageError, match="for ugdc and for espcn do not belong to one"):
         import_weights(pred, second=other)
 
 

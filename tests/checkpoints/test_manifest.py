@@ -166,7 +166,7 @@ def test_no_weight_file_lies_there_without_an_entry():
 
 
 def test_a_network_that_comes_without_weights_says_how_to_get_some(bundle):
-    with pytest.raises(WeightsMissing, match="without weights for dpenet") as caught:
+    with pytest.raises(WeightsMissing, match="no weights are bundled for dpenet") as caught:
         manifest.find("dpenet.default")
     assert caught.value.exit_code == 4
     assert caught.value.hint == (

@@ -278,7 +278,7 @@ def test_a_file_of_others_says_nothing(tmp_path):
 )
 def test_a_damaged_description_is_refused(text, tmp_path):
     (tmp_path / "x").write_bytes(safetensors_bytes(STATE, metadata={"restore": text}))
-    with pytest.raises(WeightsCorrupt, match="description of itself is damaged"):
+    with pytest.raises(WeightsCorrupt, match="metadata is damaged"):
         read(tmp_path / "x")
 
 
