@@ -298,7 +298,8 @@ class NetworkRunner:
 
     def _restored_probe(self, precision: str) -> Tensor:
         """Return the probe as restored in a precision; from a network of one size its output."""
-        source = feed(self.facts, Planes.of(_probe()))
+        side = min(PROBE, self._limit or PROBE)
+        source = feed(self.facts, Planes.of(_probe()[:, :side, :side]))
         height, _ = source.size
         # Not in a batch with others, which wait for the lock.
         output = self._computed(source.rows(0, height).to(self.device), precision).to(CPU)
