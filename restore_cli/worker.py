@@ -34,13 +34,14 @@ class Pending(Generic[T]):
         """Wait for the call and return its value, which `result` returns again."""
         outcome = self._outcome.get()
         self._outcome.put(outcome)
-        if outcome[1] is not None:
-            raise outcome[1]
-        return outcome[0]  # type: ignore[return-value]  # None only where T is None
+        return self._value(*outcome)
 
     def result(self) -> T:
         """Wait for the call and return its value or raise its exception. Call it once."""
-        value, error = self._outcome.get()
+        return self._value(*self._outcome.get())
+
+    @staticmethod
+    def _value(value: T | None, error: BaseException | None) -> T:
         if error is not None:
             raise error
         return value  # type: ignore[return-value]  # None only where T is None

@@ -11,6 +11,7 @@ options, generated PNGs have a text chunk "restore".
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -210,20 +211,8 @@ def generated_record(
 
 
 def _network(step: StepReport) -> NetworkRecord:
-    return NetworkRecord(
-        network=step.network,
-        weights=step.weights,
-        sha256=step.sha256,
-        tile=step.tile,
-        precision=step.precision,
-        height=step.height,
-        width=step.width,
-        backend=step.backend,
-        noise_sigma=step.noise_sigma,
-        brightness=step.brightness,
-        grain=step.grain,
-        rain=_rain_record(step.rain),
-    )
+    own = {each.name: getattr(step, each.name) for each in dataclasses.fields(NetworkRecord)}
+    return NetworkRecord(**own | {"rain": _rain_record(step.rain)})
 
 
 def _rain_record(rain: Rain | None) -> RainRecord | None:
@@ -241,21 +230,7 @@ def options_of(record: Record) -> RunOptions:
 def steps_of(record: Record) -> tuple[StepReport, ...]:
     """Return the reports of the networks of a restored file; seconds are not recorded."""
     return tuple(
-        StepReport(
-            network=network.network,
-            weights=network.weights,
-            sha256=network.sha256,
-            tile=network.tile,
-            precision=network.precision,
-            height=network.height,
-            width=network.width,
-            seconds=0.0,
-            backend=network.backend,
-            noise_sigma=network.noise_sigma,
-            brightness=network.brightness,
-            grain=network.grain,
-            rain=_rain_of(network.rain),
-        )
+        StepReport(**vars(network) | {"rain": _rain_of(network.rain), "seconds": 0.0})
         for network in record.networks
     )
 

@@ -42,7 +42,7 @@ class ShownOption:
 
     @property
     def is_simple(self) -> bool:
-        """Whether the option is of the task itself, not of computation or files."""
+        """Return True if the option is of the task itself, not of computation or files."""
         return self.option.rich_help_panel is None
 
     @cached_property

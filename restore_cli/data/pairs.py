@@ -21,6 +21,7 @@ from restore_cli.errors import InputError, NothingToDo
 from restore_cli.imaging.colour import luma
 from restore_cli.imaging.folders import image_files, images_by_name
 from restore_cli.imaging.io import read
+from restore_cli.imaging.orientations import turned
 from restore_cli.imaging.resize import resize_matlab
 from restore_cli.storage import Location
 
@@ -157,12 +158,6 @@ def low_resolution(photo: Tensor, scale: int) -> tuple[Tensor, Tensor]:
     return reduced(high, scale), high
 
 
-def turned(photo: Tensor, turn: int) -> Tensor:
-    """Return one of the eight flips and rotations by right angles, number 0 to 7."""
-    photo = photo.rot90(turn % 4, (-2, -1))
-    return (photo.flip(-1) if turn >= 4 else photo).contiguous()
-
-
 def crop(photo: Tensor, top: int, left: int, size: int) -> Tensor:
     """Return a `size` x `size` crop as float in [0, 1]; borders are replicated beyond the photo."""
     inside = photo[:, top : top + size, left : left + size].float() / 255
@@ -236,11 +231,10 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         top, left = self._position(low, generator)
         turn = int(torch.randint(8, (), generator=generator))
         # Rotated before it is degraded: rain never falls sideways.
-        start = clean = turned(
-            crop(high, top * self.scale, left * self.scale, self.patch * self.scale), turn
-        )
+        high = crop(high, top * self.scale, left * self.scale, self.patch * self.scale)
+        start = clean = turned(high, turn).contiguous()
         if self.distinct:
-            start = turned(crop(low, top, left, self.patch), turn)
+            start = turned(crop(low, top, left, self.patch), turn).contiguous()
         elif self.scene is not None:
             start = clean = self.scene(clean, generator)
         if isinstance(self.degrade, PhotoDegradation):  # includes the reduction

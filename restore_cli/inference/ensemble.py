@@ -10,27 +10,17 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from restore_cli.imaging.orientations import turned, turned_back
+
 ALL = tuple(range(8))
 UPRIGHT = (0, 4)  # the image, and its mirror image
-
-
-def turn(x: Tensor, orientation: int) -> Tensor:
-    """Rotate by `orientation` quarter turns, and mirror from 4 on: (..., H, W), 0 to 7."""
-    x = x.rot90(orientation % 4, (-2, -1))
-    return x.flip(-1) if orientation >= 4 else x
-
-
-def turn_back(x: Tensor, orientation: int) -> Tensor:
-    """Undo `turn`."""
-    x = x.flip(-1) if orientation >= 4 else x
-    return x.rot90(-(orientation % 4), (-2, -1))
 
 
 def mean_of_orientations(
     network: Callable[[Tensor], Tensor], x: Tensor, orientations: tuple[int, ...]
 ) -> Tensor:
     """Return the mean output of a network for an input (B, C, H, W) in all orientations."""
-    outputs = (turn_back(network(turn(x, each)), each) for each in orientations)
+    outputs = (turned_back(network(turned(x, each)), each) for each in orientations)
     total = next(outputs).clone()
     for output in outputs:
         total += output

@@ -187,8 +187,8 @@ def load_light(
 def _weights(options: RunOptions, factor: float | None, purpose: str) -> str | None:
     """Return the name of the weights of a whole factor, unless an option needs torch."""
     on_cpu = options.device == "cpu" or (options.device == "auto" and not may_have_gpu())
-    plain = options.tile in ("auto", "off") and options.overlap == "auto" and not options.exact
-    plain = plain and not options.ensemble
+    plain = options.tile in ("auto", "off") and options.overlap == "auto"
+    plain = plain and not (options.exact or options.ensemble)
     floats = options.precision in ("auto", "fp32")
     if (
         options.backend in ("torch", "openvino")

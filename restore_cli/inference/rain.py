@@ -30,7 +30,7 @@ class Rain:
 
     @property
     def found(self) -> bool:
-        """Whether more has changed than in dry images."""
+        """Return True if more has changed than in dry images."""
         return self.share >= FEWEST
 
 

@@ -63,7 +63,7 @@ class TileRun:
 class NetworkRunner:
     """A network on a device, ready for inputs of any size, in any number of threads.
 
-    The precision "auto" is settled by the first input.
+    The precision "auto" is settled when the first input comes, by a trial of its own.
     """
 
     def __init__(

@@ -134,7 +134,7 @@ class Upscaler:
 
     @property
     def luma_alone(self) -> bool:
-        """Whether every network that may run sees luma alone."""
+        """Return True if every network that may run sees luma alone."""
         scale = self.target.scale
         chain = self._weights.values() if scale is None else self._chain(scale)
         return not self._photo and all(self._restorer(weights).luma_alone for weights in chain)

@@ -17,9 +17,9 @@ from torch import Generator, Tensor, nn
 
 from restore_cli.checkpoints.load import Checkpoint
 from restore_cli.checkpoints.save import encoded
-from restore_cli.data.pairs import turned
 from restore_cli.errors import NothingToDo, UsageError
 from restore_cli.files import sha256_of, write_atomically
+from restore_cli.imaging.orientations import turned
 from restore_cli.inference.device import low_precisions
 from restore_cli.inference.preprocessing import channel_statistics
 from restore_cli.networks.cbsn.model import CBSN

@@ -66,7 +66,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes files and messages."""
+        """Return True if this is the process that writes files and messages."""
         return self.rank == 0
 
     def share(self, batch: int, unit: int = 1) -> Share:

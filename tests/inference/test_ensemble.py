@@ -5,7 +5,8 @@ import torch
 from torch.testing import assert_close
 
 from restore_cli.imaging.image import Image
-from restore_cli.inference.ensemble import ALL, UPRIGHT, mean_of_orientations, turn, turn_back
+from restore_cli.imaging.orientations import turned, turned_back
+from restore_cli.inference.ensemble import ALL, UPRIGHT, mean_of_orientations
 from restore_cli.inference.options import RunOptions
 from restore_cli.inference.restorer import load_restorer
 from restore_cli.inference.upscaler import Target, load_upscaler
@@ -19,17 +20,17 @@ def image(height=24, width=32):
 
 
 def by_hand(restorer, pixels, orientations):
-    outputs = [turn_back(restorer.run(turn(pixels, each)), each) for each in orientations]
+    outputs = [turned_back(restorer.run(turned(pixels, each)), each) for each in orientations]
     return torch.stack(outputs).mean(0)
 
 
 def test_the_eight_orientations_differ_and_are_undone():
     x = torch.arange(6.0).reshape(1, 1, 2, 3)
-    turned = [turn(x, each) for each in ALL]
-    assert len({(tuple(each.shape), tuple(each.flatten().tolist())) for each in turned}) == 8
-    for orientation, each in enumerate(turned):
-        assert torch.equal(turn_back(each, orientation), x)
-    assert torch.equal(turn(x, UPRIGHT[1]), x.flip(-1))
+    oriented = [turned(x, each) for each in ALL]
+    assert len({(tuple(each.shape), tuple(each.flatten().tolist())) for each in oriented}) == 8
+    for orientation, each in enumerate(oriented):
+        assert torch.equal(turned_back(each, orientation), x)
+    assert torch.equal(turned(x, UPRIGHT[1]), x.flip(-1))
 
 
 def test_a_network_that_turns_with_its_input_gives_the_same_mean():

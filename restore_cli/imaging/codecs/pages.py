@@ -39,7 +39,7 @@ class Page:
 
     @property
     def is_raw(self) -> bool:
-        """Whether the levels are behind a colour filter, or the page is of a DNG."""
+        """Return True if the levels are behind a colour filter, or the page is of a DNG."""
         photometric = self.tags.numbers(PHOTOMETRIC, (0,))[0]
         raw_tags = {DNG_VERSION, FILTER_SIZE, FILTER_PATTERN}
         return photometric in (COLOUR_FILTERS, LINEAR_RAW) or bool(raw_tags & {*self.tags.entries})
